@@ -1,0 +1,357 @@
+"""The artifact: a directory of ONNX files with a manifest that is written last and makes it whole.
+
+Files are written beside their place and renamed into it, so an interrupted command leaves nothing that looks whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from s2mlp_deploy.errors import ArtifactError, OutputError
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+EVIDENCE = "evidence"
+REPORT = "report.html"
+METADATA_KEY = "s2mlp_deploy"
+"""The ONNX metadata entry that holds the manifest's timeless part."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output.
+
+    Attributes:
+        name: Its name in the graph.
+        dtype: NumPy's name of the element type.
+        shape: Sizes; dynamic axes by name.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """Where the network and its weights come from.
+
+    Attributes:
+        reference: What the user named.
+        config: The configuration's fields, where there is one.
+        checkpoint: File name of the weights; None for seeded random ones.
+        checkpoint_sha256: Hash of that file.
+        seed: Seed of random weights.
+    """
+
+    reference: str
+    config: dict[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None
+    checkpoint_sha256: str | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class ShiftRecord:
+    """One shift of the network.
+
+    Attributes:
+        where: The module it happens in.
+        spec: Groups, axes, channel axis and border, as JSON.
+        spelling: How the source wrote it.
+        form: How the ONNX files write it.
+        nodes: ONNX nodes it became.
+    """
+
+    where: str
+    spec: dict[str, Any]
+    spelling: str
+    form: str
+    nodes: int
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file of the artifact.
+
+    Attributes:
+        path: Relative to the artifact.
+        precision: ``fp32``, ``fp16``, ...
+        sha256: Of the file's bytes.
+        bytes: Its size.
+        nodes: Nodes of its graph.
+    """
+
+    path: str
+    precision: str
+    sha256: str
+    bytes: int
+    nodes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything an artifact says of itself. See ``docs/manifest.md``.
+
+    Attributes:
+        name: The served name.
+        source: Network and weights.
+        preprocessing: How an image becomes the input; None where nobody said.
+        classes: Names of the outputs' classes, where known.
+        inputs: Of the graph.
+        outputs: Of the graph.
+        opset: Of the files.
+        shifts: Every shift found.
+        files: Every ONNX file.
+        tools: Versions that wrote the files.
+        schema_version: Of this description.
+    """
+
+    name: str
+    source: SourceInfo
+    preprocessing: dict[str, Any] | None
+    classes: tuple[str, ...] | None
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    opset: int
+    shifts: tuple[ShiftRecord, ...]
+    tools: dict[str, str]
+    files: tuple[FileRecord, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    def timeless(self, precision: str) -> str:
+        """The part that goes into the metadata of a file of the given precision, as JSON."""
+        data = asdict(self)
+        del data["files"]
+        return msgspec.json.encode(data | {"precision": precision}, order="sorted").decode()
+
+    def file(self, precision: str) -> FileRecord:
+        """The file of a precision.
+
+        Raises:
+            ArtifactError: The artifact has none.
+        """
+        for record in self.files:
+            if record.precision == precision:
+                return record
+        raise ArtifactError(
+            f"the artifact has no {precision} file",
+            fix=f"choose one of {', '.join(record.precision for record in self.files)}",
+        )
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Reads and validates ``manifest.json``.
+
+    Raises:
+        ArtifactError: Missing, damaged, or of a version this package does not know.
+    """
+    path = directory / MANIFEST
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(
+            f"not an artifact: {error.strerror or error}", where=str(path), fix="export one with `s2mlp-deploy export`"
+        ) from error
+    try:
+        version = msgspec.json.decode(raw).get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise ArtifactError(
+                f"the manifest is of schema version {version}, this package reads {SCHEMA_VERSION}",
+                where=str(path),
+                fix="export again with this version",
+            )
+        return msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.DecodeError, AttributeError) as error:
+        raise ArtifactError(
+            f"the manifest is damaged: {error}", where=str(path), fix="export again with --force"
+        ) from error
+
+
+def verify_file(directory: Path, record: FileRecord) -> Path:
+    """The path of an artifact's file, after comparing its hash.
+
+    Raises:
+        ArtifactError: The file is missing or was changed.
+    """
+    path = directory / record.path
+    if not path.is_file():
+        raise ArtifactError("a file of the artifact is missing", where=str(path), fix="export again with --force")
+    if sha256_of(path) != record.sha256:
+        raise ArtifactError(
+            "a file of the artifact is not the one its manifest describes",
+            where=str(path),
+            fix="export again with --force",
+        )
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def to_json(value: Any) -> bytes:
+    """Readable JSON of dataclasses and plain values."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Writes a file that appears whole or not at all.
+
+    Raises:
+        OutputError: The place cannot be written, or the disk is full.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends well.
+
+    Raises:
+        OutputError: The place cannot be written, or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _output_error(path, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        # mkstemp makes files private; the result gets the permissions any other file would get.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except OSError as error:
+        raise _output_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _output_error(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write: {error.strerror or error}",
+        where=str(path),
+        fix="choose a place that exists, is yours to write and has room",
+    )
+
+
+class ArtifactWriter:
+    """Writes an artifact so that it appears whole or not at all.
+
+    Use as a context manager: write files into :attr:`staging`, then call :meth:`commit`. Leaving without a commit
+    removes what was written. An older artifact in the same place stays as it is until the commit.
+
+    Args:
+        directory: Where the artifact goes.
+        force: Whether an artifact that is there may be replaced.
+
+    Raises:
+        OutputError: The directory cannot be written, is a file, or holds an artifact and ``force`` is off.
+    """
+
+    def __init__(self, directory: Path, *, force: bool = False) -> None:
+        self.directory = directory
+        check_output(directory, force=force)
+        self._created = not directory.exists()
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self.staging = Path(tempfile.mkdtemp(prefix=".incomplete-", dir=directory))
+        except OSError as error:
+            raise _output_error(directory, error) from error
+
+    def __enter__(self) -> ArtifactWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.staging, ignore_errors=True)
+        if self._created:
+            # Only an empty directory goes: after a commit it is not.
+            with contextlib.suppress(OSError):
+                self.directory.rmdir()
+        if isinstance(error, OSError):
+            raise _output_error(self.directory, error) from error
+
+    def commit(self, manifest: Manifest, file_facts: Mapping[str, tuple[str, int]]) -> Manifest:
+        """Moves the staged files into place and writes the manifest last.
+
+        Args:
+            manifest: Without ``files``.
+            file_facts: For each staged file name its precision and number of nodes.
+
+        Returns:
+            The manifest as written.
+
+        Raises:
+            OutputError: The place cannot be written, or the disk is full.
+        """
+        records = tuple(
+            FileRecord(name, precision, sha256_of(path), path.stat().st_size, nodes)
+            for name, (precision, nodes) in file_facts.items()
+            for path in [self.staging / name]
+        )
+        manifest = replace(manifest, files=records)
+        try:
+            self._remove_old()
+            for path in sorted(self.staging.iterdir()):
+                path.replace(self.directory / path.name)
+        except OSError as error:
+            raise _output_error(self.directory, error) from error
+        write_file(self.directory / MANIFEST, to_json(manifest))
+        return manifest
+
+    def _remove_old(self) -> None:
+        """Removes an older artifact, its manifest first; evidence and engines speak of the old files and go too."""
+        old = self.directory / MANIFEST
+        if not old.exists():
+            return
+        old.unlink()
+        shutil.rmtree(self.directory / EVIDENCE, ignore_errors=True)
+        (self.directory / REPORT).unlink(missing_ok=True)
+        for pattern in ("model.*.onnx", "model.*.onnx.data", "model.*.engine", "model.*.engine.json"):
+            for path in self.directory.glob(pattern):
+                path.unlink()
+
+
+def check_output(directory: Path, *, force: bool) -> None:
+    """Refuses, before any work is done, a directory that an artifact cannot be written to.
+
+    Raises:
+        OutputError: It is a file, holds an artifact (unless ``force``), or cannot be written.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise OutputError("the output is a file", where=str(directory), fix="name a directory")
+    if (directory / MANIFEST).exists() and not force:
+        raise OutputError(
+            "the output already holds an artifact", where=str(directory), fix="pass --force to replace it"
+        )
+    existing = directory
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(
+            "the output directory cannot be written",
+            where=str(existing),
+            fix="choose a directory that is yours to write",
+        )

@@ -1,0 +1,1 @@
+"""From collections of pictures to batches, ranges and the places of quantisation."""

@@ -1,0 +1,1 @@
+"""The demonstration: handwritten digits, a network trained on them, and the main job run on both."""

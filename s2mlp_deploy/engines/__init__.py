@@ -1,0 +1,1 @@
+"""What runs an artifact: one protocol, a file per runtime."""

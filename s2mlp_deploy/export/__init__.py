@@ -1,0 +1,1 @@
+"""From a PyTorch module to ONNX files: capture, canonical graph, forms, files."""

@@ -1,0 +1,216 @@
+"""An exported program becomes the canonical ONNX graph: standard operators, and one ``s2mlp::Shift`` per shift.
+
+The canonical graph is captured once and lowered as often as there are forms and precisions. ``Shift`` is a schema in
+a domain of its own; it never reaches a file (see :mod:`s2mlp_deploy.export.lower`).
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import onnxscript
+import torch
+
+from s2mlp_deploy.errors import ExportError
+from s2mlp_deploy.export.capture import Captured, quiet_exporter
+
+DOMAIN = "s2mlp"
+MIN_OPSET, MAX_OPSET, DEFAULT_OPSET = 18, 25, 20
+"""torch 2.13 writes 18 when asked for less, and an invalid graph when asked for 26."""
+
+
+def check_opset(opset: int) -> None:
+    """Refuses an opset that would not be written.
+
+    Raises:
+        ExportError: Outside the range that the exporter writes truthfully.
+    """
+    if not MIN_OPSET <= opset <= MAX_OPSET:
+        raise ExportError(
+            f"opset {opset} cannot be written", fix=f"choose {MIN_OPSET} to {MAX_OPSET}; the default is {DEFAULT_OPSET}"
+        )
+
+
+@functools.cache
+def _shift_schema() -> onnxscript.values.Opset:
+    schema = onnx.defs.OpSchema
+    kind = schema.AttrType
+    onnx.defs.register_schema(
+        schema(
+            "Shift",
+            DOMAIN,
+            1,
+            doc="A grouped shift; see s2mlp_deploy.shift.spec.ShiftSpec.",
+            inputs=[schema.FormalParameter("X", "T")],
+            outputs=[schema.FormalParameter("Y", "T")],
+            type_constraints=[
+                ("T", [f"tensor({t})" for t in ("float16", "bfloat16", "float", "double", "int32", "int64")], "")
+            ],
+            attributes=[
+                schema.Attribute(name, attribute_type, "")
+                for name, attribute_type in (
+                    ("channels", kind.INTS),
+                    ("offsets", kind.INTS),
+                    ("axes", kind.INTS),
+                    ("channel_axis", kind.INT),
+                    ("border", kind.STRING),
+                )
+            ],
+        )
+    )
+    return onnxscript.values.Opset(DOMAIN, 1)
+
+
+def _translate_shift(
+    x: Any, channels: Sequence[int], offsets: Sequence[int], axes: Sequence[int], channel_axis: int, border: str
+) -> Any:
+    """The exporter's translation of ``torch.ops.s2mlp.shift``."""
+    return _shift_schema().Shift(
+        x,
+        channels=list(channels),
+        offsets=list(offsets),
+        axes=list(axes),
+        channel_axis=channel_axis,
+        border=border,
+    )
+
+
+def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
+    """Translates a captured program with torch's exporter and cleans what it leaves.
+
+    Every node and value is named after the module it comes from (``stages.0.blocks.1.mlp.fc1/MatMul``), dynamic axes
+    have the names they were captured with, and nothing speaks of the machine that exported.
+
+    Raises:
+        ExportError: The exporter has no translation, or wrote another opset than it was asked for.
+    """
+    check_opset(opset)
+    _shift_schema()
+    try:
+        with torch.no_grad(), quiet_exporter():
+            exported = torch.onnx.export(
+                captured.program,
+                dynamo=True,
+                custom_translation_table={torch.ops.s2mlp.shift.default: _translate_shift},
+                opset_version=opset,
+                input_names=list(captured.input_names),
+                output_names=list(captured.output_names),
+                optimize=True,
+                verbose=False,
+            )
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise ExportError(
+            f"an operation has no translation to ONNX: {str(cause).strip().splitlines()[0] if str(cause) else cause!r}",
+            fix="replace that operation in the model, or report it with the model's code",
+        ) from error
+    assert exported is not None
+    model: ir.Model = exported.model
+    written = model.opset_imports.get("")
+    if written != opset:
+        raise ExportError(f"asked for opset {opset}, the exporter wrote {written}", fix="choose another opset")
+    _name_after_modules(model)
+    _name_dynamic_axes(model, captured)
+    _strip_provenance(model)
+    return model
+
+
+def _name_after_modules(model: ir.Model) -> None:
+    """Names nodes, their outputs and folded weights after module paths; deterministic and unique."""
+    graph = model.graph
+    fixed = {value for value in (*graph.inputs, *graph.outputs)}
+    taken: dict[str, int] = {}
+    taken_names = {value.name for value in (*fixed, *graph.initializers.values())}
+
+    def unique(base: str) -> str:
+        while True:
+            count = taken.get(base, 0)
+            taken[base] = count + 1
+            name = base if count == 0 else f"{base}_{count}"
+            if name not in taken_names:
+                taken_names.add(name)
+                return name
+
+    for node in graph:
+        scope = module_path(node)
+        node.name = unique(f"{scope}/{node.op_type}" if scope else f"/{node.op_type}")
+        for index, output in enumerate(node.outputs):
+            if output not in fixed:
+                output.name = f"{node.name}.out{index}" if len(node.outputs) > 1 else f"{node.name}.out"
+    for name, value in list(graph.initializers.items()):
+        if name.startswith("val_"):
+            # Folded by the exporter: a transposed weight, or the constant axes and shapes of one node.
+            user = next(iter(value.uses())).node
+            rank = len(value.shape) if value.shape is not None else 0
+            stem = user.name or user.op_type
+            scope = stem.split("/")[0]
+            base = f"{scope}.weight_t" if user.op_type == "MatMul" and rank == 2 and scope else f"{stem}.constant"
+            value.name = unique(base)
+
+
+def module_path(node: ir.Node) -> str:
+    """The path of the module whose forward made this node, for example ``stages.0.blocks.1.mlp.fc1``."""
+    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
+    if not scopes:
+        return ""
+    path = ast.literal_eval(scopes)
+    # The last entry is the operation itself, those before it are the modules from the root down.
+    return str(path[-2]) if len(path) > 1 else ""
+
+
+def _name_dynamic_axes(model: ir.Model, captured: Captured) -> None:
+    """Gives torch's symbols (``s77``) the names that the dynamic axes were captured with."""
+    names: dict[str, str] = {}
+    for value in model.graph.inputs:
+        axes = captured.dynamic_axes.get(str(value.name), {})
+        for axis, name in axes.items():
+            dim = value.shape[axis] if value.shape is not None else None
+            if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
+                names[dim.value] = name
+            else:
+                raise ExportError(
+                    f"axis {axis} of {value.name} became the constant {dim} although {name} was to be dynamic",
+                    fix=f"export with a fixed {name}, or remove what ties the model to it",
+                )
+    pattern = re.compile(r"[A-Za-z_]\w*")
+
+    def rename(value: ir.Value) -> None:
+        shape = value.shape
+        if shape is None or shape.frozen:
+            return
+        for index, dim in enumerate(shape):
+            if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
+                shape[index] = ir.SymbolicDim(pattern.sub(lambda m: names.get(m[0], m[0]), dim.value))
+
+    seen: set[int] = set()
+    values = [*model.graph.inputs, *(output for node in model.graph for output in node.outputs)]
+    for value in values:
+        if id(value.shape) not in seen:
+            seen.add(id(value.shape))
+            rename(value)
+
+
+def _strip_provenance(model: ir.Model) -> None:
+    """Removes stack traces and everything else that tells of the exporting machine."""
+    graph = model.graph
+    graph.metadata_props.clear()
+    graph.doc_string = None
+    graph.name = "s2mlp_deploy"
+    model.metadata_props.clear()
+    model.doc_string = None
+    model.producer_name = "s2mlp-deploy"
+    for node in graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in (*graph.inputs, *graph.initializers.values()):
+        value.metadata_props.clear()

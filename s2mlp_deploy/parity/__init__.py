@@ -1,0 +1,1 @@
+"""Comparing engines: metrics over batches, tolerances, saved reports."""

@@ -1,0 +1,172 @@
+"""Does a candidate engine compute what the reference computes?
+
+Both run on the same batches; what is kept are sums, so memory does not grow with the number of images. A report holds
+all figures, so it can be judged again with other tolerances without running anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2mlp_deploy.engines.base import Engine
+from s2mlp_deploy.errors import InputError
+from s2mlp_deploy.metrics import RankComparison, RankMetrics, TensorComparison, TensorMetrics
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """What a candidate may differ by. Every limit must hold for every output.
+
+    Attributes:
+        atol: Allowed absolute difference, on top of:
+        rtol: Allowed difference as a share of the reference's largest absolute value.
+        min_cosine: Smallest cosine.
+        min_top1_agreement: Smallest share of images whose first class agrees; checked for scores only.
+    """
+
+    atol: float
+    rtol: float
+    min_cosine: float
+    min_top1_agreement: float
+
+
+# fp32: two correct runtimes add in different orders; on the zoo's networks that is below 1e-5 of the peak, and these
+# limits leave a factor of ten. A wrong shift differs by more than 1e-1 (docs/parity.md).
+TOLERANCES = {"fp32": Tolerances(atol=1e-5, rtol=1e-4, min_cosine=0.99999, min_top1_agreement=0.999)}
+
+
+@dataclass(frozen=True)
+class OutputParity:
+    """One output's figures.
+
+    Attributes:
+        name: Of the output.
+        metrics: The distance of the tensors.
+        ranks: Agreement as a classifier; None where the output is not a matrix of scores.
+    """
+
+    name: str
+    metrics: TensorMetrics
+    ranks: RankMetrics | None
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """The result of a comparison.
+
+    Attributes:
+        reference: What was compared with.
+        candidate: What was compared.
+        file: The candidate's file.
+        precision: Of the file.
+        data: What the inputs were.
+        images: How many.
+        outputs: The figures.
+        tolerances: The limits that were judged by.
+        failures: Every limit that does not hold, in words; empty when parity holds.
+    """
+
+    reference: str
+    candidate: str
+    file: str
+    precision: str
+    data: str
+    images: int
+    outputs: tuple[OutputParity, ...]
+    tolerances: Tolerances
+    failures: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every limit holds."""
+        return not self.failures
+
+
+Feeds = Mapping[str, NDArray[Any]]
+
+
+def compare(
+    reference: Engine,
+    candidates: Mapping[str, Engine],
+    batches: Iterable[tuple[Feeds, NDArray[np.int64] | None]],
+    *,
+    on_batch: Callable[[int], None] | None = None,
+) -> tuple[int, dict[str, tuple[OutputParity, ...]]]:
+    """Runs the reference once and every candidate on each batch.
+
+    Args:
+        reference: What is right.
+        candidates: What is compared, by name.
+        batches: Inputs by name, and labels where known.
+        on_batch: Called with the number of images after each batch.
+
+    Returns:
+        The number of images, and for each candidate the figures of its outputs.
+
+    Raises:
+        InputError: There are no inputs, or an output is missing or has another shape.
+    """
+    names = [info.name for info in reference.outputs]
+    tensors = {key: {name: TensorComparison() for name in names} for key in candidates}
+    ranks = {key: {name: RankComparison() for name in names} for key in candidates}
+    scores: set[str] = set()
+    images = 0
+    for feeds, labels in batches:
+        expected = reference.run(feeds)
+        size = len(next(iter(feeds.values())))
+        images += size
+        for key, engine in candidates.items():
+            actual = engine.run(feeds)
+            if missing := [name for name in names if name not in actual]:
+                raise InputError(f"{key} has no output {', '.join(missing)}", fix=f"its outputs: {', '.join(actual)}")
+            for name in names:
+                tensors[key][name].update(expected[name], actual[name])
+                if expected[name].ndim == 2 and expected[name].shape[1] > 1:
+                    scores.add(name)
+                    ranks[key][name].update(expected[name], actual[name], labels)
+        if on_batch:
+            on_batch(size)
+    if images == 0:
+        raise InputError("there is nothing to compare on: no inputs")
+    return images, {
+        key: tuple(
+            OutputParity(name, tensors[key][name].result(), ranks[key][name].result() if name in scores else None)
+            for name in names
+        )
+        for key in candidates
+    }
+
+
+def judge(report: ParityReport, tolerances: Tolerances) -> ParityReport:
+    """The report with its failures by these tolerances."""
+    failures = tuple(
+        f"output {output.name!r}: {failure}"
+        for output in report.outputs
+        for failure in _failures(output, tolerances)
+    )
+    return replace(report, tolerances=tolerances, failures=failures)
+
+
+def _failures(output: OutputParity, limits: Tolerances) -> list[str]:
+    metrics, ranks = output.metrics, output.ranks
+    failures = []
+    if metrics.not_finite:
+        failures.append(f"{metrics.not_finite} of {metrics.elements} values are NaN or infinite")
+    if metrics.reference_not_finite:
+        failures.append(f"{metrics.reference_not_finite} values of the reference are NaN or infinite")
+    allowed = limits.atol + limits.rtol * metrics.peak
+    if metrics.max_abs > allowed:
+        failures.append(
+            f"max abs difference {metrics.max_abs:.3g} > {allowed:.3g} "
+            f"(atol {limits.atol:g} + rtol {limits.rtol:g} x peak {metrics.peak:.3g})"
+        )
+    if metrics.cosine < limits.min_cosine:
+        failures.append(f"cosine {metrics.cosine:.7f} < {limits.min_cosine:g}")
+    if ranks is not None and ranks.top1_agreement < limits.min_top1_agreement:
+        failures.append(f"top-1 agreement {ranks.top1_agreement:.4f} < {limits.min_top1_agreement:g}")
+    return failures
