@@ -162,7 +162,9 @@ def read_manifest(directory: Path) -> Manifest:
         raw = path.read_bytes()
     except OSError as error:
         raise ArtifactError(
-            f"not an artifact: {error.strerror or error}", where=str(path), fix="export one with `s2mlp-deploy export`"
+            f"not an artifact: {error.strerror or error}",
+            where=str(path),
+            fix="export one with `s2mlp-deploy export`",
         ) from error
     try:
         version = msgspec.json.decode(raw).get("schema_version")

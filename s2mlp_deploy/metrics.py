@@ -126,9 +126,7 @@ class RankComparison:
     def __init__(self) -> None:
         self._images = self._top1 = self._top5 = self._labelled = self._right_a = self._right_b = 0
 
-    def update(
-        self, reference: NDArray[Any], candidate: NDArray[Any], labels: NDArray[np.int64] | None = None
-    ) -> None:
+    def update(self, reference: NDArray[Any], candidate: NDArray[Any], labels: NDArray[np.int64] | None = None) -> None:
         """Adds a batch; a label of −1 is an image without one."""
         first = top_k(reference, 1)
         best = top_k(candidate, 5)

@@ -123,9 +123,7 @@ class Preprocessing:
         if self.scale <= 0:
             raise _invalid("scale", f"is {self.scale}", "give 1/255 (0.00392...) or 1")
         if any(value <= 0 for value in self.std):
-            raise _invalid(
-                "std", f"is {list(self.std)}", "every channel is divided by it: give numbers above 0"
-            )
+            raise _invalid("std", f"is {list(self.std)}", "every channel is divided by it: give numbers above 0")
         if max(self.mean) > 255 * self.scale:
             raise _invalid(
                 "mean",
@@ -133,9 +131,7 @@ class Preprocessing:
                 "give mean and std for pixels in 0..1, or set scale to 1 if they are for pixels in 0..255",
             )
         if self.interpolation == "none" and (self.crop_pct != 1 or self.crop_mode != "center"):
-            raise _invalid(
-                "interpolation", "is none, but crop_pct or crop_mode asks for a resize", "drop one"
-            )
+            raise _invalid("interpolation", "is none, but crop_pct or crop_mode asks for a resize", "drop one")
 
     @property
     def channels(self) -> int:
@@ -375,9 +371,7 @@ def _fit(image: Image.Image, preprocessing: Preprocessing, where: str | None) ->
             fix="crop the picture, or use the crop mode squash or border",
         )
     image = image.resize((width, height), RESAMPLING[preprocessing.interpolation])
-    top, left = (
-        max(0, round((side - wanted) / 2)) for side, wanted in zip((height, width), target, strict=True)
-    )
+    top, left = (max(0, round((side - wanted) / 2)) for side, wanted in zip((height, width), target, strict=True))
     image = image.crop((left, top, min(width, left + target[1]), min(height, top + target[0])))
     if (image.height, image.width) == target:
         return image
@@ -447,18 +441,14 @@ def _open_stream(source: Path | bytes, where: str) -> Iterator[IO[bytes]]:
         raise ImageError(f"The file cannot be opened: {error}", where=where, fix="check the path") from error
     if stream is None:
         found = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-        raise ImageError(
-            f"This is {found}, where one picture is wanted", where=where, fix="name a picture file"
-        )
+        raise ImageError(f"This is {found}, where one picture is wanted", where=where, fix="name a picture file")
     with stream:
         yield stream
 
 
 def _too_large(where: str, error: BaseException) -> ImageError:
     problem = f"The picture is too large to decode safely (more than {MAX_PIXELS:,} pixels): {error}"
-    return ImageError(
-        problem, where=where, fix="make it smaller; if it was not meant to be large, distrust it"
-    )
+    return ImageError(problem, where=where, fix="make it smaller; if it was not meant to be large, distrust it")
 
 
 def _damaged(where: str, error: BaseException) -> ImageError:

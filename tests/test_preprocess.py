@@ -47,12 +47,7 @@ def png_chunk(name: bytes, data: bytes) -> bytes:
 
 def claimed_png(width: int, height: int) -> bytes:
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + header
-        + png_chunk(b"IDAT", zlib.compress(bytes(1000)))
-        + png_chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(bytes(1000))) + png_chunk(b"IEND", b"")
 
 
 class TestDescription:
@@ -92,9 +87,7 @@ class TestDescription:
     @pytest.mark.parametrize(
         "description",
         [
-            Preprocessing(
-                (224, 192), **IMAGENET, interpolation="lanczos", crop_pct=0.875, crop_mode="border"
-            ),
+            Preprocessing((224, 192), **IMAGENET, interpolation="lanczos", crop_pct=0.875, crop_mode="border"),
             Preprocessing((8, 8), (0.5,), (0.25,), color="L", interpolation="none"),
             Preprocessing((8, 8), (103.94, 116.78, 123.68), (1, 1, 1), color="BGR", scale=1),
         ],
@@ -137,9 +130,7 @@ class TestDescription:
             ({"img_size": 32}, "img_size", "did you mean 'image_size'"),
         ],
     )
-    def test_bad_values_name_the_field_and_the_fix(
-        self, change: dict[str, object], field: str, fix: str
-    ) -> None:
+    def test_bad_values_name_the_field_and_the_fix(self, change: dict[str, object], field: str, fix: str) -> None:
         with pytest.raises(PreprocessingError) as caught:
             Preprocessing.from_dict({"size": [32, 32], **IMAGENET, **change})
         assert caught.value.where == field
@@ -176,9 +167,7 @@ class TestSidecar:
         assert sidecar.architecture == "net"
         assert sidecar.config == {"image_size": 48}
         assert sidecar.classes == ("cat", "dog")
-        wanted = Preprocessing(
-            (32, 32), (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616), interpolation="none"
-        )
+        wanted = Preprocessing((32, 32), (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616), interpolation="none")
         assert sidecar.preprocessing == wanted
 
     @pytest.mark.parametrize("key", ["pretrained_cfg", "preprocessing"])
@@ -193,9 +182,7 @@ class TestSidecar:
         assert sidecar.architecture is None
 
     def test_byte_order_mark(self, tmp_path: Path) -> None:
-        assert (
-            load_sidecar(self.write(tmp_path, b'\xef\xbb\xbf{"architecture": "net"}')).architecture == "net"
-        )
+        assert load_sidecar(self.write(tmp_path, b'\xef\xbb\xbf{"architecture": "net"}')).architecture == "net"
 
     @pytest.mark.parametrize(
         ("content", "says"),

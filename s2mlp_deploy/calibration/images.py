@@ -353,9 +353,7 @@ def _is_picture(name: str) -> bool:
 def _label(root: Path, by_folder: dict[str, list[Path]], classes: tuple[str, ...] | None) -> ImageCollection:
     """Give the pictures of class folders their labels."""
     filled = [name for name, pictures in by_folder.items() if pictures]
-    split = next(
-        (name for name in filled if name.lower() in _SPLIT_NAMES and name not in (classes or ())), None
-    )
+    split = next((name for name in filled if name.lower() in _SPLIT_NAMES and name not in (classes or ())), None)
     if split and all(name.lower() in _SPLIT_NAMES for name in filled):
         raise DataError(
             f"The folders are the parts of a data set ({_some(filled)}), not classes",
@@ -380,9 +378,7 @@ def _label(root: Path, by_folder: dict[str, list[Path]], classes: tuple[str, ...
     twice = [label for label, count in Counter(label_of.values()).items() if count > 1]
     if twice:
         shared = _some(name for name in filled if label_of[name] == twice[0])
-        raise DataError(
-            f"Several folders mean class {twice[0]}: {shared}", where=str(root), fix="merge or rename them"
-        )
+        raise DataError(f"Several folders mean class {twice[0]}: {shared}", where=str(root), fix="merge or rename them")
     pairs = [(picture, label_of[name]) for name in filled for picture in by_folder[name]]
     return ImageCollection(tuple(p for p, _ in pairs), tuple(label for _, label in pairs), names, root)
 

@@ -75,7 +75,8 @@ class OnnxRuntimeEngine:
         there = onnxruntime.get_available_providers()
         if provider not in there:
             raise TargetError(
-                f"ONNX Runtime has no {provider} here", fix=f"choose one of {', '.join(there)}, or install another extra"
+                f"ONNX Runtime has no {provider} here",
+                fix=f"choose one of {', '.join(there)}, or install another extra",
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

@@ -134,9 +134,7 @@ def build(
     for index, target in enumerate(targets):
         config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), index)
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
-    profiles = make_profiles(
-        [_info(tensor) for tensor in inputs], min_shapes or {}, opt_shapes or {}, max_shapes or {}
-    )
+    profiles = make_profiles([_info(tensor) for tensor in inputs], min_shapes or {}, opt_shapes or {}, max_shapes or {})
     if profiles:
         profile = builder.create_optimization_profile()
         for name, shapes in profiles.items():
@@ -145,7 +143,8 @@ def build(
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
         raise BuildError(
-            "TensorRT-RTX built no engine: " + ("; ".join(logger.errors) or "it gave no reason"), where=str(onnx_file)
+            "TensorRT-RTX built no engine: " + ("; ".join(logger.errors) or "it gave no reason"),
+            where=str(onnx_file),
         )
     with replacing(output) as temporary:
         temporary.write_bytes(memoryview(serialized))
@@ -177,8 +176,9 @@ def _library() -> Any:
 def _logger() -> Any:
     """The one logger of this process: TensorRT ignores every later one."""
     trt = _library()
+    base: Any = trt.ILogger
 
-    class Logger(trt.ILogger):  # type: ignore[misc]
+    class Logger(base):  # type: ignore[misc]
         """Keeps errors for the message that the user will see."""
 
         def __init__(self) -> None:

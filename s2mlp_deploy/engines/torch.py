@@ -34,9 +34,7 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(
-        self, module: nn.Module, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...]
-    ) -> None:
+    def __init__(self, module: nn.Module, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...]) -> None:
         self._module = module
         self.inputs = inputs
         self.outputs = outputs

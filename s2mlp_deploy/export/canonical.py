@@ -33,7 +33,8 @@ def check_opset(opset: int) -> None:
     """
     if not MIN_OPSET <= opset <= MAX_OPSET:
         raise ExportError(
-            f"opset {opset} cannot be written", fix=f"choose {MIN_OPSET} to {MAX_OPSET}; the default is {DEFAULT_OPSET}"
+            f"opset {opset} cannot be written",
+            fix=f"choose {MIN_OPSET} to {MAX_OPSET}; the default is {DEFAULT_OPSET}",
         )
 
 
@@ -50,7 +51,11 @@ def _shift_schema() -> onnxscript.values.Opset:
             inputs=[schema.FormalParameter("X", "T")],
             outputs=[schema.FormalParameter("Y", "T")],
             type_constraints=[
-                ("T", [f"tensor({t})" for t in ("float16", "bfloat16", "float", "double", "int32", "int64")], "")
+                (
+                    "T",
+                    [f"tensor({t})" for t in ("float16", "bfloat16", "float", "double", "int32", "int64")],
+                    "",
+                )
             ],
             attributes=[
                 schema.Attribute(name, attribute_type, "")
@@ -68,7 +73,12 @@ def _shift_schema() -> onnxscript.values.Opset:
 
 
 def _translate_shift(
-    x: Any, channels: Sequence[int], offsets: Sequence[int], axes: Sequence[int], channel_axis: int, border: str
+    x: Any,
+    channels: Sequence[int],
+    offsets: Sequence[int],
+    axes: Sequence[int],
+    channel_axis: int,
+    border: str,
 ) -> Any:
     """The exporter's translation of ``torch.ops.s2mlp.shift``."""
     return _shift_schema().Shift(
@@ -126,7 +136,7 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
 def _name_after_modules(model: ir.Model) -> None:
     """Names nodes, their outputs and folded weights after module paths; deterministic and unique."""
     graph = model.graph
-    fixed = {value for value in (*graph.inputs, *graph.outputs)}
+    fixed = {*graph.inputs, *graph.outputs}
     taken: dict[str, int] = {}
     taken_names = {value.name for value in (*fixed, *graph.initializers.values())}
 
@@ -139,8 +149,9 @@ def _name_after_modules(model: ir.Model) -> None:
                 taken_names.add(name)
                 return name
 
+    scopes = {node: module_path(node) for node in graph}
     for node in graph:
-        scope = module_path(node)
+        scope = scopes[node] or _neighbours_scope(node, scopes)
         node.name = unique(f"{scope}/{node.op_type}" if scope else f"/{node.op_type}")
         for index, output in enumerate(node.outputs):
             if output not in fixed:
@@ -164,6 +175,19 @@ def module_path(node: ir.Node) -> str:
     path = ast.literal_eval(scopes)
     # The last entry is the operation itself, those before it are the modules from the root down.
     return str(path[-2]) if len(path) > 1 else ""
+
+
+def _neighbours_scope(node: ir.Node, scopes: dict[ir.Node, str]) -> str:
+    """For a node that the optimiser made: the innermost module that its neighbours share."""
+    producers = [value.producer() for value in node.inputs if value is not None]
+    consumers = [use.node for value in node.outputs for use in value.uses()]
+    paths = [scopes[near].split(".") for near in (*producers, *consumers) if near is not None and scopes.get(near)]
+    shared = []
+    for parts in zip(*paths, strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return ".".join(shared)
 
 
 def _name_dynamic_axes(model: ir.Model, captured: Captured) -> None:

@@ -238,9 +238,7 @@ class S2MLPv2Config(StagedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.branches or len(set(self.branches)) != len(self.branches):
-            raise SourceError(
-                f"branches {list(self.branches)} must be some of shift1, shift2, identity, each once"
-            )
+            raise SourceError(f"branches {list(self.branches)} must be some of shift1, shift2, identity, each once")
         for dim in self.dims:
             if self.attention_ratio < 1 or dim % self.attention_ratio:
                 raise SourceError(

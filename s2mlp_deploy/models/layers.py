@@ -35,7 +35,7 @@ class PointwiseLinear(nn.Linear):
         nn.init.trunc_normal_(self.weight, std=0.02)
         if bias:
             nn.init.zeros_(self.bias)
-        self.register_load_state_dict_pre_hook(_reshape_weight)
+        self.register_load_state_dict_pre_hook(_reshape_weight)  # type: ignore[no-untyped-call]
 
 
 class PointwiseConv(nn.Conv2d):
@@ -46,16 +46,15 @@ class PointwiseConv(nn.Conv2d):
         nn.init.trunc_normal_(self.weight, std=0.02)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
-        self.register_load_state_dict_pre_hook(_reshape_weight)
+        self.register_load_state_dict_pre_hook(_reshape_weight)  # type: ignore[no-untyped-call]
 
 
 def _reshape_weight(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Gives an incoming pointwise weight the rank this layout stores, so that one checkpoint serves both."""
     weight, own = state.get(prefix + "weight"), module.weight
     assert isinstance(own, Tensor)
-    if isinstance(weight, Tensor) and weight.dim() != own.dim() and weight.shape[:2] == own.shape[:2]:
-        if all(size == 1 for size in weight.shape[2:]):
-            state[prefix + "weight"] = weight.reshape(own.shape)
+    if isinstance(weight, Tensor) and weight.dim() != own.dim() and weight.numel() == own.numel():
+        state[prefix + "weight"] = weight.reshape(own.shape)
 
 
 def pointwise(inputs: int, outputs: int, layout: Layout, *, bias: bool = True) -> PointwiseLinear | PointwiseConv:
@@ -128,7 +127,13 @@ class PatchEmbed(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, patch: int, layout: Layout, input_layout: Layout, norm: Norm | None = None
+        self,
+        inputs: int,
+        outputs: int,
+        patch: int,
+        layout: Layout,
+        input_layout: Layout,
+        norm: Norm | None = None,
     ) -> None:
         super().__init__()
         self.proj = nn.Conv2d(inputs, outputs, patch, stride=patch)

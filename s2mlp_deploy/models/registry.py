@@ -86,9 +86,7 @@ MODELS: dict[str, ModelEntry] = {
         ),
         ModelEntry(
             "s2mlpv2_nano",
-            S2MLPv2Config(
-                dims=(64, 128), depths=(2, 6), patches=(2, 2), image_size=(32, 32), classes=10
-            ),
+            S2MLPv2Config(dims=(64, 128), depths=(2, 6), patches=(2, 2), image_size=(32, 32), classes=10),
             "S2-MLPv2 for 32x32 images, 1.2 M parameters",
         ),
     )
@@ -179,8 +177,10 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
 
 
 def _type_name(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) and not str(kind).startswith("tuple[") else (
-        str(kind).replace("typing.", "")
+    return (
+        kind.__name__
+        if isinstance(kind, type) and not str(kind).startswith("tuple[")
+        else (str(kind).replace("typing.", ""))
     )
 
 

@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2mlp_deploy.models.config import S2MLPConfig, image_shift
-from s2mlp_deploy.models.layers import ChannelMLP, PatchEmbed, SpatialShift, channel_norm, pointwise, spatial_axes
+from s2mlp_deploy.models.layers import (
+    ChannelMLP,
+    PatchEmbed,
+    SpatialShift,
+    channel_norm,
+    pointwise,
+    spatial_axes,
+)
 
 
 class ShiftMixer(nn.Module):

@@ -11,11 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2mlp_deploy.models.config import Layout, S2MLPv2Config
-from s2mlp_deploy.models.layers import ChannelMLP, PatchEmbed, SpatialShift, channel_norm, pointwise, spatial_axes
+from s2mlp_deploy.models.layers import (
+    ChannelMLP,
+    PatchEmbed,
+    SpatialShift,
+    channel_norm,
+    pointwise,
+    spatial_axes,
+)
 
 
 class SplitAttention(nn.Module):
-    """Weighs the branches per channel: ``softmax over k of (GELU(a W1) W2)_k``, ``a`` the sum of all cells and branches.
+    """Weighs the branches per channel: ``softmax over k of (GELU(a W1) W2)_k``, ``a`` the sum of cells and branches.
 
     The sum (not the mean) over cells is the paper's equation; it is the one place of the network that overflows
     fp16 first.
@@ -68,8 +75,8 @@ class ShiftMixer(nn.Module):
             total = total + branch
         if self.attention is None:
             return total
-        weights = self.attention(total.sum(spatial_axes(self.layout)))
-        fused = branches[0] * weights[0]
+        weights: tuple[Tensor, ...] = self.attention(total.sum(spatial_axes(self.layout)))
+        fused: Tensor = branches[0] * weights[0]
         for branch, weight in zip(branches[1:], weights[1:], strict=True):
             fused = fused + branch * weight
         return fused

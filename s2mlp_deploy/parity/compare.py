@@ -145,9 +145,7 @@ def compare(
 def judge(report: ParityReport, tolerances: Tolerances) -> ParityReport:
     """The report with its failures by these tolerances."""
     failures = tuple(
-        f"output {output.name!r}: {failure}"
-        for output in report.outputs
-        for failure in _failures(output, tolerances)
+        f"output {output.name!r}: {failure}" for output in report.outputs for failure in _failures(output, tolerances)
     )
     return replace(report, tolerances=tolerances, failures=failures)
 

@@ -34,15 +34,22 @@ def shift(x: Tensor, spec: ShiftSpec) -> Tensor:
 
 @torch.library.custom_op("s2mlp::shift", mutates_args=())
 def _shift(
-    x: Tensor, channels: Sequence[int], offsets: Sequence[int], axes: Sequence[int], channel_axis: int, border: str
+    x: Tensor,
+    channels: Sequence[int],
+    offsets: Sequence[int],
+    axes: Sequence[int],
+    channel_axis: int,
+    border: str,
 ) -> Tensor:
     spec = ShiftSpec.from_op_args(channels, offsets, axes, channel_axis, border)
     spec.check_shape(x.shape)
-    parts = x.split(list(channels), dim=channel_axis)
+    parts = torch.split(x, list(channels), dim=channel_axis)
     moved = [_move(part, group, spec) for part, group in zip(parts, spec.groups, strict=True)]
     # With one group cat would return its input's memory layout; a custom operator must not alias its input.
-    return torch.cat(moved, dim=channel_axis).contiguous() if len(moved) > 1 else moved[0].clone(
-        memory_format=torch.contiguous_format
+    return (
+        torch.cat(moved, dim=channel_axis).contiguous()
+        if len(moved) > 1
+        else moved[0].clone(memory_format=torch.contiguous_format)
     )
 
 
@@ -78,7 +85,12 @@ def _windows(x: Tensor, steps: Sequence[tuple[int, int]]) -> tuple[tuple[slice, 
 
 @_shift.register_fake
 def _(
-    x: Tensor, channels: Sequence[int], offsets: Sequence[int], axes: Sequence[int], channel_axis: int, border: str
+    x: Tensor,
+    channels: Sequence[int],
+    offsets: Sequence[int],
+    axes: Sequence[int],
+    channel_axis: int,
+    border: str,
 ) -> Tensor:
     ShiftSpec.from_op_args(channels, offsets, axes, channel_axis, border).check_shape(x.shape)
     return x.new_empty(x.shape)
@@ -93,7 +105,7 @@ def _backward(
     ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
 ) -> tuple[Tensor, None, None, None, None, None]:
     spec: ShiftSpec = ctx.spec  # type: ignore[attr-defined]
-    parts = gradient.split([group.channels for group in spec.groups], dim=spec.channel_axis)
+    parts = torch.split(gradient, [group.channels for group in spec.groups], dim=spec.channel_axis)
     moved = [_adjoint(part, group, spec) for part, group in zip(parts, spec.groups, strict=True)]
     return torch.cat(moved, dim=spec.channel_axis), None, None, None, None, None
 

@@ -38,7 +38,7 @@ class ShiftSpec:
     ``output[..., p, ...] = input[..., p - offset, ...]`` for the channels of each group. Cells whose source lies
     outside the tensor are vacated; the border says what they hold:
 
-    * ``keep``: their own input value. For one axis and \\|step\\| = 1 this equals ``edge``.
+    * ``keep``: their own input value. For one axis and a step of one cell this equals ``edge``.
     * ``edge``: the nearest cell inside, per axis (replicate padding).
     * ``zero``: 0.
     * ``circular``: the cell that fell off the other end (``torch.roll``).
@@ -187,9 +187,7 @@ class ShiftSpec:
             ShiftError: A field is missing or contradicts another.
         """
         try:
-            groups = tuple(
-                ShiftGroup(int(g["channels"]), tuple(int(o) for o in g["offsets"])) for g in data["groups"]
-            )
+            groups = tuple(ShiftGroup(int(g["channels"]), tuple(int(o) for o in g["offsets"])) for g in data["groups"])
             return cls(groups, tuple(int(a) for a in data["axes"]), int(data["channel_axis"]), data["border"])
         except (KeyError, TypeError, ValueError) as error:
             raise ShiftError(f"not a shift specification: {error}") from error

@@ -141,9 +141,7 @@ class TestCollect:
 
 class TestSampling:
     def test_classes_are_balanced_as_far_as_they_reach(self, tmp_path: Path) -> None:
-        put(
-            tmp_path, *(f"big/{i}.png" for i in range(30)), *(f"mid/{i}.png" for i in range(10)), "tiny/0.png"
-        )
+        put(tmp_path, *(f"big/{i}.png" for i in range(30)), *(f"mid/{i}.png" for i in range(10)), "tiny/0.png")
         assert Counter(collect(tmp_path, limit=9).labels or ()) == {0: 4, 1: 4, 2: 1}
         assert Counter(collect(tmp_path, limit=3).labels or ()) == {0: 1, 1: 1, 2: 1}
         assert len(collect(tmp_path, limit=1000)) == 41

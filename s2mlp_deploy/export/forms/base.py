@@ -85,7 +85,12 @@ class GraphBuilder:
         ]
         self.nodes.append(
             ir.Node(
-                "", op_type, list(inputs), ir.convenience.convert_attributes(attributes or {}), outputs=values, name=name
+                "",
+                op_type,
+                list(inputs),
+                ir.convenience.convert_attributes(attributes or {}),
+                outputs=values,
+                name=name,
             )
         )
         return values
@@ -97,7 +102,7 @@ class GraphBuilder:
             name = f"shift.{label}.{len(self._constants)}"
             tensor = ir.tensor(array, name=name)
             self._constants[key] = ir.Value(
-                name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor
+                name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
             )
         return self._constants[key]
 

@@ -59,6 +59,7 @@ class GroupedConv:
 def _convolve(
     build: GraphBuilder, x: ir.Value, spec: ShiftSpec, before: dict[int, int], after: dict[int, int]
 ) -> ir.Value:
+    assert x.dtype is not None  # checked by lower
     rank = rank_of(x)
     others = [axis for axis in range(rank) if axis != spec.channel_axis and axis not in spec.axes]
     # The first axis that is neither channel nor shifted is the batch; the convolution sees [batch, channel, rest].
@@ -74,7 +75,7 @@ def _convolve(
     turned = _transpose(build, x, order)
     if not batch:
         turned = build.op("Unsqueeze", [turned, build.ints([0])], shape=[1, *(turned.shape or ())])
-    kernel = np.zeros((spec.channels, 1, *(before.get(a, 0) + after.get(a, 0) + 1 for a in spatial)), x.dtype.numpy())  # type: ignore[union-attr]
+    kernel = np.zeros((spec.channels, 1, *(before.get(a, 0) + after.get(a, 0) + 1 for a in spatial)), x.dtype.numpy())
     for group, (start, end) in groups_with_channels(spec):
         offsets = dict(zip(spec.axes, group.offsets, strict=True))
         # Cell p reads padded cell p + before - offset, so that is where the kernel's 1 stands.
@@ -84,9 +85,7 @@ def _convolve(
     for index, axis in enumerate(spatial, start=2):
         size = shape[index]
         shape[index] = size - before.get(axis, 0) - after.get(axis, 0) if isinstance(size, int) else None
-    result = build.op(
-        "Conv", [turned, build.constant(kernel, "one_hot")], {"group": spec.channels}, shape=shape
-    )
+    result = build.op("Conv", [turned, build.constant(kernel, "one_hot")], {"group": spec.channels}, shape=shape)
     if not batch:
         result = build.op("Squeeze", [result, build.ints([0])], shape=list(result.shape or ())[1:])
     return _transpose(build, result, [order.index(axis) for axis in range(rank)])

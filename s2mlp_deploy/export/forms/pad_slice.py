@@ -35,9 +35,7 @@ class PadSlice:
         for group, channels in groups_with_channels(spec):
             offsets = dict(zip(spec.axes, group.offsets, strict=True))
             # Cell p reads padded cell p + before - offset; the window is as long as the axis.
-            window = {
-                axis: (before[axis] - step, -(after[axis] + step) or END) for axis, step in offsets.items()
-            }
+            window = {axis: (before[axis] - step, -(after[axis] + step) or END) for axis, step in offsets.items()}
             part = build.slice(padded, {spec.channel_axis: channels} | window)
             steps = steps_of(group, spec)
             if spec.border == "keep" and steps and not keep_equals_edge(steps):
@@ -67,7 +65,10 @@ def pad(build: GraphBuilder, x: ir.Value, spec: ShiftSpec, before: dict[int, int
             tail = [build.slice(x, {axis: (0, after[axis])})] if after[axis] else []
             x = build.concat([*head, x, *tail], axis)
         return x
-    pads = [[before.get(axis, 0) for axis in range(rank_of(x))], [after.get(axis, 0) for axis in range(rank_of(x))]]
+    pads = [
+        [before.get(axis, 0) for axis in range(rank_of(x))],
+        [after.get(axis, 0) for axis in range(rank_of(x))],
+    ]
     shape: list[int | ir.SymbolicDim | None] = list(x.shape or ())
     for axis in axes:
         size = size_of(x, axis)

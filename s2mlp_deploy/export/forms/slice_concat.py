@@ -81,7 +81,7 @@ def _along(
     else:
         cell = _zeros_like_slab(build, x, window, axis)
         rim = [cell] * reach
-    if size is not None and size >= reach or reach == 1:
+    if reach == 1 or (size is not None and size >= reach):
         body = build.slice(x, window | {axis: source})
         return build.concat([*rim, body] if step > 0 else [body, *rim], axis)
     # The axis may be shorter than the step: join first, then cut to the axis' own size.

@@ -1,0 +1,41 @@
+# Two commands: `make demo` and `make test`. Both make .venv with the pinned constraints first.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := export,cpu,demo,dev
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test install check unit slow clean
+.DELETE_ON_ERROR:
+
+demo: install
+	$(BIN)/s2mlp-deploy demo --output build/demo
+
+test: install check unit
+
+install: $(STAMP)
+
+# A venv that another machine or Python left behind is made anew. TensorRT-RTX has wheels for some platforms only, so
+# its failure is told and the rest goes on.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "s2mlp-deploy needs Python 3.11 or newer; pass PYTHON=...")'
+	$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[rtx]' \
+		|| echo 'TensorRT-RTX could not be installed here; engines will not be built.'
+	touch $@
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: install
+	$(BIN)/python -m pytest
+
+slow: install
+	$(BIN)/python -m pytest -m slow
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,59 @@
+"""``s2mlp-deploy demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from s2mlp_deploy.cli.console import Json, emit, progress
+from s2mlp_deploy.errors import CheckFailedError
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+
+    @app.command()
+    def demo(
+        output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where to write.")] = Path(
+            "build/demo"
+        ),
+        images: Annotated[
+            Path | None,
+            typer.Option(metavar="DIR", help="Your own digits instead of the 1,000 held-out ones."),
+        ] = None,
+        target: Annotated[list[str] | None, typer.Option(help="Compute capability of the engine.")] = None,
+        as_json: Json = False,
+    ) -> None:
+        """Run the main job on a trained digit network: export, parity, engine, report."""
+        from s2mlp_deploy.demo.run import run_demo, table, written_files
+
+        with progress() as report:
+            result = run_demo(output, images=images, targets=target or ["sm89"], progress=report)
+
+        def render(console: Console) -> None:
+            from s2mlp_deploy.report.format import format_bytes
+            from s2mlp_deploy.report.terminal import print_table
+
+            columns, rows = table(result)
+            count = next(iter(result.parity.values())).images
+            print_table(console, f"s2mlpv2_nano on {count:,} images, PyTorch against ONNX Runtime", columns, rows)
+            if result.engine is None:
+                console.print(f"No engine: {result.engine_missing}", highlight=False, markup=False)
+            else:
+                built = result.engine
+                console.print(
+                    f"Engine: TensorRT-RTX {built.version} for {', '.join(built.targets)}, "
+                    f"{format_bytes(built.bytes)} in {built.seconds:.1f} s",
+                    highlight=False,
+                    markup=False,
+                )
+            for what, path in written_files(result).items():
+                console.print(f"{what:>9}: {path}", highlight=False, markup=False, soft_wrap=True)
+
+        emit(result, as_json=as_json, render=render)
+        if not result.passed:
+            failing = [form for form, item in result.parity.items() if not item.passed]
+            raise CheckFailedError(f"parity does not hold in {', '.join(failing)}", where=str(result.report))

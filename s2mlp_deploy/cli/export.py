@@ -1,0 +1,54 @@
+"""``s2mlp-deploy export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from s2mlp_deploy import api
+from s2mlp_deploy.cli.console import Json, emit, progress
+from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Seed, Settings, Source, parse_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+
+    @app.command()
+    def export(
+        source: Source,
+        output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where the artifact goes.")],
+        checkpoint: Checkpoint = None,
+        settings: Settings = None,
+        preprocess: Preprocess = None,
+        shift_form: Annotated[
+            str, typer.Option(help="How shifts are written: slice-concat, pad-slice or grouped-conv.")
+        ] = "slice-concat",
+        opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 25.")] = 20,
+        force: Annotated[bool, typer.Option("--force", help="Replace an artifact that is there.")] = False,
+        seed: Seed = 0,
+        as_json: Json = False,
+    ) -> None:
+        """Export a model to ONNX with a manifest that describes it."""
+        with progress() as report:
+            manifest = api.export(
+                source,
+                output,
+                checkpoint=checkpoint,
+                overrides=parse_settings(settings),
+                preprocess=preprocess,
+                shift_form=shift_form,
+                opset=opset,
+                force=force,
+                seed=seed,
+                progress=report,
+            )
+
+        def render(console: Console) -> None:
+            from s2mlp_deploy.report.terminal import print_manifest
+
+            print_manifest(console, manifest, output)
+
+        emit(manifest, as_json=as_json, render=render)

@@ -1,0 +1,60 @@
+"""The command line. Commands parse, call :mod:`s2mlp_deploy.api` and render; each has a file of its own."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from s2mlp_deploy import __version__
+from s2mlp_deploy.cli import build, demo, doctor, export, models, parity, predict
+from s2mlp_deploy.cli.console import ERR, set_up_logging
+from s2mlp_deploy.errors import S2MLPDeployError
+
+app = typer.Typer(
+    name="s2mlp-deploy",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Deploy spatial-shift MLP vision models: PyTorch to ONNX and TensorRT, with the evidence written beside.",
+    epilog="Exit status: 0 done, 1 a check failed, 2 the input is wrong.",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"s2mlp-deploy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    del version
+    set_up_logging()
+
+
+for module in (models, doctor, demo, export, build, parity, predict):
+    module.register(app)
+
+
+def main() -> None:
+    """Entry point: turns the package's errors into a message and an exit status."""
+    try:
+        app()
+    except S2MLPDeployError as error:
+        ERR.print("[bold red]error:[/] ", end="")
+        ERR.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        ERR.print("interrupted")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Options that several commands take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from s2mlp_deploy.errors import InputError
+
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="A model of the zoo; `s2mlp-deploy models` lists them.")]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(help="Weights: safetensors or a state dict. Without it they are random and seeded."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the configuration; may be repeated."),
+]
+Preprocess = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.json", help="How an image becomes the input. Default: <checkpoint>.json."),
+]
+Seed = Annotated[int, typer.Option(help="Of random weights and of drawn samples.")]
+
+
+def parse_settings(settings: list[str] | None) -> dict[str, Any]:
+    """Reads ``FIELD=VALUE`` pairs.
+
+    Raises:
+        InputError: One has another form.
+    """
+    pairs = {}
+    for text in settings or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise InputError(
+                f"--set {text!r} has no value", fix="write --set FIELD=VALUE, for example --set classes=37"
+            )
+        pairs[name.strip()] = value.strip()
+    return pairs

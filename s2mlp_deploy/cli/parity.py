@@ -1,0 +1,79 @@
+"""``s2mlp-deploy parity``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+from s2mlp_deploy import api
+from s2mlp_deploy.cli.console import Json, emit, progress
+from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Seed, Settings, Source, parse_settings
+from s2mlp_deploy.errors import CheckFailedError
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+
+    @app.command()
+    def parity(
+        source: Source,
+        files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="ONNX files to compare with it.")],
+        checkpoint: Checkpoint = None,
+        settings: Settings = None,
+        preprocess: Preprocess = None,
+        data: Annotated[
+            Path | None, typer.Option(metavar="PATH", help="A folder of images. Without it: seeded noise.")
+        ] = None,
+        samples: Annotated[int | None, typer.Option(help="At most this many images.")] = None,
+        batch: Annotated[int, typer.Option(help="Images per run.")] = 8,
+        atol: Annotated[
+            float | None, typer.Option(help="Allowed absolute difference. Default: by the file's precision.")
+        ] = None,
+        rtol: Annotated[float | None, typer.Option(help="Allowed difference relative to the reference's peak.")] = None,
+        provider: Annotated[str, typer.Option(help="ONNX Runtime's execution provider.")] = "CPUExecutionProvider",
+        seed: Seed = 0,
+        as_json: Json = False,
+    ) -> None:
+        """Compare ONNX files with the PyTorch model they come from. Exit status 1 where they differ."""
+        from s2mlp_deploy.parity.compare import TOLERANCES
+
+        tolerances = None
+        if atol is not None or rtol is not None:
+            base = TOLERANCES["fp32"]
+            tolerances = replace(
+                base, atol=base.atol if atol is None else atol, rtol=base.rtol if rtol is None else rtol
+            )
+        with progress() as report:
+            reports = api.parity(
+                source,
+                files,
+                checkpoint=checkpoint,
+                overrides=parse_settings(settings),
+                preprocess=preprocess,
+                data=data,
+                samples=samples,
+                batch=batch,
+                tolerances=tolerances,
+                provider=provider,
+                seed=seed,
+                progress=report,
+            )
+
+        def render(console: Console) -> None:
+            from s2mlp_deploy.report.terminal import print_parity
+
+            for item in reports:
+                print_parity(console, msgspec.to_builtins(item))
+
+        emit(reports, as_json=as_json, render=render)
+        failures = [f"{item.file}: {failure}" for item in reports for failure in item.failures]
+        if failures:
+            raise CheckFailedError(
+                "parity does not hold\n    " + "\n    ".join(failures),
+                fix="check that source, checkpoint and preprocessing are those of the export",
+            )

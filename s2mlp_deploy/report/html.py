@@ -1,0 +1,142 @@
+"""One self-contained HTML page per artifact, and one over several, from what was saved.
+
+The same saved results give the same bytes: a page carries no date of its own, so two pages can be compared.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from s2mlp_deploy.artifact import REPORT, read_manifest, write_file
+from s2mlp_deploy.errors import InputError, MissingDependencyError
+from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.evidence import read_evidence
+from s2mlp_deploy.report.verdict import Verdict, judge
+from s2mlp_deploy.report.view import Table, engine_table, overview_row, view_artifact
+
+_OVERVIEW_COLUMNS = (
+    "Shift form",
+    "Nodes",
+    "File size",
+    "Max abs",
+    "PSNR",
+    "Top-1 agreement",
+    "Accuracy, reference",
+    "Accuracy, file",
+    "Parity",
+)
+
+
+def write_report(directory: Path, *, title: str | None = None) -> Path:
+    """Writes ``report.html`` into an artifact.
+
+    Args:
+        directory: The artifact.
+        title: Heading; default the artifact's name.
+
+    Returns:
+        The page.
+
+    Raises:
+        ArtifactError: There is no manifest that can be read. Damaged evidence is no error: the page shows it.
+        MissingDependencyError: jinja2 is not installed.
+        OutputError: The page cannot be written.
+    """
+    view = view_artifact(directory)
+    page = _render("report.html.j2", title=title or view.manifest.name, view=view)
+    path = directory / REPORT
+    write_file(path, page)
+    return path
+
+
+def write_overview(path: Path, artifacts: Mapping[str, Path], *, title: str) -> Path:
+    """Writes one page over several artifacts, with the details of the first.
+
+    A row links to the artifact's own report where that exists, so write those first.
+
+    Args:
+        path: The page.
+        artifacts: Directories by what distinguishes them, for example the form of their shifts.
+        title: Heading.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: There are no artifacts.
+        ArtifactError: One of them has no manifest that can be read.
+        MissingDependencyError: jinja2 is not installed.
+        OutputError: The page cannot be written.
+    """
+    if not artifacts:
+        raise InputError("there is nothing to write an overview of", fix="name at least one artifact")
+    rows, engines, verdicts = [], [], {}
+    engine_columns: Table | None = None
+    for label, directory in artifacts.items():
+        manifest, evidence = read_manifest(directory), read_evidence(directory)
+        base = _base(path, directory)
+        href = base + REPORT if (directory / REPORT).is_file() else ""
+        rows += overview_row(label, href, directory, manifest, evidence)
+        engine_columns = engine_table(directory, manifest, evidence, base, label)
+        engines += engine_columns.rows
+        verdicts[label] = judge(manifest, evidence, directory.resolve().name)
+    assert engine_columns is not None
+    first, directory = next(iter(artifacts.items()))
+    page = _render(
+        "overview.html.j2",
+        title=title,
+        verdict=_together(verdicts),
+        comparison=Table(_OVERVIEW_COLUMNS, tuple(rows), frozenset(range(1, 8))),
+        all_engines=Table(engine_columns.columns, tuple(engines), engine_columns.numeric),
+        first=first,
+        view=view_artifact(directory, base=_base(path, directory)),
+    )
+    write_file(path, page)
+    return path
+
+
+def _together(verdicts: Mapping[str, Verdict]) -> Verdict:
+    """The worst of the verdicts, and who has it."""
+    by_tone = {tone: [name for name in verdicts if verdicts[name].tone == tone] for tone in ("bad", "warn", "good")}
+    several = f"{'both' if len(verdicts) == 2 else f'all {len(verdicts)}'} artifacts"
+    everywhere = several if len(verdicts) > 1 else f"the artifact {next(iter(verdicts))}"
+    if by_tone["bad"]:
+        failures = tuple(f"{name}: {failure}" for name in by_tone["bad"] for failure in verdicts[name].failures)
+        held = (f"Parity holds for {fmt.words(by_tone['good'])}.",) if by_tone["good"] else ()
+        return Verdict("bad", f"Parity FAILS for {fmt.words(by_tone['bad'])}", held, failures)
+    if by_tone["warn"]:
+        lines = tuple(f"{name}: {verdicts[name].headline}." for name in by_tone["warn"])
+        commands = tuple(command for name in by_tone["warn"] for command in verdicts[name].commands)
+        return Verdict("warn", "Parity is not shown for every artifact", lines, (), commands)
+    return Verdict("good", f"Parity holds for {everywhere}")
+
+
+def _base(page: Path, directory: Path) -> str:
+    """Path of an artifact as a link on the page."""
+    try:
+        relative = Path(os.path.relpath(directory.resolve(), page.resolve().parent)).as_posix()
+    except ValueError:  # another drive on Windows
+        return f"{directory.resolve().as_uri()}/"
+    # A colon in the first part would read as a scheme.
+    return "" if relative == "." else f"./{relative}/"
+
+
+def _render(template: str, **values: Any) -> bytes:
+    try:
+        import jinja2
+    except ImportError:
+        raise MissingDependencyError("jinja2", extra="export", purpose="writing HTML reports") from None
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("s2mlp_deploy.report"),
+        # Class names, module names and evidence are other people's text.
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["link"] = lambda path: quote(path, safe="/:.-_~")
+    return environment.get_template(template).render(values).encode("utf-8", "replace")

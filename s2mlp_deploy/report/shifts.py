@@ -1,0 +1,288 @@
+"""A network's shifts, equal ones together, and the geometry of their drawings."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from s2mlp_deploy.artifact import ShiftRecord
+from s2mlp_deploy.report.format import count, words
+
+BORDERS = {
+    "keep": "vacated cells keep their value",
+    "edge": "vacated cells repeat the nearest cell inside",
+    "zero": "vacated cells become 0",
+    "circular": "cells that leave come back in on the other side",
+}
+STAYS = "stays"
+
+# The drawing, in its own units; the page shows it at three quarters of that or larger.
+_WIDTH, _PITCH, _TILE, _TILE_TOP, _BAR = 480.0, 68.0, 54.0, 42.0, 18.0
+_STRIPS = (9.0, 15.0, 21.0)
+_MOST_TILES = 24
+
+
+@dataclass(frozen=True)
+class ShiftSummary:
+    """Equal shifts of a network.
+
+    Attributes:
+        where: The modules they happen in.
+        form: How the ONNX files write them.
+        spelling: How the source wrote them.
+        nodes: ONNX nodes that each became, for example ``8`` or ``8 to 10``.
+        channels: How many each moves or keeps; None where the specification cannot be read.
+        groups: Every channel group in words.
+        direction: All directions in a few words, for one line of a table.
+        border: What vacated cells hold, in words.
+        axes: Which axes of the tensor are meant.
+        drawing: The picture; None where the specification cannot be read.
+        raw: The specification as JSON.
+    """
+
+    where: tuple[str, ...]
+    form: str
+    spelling: str
+    nodes: str
+    channels: int | None
+    groups: tuple[str, ...]
+    direction: str
+    border: str
+    axes: str
+    drawing: Drawing | None
+    raw: str
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One channel group.
+
+    Attributes:
+        colour: Number of its colour; the same direction has the same colour in every drawing of a page.
+        bar_x: Left end of its piece of the bar.
+        bar_width: Proportional to its channels.
+        x: Left side of its square.
+        channels: How many.
+        moves: Whether any offset differs from 0.
+        angle: Where the arrow points, in degrees clockwise from the right; None where a plane has no such direction.
+        labels: The movement in words, line by line.
+        step: The longest step where it is more than one cell, else empty.
+        strips: The vacated cells: x, y, width and height.
+    """
+
+    colour: int
+    bar_x: float
+    bar_width: float
+    x: float
+    channels: int
+    moves: bool
+    angle: float | None
+    labels: tuple[str, ...]
+    step: str
+    strips: tuple[tuple[float, float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture of a shift.
+
+    Attributes:
+        title: Its text alternative in one sentence.
+        description: Every group in words.
+        width: Of the picture.
+        height: Of the picture.
+        bar: Height of the bar of channels.
+        tile: Side of a square.
+        tile_top: Upper side of the squares.
+        tiles: The groups that have a square.
+        rest: Pieces of the bar beyond those: x, width and colour.
+    """
+
+    title: str
+    description: str
+    width: float
+    height: float
+    bar: float
+    tile: float
+    tile_top: float
+    tiles: tuple[Tile, ...]
+    rest: tuple[tuple[float, float, int], ...]
+
+
+@dataclass(frozen=True)
+class _Spec:
+    """A specification whose fields were checked. ``axes`` ascend, ``groups`` hold (channels, offsets)."""
+
+    groups: tuple[tuple[int, tuple[int, ...]], ...]
+    axes: tuple[int, ...]
+    channel_axis: int
+    border: str
+
+    @property
+    def channels(self) -> int:
+        return sum(channels for channels, _ in self.groups)
+
+
+def summarise(shifts: Sequence[ShiftRecord]) -> list[ShiftSummary]:
+    """Puts shifts of equal specification and form together, in the order of their first appearance."""
+    together: dict[tuple[str, str], list[ShiftRecord]] = {}
+    for shift in shifts:
+        key = (json.dumps(shift.spec, sort_keys=True, default=str), shift.form)
+        together.setdefault(key, []).append(shift)
+    return [_summary(raw, form, records) for (raw, form), records in together.items()]
+
+
+def _summary(raw: str, form: str, records: Sequence[ShiftRecord]) -> ShiftSummary:
+    spec = _read(records[0].spec)
+    spellings = Counter(record.spelling for record in records)
+    fewest, most = min(record.nodes for record in records), max(record.nodes for record in records)
+    border = str(records[0].spec.get("border", "not stated"))
+    return ShiftSummary(
+        where=tuple(record.where for record in records),
+        form=form,
+        spelling=", ".join(f"{name} ({times})" if len(spellings) > 1 else name for name, times in spellings.items()),
+        nodes=str(most) if fewest == most else f"{fewest} to {most}",
+        channels=spec.channels if spec else None,
+        groups=_group_texts(spec) if spec else (),
+        direction=_direction(spec) if spec else "cannot be read",
+        border=BORDERS.get(border, f"border kind {border}"),
+        axes=_axes(spec) if spec else "",
+        drawing=_draw(spec, border) if spec else None,
+        raw=raw,
+    )
+
+
+def _read(data: Mapping[str, Any]) -> _Spec | None:
+    """The specification, or None where a field is missing or of another kind (a later version's, say)."""
+    try:
+        axes = [int(axis) for axis in data["axes"]]
+        # In any tensor the earlier axis is the rows, whatever order the specification lists them in.
+        order = sorted(range(len(axes)), key=axes.__getitem__)
+        groups = []
+        for group in data["groups"]:
+            offsets = [int(offset) for offset in group["offsets"]]
+            channels = int(group["channels"])
+            if len(offsets) != len(axes) or channels < 1:
+                return None
+            groups.append((channels, tuple(offsets[index] for index in order)))
+        channel_axis = int(data["channel_axis"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    if not groups:
+        return None
+    return _Spec(tuple(groups), tuple(sorted(axes)), channel_axis, str(data.get("border")))
+
+
+def _axes(spec: _Spec) -> str:
+    names = [f"axis {axis}" for axis in spec.axes]
+    if len(names) == 2:
+        names = [f"rows: {names[0]}", f"columns: {names[1]}"]
+    return ", ".join([*names, f"channels: axis {spec.channel_axis}"])
+
+
+def _steps(spec: _Spec, offsets: tuple[int, ...], *, always: bool = False) -> tuple[str, ...]:
+    """A movement in words; lengths of one cell are left out unless asked for."""
+    if not any(offsets):
+        return (STAYS,)
+    if len(offsets) != 2:
+        return tuple(f"axis {axis}: {step:+d}" for axis, step in zip(spec.axes, offsets, strict=True) if step)
+    named = zip(offsets, (("down", "up"), ("right", "left")), strict=True)
+    return tuple(
+        names[step < 0] + (f" {abs(step)}" if always or abs(step) > 1 else "") for step, names in named if step
+    )
+
+
+def _group_texts(spec: _Spec) -> tuple[str, ...]:
+    texts, first = [], 0
+    for channels, offsets in spec.groups:
+        span = f"channel {first}" if channels == 1 else f"channels {first} to {first + channels - 1}"
+        texts.append(f"{span}: {', '.join(_steps(spec, offsets, always=True))}")
+        first += channels
+    return tuple(texts)
+
+
+def _direction(spec: _Spec) -> str:
+    texts = [" ".join(_steps(spec, offsets)) for _, offsets in spec.groups]
+    shown = texts if len(texts) <= 8 else [*texts[:7], f"and {len(texts) - 7} more"]
+    return ", ".join(shown)
+
+
+def _colour(offsets: tuple[int, ...]) -> int:
+    """0 for a group that stays, else 1 to 8."""
+    moved = [(axis, step) for axis, step in enumerate(offsets) if step]
+    if not moved:
+        return 0
+    if len(offsets) == 2:
+        sign = tuple((step > 0) - (step < 0) for step in offsets)
+        octants = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+        return octants.index((sign[0], sign[1])) + 1
+    axis, step = moved[0]
+    return (2 * axis + (step < 0)) % 8 + 1
+
+
+def _draw(spec: _Spec, border: str) -> Drawing:
+    shown = spec.groups[:_MOST_TILES]
+    width = max(_WIDTH, _PITCH * len(shown))
+    pitch = width / len(shown)
+    tiles, rest, first = [], [], 0
+    for index, (channels, offsets) in enumerate(spec.groups):
+        bar_x, bar_width = width * first / spec.channels, width * channels / spec.channels
+        first += channels
+        if index >= len(shown):
+            rest.append((round(bar_x, 2), round(bar_width, 2), _colour(offsets)))
+            continue
+        x = pitch * index + (pitch - _TILE) / 2
+        longest = max((abs(step) for step in offsets), default=0)
+        tiles.append(
+            Tile(
+                colour=_colour(offsets),
+                bar_x=round(bar_x, 2),
+                bar_width=round(bar_width, 2),
+                x=round(x, 2),
+                channels=channels,
+                moves=any(offsets),
+                angle=_angle(offsets),
+                labels=_steps(spec, offsets),
+                step=str(longest) if longest > 1 else "",
+                strips=_strips(x, offsets),
+            )
+        )
+    lines = 1 + max(len(tile.labels) for tile in tiles)
+    more = f"; {count(len(rest), 'more group')} without a square" if rest else ""
+    return Drawing(
+        title=f"A shift of {count(spec.channels, 'channel')} in {count(len(spec.groups), 'group')}: {_direction(spec)}",
+        description=f"{words(_group_texts(spec)[:_MOST_TILES])}{more}; {BORDERS.get(border, border)}.",
+        width=round(width, 2),
+        height=_TILE_TOP + _TILE + 8 + 16 * lines,
+        bar=_BAR,
+        tile=_TILE,
+        tile_top=_TILE_TOP,
+        tiles=tuple(tiles),
+        rest=tuple(rest),
+    )
+
+
+def _angle(offsets: tuple[int, ...]) -> float | None:
+    """Along one axis forward is to the right; three axes have no direction on paper, their labels say it."""
+    if not any(offsets) or len(offsets) > 2:
+        return None
+    rows, columns = offsets if len(offsets) == 2 else (0, offsets[0])
+    return round(math.degrees(math.atan2(rows, columns)), 1)
+
+
+def _strips(x: float, offsets: tuple[int, ...]) -> tuple[tuple[float, float, float, float], ...]:
+    if len(offsets) not in (1, 2):
+        return ()
+    rows, columns = offsets if len(offsets) == 2 else (0, *offsets)
+    strips = []
+    if rows:
+        deep = _STRIPS[min(abs(rows), 3) - 1]
+        strips.append((x, _TILE_TOP if rows > 0 else _TILE_TOP + _TILE - deep, _TILE, deep))
+    if columns:
+        deep = _STRIPS[min(abs(columns), 3) - 1]
+        strips.append((x if columns > 0 else x + _TILE - deep, _TILE_TOP, deep, _TILE))
+    return tuple((round(a, 2), round(b, 2), round(c, 2), round(d, 2)) for a, b, c, d in strips)

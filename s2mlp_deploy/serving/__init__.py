@@ -1,0 +1,1 @@
+"""Running artifacts for users: the predictor. Imports no torch."""

@@ -1,0 +1,93 @@
+"""Classifying images with an artifact: what `predict` and the server run. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2mlp_deploy.artifact import MANIFEST, read_manifest, verify_file
+from s2mlp_deploy.engines.onnxruntime import CPU, OnnxRuntimeEngine
+from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.metrics import top_k
+from s2mlp_deploy.preprocess import Preprocessing, preprocess
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What an artifact says of one image.
+
+    Attributes:
+        image: Its path.
+        classes: Names (or indices as text) of the best classes, best first.
+        probabilities: Their softmax probabilities.
+    """
+
+    image: str
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+class Predictor:
+    """Classifies images with an artifact, through ONNX Runtime; needs no torch.
+
+    Args:
+        directory: The artifact.
+        precision: Which of its files.
+        provider: ONNX Runtime's execution provider.
+        threads: Threads within an operator; 0 lets ONNX Runtime choose.
+
+    Raises:
+        ArtifactError: The artifact is damaged, or has no such file or no preprocessing.
+        MissingDependencyError: ONNX Runtime is not installed.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        precision: str = "fp32",
+        provider: str = CPU,
+        threads: int = 0,
+    ) -> None:
+        root = Path(directory)
+        self.manifest = read_manifest(root)
+        path = verify_file(root, self.manifest.file(precision))
+        if self.manifest.preprocessing is None:
+            raise ArtifactError(
+                "the artifact does not say how an image becomes its input",
+                where=str(root / MANIFEST),
+                fix="export again with --preprocess FILE.json",
+            )
+        self.preprocessing = Preprocessing.from_dict(self.manifest.preprocessing)
+        self.engine = OnnxRuntimeEngine(path, provider=provider, threads=threads)
+
+    def predict(self, images: Sequence[str | Path], *, top: int = 5, batch: int = 8) -> list[Prediction]:
+        """Classifies image files.
+
+        Raises:
+            ImageError: A file is no picture.
+        """
+        predictions = []
+        for start in range(0, len(images), batch):
+            chosen = [Path(image) for image in images[start : start + batch]]
+            feeds = {self.engine.inputs[0].name: preprocess(chosen, self.preprocessing)}
+            scores = self.engine.run(feeds)[self.engine.outputs[0].name]
+            predictions += [
+                self._best(str(path), row, top) for path, row in zip(chosen, scores.astype(np.float64), strict=True)
+            ]
+        return predictions
+
+    def _best(self, image: str, scores: NDArray[np.float64], top: int) -> Prediction:
+        weights = np.exp(scores - scores.max())
+        probabilities = weights / weights.sum()
+        best = top_k(scores[None], top)[0]
+        names = self.manifest.classes
+        return Prediction(
+            image,
+            tuple(names[index] if names else str(index) for index in best),
+            tuple(float(probabilities[index]) for index in best),
+        )

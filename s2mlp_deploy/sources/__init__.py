@@ -1,0 +1,1 @@
+"""What the user names, and the checkpoint, become a module with example inputs."""
