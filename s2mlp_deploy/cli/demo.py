@@ -34,19 +34,20 @@ def register(app: typer.Typer) -> None:
             result = run_demo(output, images=images, targets=target or ["sm89"], progress=report)
 
         def render(console: Console) -> None:
-            from s2mlp_deploy.report.format import format_bytes
+            from s2mlp_deploy.report.format import size
             from s2mlp_deploy.report.terminal import print_table
 
             columns, rows = table(result)
             count = next(iter(result.parity.values())).images
-            print_table(console, f"s2mlpv2_nano on {count:,} images, PyTorch against ONNX Runtime", columns, rows)
+            print_table(console, f"s2mlpv2_nano on {count:,} images: PyTorch against ONNX Runtime", columns, rows)
+            console.print("torch and ONNX: accuracy on the labels. Every form is an artifact of its own.\n")
             if result.engine is None:
                 console.print(f"No engine: {result.engine_missing}", highlight=False, markup=False)
             else:
                 built = result.engine
                 console.print(
                     f"Engine: TensorRT-RTX {built.version} for {', '.join(built.targets)}, "
-                    f"{format_bytes(built.bytes)} in {built.seconds:.1f} s",
+                    f"{size(built.bytes)} in {built.seconds:.1f} s",
                     highlight=False,
                     markup=False,
                 )

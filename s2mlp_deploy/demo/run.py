@@ -100,7 +100,7 @@ def _build(file: Path, targets: Sequence[str], progress: api.Progress) -> tuple[
 
 def table(result: DemoResult) -> tuple[Sequence[str], list[Sequence[str]]]:
     """The demo's comparison of forms: column names and rows of text."""
-    from s2mlp_deploy.report.format import format_bytes, format_count
+    from s2mlp_deploy.report.format import integer, percent, size
 
     columns = (
         "form",
@@ -119,12 +119,12 @@ def table(result: DemoResult) -> tuple[Sequence[str], list[Sequence[str]]]:
         rows.append(
             (
                 form,
-                format_count(file.nodes),
-                format_bytes(file.bytes),
+                integer(file.nodes),
+                size(file.bytes),
                 f"{output.metrics.max_abs:.2g}",
-                f"{ranks.top1_agreement:.2%}" if ranks else "",
-                f"{ranks.reference_accuracy:.2%}" if ranks and ranks.reference_accuracy is not None else "no labels",
-                f"{ranks.candidate_accuracy:.2%}" if ranks and ranks.candidate_accuracy is not None else "no labels",
+                percent(ranks.top1_agreement) if ranks else "",
+                percent(ranks.reference_accuracy) if ranks and ranks.reference_accuracy is not None else "no labels",
+                percent(ranks.candidate_accuracy) if ranks and ranks.candidate_accuracy is not None else "no labels",
                 "holds" if report.passed else "FAILS",
             )
         )

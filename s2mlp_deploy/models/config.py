@@ -114,6 +114,7 @@ class StagedConfig:
             raise SourceError(
                 "dims, depths and patches must have one entry per stage",
                 where=f"dims={list(self.dims)}, depths={list(self.depths)}, patches={list(self.patches)}",
+                fix="give all three the same length; a change of one usually needs the others too",
             )
         positive = {"expansion": self.expansion, "in_channels": self.in_channels, "classes": self.classes}
         for name in ("dims", "depths", "patches", "image_size"):
@@ -238,7 +239,10 @@ class S2MLPv2Config(StagedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.branches or len(set(self.branches)) != len(self.branches):
-            raise SourceError(f"branches {list(self.branches)} must be some of shift1, shift2, identity, each once")
+            raise SourceError(
+                f"branches {list(self.branches)} are none or not distinct",
+                fix="use some of shift1, shift2, identity, each once",
+            )
         for dim in self.dims:
             if self.attention_ratio < 1 or dim % self.attention_ratio:
                 raise SourceError(

@@ -56,6 +56,12 @@ def decibels(value: float | None) -> str:
     return f"{value:.1f} dB" if math.isfinite(value) else NOT_FINITE
 
 
+def plain_number(value: object) -> str:
+    """A limit as it was written: all of its digits."""
+    amount = number(value)
+    return MISSING if amount is None else f"{amount:.15g}"
+
+
 def percent(value: float | None, digits: int = 2) -> str:
     """A share of 1 as a percentage, which reads 100 % or 0 % only where it is exactly that."""
     if value is None:
@@ -105,11 +111,11 @@ def seconds(value: object) -> str:
     return f"{int(amount // 60)} min {int(amount % 60):02d} s"
 
 
-def shape(sizes: object) -> str:
-    """``batch x 3 x 224`` without spaces: the spelling that the shape options take."""
+def shape(sizes: object, cross: str = "x") -> str:
+    """Sizes along the axes; with the default cross the spelling that the shape options take."""
     if not isinstance(sizes, Sequence) or isinstance(sizes, str):
         return MISSING
-    return "x".join(str(item) for item in sizes) or "scalar"
+    return cross.join(str(item) for item in sizes) or "scalar"
 
 
 def short_hash(value: object) -> str:

@@ -5,21 +5,28 @@ The same saved results give the same bytes: a page carries no date of its own, s
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from s2mlp_deploy.artifact import REPORT, read_manifest, write_file
 from s2mlp_deploy.errors import InputError, MissingDependencyError
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.evidence import read_evidence
+from s2mlp_deploy.report.evidence import read_evidence, text
 from s2mlp_deploy.report.verdict import Verdict, judge
-from s2mlp_deploy.report.view import Table, engine_table, overview_row, view_artifact
+from s2mlp_deploy.report.view import Cell, Table, engine_table, overview_row, view_artifact
 
+if TYPE_CHECKING:
+    import jinja2
+
+_EXPONENT = re.compile(r"\b\d+(?:\.\d+)?e-\d+")
 _OVERVIEW_COLUMNS = (
     "Shift form",
+    "Parity",
     "Nodes",
     "File size",
     "Max abs",
@@ -27,7 +34,6 @@ _OVERVIEW_COLUMNS = (
     "Top-1 agreement",
     "Accuracy, reference",
     "Accuracy, file",
-    "Parity",
 )
 
 
@@ -74,10 +80,14 @@ def write_overview(path: Path, artifacts: Mapping[str, Path], *, title: str) -> 
     """
     if not artifacts:
         raise InputError("there is nothing to write an overview of", fix="name at least one artifact")
-    rows, engines, verdicts = [], [], {}
+    rows: list[tuple[Cell, ...]] = []
+    engines: list[tuple[Cell, ...]] = []
+    verdicts: dict[str, Verdict] = {}
+    references: set[str] = set()
     engine_columns: Table | None = None
     for label, directory in artifacts.items():
         manifest, evidence = read_manifest(directory), read_evidence(directory)
+        references |= {text(saved.data.get("reference")) for saved in evidence.parity}
         base = _base(path, directory)
         href = base + REPORT if (directory / REPORT).is_file() else ""
         rows += overview_row(label, href, directory, manifest, evidence)
@@ -89,8 +99,10 @@ def write_overview(path: Path, artifacts: Mapping[str, Path], *, title: str) -> 
     page = _render(
         "overview.html.j2",
         title=title,
+        count=fmt.count(len(artifacts), "artifact") + " side by side",
+        references=fmt.words(sorted(references)) or "not measured yet",
         verdict=_together(verdicts),
-        comparison=Table(_OVERVIEW_COLUMNS, tuple(rows), frozenset(range(1, 8))),
+        comparison=Table(_OVERVIEW_COLUMNS, tuple(rows), frozenset(range(2, 9))),
         all_engines=Table(engine_columns.columns, tuple(engines), engine_columns.numeric),
         first=first,
         view=view_artifact(directory, base=_base(path, directory)),
@@ -121,11 +133,23 @@ def _base(page: Path, directory: Path) -> str:
         relative = Path(os.path.relpath(directory.resolve(), page.resolve().parent)).as_posix()
     except ValueError:  # another drive on Windows
         return f"{directory.resolve().as_uri()}/"
-    # A colon in the first part would read as a scheme.
-    return "" if relative == "." else f"./{relative}/"
+    # A colon in the first part would read as a scheme without the dot.
+    return "./" if relative == "." else f"./{quote(relative)}/"
+
+
+def _unbroken(sentence: str) -> str:
+    """Keeps 7.63e-06 on one line: browsers break it after the hyphen."""
+    from markupsafe import Markup, escape
+
+    return Markup(_EXPONENT.sub(r'<span class="unbroken">\g<0></span>', str(escape(sentence))))
 
 
 def _render(template: str, **values: Any) -> bytes:
+    return _environment().get_template(template).render(values).encode("utf-8", "replace")
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
     try:
         import jinja2
     except ImportError:
@@ -138,5 +162,5 @@ def _render(template: str, **values: Any) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["link"] = lambda path: quote(path, safe="/:.-_~")
-    return environment.get_template(template).render(values).encode("utf-8", "replace")
+    environment.filters["unbroken"] = _unbroken
+    return environment

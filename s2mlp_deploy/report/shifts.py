@@ -39,6 +39,7 @@ class ShiftSummary:
         groups: Every channel group in words.
         direction: All directions in a few words, for one line of a table.
         border: What vacated cells hold, in words.
+        border_kind: The same as the specification names it.
         axes: Which axes of the tensor are meant.
         drawing: The picture; None where the specification cannot be read.
         raw: The specification as JSON.
@@ -52,6 +53,7 @@ class ShiftSummary:
     groups: tuple[str, ...]
     direction: str
     border: str
+    border_kind: str
     axes: str
     drawing: Drawing | None
     raw: str
@@ -70,7 +72,7 @@ class Tile:
         moves: Whether any offset differs from 0.
         angle: Where the arrow points, in degrees clockwise from the right; None where a plane has no such direction.
         labels: The movement in words, line by line.
-        step: The longest step where it is more than one cell, else empty.
+        inside: Offsets, written into the square where there is no arrow for them.
         strips: The vacated cells: x, y, width and height.
     """
 
@@ -82,7 +84,7 @@ class Tile:
     moves: bool
     angle: float | None
     labels: tuple[str, ...]
-    step: str
+    inside: str
     strips: tuple[tuple[float, float, float, float], ...]
 
 
@@ -99,6 +101,7 @@ class Drawing:
         tile: Side of a square.
         tile_top: Upper side of the squares.
         tiles: The groups that have a square.
+        rank: Number of axes the offsets speak of.
         rest: Pieces of the bar beyond those: x, width and colour.
     """
 
@@ -110,6 +113,7 @@ class Drawing:
     tile: float
     tile_top: float
     tiles: tuple[Tile, ...]
+    rank: int
     rest: tuple[tuple[float, float, int], ...]
 
 
@@ -150,6 +154,7 @@ def _summary(raw: str, form: str, records: Sequence[ShiftRecord]) -> ShiftSummar
         groups=_group_texts(spec) if spec else (),
         direction=_direction(spec) if spec else "cannot be read",
         border=BORDERS.get(border, f"border kind {border}"),
+        border_kind=border,
         axes=_axes(spec) if spec else "",
         drawing=_draw(spec, border) if spec else None,
         raw=raw,
@@ -236,7 +241,6 @@ def _draw(spec: _Spec, border: str) -> Drawing:
             rest.append((round(bar_x, 2), round(bar_width, 2), _colour(offsets)))
             continue
         x = pitch * index + (pitch - _TILE) / 2
-        longest = max((abs(step) for step in offsets), default=0)
         tiles.append(
             Tile(
                 colour=_colour(offsets),
@@ -247,7 +251,7 @@ def _draw(spec: _Spec, border: str) -> Drawing:
                 moves=any(offsets),
                 angle=_angle(offsets),
                 labels=_steps(spec, offsets),
-                step=str(longest) if longest > 1 else "",
+                inside="" if _angle(offsets) is not None or not any(offsets) else _written(offsets),
                 strips=_strips(x, offsets),
             )
         )
@@ -262,6 +266,7 @@ def _draw(spec: _Spec, border: str) -> Drawing:
         tile=_TILE,
         tile_top=_TILE_TOP,
         tiles=tuple(tiles),
+        rank=len(spec.axes),
         rest=tuple(rest),
     )
 
@@ -272,6 +277,11 @@ def _angle(offsets: tuple[int, ...]) -> float | None:
         return None
     rows, columns = offsets if len(offsets) == 2 else (0, offsets[0])
     return round(math.degrees(math.atan2(rows, columns)), 1)
+
+
+def _written(offsets: tuple[int, ...]) -> str:
+    moved = [f"{step:+d}" for step in offsets if step]
+    return moved[0] if len(moved) == 1 else " ".join(str(step) for step in offsets)
 
 
 def _strips(x: float, offsets: tuple[int, ...]) -> tuple[tuple[float, float, float, float], ...]:

@@ -56,6 +56,11 @@ def parity_command(manifest: Manifest, directory: str, files: Sequence[str]) -> 
     return shlex.join(words)
 
 
+def build_command(directory: str, file: str) -> str:
+    """The command that builds an engine from a file of this artifact."""
+    return shlex.join(["s2mlp-deploy", "build", str(Path(directory) / file), "--engine", "tensorrt-rtx"])
+
+
 def judge(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict:
     """The verdict on an artifact.
 
@@ -83,8 +88,9 @@ def judge(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict:
         lines = [f"evidence/{name} lacks figures or its verdict." for name in unclear]
         if evidence.damaged_parity:
             lines.append(f"{fmt.count(evidence.damaged_parity, 'saved comparison')} cannot be read.")
+        lines.append("This command measures again:")
         names = [record.path for record in manifest.files]
-        return Verdict("warn", "Parity is unclear", (*lines, *gap), (), (parity_command(manifest, directory, names),))
+        return Verdict("warn", "Parity is unclear", (*gap, *lines), (), (parity_command(manifest, directory, names),))
     if not evidence.parity:
         what = "this file computes" if len(manifest.files) == 1 else "these files compute"
         sentence = f"Nothing here shows that {what} what the source computes. This command measures it:"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
+from urllib.parse import quote
 
 from s2mlp_deploy.artifact import Manifest, read_manifest
 from s2mlp_deploy.report import format as fmt
@@ -22,7 +22,7 @@ from s2mlp_deploy.report.evidence import (
     worst_of,
 )
 from s2mlp_deploy.report.shifts import ShiftSummary, summarise
-from s2mlp_deploy.report.verdict import STATES, TONES, Verdict, file_of, judge, unmeasured
+from s2mlp_deploy.report.verdict import STATES, TONES, Verdict, build_command, file_of, judge, unmeasured
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class ArtifactView:
         limits: The tolerances that were judged by, in words.
         files: ONNX files.
         engines: Engines built.
+        build: The command that builds one; empty where there is no file to build.
         shifts: Distinct shifts.
         tools: Versions.
     """
@@ -89,28 +90,30 @@ class ArtifactView:
     facts: tuple[tuple[str, Cell], ...]
     config: tuple[tuple[str, str], ...]
     preprocessing: tuple[tuple[str, str], ...]
-    tensors: Table
+    tensors: tuple[tuple[str, Cell], ...]
     parity: Table
     limits: tuple[str, ...]
     files: Table
     engines: Table
+    build: str
     shifts: tuple[ShiftSummary, ...]
     tools: tuple[tuple[str, str], ...]
 
 
-def view_artifact(directory: Path, *, base: str = "") -> ArtifactView:
+def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
     """Gathers an artifact's manifest and evidence.
 
     Args:
         directory: The artifact.
-        base: Path of the artifact relative to the page, ending in ``/``; empty where the page lies in it.
+        base: The artifact's directory as a link on the page, quoted, ending in ``/``.
 
     Raises:
         ArtifactError: There is no manifest that can be read.
     """
     manifest, evidence = read_manifest(directory), read_evidence(directory)
     # The name alone: a page that is sent around says nothing of the machine it was made on.
-    verdict = judge(manifest, evidence, directory.resolve().name)
+    name = directory.resolve().name
+    verdict = judge(manifest, evidence, name)
     return ArtifactView(
         manifest=manifest,
         evidence=evidence,
@@ -119,19 +122,20 @@ def view_artifact(directory: Path, *, base: str = "") -> ArtifactView:
         tiles=_tiles(manifest, evidence),
         facts=_facts(manifest),
         config=tuple((key, fmt.plain(value)) for key, value in manifest.source.config.items()),
-        preprocessing=tuple((key, fmt.plain(value)) for key, value in (manifest.preprocessing or {}).items()),
-        tensors=Table(
-            ("Tensor", "Name", "Shape", "Element type"),
-            tuple(
-                (Cell(kind), Cell(info.name), Cell(fmt.shape(info.shape)), Cell(info.dtype))
-                for kind, infos in (("input", manifest.inputs), ("output", manifest.outputs))
-                for info in infos
-            ),
+        preprocessing=tuple(
+            (key, fmt.shape(value, "×") if key == "size" and isinstance(value, list) else fmt.plain(value))
+            for key, value in (manifest.preprocessing or {}).items()
+        ),
+        tensors=tuple(
+            (kind, Cell(info.name, note=f"{info.dtype}, {fmt.shape(info.shape, '×')}"))
+            for kind, infos in (("input", manifest.inputs), ("output", manifest.outputs))
+            for info in infos
         ),
         parity=parity_table(evidence),
         limits=_limits(evidence),
         files=_files(directory, manifest, evidence, base),
         engines=engine_table(directory, manifest, evidence, base),
+        build=build_command(name, manifest.files[0].path) if manifest.files else "",
         shifts=tuple(summarise(manifest.shifts)),
         tools=tuple(manifest.tools.items()),
     )
@@ -169,8 +173,7 @@ def _tiles(manifest: Manifest, evidence: Evidence) -> tuple[tuple[str, str, str]
     if manifest.files:
         first = manifest.files[0]
         more = f", {len(manifest.files) - 1} more" if len(manifest.files) > 1 else ""
-        tiles.append(("File size", fmt.size(first.bytes), first.precision + more))
-        tiles.append(("Graph nodes", fmt.integer(first.nodes), f"opset {manifest.opset}"))
+        tiles.append(("File size", fmt.size(first.bytes), f"{first.precision}, {fmt.count(first.nodes, 'node')}{more}"))
     distinct = len(summarise(manifest.shifts))
     tiles.append(("Shifts", fmt.integer(len(manifest.shifts)), f"{distinct} distinct" if distinct else "none found"))
     return tuple(tiles)
@@ -202,32 +205,33 @@ def parity_table(evidence: Evidence) -> Table:
     rows = []
     for saved in evidence.parity:
         report = saved.data
-        ends = (
-            Cell(file_of(report), note=text(report.get("precision"), ""), title=saved.name),
-            Cell(text(report.get("candidate")), note=f"against {text(report.get('reference'))}"),
-        )
-        data = Cell(fmt.integer(report.get("images")), note=text(report.get("data"), ""))
-        for output in outputs_of(report) or (worst_of(()),):
-            rows.append((*ends, *_parity_cells(output), data, state_cell(state_of(report))))
-    names = ("File", "Engine", "Output", "Max abs", "Max rel", "Cosine", "PSNR", "Top-1", "Top-5", "Accuracy")
-    return Table((*names, "Images", "Parity"), tuple(rows), frozenset(range(3, 11)))
+        file = Cell(file_of(report), note=text(report.get("precision"), ""), title=saved.name)
+        engine = Cell(text(report.get("candidate")), note=f"against {text(report.get('reference'))}")
+        images = fmt.number(report.get("images"))
+        counted = "" if images is None else f"{fmt.integer(images)} image{'' if images == 1 else 's'}"
+        data = ": ".join(part for part in (counted, text(report.get("data"), "")) if part)
+        rows += [
+            (file, state_cell(state_of(report)), engine, *_parity_cells(output, data))
+            for output in outputs_of(report) or (worst_of(()),)
+        ]
+    # The verdict comes early: on a narrow screen the end of a row is out of sight.
+    names = ("File", "Parity", "Engine", "Output and data", "Max abs", "Max rel", "PSNR", "Top-1", "Accuracy")
+    return Table(names, tuple(rows), frozenset(range(4, 9)))
 
 
-def _parity_cells(output: Figures) -> tuple[Cell, ...]:
-    bad = f"{output.not_finite:,} not finite" if output.not_finite else ""
+def _parity_cells(output: Figures, data: str) -> tuple[Cell, ...]:
+    bad = f"{output.not_finite:,} values not finite" if output.not_finite else ""
     over = output.max_abs is not None and output.allowed is not None and not output.max_abs <= output.allowed
     return (
-        Cell(output.name or "-", note=bad, tone="bad" if bad else ""),
+        Cell(output.name or "-", note=bad or data, tone="bad" if bad else ""),
         Cell(
             fmt.figure(output.max_abs),
             note="" if output.allowed is None else f"{'over' if over else 'allowed'} {fmt.figure(output.allowed)}",
             tone="bad" if over else "",
         ),
         Cell(fmt.figure(output.max_rel)),
-        Cell(fmt.cosine(output.cosine)),
-        Cell(fmt.decibels(output.psnr)),
-        Cell(fmt.percent(output.top1)),
-        Cell(fmt.percent(output.top5)),
+        Cell(fmt.decibels(output.psnr), note=f"cosine {fmt.cosine(output.cosine)}"),
+        Cell(fmt.percent(output.top1), note="" if output.top5 is None else f"top-5 {fmt.percent(output.top5)}"),
         Cell(
             fmt.percent(output.candidate_accuracy),
             note="" if output.reference_accuracy is None else f"reference {fmt.percent(output.reference_accuracy)}",
@@ -264,17 +268,17 @@ def _files(directory: Path, manifest: Manifest, evidence: Evidence, base: str) -
                 Cell(
                     record.path,
                     note=problem,
-                    href="" if problem == "missing on disk" else base + record.path,
+                    href="" if problem == "missing on disk" else base + quote(record.path),
                     tone="bad" if problem else "",
                 ),
+                state_cell("missing" if record.path in missing else state),
                 Cell(record.precision),
                 Cell(fmt.size(record.bytes), title=f"{record.bytes:,} bytes"),
                 Cell(fmt.integer(record.nodes)),
                 Cell(fmt.short_hash(record.sha256), title=record.sha256),
-                state_cell("missing" if record.path in missing else state),
             )
         )
-    return Table(("File", "Precision", "Size", "Nodes", "sha256", "Parity"), tuple(rows), frozenset((2, 3)))
+    return Table(("File", "Parity", "Precision", "Size", "Nodes", "sha256"), tuple(rows), frozenset((3, 4)))
 
 
 def engine_table(directory: Path, manifest: Manifest, evidence: Evidence, base: str, label: str = "") -> Table:
@@ -295,7 +299,7 @@ def engine_table(directory: Path, manifest: Manifest, evidence: Evidence, base: 
             Cell(
                 name,
                 note=f"from {text(record.get('onnx'))}" + (", which has changed since: build again" if stale else ""),
-                href=base + name if _is_beside(directory, name) else "",
+                href=base + quote(name) if _is_beside(directory, name) else "",
                 tone="bad" if stale else "",
             ),
             Cell(flavour, note=text(record.get("platform"), "")),
@@ -322,7 +326,7 @@ def overview_row(
     label: str, href: str, directory: Path, manifest: Manifest, evidence: Evidence
 ) -> list[tuple[Cell, ...]]:
     """The rows of one artifact: one for each comparison of a file, one for a file that has none."""
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for record in manifest.files:
         found = [saved.data for saved in evidence.parity if file_of(saved.data) == PurePath(record.path).name]
         reports: list[Mapping[str, Any]] = list(found) or [{}]
@@ -331,6 +335,7 @@ def overview_row(
             rows.append(
                 (
                     Cell(label, note=record.path, href=href, title=directory.name),
+                    state_cell(state_of(report) if report else "missing"),
                     Cell(fmt.integer(record.nodes)),
                     Cell(fmt.size(record.bytes)),
                     Cell(fmt.figure(worst.max_abs)),
@@ -338,7 +343,6 @@ def overview_row(
                     Cell(fmt.percent(worst.top1)),
                     Cell(fmt.percent(worst.reference_accuracy)),
                     Cell(fmt.percent(worst.candidate_accuracy)),
-                    state_cell(state_of(report) if report else "missing"),
                 )
             )
     return rows

@@ -62,7 +62,9 @@ class ShiftSpec:
         if self.border not in BORDERS:
             raise ShiftError(f"unknown border {self.border!r}", fix=f"use one of {', '.join(BORDERS)}")
         if not self.groups:
-            raise ShiftError("a shift needs at least one channel group")
+            raise ShiftError(
+                "a shift needs at least one channel group", fix="give one group of all channels with offsets of 0"
+            )
         if self.channel_axis < 0 or any(axis < 0 for axis in self.axes):
             raise ShiftError(
                 "axes are counted from the front",
@@ -73,6 +75,7 @@ class ShiftSpec:
             raise ShiftError(
                 "spatial axes and channel axis must all differ",
                 where=f"axes {self.axes}, channel axis {self.channel_axis}",
+                fix="name each axis once",
             )
         for index, group in enumerate(self.groups):
             if group.channels < 1:
@@ -129,6 +132,7 @@ class ShiftSpec:
                 f"a shift over axes {self.axes} with channels on axis {self.channel_axis} "
                 f"does not fit a tensor of rank {rank}",
                 where=f"shape {tuple(shape)}",
+                fix=f"give a tensor of rank {max((self.channel_axis, *self.axes)) + 1} or more, or other axes",
             )
         if shape[self.channel_axis] != self.channels:
             raise ShiftError(
@@ -163,7 +167,10 @@ class ShiftSpec:
         """
         width = len(axes)
         if len(offsets) != width * len(channels):
-            raise ShiftError(f"{len(offsets)} offsets for {len(channels)} groups over {width} axes")
+            raise ShiftError(
+                f"{len(offsets)} offsets for {len(channels)} groups over {width} axes",
+                fix="give one offset per axis for each group",
+            )
         groups = tuple(
             ShiftGroup(int(count), tuple(int(o) for o in offsets[i * width : (i + 1) * width]))
             for i, count in enumerate(channels)
@@ -190,7 +197,10 @@ class ShiftSpec:
             groups = tuple(ShiftGroup(int(g["channels"]), tuple(int(o) for o in g["offsets"])) for g in data["groups"])
             return cls(groups, tuple(int(a) for a in data["axes"]), int(data["channel_axis"]), data["border"])
         except (KeyError, TypeError, ValueError) as error:
-            raise ShiftError(f"not a shift specification: {error}") from error
+            raise ShiftError(
+                f"not a shift specification: {type(error).__name__}: {error}",
+                fix="write groups (each with channels and offsets), axes, channel_axis and border, as to_dict does",
+            ) from error
 
 
 def in_bounds(size: int, offset: int) -> tuple[slice, slice]:

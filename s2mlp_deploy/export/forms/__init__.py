@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.export.forms.base import GraphBuilder, ShiftForm
+from s2mlp_deploy.export.forms.gather import Gather
 from s2mlp_deploy.export.forms.grouped_conv import GroupedConv
 from s2mlp_deploy.export.forms.pad_slice import PadSlice
 from s2mlp_deploy.export.forms.slice_concat import SliceConcat
 
-FORMS: dict[str, ShiftForm] = {form.name: form for form in (SliceConcat(), PadSlice(), GroupedConv())}
+FORMS: dict[str, ShiftForm] = {form.name: form for form in (SliceConcat(), PadSlice(), GroupedConv(), Gather())}
 DEFAULT_FORM = SliceConcat.name
 
 __all__ = ["DEFAULT_FORM", "FORMS", "GraphBuilder", "ShiftForm", "get_form"]

@@ -61,9 +61,7 @@ def pad(build: GraphBuilder, x: ir.Value, spec: ShiftSpec, before: dict[int, int
     if spec.border == "circular" and build.opset < 19:
         # Pad's mode "wrap" came with opset 19.
         for axis in axes:
-            head = [build.slice(x, {axis: (-before[axis], END)})] if before[axis] else []
-            tail = [build.slice(x, {axis: (0, after[axis])})] if after[axis] else []
-            x = build.concat([*head, x, *tail], axis)
+            x = _wrap(build, x, axis, before[axis], after[axis])
         return x
     pads = [
         [before.get(axis, 0) for axis in range(rank_of(x))],
@@ -74,3 +72,20 @@ def pad(build: GraphBuilder, x: ir.Value, spec: ShiftSpec, before: dict[int, int
         size = size_of(x, axis)
         shape[axis] = None if size is None else size + before[axis] + after[axis]
     return build.op("Pad", [x, build.ints(pads[0] + pads[1])], {"mode": _MODES[spec.border]}, shape=shape)
+
+
+def _wrap(build: GraphBuilder, x: ir.Value, axis: int, before: int, after: int) -> ir.Value:
+    """Pads one axis as if it were a ring, also by more cells than it has."""
+    # As many cells as the axis surely has can be read at once; longer padding reads on in the ring made so far.
+    sure = size_of(x, axis) or 1
+    if max(before, after) <= sure:
+        head = [build.slice(x, {axis: (-before, END)})] if before else []
+        tail = [build.slice(x, {axis: (0, after)})] if after else []
+        return build.concat([*head, x, *tail], axis)
+    for done in range(0, before, sure):
+        upto = min(done + sure, before)
+        x = build.concat([build.slice(x, {axis: (-upto, -done or END)}), x], axis)
+    for done in range(0, after, sure):
+        upto = min(done + sure, after)
+        x = build.concat([x, build.slice(x, {axis: (before + done, before + upto)})], axis)
+    return x

@@ -17,6 +17,9 @@ from s2mlp_deploy.export.forms.base import (
 )
 from s2mlp_deploy.shift.spec import ShiftSpec
 
+_SURE_TURN = 2
+"""Two Slices and a Concat turn an axis of any length by this many cells: one of 1 or 2 cells comes back to itself."""
+
 
 class SliceConcat:
     """Two Slices and a Concat per group that moves, and one Concat over the groups.
@@ -72,6 +75,11 @@ def _along(
             reach = step % size
             if reach == 0:
                 return build.slice(x, window)
+        elif reach > _SURE_TURN:
+            # The axis may be shorter than the step, whose remainder is then unknown: turn by less, several times.
+            turn = _SURE_TURN if step > 0 else -_SURE_TURN
+            x, window = _along(build, x, window, axis, turn, border), {}
+            return _along(build, x, window, axis, step - turn, border)
         cut = -reach if step > 0 or size is not None else reach
         head = build.slice(x, window | {axis: (cut, END)})
         return build.concat([head, build.slice(x, window | {axis: (0, cut)})], axis)

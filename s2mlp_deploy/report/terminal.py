@@ -1,0 +1,215 @@
+"""Saved results as tables on a terminal, or in a pipe of eighty columns.
+
+Our own words are ASCII and everything else is shown in whatever the console can encode. Nothing is coloured that is
+not also said. Text from files is never read as markup: a class may be called ``[bold]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from s2mlp_deploy.artifact import Manifest
+from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.evidence import Figures, failures_of, mapping, outputs_of, sequence, state_of, text
+from s2mlp_deploy.report.shifts import summarise
+from s2mlp_deploy.report.verdict import STATES, TONES, build_command, file_of, parity_command
+
+_STYLES = {"good": "bold green", "bad": "bold red", "warn": "bold yellow"}
+_NUMERIC = set("0123456789.,+-e %")
+
+
+def print_table(console: Console, title: str | None, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Prints a table. Columns that hold only numbers are aligned right; long values fold, nothing is cut off.
+
+    Args:
+        console: Where to.
+        title: Heading; None for none.
+        columns: Headings.
+        rows: Values, one for each heading; None prints as ``-``.
+    """
+    cells = [[fmt.MISSING if value is None else str(value) for value in row] for row in rows]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, name in enumerate(columns):
+        values = [row[index] for row in cells]
+        table.add_column(
+            _text(console, name),
+            justify="right" if values and all(map(_is_number, values)) else "left",
+            overflow="fold",
+        )
+    for row in cells:
+        table.add_row(*(_text(console, value) for value in row))
+    if title:
+        console.print(_text(console, title, "bold"))
+    console.print(table)
+    console.print()
+
+
+def print_parity(console: Console, report: Mapping[str, Any]) -> None:
+    """Prints a comparison: verdict, what was compared, the figures with their limits, the failures.
+
+    Args:
+        console: Where to.
+        report: A ``ParityReport`` as JSON holds it.
+    """
+    state = state_of(report)
+    line = _text(console, f"Parity of {file_of(report)}: ", "bold")
+    line.append(STATES[state], _STYLES[TONES[state]])
+    console.print(line)
+    images = fmt.number(report.get("images"))
+    counted = "" if images is None else f" ({fmt.integer(images)} image{'' if images == 1 else 's'})"
+    _pairs(
+        console,
+        [
+            ("reference", text(report.get("reference"))),
+            ("candidate", text(report.get("candidate"))),
+            ("precision", text(report.get("precision"))),
+            ("data", text(report.get("data")) + counted),
+        ],
+    )
+    limits = mapping(report.get("tolerances"))
+    for output in outputs_of(report):
+        print_table(console, f"Output {output.name}", ("Figure", "Value", "Limit"), _figure_rows(output, limits))
+    if state == "unclear":
+        console.print(_text(console, "Figures or the verdict are missing: measure again.", _STYLES["warn"]))
+    failures = failures_of(report)
+    for failure in failures:
+        console.print(_text(console, f"FAILS  {failure}", "red"))
+    if failures:
+        console.print()
+
+
+def _figure_rows(output: Figures, limits: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    def limit(sign: str, shown: str) -> str:
+        return "" if shown == fmt.MISSING else f"{sign} {shown}"
+
+    rows = [
+        ("max abs difference", fmt.figure(output.max_abs), limit("<=", fmt.figure(output.allowed))),
+        ("max relative difference", fmt.figure(output.max_rel), ""),
+        ("cosine", fmt.cosine(output.cosine), limit(">=", fmt.plain_number(limits.get("min_cosine")))),
+        ("PSNR", fmt.decibels(output.psnr), ""),
+    ]
+    if output.top1 is not None:
+        least = fmt.percent(fmt.number(limits.get("min_top1_agreement")))
+        rows += [
+            ("top-1 agreement", fmt.percent(output.top1), limit(">=", least)),
+            ("top-5 agreement", fmt.percent(output.top5), ""),
+        ]
+    if output.reference_accuracy is not None or output.candidate_accuracy is not None:
+        rows += [
+            ("accuracy of reference", fmt.percent(output.reference_accuracy), ""),
+            ("accuracy of candidate", fmt.percent(output.candidate_accuracy), ""),
+        ]
+    if output.not_finite:
+        rows.append(("NaN or infinite values", fmt.integer(output.not_finite), "0"))
+    return rows
+
+
+def print_build(console: Console, record: Mapping[str, Any]) -> None:
+    """Prints what a build made.
+
+    Args:
+        console: Where to.
+        record: A ``BuildRecord`` as JSON holds it.
+    """
+    console.print(_text(console, f"Built {text(record.get('engine'))}", "bold"))
+    dtypes = ", ".join(f"{fmt.integer(times)} {name}" for name, times in mapping(record.get("layer_dtypes")).items())
+    _pairs(
+        console,
+        [
+            ("from", f"{text(record.get('onnx'))} (sha256 {fmt.short_hash(record.get('onnx_sha256'))})"),
+            ("builder", f"{text(record.get('flavour'))} {text(record.get('version'), '')}".strip()),
+            ("GPU targets", ", ".join(map(str, sequence(record.get("targets")))) or fmt.MISSING),
+            ("platform", text(record.get("platform"))),
+            ("size", fmt.size(record.get("bytes"))),
+            ("layers", fmt.integer(record.get("layers")) + (f" (outputs: {dtypes})" if dtypes else "")),
+            ("build time", fmt.seconds(record.get("seconds"))),
+            ("sha256", fmt.short_hash(record.get("engine_sha256"))),
+        ],
+    )
+    rows = [
+        (name, *(fmt.shape(mapping(sizes).get(key)) for key in ("minimum", "optimum", "maximum")))
+        for name, sizes in mapping(record.get("profiles")).items()
+    ]
+    if rows:
+        print_table(console, "Shapes it accepts", ("Input", "Minimum", "Optimum", "Maximum"), rows)
+
+
+def print_manifest(console: Console, manifest: Manifest, directory: Path) -> None:
+    """Prints what an export made, and what to do next.
+
+    Args:
+        console: Where to.
+        manifest: Of the artifact.
+        directory: Where it is, as the user named it: the commands repeat that.
+    """
+    console.print(_text(console, f"{manifest.name} in {directory}", "bold"))
+    weights = manifest.source.checkpoint
+    if weights is None:
+        seed = "" if manifest.source.seed is None else f" (seed {manifest.source.seed})"
+        weights = f"RANDOM{seed}: no checkpoint was given"
+    tensors = [
+        (kind, f"{info.name}: {info.dtype} {fmt.shape(info.shape)}")
+        for kind, infos in (("input", manifest.inputs), ("output", manifest.outputs))
+        for info in infos
+    ]
+    _pairs(
+        console,
+        [("source", manifest.source.reference), ("weights", weights), *tensors, ("opset", str(manifest.opset))],
+    )
+    print_table(
+        console,
+        None,
+        ("File", "Precision", "Size", "Nodes"),
+        [(file.path, file.precision, fmt.size(file.bytes), fmt.integer(file.nodes)) for file in manifest.files],
+    )
+    shifts = summarise(manifest.shifts)
+    if shifts:
+        print_table(
+            console,
+            fmt.count(len(manifest.shifts), "shift"),
+            ("Times", "Channels", "Moves", "Border", "Form", "Nodes"),
+            [
+                (len(shift.where), shift.channels, shift.direction, shift.border_kind, shift.form, shift.nodes)
+                for shift in shifts
+            ],
+        )
+    else:
+        console.print("No shift was found.\n")
+    if manifest.files:
+        console.print(_text(console, "Next", "bold"))
+        names = [record.path for record in manifest.files]
+        # Not wrapped: a command that is broken into lines cannot be copied.
+        for command in (
+            parity_command(manifest, str(directory), names),
+            build_command(str(directory), names[0]),
+        ):
+            console.print(_text(console, f"  {command}"), soft_wrap=True)
+
+
+def _pairs(console: Console, items: Sequence[tuple[str, str]]) -> None:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column()
+    grid.add_column(overflow="fold")
+    for key, value in items:
+        grid.add_row(Text(f"  {key}", "dim"), _text(console, value))
+    console.print(grid)
+    console.print()
+
+
+def _is_number(value: str) -> bool:
+    bare = value.removesuffix(" dB").removesuffix(" bytes")
+    bare = bare[:-3] if bare[-3:] in (" kB", " MB", " GB", " TB") else bare
+    return value == fmt.MISSING or (any(map(str.isdigit, bare)) and set(bare) <= _NUMERIC)
+
+
+def _text(console: Console, value: str, style: str = "") -> Text:
+    # An escape character in somebody's module name must not reach the terminal as one.
+    visible = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in value)
+    return Text(visible.encode(console.encoding, "backslashreplace").decode(console.encoding), style)

@@ -1,0 +1,471 @@
+"""Pages are parsed, not searched for luck: what a reader sees must be what was saved."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s2mlp_deploy.artifact import (
+    FileRecord,
+    Manifest,
+    ShiftRecord,
+    SourceInfo,
+    TensorInfo,
+    to_json,
+    write_file,
+)
+from s2mlp_deploy.engines.profiles import InputProfile
+from s2mlp_deploy.engines.tensorrt_rtx import BuildRecord
+from s2mlp_deploy.errors import ArtifactError, InputError
+from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
+from s2mlp_deploy.parity.compare import TOLERANCES, OutputParity, ParityReport, judge
+from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.html import write_overview, write_report
+from s2mlp_deploy.shift.spec import ShiftGroup, ShiftSpec
+
+DOWN, UP, RIGHT, LEFT, STAY = (1, 0), (-1, 0), (0, 1), (0, -1), (0, 0)
+FIRST = ShiftSpec.equal_groups(96, [RIGHT, LEFT, DOWN, UP], axes=(1, 2), channel_axis=3)
+SECOND = ShiftSpec.equal_groups(96, [DOWN, UP, RIGHT, LEFT], axes=(1, 2), channel_axis=3)
+ONNX = b"not really a graph"
+SHA = hashlib.sha256(ONNX).hexdigest()
+FILE = "model.fp32.onnx"
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+
+class Page(HTMLParser):
+    """Elements with attributes, the text of each, and every mistake in the nesting."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.stack: list[tuple[str, list[str]]] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.mistakes: list[str] = []
+        self.feed(text)
+        self.close()
+        self.mistakes += [f"<{tag}> is never closed" for tag, _ in self.stack]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.stack.append((tag, []))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.stack or self.stack[-1][0] != tag:
+            self.mistakes.append(f"</{tag}> at line {self.getpos()[0]} closes {self.stack[-1:]}")
+            return
+        _, parts = self.stack.pop()
+        self.texts.append((tag, " ".join("".join(parts).split())))
+
+    def handle_data(self, data: str) -> None:
+        for _, parts in self.stack:
+            parts.append(data)
+
+    def of(self, tag: str) -> list[str]:
+        return [text for name, text in self.texts if name == tag]
+
+    def with_class(self, name: str) -> list[tuple[str, dict[str, str | None]]]:
+        return [(tag, attrs) for tag, attrs in self.elements if name in (attrs.get("class") or "").split()]
+
+    @property
+    def body(self) -> str:
+        return self.of("main")[0]
+
+    @property
+    def drawings(self) -> list[dict[str, str | None]]:
+        return [attrs for tag, attrs in self.elements if tag == "svg" and attrs.get("role") == "img"]
+
+
+def shifts(form: str = "pad-slice") -> tuple[ShiftRecord, ...]:
+    return tuple(
+        ShiftRecord(f"stages.0.{index}.{name}", spec.to_dict(), "slice-assign", form, 8)
+        for index in range(18)
+        for name, spec in (("shift1", FIRST), ("shift2", SECOND))
+    )
+
+
+def manifest(**changes: Any) -> Manifest:
+    whole = Manifest(
+        name="digits",
+        source=SourceInfo("s2mlpv2_nano", {"classes": 10, "widths": [96, 192]}, "digits.safetensors", "c0ffee" * 10),
+        preprocessing={"size": [28, 28], "mean": [0.1307], "std": [0.3081], "scale": 1 / 255},
+        classes=("zero", "one"),
+        inputs=(TensorInfo("image", "float32", ("batch", 1, 28, 28)),),
+        outputs=(TensorInfo("logits", "float32", ("batch", 10)),),
+        opset=20,
+        shifts=shifts(),
+        tools={"torch": "2.13.0"},
+        files=(FileRecord(FILE, "fp32", SHA, len(ONNX), 612),),
+    )
+    return replace(whole, **changes)
+
+
+def report(**metrics: Any) -> ParityReport:
+    given: dict[str, Any] = {
+        "max_abs": 7.63e-6,
+        "peak": 18.4,
+        "max_rel": 4.15e-7,
+        "cosine": 0.999999999,
+        "psnr": 139.24,
+        "elements": 10000,
+    }
+    unjudged = ParityReport(
+        reference="torch 2.13.0 (cpu)",
+        candidate="onnxruntime 1.22.0 (cpu)",
+        file=FILE,
+        precision="fp32",
+        data="held-out digits",
+        images=1000,
+        outputs=(
+            OutputParity("logits", TensorMetrics(**(given | metrics)), RankMetrics(1000, 0.9995, 1.0, 0.972, 0.971)),
+        ),
+        tolerances=TOLERANCES["fp32"],
+    )
+    return judge(unjudged, TOLERANCES["fp32"])
+
+
+def build() -> BuildRecord:
+    profile = InputProfile((1, 1, 28, 28), (8, 1, 28, 28), (32, 1, 28, 28))
+    return BuildRecord(
+        onnx=FILE,
+        onnx_sha256=SHA,
+        engine="model.fp32.tensorrt-rtx.sm86.engine",
+        engine_sha256="ab" * 32,
+        bytes=4_567_890,
+        flavour="tensorrt-rtx",
+        version="1.1.1",
+        targets=("sm86", "sm89"),
+        profiles={"image": profile},
+        layers=812,
+        layer_dtypes={"float": 801, "int64": 11},
+        seconds=12.4,
+        platform="linux-x86_64",
+    )
+
+
+def artifact(directory: Path, described: Manifest | None = None, **evidence: Any) -> Path:
+    """Evidence by name with ``_`` for ``-``; bytes are written as they are."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / FILE).write_bytes(ONNX)
+    for name, value in evidence.items():
+        data = value if isinstance(value, bytes) else to_json(value)
+        write_file(directory / "evidence" / f"{name.replace('_', '-')}.json", data)
+    write_file(directory / "manifest.json", to_json(described or manifest()))
+    return directory
+
+
+def page_of(directory: Path) -> Page:
+    page = Page(write_report(directory).read_text("utf-8"))
+    assert page.mistakes == []
+    return page
+
+
+def tone(page: Page) -> str:
+    ((_, attrs),) = page.with_class("verdict")
+    return (attrs["class"] or "").split()[-1]
+
+
+def test_page_shows_the_saved_figures(tmp_path: Path) -> None:
+    page = page_of(artifact(tmp_path, parity_fp32=report(), build_fp32=build()))
+    cells = page.of("td")
+    assert tone(page) == "good"
+    assert "Parity holds" in page.body
+    assert "7.63e-06allowed 0.00185" in cells
+    assert "139.2 dBcosine 0.9999999" in cells
+    assert "99.95 %top-5 100 %" in cells
+    assert "97.10 %reference 97.20 %" in cells
+    assert "image: 1x1x28x28 / 8x1x28x28 / 32x1x28x28minimum / optimum / maximum" in cells
+    assert "812801 float, 11 int64" in cells
+    assert {"12.40 s", "4.6 MB", "sm86, sm89", "612", "18 bytes", SHA[:12]} <= set(cells)
+    definitions = page.of("dd")
+    assert {"s2mlpv2_nano", "28×28", "1/255", "imagefloat32, batch×1×28×28", "2.13.0"} <= set(definitions)
+    assert f"digits.safetensorssha256 {('c0ffee' * 10)[:12]}" in definitions
+    assert "random" not in page.body
+
+
+def test_page_is_self_contained_and_the_same_each_time(tmp_path: Path) -> None:
+    directory = artifact(tmp_path, parity_fp32=report())
+    first = write_report(directory, title="Ours").read_bytes()
+    assert write_report(directory, title="Ours").read_bytes() == first
+    text = first.decode()
+    page = Page(text)
+    assert page.of("title")[0] == page.of("h1")[0] == "Ours"
+    assert not [tag for tag, _ in page.elements if tag in ("script", "link", "img", "iframe")]
+    assert not any(scheme in text for scheme in ("http:", "https:", "@import"))
+    assert [attrs["href"] for tag, attrs in page.elements if tag == "a"] == [f"./{FILE}"]
+    assert str(tmp_path.parent) not in text
+
+
+def test_equal_shifts_are_drawn_once(tmp_path: Path) -> None:
+    page = page_of(artifact(tmp_path))
+    assert len(page.drawings) == 2
+    assert len(page.with_class("arrow")) == 8
+    assert page.with_class("stay") == []
+    assert [text for text in page.of("h3") if "×" in text] == [
+        "18 × right, left, down, up",
+        "18 × down, up, right, left",
+    ]
+    assert page.of("summary")[-2:] == ["and 15 more places"] * 2
+    assert "stages.0.17.shift2" in page.of("li")[-1]
+    assert page.body.count("vacated cells keep their value") == 2 + 2  # in words, and in the text alternatives
+
+
+def test_same_spec_in_another_form_is_another_row(tmp_path: Path) -> None:
+    page = page_of(artifact(tmp_path, manifest(shifts=shifts()[:2] + shifts("gather")[:1])))
+    assert len(page.drawings) == 3
+
+
+def arrow_angles(page: Page) -> list[float]:
+    return [
+        float((attrs["transform"] or "").rpartition("rotate(")[2].rstrip(")")) for _, attrs in page.with_class("arrow")
+    ]
+
+
+def draw(directory: Path, spec: ShiftSpec) -> Page:
+    return page_of(
+        artifact(directory, manifest(shifts=(ShiftRecord("net.shift", spec.to_dict(), "roll", "gather", 3),)))
+    )
+
+
+def test_arrows_point_where_the_content_moves(tmp_path: Path) -> None:
+    groups = (ShiftGroup(60, DOWN), ShiftGroup(20, UP), ShiftGroup(10, RIGHT), ShiftGroup(5, LEFT), ShiftGroup(5, STAY))
+    page = draw(tmp_path, ShiftSpec(groups, (2, 3), 1, "zero"))
+    # SVG turns clockwise, and 0 is to the right.
+    assert arrow_angles(page) == [90, -90, 0, 180]
+    assert len(page.with_class("stay")) == 1
+    widths = [float(attrs["width"] or 0) for _, attrs in page.with_class("segment")]
+    assert widths == [288, 96, 48, 24, 24]
+    assert "vacated cells become 0" in page.of("dd")
+    assert page.of("title")[-1] == "A shift of 100 channels in 5 groups: down, up, right, left, stays"
+    assert "channels 95 to 99: stays" in page.of("desc")[-1]
+
+
+def test_axes_in_reverse_order_turn_the_arrows(tmp_path: Path) -> None:
+    page = draw(tmp_path, ShiftSpec((ShiftGroup(3, (1, 0)), ShiftGroup(3, (0, 1))), (3, 2), 1))
+    assert arrow_angles(page) == [0, 90]
+    assert "rows: axis 2, columns: axis 3, channels: axis 1" in page.of("dd")
+
+
+@pytest.mark.parametrize(
+    ("offsets", "axes", "labels", "arrows"),
+    [
+        ((3, 0), (1, 2), ["down 3"], 1),
+        ((-1, 2), (1, 2), ["up", "right 2"], 1),
+        ((-2,), (1,), ["axis 1: -2"], 1),
+        ((0, 0, 4), (1, 2, 3), ["axis 3: +4"], 0),
+        ((), (), ["stays"], 0),
+    ],
+)
+def test_labels(
+    tmp_path: Path, offsets: tuple[int, ...], axes: tuple[int, ...], labels: list[str], arrows: int
+) -> None:
+    page = draw(tmp_path, ShiftSpec((ShiftGroup(7, offsets),), axes, 9, "circular"))
+    texts = page.of("text")
+    assert texts[-len(labels) :] == labels
+    assert "7 ch" in texts
+    assert len(page.with_class("arrow")) == arrows
+    assert "cells that leave come back in on the other side" in page.of("dd")
+
+
+def test_many_groups_stay_legible(tmp_path: Path) -> None:
+    page = draw(tmp_path, ShiftSpec.equal_groups(300, [DOWN] * 100, axes=(1, 2), channel_axis=3))
+    assert len(page.with_class("segment")) == 100
+    assert len(page.with_class("arrow")) == 24
+    assert "76 more groups" in page.of("desc")[-1]
+
+
+@pytest.mark.parametrize("spec", [{}, {"groups": 3, "axes": [1]}, {"groups": [{"channels": 4}], "axes": [1, "x"]}])
+def test_unknown_shift_specification_is_shown_as_it_is(tmp_path: Path, spec: dict[str, Any]) -> None:
+    page = page_of(artifact(tmp_path, manifest(shifts=(ShiftRecord("a", spec, "new", "newer", 1),))))
+    assert page.drawings == []
+    assert json.dumps(spec, sort_keys=True) in page.of("pre")
+
+
+def test_failures_come_first_and_in_words(tmp_path: Path) -> None:
+    failing = report(max_abs=3.1, cosine=0.93)
+    page = page_of(artifact(tmp_path, parity_fp32=failing, parity_other=report()))
+    assert tone(page) == "bad"
+    assert "Parity FAILS" in page.of("section")[0]
+    assert page.of("li")[:2] == [f"{FILE}: {failure}" for failure in failing.failures]
+    assert "3.1over 0.00185" in page.of("td")
+    assert [text for text in page.of("span") if text in ("holds", "FAILS")] == ["FAILS", "holds", "FAILS"]
+
+
+def test_no_evidence_names_the_command(tmp_path: Path) -> None:
+    page = page_of(artifact(tmp_path / "out dir"))
+    assert tone(page) == "warn"
+    assert "Parity was not measured yet" in page.body
+    commands = page.of("pre")
+    assert commands == [f"s2mlp-deploy parity s2mlpv2_nano 'out dir/{FILE}' --checkpoint digits.safetensors"]
+    assert "Parity holds" not in page.body
+
+
+def test_a_file_without_a_comparison_is_not_covered_by_another(tmp_path: Path) -> None:
+    files = (*manifest().files, FileRecord("model.fp16.onnx", "fp16", "0" * 64, 9, 600))
+    page = page_of(artifact(tmp_path, manifest(files=files), parity_fp32=report()))
+    assert tone(page) == "warn"
+    assert "Not measured: model.fp16.onnx." in page.body
+    assert "model.fp16.onnxmissing on disk" in page.of("td")
+
+
+@pytest.mark.parametrize("damage", [b"{", b"[1]", b"\xff\xfe", b"", b'"text"', b"[" * 100_000])
+def test_damaged_evidence_is_a_note_and_never_a_pass(tmp_path: Path, damage: bytes) -> None:
+    page = page_of(artifact(tmp_path, parity_a=report(), parity_b=damage, build_c=damage))
+    assert tone(page) == "warn"
+    notes = [text for text in page.of("p") if "is damaged and was left out" in text]
+    assert [note.split()[0] for note in notes] == ["evidence/build-c.json", "evidence/parity-b.json"]
+
+
+def saved(**changes: Any) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(to_json(report()))
+    return data | changes
+
+
+@pytest.mark.parametrize("changes", [{"failures": None}, {"outputs": []}, {"outputs": "?"}, {"outputs": [3]}])
+def test_a_comparison_with_missing_parts_is_no_pass(tmp_path: Path, changes: dict[str, Any]) -> None:
+    page = page_of(artifact(tmp_path, parity_fp32=saved(**changes)))
+    assert tone(page) == "warn"
+    assert "evidence/parity-fp32.json lacks figures or its verdict." in page.body
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, None, "NaN", "Infinity", "?", [], 10**400])
+def test_figures_that_are_not_finite(tmp_path: Path, value: Any) -> None:
+    data = saved()
+    for key in ("max_abs", "max_rel", "cosine", "psnr"):
+        data["outputs"][0]["metrics"][key] = value
+    page = page_of(artifact(tmp_path, parity_fp32=json.dumps(data).encode()))
+    assert tone(page) == "warn"
+    shown = "-" if value in ("?", [], 10**400) else "not finite"
+    assert shown in page.of("td")
+    assert "equal" not in page.of("b")
+
+
+def test_equal_tensors_have_no_psnr(tmp_path: Path) -> None:
+    page = page_of(artifact(tmp_path, parity_fp32=report(max_abs=0.0, max_rel=0.0, cosine=1.0, psnr=None)))
+    assert tone(page) == "good"
+    assert "equalcosine 1" in page.of("td")
+
+
+def test_unknown_evidence_is_listed_by_name_and_unknown_fields_are_ignored(tmp_path: Path) -> None:
+    page = page_of(artifact(tmp_path, bench_fp32={"x": 1}, parity_fp32=saved(later={"layers": [1]}), paritylike={}))
+    assert {"bench-fp32.json", "paritylike.json"} <= set(page.of("code"))
+    assert tone(page) == "good"
+
+
+def test_stale_engine_and_changed_file_are_said(tmp_path: Path) -> None:
+    directory = artifact(tmp_path, build_a=replace(build(), onnx_sha256="1" * 64))
+    (directory / FILE).write_bytes(ONNX + b"!")
+    page = page_of(directory)
+    assert any("has changed since: build again" in cell for cell in page.of("td"))
+    assert any("changed since the export" in cell for cell in page.of("td"))
+
+
+def test_text_of_others_is_escaped(tmp_path: Path) -> None:
+    evil = '<script>alert("x")</script>'
+    described = manifest(
+        name=evil,
+        source=SourceInfo(evil, {evil: evil}, evil, evil),
+        classes=(evil,),
+        preprocessing={evil: evil},
+        shifts=(replace(shifts()[0], where=evil, spelling=evil, form=evil),),
+        tools={evil: evil},
+        files=(FileRecord("javascript:alert(1)", evil, evil, 1, 1),),
+    )
+    (tmp_path / "javascript:alert(1)").write_bytes(b"x")
+    page = page_of(
+        artifact(
+            tmp_path,
+            described,
+            parity_a=saved(candidate=evil, reference=evil, data=evil, failures=[evil]),
+            build_a=json.loads(to_json(build())) | {"engine": evil, "targets": [evil]},
+        )
+    )
+    assert "script" not in {tag for tag, _ in page.elements}
+    assert page.body.count(evil) > 12
+    assert {attrs["href"] for tag, attrs in page.elements if tag == "a"} == {"./javascript%3Aalert%281%29"}
+
+
+def test_random_weights_are_said(tmp_path: Path) -> None:
+    described = manifest(source=SourceInfo("s2mlp_deep", seed=7), preprocessing=None, classes=None, shifts=())
+    page = page_of(artifact(tmp_path, described, parity_fp32=report()))
+    assert "The weights are random (seed 7)" in page.body
+    assert "Not stated" in page.body
+    assert "No shift was found" in page.body
+
+
+def test_no_manifest_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError):
+        write_report(tmp_path)
+    with pytest.raises(InputError):
+        write_overview(tmp_path / "index.html", {}, title="Nothing")
+    assert list(tmp_path.iterdir()) == []
+
+
+def overview(root: Path, reports: dict[str, Any]) -> Page:
+    artifacts = {
+        form: artifact(
+            root / "forms" / form,
+            manifest(shifts=shifts(form), files=(replace(manifest().files[0], nodes=100 + index),)),
+            **({"parity_fp32": compared, "build_fp32": build()} if compared else {}),
+        )
+        for index, (form, compared) in enumerate(reports.items())
+    }
+    write_report(artifacts["gather"])
+    page = Page(write_overview(root / "index.html", artifacts, title="Four forms").read_text("utf-8"))
+    assert page.mistakes == []
+    return page
+
+
+def rows_of(page: Page) -> list[list[str]]:
+    """The cells of the first table, row by row."""
+    width = page.of("th").index("Accuracy, file") + 1
+    cells = page.of("td")
+    return [cells[start : start + width] for start in range(0, len(cells), width)]
+
+
+def test_overview_compares_the_forms(tmp_path: Path) -> None:
+    page = overview(tmp_path, {"pad-slice": report(), "gather": report(max_abs=1e-6, psnr=150.0)})
+    rows = rows_of(page)
+    figures = ["18 bytes", "7.63e-06", "139.2 dB", "99.95 %", "97.20 %", "97.10 %"]
+    assert rows[0] == ["pad-slice" + FILE, "holds", "100", *figures]
+    assert rows[1][:5] == ["gather" + FILE, "holds", "101", "18 bytes", "1e-06"]
+    assert page.of("section")[0] == "Parity holds for both artifacts"
+    assert "Details: pad-slice" in page.of("h2")
+    assert "./forms/gather/report.html" in {attrs.get("href") for _, attrs in page.elements}
+    # The other artifact has no report yet, and a link to nothing is worse than none.
+    assert "./forms/pad-slice/report.html" not in {attrs.get("href") for _, attrs in page.elements}
+    assert page.of("td").count("model.fp32.tensorrt-rtx.sm86.engine" + f"from {FILE}") == 3
+
+
+def test_overview_says_who_fails(tmp_path: Path) -> None:
+    page = overview(tmp_path, {"pad-slice": report(), "gather": report(max_abs=3.0), "slice-concat": None})
+    assert "Parity FAILS for gather" in page.of("section")[0]
+    assert [row[1] for row in rows_of(page)[:3]] == ["holds", "FAILS", "not measured"]
+    assert page.of("li")[0].startswith(f"gather: {FILE}: output 'logits': max abs difference 3 > ")
+
+
+def test_overview_without_evidence_is_no_pass(tmp_path: Path) -> None:
+    page = overview(tmp_path, {"pad-slice": report(), "gather": None})
+    assert "Parity is not shown for every artifact" in page.of("section")[0]
+    assert "s2mlp-deploy parity s2mlpv2_nano gather/model.fp32.onnx --checkpoint digits.safetensors" in page.of("pre")
+
+
+def test_numbers_never_round_to_perfection() -> None:
+    assert fmt.percent(1.0) == "100 %"
+    assert fmt.percent(0.999999) == "99.99 %"
+    assert fmt.percent(0.000001) == "0.01 %"
+    assert fmt.percent(0) == "0 %"
+    assert fmt.cosine(0.99999999999) == "0.9999999"
+    assert [fmt.size(value) for value in (999, 999_960, 2_000_000_000, None)] == ["999 bytes", "1.0 MB", "2.0 GB", "-"]
+    assert [fmt.seconds(value) for value in (0.5, 61, "x")] == ["0.50 s", "1 min 01 s", "-"]
+    assert fmt.words(["a", "b", "c"]) == "a, b and c"

@@ -1,0 +1,205 @@
+"""What a terminal and a pipe show of saved results."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from s2mlp_deploy.artifact import FileRecord, Manifest, ShiftRecord, SourceInfo, TensorInfo, to_json
+from s2mlp_deploy.engines.profiles import InputProfile
+from s2mlp_deploy.engines.tensorrt_rtx import BuildRecord
+from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
+from s2mlp_deploy.parity.compare import TOLERANCES, OutputParity, ParityReport, judge
+from s2mlp_deploy.report.terminal import print_build, print_manifest, print_parity, print_table
+from s2mlp_deploy.shift.spec import ShiftSpec
+
+SPEC = ShiftSpec.equal_groups(96, [(1, 0), (-1, 0), (0, 1), (0, -1)], axes=(1, 2), channel_axis=3)
+
+
+class Pipe:
+    """A dumb pipe of eighty columns and some encoding."""
+
+    def __init__(self, encoding: str = "utf-8", width: int = 80) -> None:
+        self.bytes = io.BytesIO()
+        stream = io.TextIOWrapper(self.bytes, encoding=encoding, errors="strict", write_through=True)
+        self.console = Console(file=stream, width=width)
+
+    @property
+    def text(self) -> str:
+        return self.bytes.getvalue().decode(self.console.encoding)
+
+    @property
+    def lines(self) -> list[list[str]]:
+        return [line.split() for line in self.text.splitlines()]
+
+
+def parity(max_abs: float = 7.63e-6, **changes: Any) -> dict[str, Any]:
+    metrics = TensorMetrics(max_abs, 18.4, max_abs / 18.4, 0.999999999, 139.24, 10_000)
+    report = ParityReport(
+        "torch 2.13.0",
+        "onnxruntime 1.22.0",
+        "model.fp32.onnx",
+        "fp32",
+        "digits",
+        1000,
+        (OutputParity("logits", metrics, RankMetrics(1000, 0.9995, 1.0, 0.972, 0.971)),),
+        TOLERANCES["fp32"],
+    )
+    data: dict[str, Any] = json.loads(to_json(judge(report, TOLERANCES["fp32"])))
+    return data | changes
+
+
+def manifest(**changes: Any) -> Manifest:
+    values: dict[str, Any] = {
+        "name": "digits",
+        "source": SourceInfo("s2mlpv2_nano", checkpoint="digits.safetensors"),
+        "preprocessing": None,
+        "classes": None,
+        "inputs": (TensorInfo("image", "float32", ("batch", 1, 28, 28)),),
+        "outputs": (TensorInfo("logits", "float32", ("batch", 10)),),
+        "opset": 20,
+        "shifts": tuple(ShiftRecord(f"blocks.{i}", SPEC.to_dict(), "roll", "pad-slice", 8) for i in range(36)),
+        "tools": {},
+        "files": (FileRecord("model.fp32.onnx", "fp32", "0" * 64, 1_234_567, 1612),),
+    }
+    return Manifest(**(values | changes))
+
+
+def test_parity_that_holds() -> None:
+    pipe = Pipe()
+    print_parity(pipe.console, parity())
+    assert pipe.text.startswith("Parity of model.fp32.onnx: holds\n")
+    assert "data       digits (1,000 images)" in pipe.text
+    for line in (
+        "max abs difference 7.63e-06 <= 0.00185",
+        "cosine 0.9999999 >= 0.99999",
+        "PSNR 139.2 dB",
+        "top-1 agreement 99.95 % >= 99.90 %",
+        "top-5 agreement 100 %",
+        "accuracy of reference 97.20 %",
+        "accuracy of candidate 97.10 %",
+    ):
+        assert line.split() in pipe.lines
+    assert "FAILS" not in pipe.text
+    assert "\x1b" not in pipe.text
+
+
+def test_parity_that_fails_says_why() -> None:
+    pipe = Pipe(width=120)
+    report = parity(max_abs=3.1)
+    print_parity(pipe.console, report)
+    assert pipe.text.startswith("Parity of model.fp32.onnx: FAILS\n")
+    assert [line for line in pipe.text.splitlines() if line.startswith("FAILS  ")] == [
+        f"FAILS  {failure}" for failure in report["failures"]
+    ]
+    assert len(report["failures"]) == 1
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf, "NaN", "?"])
+def test_parity_with_figures_that_are_none(value: Any) -> None:
+    report = parity()
+    report["outputs"][0]["metrics"] |= {"max_abs": value, "psnr": value}
+    pipe = Pipe()
+    print_parity(pipe.console, report)
+    assert pipe.text.startswith("Parity of model.fp32.onnx: unclear\n")
+    assert "measure again" in pipe.text
+    shown = "-" if value == "?" else "not finite"
+    assert ["PSNR", *shown.split()] in pipe.lines
+
+
+def test_nothing_saved_does_not_crash() -> None:
+    pipe = Pipe()
+    print_parity(pipe.console, {})
+    print_build(pipe.console, {"profiles": 3, "targets": "sm86", "bytes": "?"})
+    assert "unclear" in pipe.text
+    assert ["GPU", "targets", "-"] in pipe.lines
+
+
+def test_build() -> None:
+    profile = InputProfile((1, 1, 28, 28), (8, 1, 28, 28), (32, 1, 28, 28))
+    record = BuildRecord(
+        "model.fp32.onnx",
+        "12" * 32,
+        "model.engine",
+        "ab" * 32,
+        4_567_890,
+        "tensorrt-rtx",
+        "1.1.1",
+        ("sm86", "sm89"),
+        {"image": profile},
+        812,
+        {"float": 801, "int64": 11},
+        75.2,
+        "linux-x86_64",
+    )
+    pipe = Pipe()
+    print_build(pipe.console, json.loads(to_json(record)))
+    for line in (
+        "Built model.engine",
+        "from model.fp32.onnx (sha256 121212121212)",
+        "GPU targets sm86, sm89",
+        "size 4.6 MB",
+        "layers 812 (outputs: 801 float, 11 int64)",
+        "build time 1 min 15 s",
+        "image 1x1x28x28 8x1x28x28 32x1x28x28",
+    ):
+        assert line.split() in pipe.lines
+
+
+def test_manifest_groups_shifts_and_names_the_next_commands() -> None:
+    pipe = Pipe()
+    print_manifest(pipe.console, manifest(), Path("out/my digits"))
+    assert ["model.fp32.onnx", "fp32", "1.2", "MB", "1,612"] in pipe.lines
+    assert ["36", "96", "down,", "up,", "right,", "left", "keep", "pad-slice", "8"] in pipe.lines
+    assert "36 shifts" in pipe.text
+    # Whole on one line, though it is longer than the pipe is wide.
+    assert (
+        "  s2mlp-deploy parity s2mlpv2_nano 'out/my digits/model.fp32.onnx' --checkpoint digits.safetensors"
+        in pipe.text.splitlines()
+    )
+    assert "  s2mlp-deploy build 'out/my digits/model.fp32.onnx' --engine tensorrt-rtx" in pipe.text.splitlines()
+
+
+def test_manifest_with_nothing_in_it() -> None:
+    pipe = Pipe()
+    print_manifest(pipe.console, manifest(source=SourceInfo("x", seed=0), shifts=(), files=()), Path("out"))
+    assert "RANDOM (seed 0)" in pipe.text
+    assert "No shift was found." in pipe.text
+    assert "Next" not in pipe.text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_encoding_of_the_pipe(encoding: str) -> None:
+    pipe = Pipe(encoding)
+    print_manifest(pipe.console, manifest(name="größe → 文"), Path("out"))
+    print_table(pipe.console, "Ω", ["文"], [["→"]])
+    assert ("文" in pipe.text) == (encoding == "utf-8")
+    assert ("ö" in pipe.text) == (encoding != "ascii")
+
+
+def test_text_is_neither_markup_nor_control() -> None:
+    pipe = Pipe()
+    print_table(pipe.console, "[red]title[/red]", ["[b]"], [["[/]"], ["\x1b[31mred"], [":smile:"]])
+    assert "[red]title[/red]" in pipe.text
+    assert ["[b]"] in pipe.lines
+    assert ["[/]"] in pipe.lines
+    assert ["\\x1b[31mred"] in pipe.lines
+    assert [":smile:"] in pipe.lines
+
+
+def test_table_aligns_numbers_and_keeps_long_values() -> None:
+    pipe = Pipe()
+    long = "x" * 200
+    print_table(pipe.console, None, ["Name", "Count", "Share"], [["a", 1, "9.00 %"], [long, "1,000", None]])
+    body = pipe.text.splitlines()[2:]
+    assert max(map(len, body)) <= 80
+    assert "".join(body).count("x") == 200
+    first = body[0].rstrip()
+    assert first.endswith("9.00 %")
+    assert first.index("1") > pipe.text.splitlines()[0].index("Count"), "numbers end where their heading ends"
