@@ -63,11 +63,34 @@ class SourceInfo:
 
 
 @dataclass(frozen=True)
+class HazardRecord:
+    """A line of the source whose result is not the same in every runtime.
+
+    Attributes:
+        kind: ``race`` (eager PyTorch does not define the result) or ``compiler`` (a known compiler gets it wrong).
+        where: ``file.py:12``; empty where it cannot be told.
+        code: That line.
+        writes: How often it happened in one run.
+        cells: How many cells were read and written at once.
+        effect: For races, by number of threads: the largest difference of eager outputs from the functional meaning
+            that was exported, on the example inputs.
+    """
+
+    kind: str
+    where: str
+    code: str
+    writes: int
+    cells: int
+    effect: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
 class ShiftRecord:
     """One shift of the network.
 
     Attributes:
         where: The module it happens in.
+        line: ``file.py:12`` of the source; empty where it cannot be told.
         spec: Groups, axes, channel axis and border, as JSON.
         spelling: How the source wrote it.
         form: How the ONNX files write it.
@@ -75,6 +98,7 @@ class ShiftRecord:
     """
 
     where: str
+    line: str
     spec: dict[str, Any]
     spelling: str
     form: str
@@ -113,6 +137,8 @@ class Manifest:
         outputs: Of the graph.
         opset: Of the files.
         shifts: Every shift found.
+        hazards: Lines that mean different things to different runtimes.
+        notes: What was tried and did not work: why the batch is fixed, for example.
         files: Every ONNX file.
         tools: Versions that wrote the files.
         schema_version: Of this description.
@@ -127,6 +153,8 @@ class Manifest:
     opset: int
     shifts: tuple[ShiftRecord, ...]
     tools: dict[str, str]
+    hazards: tuple[HazardRecord, ...] = ()
+    notes: tuple[str, ...] = ()
     files: tuple[FileRecord, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
@@ -207,7 +235,22 @@ def sha256_of(path: Path) -> str:
 
 def to_json(value: Any) -> bytes:
     """Readable JSON of dataclasses and plain values."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+    try:
+        encoded = msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        # A file name that is not UTF-8 reaches us with surrogates in it, which JSON cannot hold.
+        encoded = msgspec.json.encode(_without_surrogates(msgspec.to_builtins(value)))
+    return msgspec.json.format(encoded, indent=2) + b"\n"
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_surrogates(item) for item in value]
+    return value
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -274,11 +317,12 @@ class ArtifactWriter:
     def __init__(self, directory: Path, *, force: bool = False) -> None:
         self.directory = directory
         check_output(directory, force=force)
-        self._created = not directory.exists()
+        self._created = [path for path in (directory, *directory.parents) if not path.exists()]
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self.staging = Path(tempfile.mkdtemp(prefix=".incomplete-", dir=directory))
         except OSError as error:
+            self._remove_created()
             raise _output_error(directory, error) from error
 
     def __enter__(self) -> ArtifactWriter:
@@ -288,12 +332,15 @@ class ArtifactWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self.staging, ignore_errors=True)
-        if self._created:
-            # Only an empty directory goes: after a commit it is not.
-            with contextlib.suppress(OSError):
-                self.directory.rmdir()
+        self._remove_created()
         if isinstance(error, OSError):
             raise _output_error(self.directory, error) from error
+
+    def _remove_created(self) -> None:
+        """Removes the directories this writer made. Only empty ones go: after a commit none is."""
+        for path in self._created:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
     def commit(self, manifest: Manifest, file_facts: Mapping[str, tuple[str, int]]) -> Manifest:
         """Moves the staged files into place and writes the manifest last.
@@ -314,13 +361,18 @@ class ArtifactWriter:
             for path in [self.staging / name]
         )
         manifest = replace(manifest, files=records)
+        names = sorted(path.name for path in self.staging.iterdir())
+        # Everything is on the disk before the old artifact goes, so a full disk costs nobody anything.
+        write_file(self.staging / MANIFEST, to_json(manifest))
+        moved: set[Path] = set()
         try:
             self._remove_old()
-            for path in sorted(self.staging.iterdir()):
-                path.replace(self.directory / path.name)
+            for name in (*names, MANIFEST):
+                moved.add((self.staging / name).replace(self.directory / name))
         except OSError as error:
+            for path in moved:
+                path.unlink(missing_ok=True)
             raise _output_error(self.directory, error) from error
-        write_file(self.directory / MANIFEST, to_json(manifest))
         return manifest
 
     def _remove_old(self) -> None:
@@ -342,6 +394,10 @@ def check_output(directory: Path, *, force: bool) -> None:
     Raises:
         OutputError: It is a file, holds an artifact (unless ``force``), or cannot be written.
     """
+    try:
+        directory.exists()
+    except OSError as error:  # A name that is too long, for example.
+        raise _output_error(directory, error) from error
     if directory.exists() and not directory.is_dir():
         raise OutputError("the output is a file", where=str(directory), fix="name a directory")
     if (directory / MANIFEST).exists() and not force:

@@ -24,8 +24,7 @@ class TensorMetrics:
         peak: Largest absolute value of the reference.
         max_rel: ``max_abs`` over ``peak``. (Element by element the ratio says nothing near zero.)
         cosine: Cosine of the angle between the two, all elements as one vector. 1 when both are zero.
-        psnr: Peak signal-to-noise ratio in dB; None when the
-            tensors are equal.
+        psnr: Peak signal-to-noise ratio in dB; None when the tensors are equal.
         elements: How many elements were compared.
         not_finite: How many elements of the candidate are NaN or infinite; the other figures leave them out.
         reference_not_finite: The same of the reference.
@@ -47,7 +46,7 @@ class TensorComparison:
     def __init__(self) -> None:
         self._max_abs = self._peak = 0.0
         self._dot = self._reference = self._candidate = self._error = 0.0
-        self._elements = self._bad = self._reference_bad = 0
+        self._elements = self._compared = self._bad = self._reference_bad = 0
 
     def update(self, reference: NDArray[Any], candidate: NDArray[Any]) -> None:
         """Adds a batch.
@@ -65,6 +64,7 @@ class TensorComparison:
         both = fine_a & fine_b
         if not both.all():
             a, b = a[both], b[both]
+        self._compared += a.size
         if a.size == 0:
             return
         difference = a - b
@@ -78,10 +78,9 @@ class TensorComparison:
     def result(self) -> TensorMetrics:
         """The figures so far."""
         norms = math.sqrt(self._reference) * math.sqrt(self._candidate)
-        compared = max(self._elements - max(self._bad, self._reference_bad), 1)
         psnr = None
         if self._error > 0:
-            mean = self._error / compared
+            mean = self._error / self._compared
             psnr = 10 * math.log10(self._peak**2 / mean) if self._peak > 0 else -math.inf
         equal_zero = self._reference == 0 and self._candidate == 0
         return TensorMetrics(

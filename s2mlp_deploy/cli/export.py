@@ -24,8 +24,17 @@ def register(app: typer.Typer) -> None:
         settings: Settings = None,
         preprocess: Preprocess = None,
         shift_form: Annotated[
-            str, typer.Option(help="How shifts are written: slice-concat, pad-slice or grouped-conv.")
-        ] = "slice-concat",
+            str, typer.Option(help="How shifts are written: auto, slice-concat, pad-slice, grouped-conv or gather.")
+        ] = "auto",
+        layout: Annotated[
+            str, typer.Option(help="as-is, or channels-last or channels-first for a model of the zoo.")
+        ] = "as-is",
+        dynamic: Annotated[
+            str, typer.Option(help="Axes whose size is free, separated by commas: batch, height, width.")
+        ] = "batch",
+        on_hazard: Annotated[
+            str, typer.Option(help="What to do with code that eager PyTorch does not define: warn or error.")
+        ] = "warn",
         opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 25.")] = 20,
         force: Annotated[bool, typer.Option("--force", help="Replace an artifact that is there.")] = False,
         seed: Seed = 0,
@@ -37,10 +46,12 @@ def register(app: typer.Typer) -> None:
                 source,
                 output,
                 checkpoint=checkpoint,
-                overrides=parse_settings(settings),
+                overrides=parse_settings(settings) | ({} if layout == "as-is" else {"layout": layout}),
                 preprocess=preprocess,
                 shift_form=shift_form,
                 opset=opset,
+                dynamic=[name.strip() for name in dynamic.split(",") if name.strip()],
+                on_hazard=on_hazard,
                 force=force,
                 seed=seed,
                 progress=report,

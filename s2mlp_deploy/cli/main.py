@@ -23,6 +23,9 @@ app = typer.Typer(
 )
 
 
+_INTERRUPTED = 130
+
+
 def _version(value: bool) -> None:
     if value:
         typer.echo(f"s2mlp-deploy {__version__}")
@@ -51,9 +54,25 @@ def main() -> None:
         ERR.print("[bold red]error:[/] ", end="")
         ERR.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # A full disk or a bad path in a place that had nothing better to say.
+        ERR.print(f"error: {error.strerror or error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+        if error.filename is not None:
+            ERR.print(f"  where: {error.filename}", markup=False, highlight=False, soft_wrap=True)
+        ERR.print("  fix:   check that the path exists, is yours to use and has room")
+        sys.exit(S2MLPDeployError.exit_code)
     except KeyboardInterrupt:
-        ERR.print("interrupted")
-        sys.exit(130)
+        sys.exit(_interrupted())
+    except SystemExit as exit:
+        # typer turns Ctrl-C into this status without a word.
+        if exit.code == _INTERRUPTED:
+            _interrupted()
+        raise
+
+
+def _interrupted() -> int:
+    ERR.print("interrupted")
+    return _INTERRUPTED
 
 
 if __name__ == "__main__":

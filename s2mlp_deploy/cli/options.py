@@ -22,7 +22,7 @@ Preprocess = Annotated[
     Path | None,
     typer.Option(metavar="FILE.json", help="How an image becomes the input. Default: <checkpoint>.json."),
 ]
-Seed = Annotated[int, typer.Option(help="Of random weights and of drawn samples.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of random weights and of drawn samples.")]
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def run_demo(
         for name, path in artifacts.items()
     }
     files = [path / manifests[name].files[0].path for name, path in artifacts.items()]
-    reports = api.parity(captured.source, files, data=images, batch=50, progress=progress)
+    reports = api.parity(captured, files, data=images, batch=50, progress=progress)
     engine, missing = _build(files[0], targets, progress)
     page = write_overview(output / "report.html", artifacts, title="s2mlp-deploy demo: handwritten digits")
     return DemoResult(

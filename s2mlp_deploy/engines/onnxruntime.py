@@ -89,7 +89,7 @@ class OnnxRuntimeEngine:
             )
         except Exception as error:  # ONNX Runtime raises a dozen types of its own, with no common base but this.
             raise BuildError(
-                f"ONNX Runtime cannot load the model: {str(error).splitlines()[0]}",
+                f"ONNX Runtime cannot load the model: {_first_line(error)}",
                 where=where,
                 fix="export it again, or check that the file is an ONNX model",
             ) from error
@@ -124,11 +124,15 @@ class OnnxRuntimeEngine:
         except Exception as error:  # As above.
             shapes = {name: tuple(array.shape) for name, array in feeds.items()}
             raise BuildError(
-                f"ONNX Runtime refused the inputs: {str(error).splitlines()[0]}",
+                f"ONNX Runtime refused the inputs: {_first_line(error)}",
                 where=f"inputs {shapes}",
                 fix=f"the graph takes {', '.join(f'{i.name} {list(i.shape)} {i.dtype}' for i in self.inputs)}",
             ) from error
         return {info.name: np.asarray(value) for info, value in zip(self.outputs, values, strict=True)}
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _info(argument: Any) -> TensorInfo:

@@ -10,6 +10,8 @@ from s2mlp_deploy.errors import InputError
 
 Shape = tuple[int, ...]
 DEFAULT_BATCHES = (1, 8, 32)
+MAX_SIZE = 2**31 - 1
+"""Builders take sizes as 32-bit or 64-bit integers; nobody means more than the smaller."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ def _fill(info: TensorInfo, given: list[Shape | None], dynamic: list[int]) -> li
 
 
 def _check(info: TensorInfo, shape: Shape) -> None:
+    if max(shape) > MAX_SIZE:
+        raise InputError(f"the shape {_text(shape)} of {info.name} is too large", fix=f"no axis may pass {MAX_SIZE}")
     fits = len(shape) == len(info.shape) and all(
         not isinstance(size, int) or size == given for size, given in zip(info.shape, shape, strict=True)
     )

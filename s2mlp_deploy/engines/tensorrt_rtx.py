@@ -19,7 +19,7 @@ from s2mlp_deploy.artifact import TensorInfo, replacing, sha256_of
 from s2mlp_deploy.engines.base import EngineStatus
 from s2mlp_deploy.engines.packages import version_of
 from s2mlp_deploy.engines.profiles import InputProfile, Shape, make_profiles
-from s2mlp_deploy.errors import ArtifactError, BuildError, MissingDependencyError, TargetError
+from s2mlp_deploy.errors import ArtifactError, BuildError, MissingDependencyError, OutputError, TargetError
 
 NAME = "tensorrt-rtx"
 # From tensorrt_rtx.ComputeCapability; doctor and --help list them without loading the library.
@@ -115,11 +115,18 @@ def build(
         BuildError: The parser or the builder refuses the graph.
         OutputError: The engine cannot be written.
     """
+    targets = tuple(dict.fromkeys(targets))
     check_targets(targets)
     if not onnx_file.is_file():
         raise ArtifactError("no such ONNX file", where=str(onnx_file), fix="export one with `s2mlp-deploy export`")
     trt = _library()
     output = output or engine_path(onnx_file, targets)
+    if output.exists() and (output.is_dir() or output.samefile(onnx_file)):
+        raise OutputError(
+            "the engine would replace " + ("a directory" if output.is_dir() else "the graph it is built from"),
+            where=str(output),
+            fix=f"name another file, for example {engine_path(onnx_file, targets).name}",
+        )
     start = time.monotonic()
     logger = _logger()
     logger.begin()
@@ -129,6 +136,9 @@ def build(
     # parse_from_file also finds external data beside the model.
     if not parser.parse_from_file(str(onnx_file)):
         raise _parse_error(parser, onnx_file)
+    # The parser takes bytes that are no ONNX at all, and the empty file, for a network without anything in it.
+    if network.num_outputs == 0:
+        raise ArtifactError("there is no ONNX graph in the file", where=str(onnx_file), fix="name an ONNX file")
     config = builder.create_builder_config()
     config.num_compute_capabilities = len(targets)
     for index, target in enumerate(targets):

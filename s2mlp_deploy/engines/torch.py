@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from numpy.typing import NDArray
 
 from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.engines.base import Arrays, EngineStatus
 from s2mlp_deploy.engines.packages import version_of
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def status() -> EngineStatus:
@@ -24,32 +21,41 @@ def status() -> EngineStatus:
 
 
 class TorchEngine:
-    """Runs a module eagerly, in evaluation mode, without gradients.
+    """Runs a module without gradients.
 
     Args:
-        module: Left in the mode it was in after every run.
-        inputs: Names, dtypes and shapes of its positional inputs.
-        outputs: The same of its outputs.
+        module: In evaluation mode; anything that is called with positional arguments.
+        example_inputs: Arguments whose structure the inputs are put into.
+        inputs: Names, dtypes and shapes of the tensors in it, in order.
+        outputs: The same of the tensors that the module returns.
+        name: What to call it in reports.
     """
 
-    name = "torch"
+    def __init__(
+        self,
+        module: Callable[..., Any],
+        example_inputs: tuple[Any, ...],
+        inputs: tuple[TensorInfo, ...],
+        outputs: tuple[TensorInfo, ...],
+        *,
+        name: str = "torch",
+    ) -> None:
+        from torch.utils import _pytree as pytree
 
-    def __init__(self, module: nn.Module, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...]) -> None:
         self._module = module
+        self._structure = pytree.tree_structure(example_inputs)
         self.inputs = inputs
         self.outputs = outputs
+        self.name = name
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
         """See :class:`~s2mlp_deploy.engines.base.Engine`."""
         import torch
+        from torch.utils import _pytree as pytree
 
-        training = self._module.training
-        self._module.eval()
-        try:
-            with torch.no_grad():
-                values = self._module(*(torch.from_numpy(feeds[info.name]) for info in self.inputs))
-        finally:
-            self._module.train(training)
-        if isinstance(values, torch.Tensor):
-            values = (values,)
-        return {info.name: value.numpy() for info, value in zip(self.outputs, values, strict=True)}
+        # A copy: a module may write into its input, and other engines get the same arrays.
+        tensors = [torch.from_numpy(feeds[info.name].copy()) for info in self.inputs]
+        with torch.no_grad():
+            values = self._module(*pytree.tree_unflatten(tensors, self._structure))
+        leaves = [value for value in pytree.tree_leaves(values) if isinstance(value, torch.Tensor)]
+        return {info.name: value.numpy() for info, value in zip(self.outputs, leaves, strict=True)}

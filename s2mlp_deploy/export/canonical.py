@@ -18,11 +18,13 @@ import onnxscript
 import torch
 
 from s2mlp_deploy.errors import ExportError
-from s2mlp_deploy.export.capture import Captured, quiet_exporter
+from s2mlp_deploy.export.capture import DYNAMIC_AXES, Captured, quiet_exporter
 
 DOMAIN = "s2mlp"
 MIN_OPSET, MAX_OPSET, DEFAULT_OPSET = 18, 25, 20
 """torch 2.13 writes 18 when asked for less, and an invalid graph when asked for 26."""
+ORIGIN = "s2mlp_deploy.origin"
+"""Key in a Shift node's ``meta``: the name of the node of the captured program that it translates."""
 
 
 def check_opset(opset: int) -> None:
@@ -128,7 +130,7 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
     if written != opset:
         raise ExportError(f"asked for opset {opset}, the exporter wrote {written}", fix="choose another opset")
     _name_after_modules(model)
-    _name_dynamic_axes(model, captured)
+    _name_dynamic_axes(model)
     _strip_provenance(model)
     return model
 
@@ -190,21 +192,18 @@ def _neighbours_scope(node: ir.Node, scopes: dict[ir.Node, str]) -> str:
     return ".".join(shared)
 
 
-def _name_dynamic_axes(model: ir.Model, captured: Captured) -> None:
-    """Gives torch's symbols (``s77``) the names that the dynamic axes were captured with."""
+def _name_dynamic_axes(model: ir.Model) -> None:
+    """Gives torch's symbols (``s77``) the names of the axes that they are the size of."""
+    pattern = re.compile(r"[A-Za-z_]\w*")
     names: dict[str, str] = {}
     for value in model.graph.inputs:
-        axes = captured.dynamic_axes.get(str(value.name), {})
-        for axis, name in axes.items():
-            dim = value.shape[axis] if value.shape is not None else None
+        for axis, dim in enumerate(value.shape or ()):
             if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
-                names[dim.value] = name
-            else:
-                raise ExportError(
-                    f"axis {axis} of {value.name} became the constant {dim} although {name} was to be dynamic",
-                    fix=f"export with a fixed {name}, or remove what ties the model to it",
-                )
-    pattern = re.compile(r"[A-Za-z_]\w*")
+                for symbol in pattern.findall(dim.value):
+                    usual = next((name for name, position in DYNAMIC_AXES.items() if position == axis), f"axis{axis}")
+                    # A second size on the same axis of another input is another name.
+                    unique = usual if usual not in names.values() else f"{usual}_{len(names)}"
+                    names.setdefault(symbol, unique)
 
     def rename(value: ir.Value) -> None:
         shape = value.shape

@@ -1,20 +1,31 @@
-"""A PyTorch module becomes an exported program whose every shift is one ``s2mlp::shift``."""
+"""A PyTorch module becomes a functional program: nothing in it writes into its arguments.
+
+Functional means what the author of an in-place shift meant: the right-hand side is read whole before anything is
+written. Eager PyTorch does not promise that (see :mod:`s2mlp_deploy.shift.hazards`).
+"""
 
 from __future__ import annotations
 
 import logging
+import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.utils import _pytree as pytree
 
+import s2mlp_deploy.shift.op  # noqa: F401  registers s2mlp::shift
 from s2mlp_deploy.errors import CheckpointError, ExportError
+from s2mlp_deploy.shift.frames import last_user_line
+from s2mlp_deploy.shift.hazards import evaluating
 
-DynamicAxes = Mapping[str, Mapping[int, str]]
-"""For each input its dynamic axes and their names, for example ``{"input": {0: "batch"}}``."""
+DYNAMIC_AXES = {"batch": 0, "height": 2, "width": 3}
+"""The axes of NCHW inputs that may be made dynamic, by name."""
 
 
 @dataclass(frozen=True)
@@ -22,96 +33,226 @@ class Captured:
     """A captured program and what its inputs and outputs are called.
 
     Attributes:
-        program: The result of ``torch.export``.
+        program: Functional, in evaluation mode.
         input_names: One per tensor input, in order.
         output_names: One per tensor output, in order.
-        dynamic_axes: The axes whose size is not fixed.
+        notes: What was tried and did not work, for the manifest: why the batch is fixed, for example.
     """
 
-    program: torch.export.ExportedProgram
+    program: ExportedProgram
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
-    dynamic_axes: DynamicAxes
+    notes: tuple[str, ...] = ()
 
 
 def capture(
-    module: nn.Module,
-    example_inputs: Sequence[Tensor],
+    module: nn.Module | ExportedProgram,
+    example_inputs: Sequence[Any],
     *,
-    input_names: Sequence[str] = ("input",),
-    output_names: Sequence[str] = ("logits",),
-    dynamic_axes: DynamicAxes | None = None,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    dynamic: Sequence[str] = ("batch",),
 ) -> Captured:
-    """Captures ``module`` in evaluation mode, without gradients.
+    """Captures a module in evaluation mode, without gradients.
+
+    A dynamic batch that the module does not allow becomes a fixed one, with a note; other dynamic axes were asked for,
+    so that is an error.
 
     Args:
-        module: Any module that ``torch.export`` accepts. Left in the mode it was in.
-        example_inputs: Positional inputs. Dynamic axes must have a size of at least 2 here: torch specialises a
-            size of 1.
-        input_names: Names for the inputs of the graph.
-        output_names: Names for its outputs.
-        dynamic_axes: Axes whose size may differ from the example's.
+        module: Any module that ``torch.export`` accepts, left in the mode it was in; or a program already exported.
+        example_inputs: Positional inputs: tensors, or structures of tensors.
+        input_names: Names for the graph's inputs; default the names of ``forward``'s parameters.
+        output_names: Names for its outputs; default dictionary keys, or ``output``, ``output_0``, ...
+        dynamic: Names of :data:`DYNAMIC_AXES`.
 
     Raises:
-        CheckpointError: A weight is NaN or infinite.
+        CheckpointError: A weight is NaN, infinite or on the meta device.
         ExportError: The module cannot be captured.
     """
-    check_finite_weights(module)
-    dynamic_axes = dynamic_axes or {}
-    # One Dim object per name: inputs that share a name share the size.
-    dims = {name: torch.export.Dim(name, min=1) for axes in dynamic_axes.values() for name in axes.values()}
-    dynamic_shapes = tuple(
-        {axis: dims[name] for axis, name in dynamic_axes.get(input_name, {}).items()} for input_name in input_names
-    )
-    training = module.training
-    module.eval()
+    notes: tuple[str, ...] = ()
+    if isinstance(module, ExportedProgram):
+        program = module
+    else:
+        check_weights(module)
+        program, notes = _export(module, tuple(example_inputs), tuple(dynamic))
+    with torch.no_grad(), quiet_exporter():
+        # An empty table decomposes nothing and still turns in-place writes into values.
+        program = program.run_decompositions({})
+    refuse_mutation(program)
+    inputs = program.graph_signature.user_inputs
+    count = sum(isinstance(name, str) for name in inputs)
+    if input_names is None or len(input_names) != count:
+        input_names = [str(name) for name in inputs if isinstance(name, str)]
+    outputs = len(program.graph_signature.user_outputs)
+    if output_names is None or len(output_names) != outputs:
+        output_names = _output_names(program)
+    return Captured(program, tuple(input_names), tuple(output_names), notes)
+
+
+def _export(
+    module: nn.Module, inputs: tuple[Any, ...], dynamic: tuple[str, ...]
+) -> tuple[ExportedProgram, tuple[str, ...]]:
+    unknown = [name for name in dynamic if name not in DYNAMIC_AXES]
+    if unknown:
+        raise ExportError(
+            f"no axis is called {', '.join(map(repr, unknown))}", fix=f"choose from {', '.join(DYNAMIC_AXES)}"
+        )
+    with evaluating(module):
+        if "batch" not in dynamic:
+            return _try_export(module, inputs, _dynamic_shapes(inputs, dynamic)), ()
+        wide = _widened(inputs)
+        attempts = (
+            # A named Dim promises every batch from 1 on; AUTO lets torch find a rule such as "a multiple of 8".
+            (wide, _dynamic_shapes(wide, dynamic)),
+            (wide, _dynamic_shapes(wide, dynamic, automatic_batch=True)),
+        )
+        failure: ExportError | None = None
+        for example, shapes in attempts:
+            try:
+                program = _try_export(module, example, shapes)
+            except ExportError as error:
+                failure = failure or error
+                continue
+            return program, _fixed_batch_notes(program)
+        rest = tuple(name for name in dynamic if name != "batch")
+        program = _try_export(module, inputs, _dynamic_shapes(inputs, rest))
+        assert failure is not None
+        return program, (f"the batch is fixed: {failure.problem}",)
+
+
+def _try_export(module: nn.Module, inputs: tuple[Any, ...], shapes: Any) -> ExportedProgram:
     try:
         # Under gradients, torch.export refuses in-place writes on the pieces of a chunk.
         with torch.no_grad(), quiet_exporter():
-            program = torch.export.export(module, tuple(example_inputs), dynamic_shapes=dynamic_shapes)
+            return torch.export.export(module, inputs, dynamic_shapes=shapes)
     except Exception as error:
         raise ExportError(
-            f"torch.export cannot capture {type(module).__name__}: {_first_line(error)}",
-            where=f"example inputs {[tuple(x.shape) for x in example_inputs]}",
-            fix="the module must run on these inputs without control flow that depends on their values",
+            f"torch.export cannot capture {type(module).__name__}: {first_line(error)}",
+            where=user_frame(error),
+            fix="control flow and shapes must not depend on the values of tensors (torch.where, not `if`), and the "
+            "module must accept the example inputs",
         ) from error
-    finally:
-        module.train(training)
-    return Captured(program, tuple(input_names), tuple(output_names), dynamic_axes)
 
 
-def check_finite_weights(module: nn.Module) -> None:
-    """Refuses a module that can only answer NaN.
+def _widened(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Doubles a batch of one: torch.export takes an axis of size 1 for a constant."""
+
+    def widen(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.dim() and value.shape[0] == 1:
+            return torch.cat([value, value])
+        return value
+
+    result: tuple[Any, ...] = pytree.tree_map(widen, inputs)
+    return result
+
+
+def _dynamic_shapes(inputs: tuple[Any, ...], dynamic: Sequence[str], *, automatic_batch: bool = False) -> Any:
+    # One Dim per name: inputs share it.
+    dims = {name: Dim.AUTO if automatic_batch and name == "batch" else Dim(name, min=1) for name in dynamic}
+
+    def axes(value: Any) -> dict[int, Any] | None:
+        if not isinstance(value, Tensor):
+            return None
+        spatial = value.dim() == 4
+        return {DYNAMIC_AXES[name]: dim for name, dim in dims.items() if value.dim() and (name == "batch" or spatial)}
+
+    return pytree.tree_map(axes, inputs)
+
+
+def _fixed_batch_notes(program: ExportedProgram) -> tuple[str, ...]:
+    fixed = [
+        node.name
+        for node in program.graph.nodes
+        if node.op == "placeholder"
+        and node.name in program.graph_signature.user_inputs
+        and isinstance(node.meta.get("val"), Tensor)
+        and node.meta["val"].dim()
+        and isinstance(node.meta["val"].shape[0], int)
+    ]
+    return (f"the batch of {', '.join(fixed)} is fixed: the module ties it to a constant",) if fixed else ()
+
+
+def _output_names(program: ExportedProgram) -> list[str]:
+    """Names from the structure that forward returns."""
+    spec = program.call_spec.out_spec
+    assert spec is not None
+    tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
+    names = []
+    for path, _ in pytree.tree_flatten_with_path(tree)[0]:
+        keys = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path]
+        text = "_".join(keys) if keys else "output"
+        names.append(f"output_{text}" if text[:1].isdigit() else text)
+    return names
+
+
+def refuse_mutation(program: ExportedProgram) -> None:
+    """Refuses a module whose forward changes its input or its buffers.
 
     Raises:
-        CheckpointError: Names the weights that hold NaN or infinity.
+        ExportError: Names what is changed.
     """
+    signature = program.graph_signature
+    changed = [*signature.user_inputs_to_mutate.values(), *signature.buffers_to_mutate.values()]
+    if changed:
+        raise ExportError(
+            f"forward changes {', '.join(map(repr, changed))} in place",
+            fix="work on a copy: begin forward with x = x.clone()",
+        )
+
+
+def check_weights(module: nn.Module) -> None:
+    """Refuses a module that can only answer NaN, or that has no weights yet.
+
+    Raises:
+        CheckpointError: Names the weights.
+    """
+    state = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, Tensor)}
+    meta = [name for name, tensor in state.items() if tensor.is_meta]
+    if meta:
+        raise CheckpointError(
+            f"{len(meta)} weights are on the meta device and have no values",
+            where=_some(meta),
+            fix="load a checkpoint, or build the module on the CPU",
+        )
     bad = [
         f"{name} ({int((~torch.isfinite(tensor)).sum())} of {tensor.numel()} values)"
-        for name, tensor in module.state_dict().items()
+        for name, tensor in state.items()
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
     ]
     if bad:
         raise CheckpointError(
             f"{len(bad)} weights hold NaN or infinite values",
-            where="; ".join(bad[:8]) + (" …" if len(bad) > 8 else ""),
+            where=_some(bad),
             fix="use a checkpoint from before the training diverged",
         )
+
+
+def _some(items: Sequence[str]) -> str:
+    return "; ".join(items[:8]) + (" …" if len(items) > 8 else "")
 
 
 @contextmanager
 def quiet_exporter() -> Iterator[None]:
     """Keeps torch's notes about itself (torchvision is absent, names that will change) from the user's terminal."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch._export", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that says something."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def user_frame(error: BaseException) -> str | None:
+    """File, line and code of the innermost frame of a traceback that is the user's."""
+    line = last_user_line(traceback.extract_tb(error.__traceback__))
+    return f"{line.file}:{line.number}: {line.code}" if line else None

@@ -8,7 +8,7 @@ from typing import Any
 import onnx_ir as ir
 
 from s2mlp_deploy.errors import ExportError
-from s2mlp_deploy.export.canonical import DOMAIN
+from s2mlp_deploy.export.canonical import DOMAIN, ORIGIN
 from s2mlp_deploy.export.forms import ShiftForm
 from s2mlp_deploy.export.forms.base import GraphBuilder
 from s2mlp_deploy.shift.spec import ShiftSpec
@@ -23,12 +23,14 @@ class LoweredShift:
         spec: What it moves.
         form: The name of its form.
         nodes: How many ONNX nodes it became.
+        origin: Name of the node of the captured program.
     """
 
     where: str
     spec: ShiftSpec
     form: str
     nodes: int
+    origin: str
 
 
 def lower_shifts(canonical: ir.Model, form: ShiftForm) -> tuple[ir.Model, tuple[LoweredShift, ...]]:
@@ -40,6 +42,8 @@ def lower_shifts(canonical: ir.Model, form: ShiftForm) -> tuple[ir.Model, tuple[
     Raises:
         ExportError: A shift cannot take this form, or a foreign operator is left.
     """
+    # A copy of the graph does not keep what its nodes' meta holds.
+    origins = {node.name: node.meta.get(ORIGIN, "") for node in canonical.graph if node.domain == DOMAIN}
     model = canonical.clone()
     graph = model.graph
     opset = model.opset_imports[""]
@@ -60,7 +64,7 @@ def lower_shifts(canonical: ir.Model, form: ShiftForm) -> tuple[ir.Model, tuple[
         if is_output:
             result.name = name
         where = str(node.name).rsplit("/", 1)[0]
-        lowered.append(LoweredShift(where, spec, form.name, len(build.nodes)))
+        lowered.append(LoweredShift(where, spec, form.name, len(build.nodes), str(origins.get(node.name, ""))))
     for value in constants.values():
         graph.register_initializer(value)
     model.opset_imports.pop(DOMAIN, None)

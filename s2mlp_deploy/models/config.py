@@ -126,7 +126,7 @@ class StagedConfig:
         if any(side % stride for side in self.image_size):
             height, width = self.image_size
             fits = " or ".join(
-                f"{low}x{low}" for low in {max(height // stride, 1) * stride, (height // stride + 1) * stride}
+                f"{low}x{low}" for low in sorted({max(height // stride, 1) * stride, (height // stride + 1) * stride})
             )
             raise SourceError(
                 f"an image of {height}x{width} is not divided by the patches",

@@ -64,7 +64,9 @@ MODELS: dict[str, ModelEntry] = {
             "s2mlp_deep",
             S2MLPConfig(dims=(384,), depths=(36,), patches=(16,), norm="affine"),
             "S2-MLP-deep: 36 blocks of 384 channels, Affine instead of LayerNorm",
-            PaperFigures(_V1, 51, 10.5, 80.7, "the configuration counts 53.5 M: 51 fits units of 2**20"),
+            PaperFigures(
+                _V1, 51, 10.5, 80.7, "the configuration counts 53.5 M without the head: 51 fits units of 2**20"
+            ),
         ),
         ModelEntry(
             "s2mlpv2_small_7",
@@ -144,7 +146,11 @@ def configure(config: ModelConfig, overrides: Mapping[str, Any]) -> ModelConfig:
         name = _ALIASES.get(given, given)
         if name in _FIXED:
             if value != _FIXED[name]:
-                raise SourceError(f"{name} is always {_FIXED[name]!r}", where=f"{name}={value!r}")
+                raise SourceError(
+                    f"{name} is always {_FIXED[name]!r}",
+                    where=f"{name}={value!r}",
+                    fix="leave the field out; no network of the zoo has it otherwise",
+                )
             continue
         if name not in names:
             raise SourceError(

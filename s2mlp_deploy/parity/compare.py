@@ -6,6 +6,7 @@ all figures, so it can be judged again with other tolerances without running any
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,6 +34,12 @@ class Tolerances:
     rtol: float
     min_cosine: float
     min_top1_agreement: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("atol", self.atol), ("rtol", self.rtol)):
+            # NaN and infinity would let anything pass.
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"{name} is {value}", fix="give a number of at least 0")
 
 
 # fp32: two correct runtimes add in different orders; on the zoo's networks that is below 1e-5 of the peak, and these
@@ -69,6 +76,9 @@ class ParityReport:
         outputs: The figures.
         tolerances: The limits that were judged by.
         failures: Every limit that does not hold, in words; empty when parity holds.
+        file_sha256: Hash of the candidate's file.
+        eager: Where the source's code races: how its eager run, which is no valid reference, compares with the
+            functional meaning.
     """
 
     reference: str
@@ -80,6 +90,8 @@ class ParityReport:
     outputs: tuple[OutputParity, ...]
     tolerances: Tolerances
     failures: tuple[str, ...] = ()
+    file_sha256: str = ""
+    eager: tuple[OutputParity, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -125,6 +137,12 @@ def compare(
             if missing := [name for name in names if name not in actual]:
                 raise InputError(f"{key} has no output {', '.join(missing)}", fix=f"its outputs: {', '.join(actual)}")
             for name in names:
+                if expected[name].shape != actual[name].shape:
+                    raise InputError(
+                        f"output {name!r} has the shape {actual[name].shape}, not {expected[name].shape}",
+                        where=key,
+                        fix="compare with the source, checkpoint and settings that the file was exported from",
+                    )
                 tensors[key][name].update(expected[name], actual[name])
                 if expected[name].ndim == 2 and expected[name].shape[1] > 1:
                     scores.add(name)
@@ -158,13 +176,14 @@ def _failures(output: OutputParity, limits: Tolerances) -> list[str]:
     if metrics.reference_not_finite:
         failures.append(f"{metrics.reference_not_finite} values of the reference are NaN or infinite")
     allowed = limits.atol + limits.rtol * metrics.peak
-    if metrics.max_abs > allowed:
+    # Written as "not within", so that a figure that is itself NaN (float64 can overflow) fails.
+    if not metrics.max_abs <= allowed:
         failures.append(
             f"max abs difference {metrics.max_abs:.3g} > {allowed:.3g} "
             f"(atol {limits.atol:g} + rtol {limits.rtol:g} x peak {metrics.peak:.3g})"
         )
-    if metrics.cosine < limits.min_cosine:
+    if not metrics.cosine >= limits.min_cosine:
         failures.append(f"cosine {metrics.cosine:.7f} < {limits.min_cosine:g}")
-    if ranks is not None and ranks.top1_agreement < limits.min_top1_agreement:
+    if ranks is not None and not ranks.top1_agreement >= limits.min_top1_agreement:
         failures.append(f"top-1 agreement {ranks.top1_agreement:.4f} < {limits.min_top1_agreement:g}")
     return failures

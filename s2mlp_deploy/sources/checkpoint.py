@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from s2mlp_deploy.errors import CheckpointError
 from s2mlp_deploy.models.config import ModelConfig
 from s2mlp_deploy.models.registry import build_model, list_models
+
+LOG = logging.getLogger(__name__)
 
 _LISTED = 12
 """Keys shown of each kind before the rest is only counted."""
@@ -34,17 +37,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if not _looks_like_pickle(path):
+            raise _unreadable(path, "it is neither safetensors nor written by torch.save") from error
         raise CheckpointError(
             "the file is a pickle that holds more than weights, and loading it would run its code",
             where=str(path),
             fix="save the weights alone: torch.save(model.state_dict(), ...), or better safetensors",
         ) from error
     except Exception as error:  # safetensors and torch raise types of their own for damaged files.
-        raise CheckpointError(
-            f"the checkpoint cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
-            where=f"{path} ({path.stat().st_size:,} bytes)",
-            fix="the file is truncated or not a checkpoint: copy it again",
-        ) from error
+        # Anything but these tells of pickle's own bookkeeping: a KeyError of 101 helps nobody.
+        told = isinstance(error, (OSError, RuntimeError, EOFError)) or path.suffix == ".safetensors"
+        text = str(error).splitlines()[0] if told and str(error) else "it is damaged"
+        raise _unreadable(path, text if path.stat().st_size else "it is empty") from error
+    state = _unwrap(state)
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
@@ -56,25 +61,76 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, where: str, config: ModelConfig) -> None:
-    """Loads a state dict that must fit exactly.
+def _looks_like_pickle(path: Path) -> bool:
+    """Whether a file begins as torch.save and pickle write: a zip archive, or a pickle of protocol 2 or later."""
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    return start == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05")
+
+
+def _unreadable(path: Path, problem: str) -> CheckpointError:
+    return CheckpointError(
+        f"the checkpoint cannot be read: {problem}",
+        where=f"{path} ({path.stat().st_size:,} bytes)",
+        fix="the file is truncated or not a checkpoint: copy it again",
+    )
+
+
+# What training scripts call the weights inside what they save; averaged weights first, as timm takes them.
+_NESTED = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model", "module", "net", "weights")
+_PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "backbone.")
+
+
+def _unwrap(state: object) -> object:
+    """The state dict inside a training script's checkpoint."""
+    while isinstance(state, Mapping) and not any(isinstance(value, Tensor) for value in state.values()):
+        there = [name for name in _NESTED if isinstance(state.get(name), Mapping)]
+        if not there:
+            break
+        if len(there) > 1:
+            LOG.warning("the checkpoint holds %s: %s is used", ", ".join(there), there[0])
+        state = state[there[0]]
+    return state
+
+
+def strip_prefixes(weights: Mapping[str, Tensor], own: Collection[str]) -> dict[str, Tensor]:
+    """Removes prefixes that wrappers add (``module.`` of DataParallel, ``_orig_mod.`` of compile) from every key.
+
+    Only a prefix that all keys share and the model's own keys do not.
+    """
+    result = dict(weights)
+    stripped = True
+    while stripped and result and not any(key in own for key in result):
+        stripped = False
+        for prefix in _PREFIXES:
+            if all(key.startswith(prefix) for key in result):
+                result = {key.removeprefix(prefix): value for key, value in result.items()}
+                stripped = True
+    return result
+
+
+def load_weights(
+    module: nn.Module, weights: Mapping[str, Tensor], *, where: str, config: ModelConfig | None = None
+) -> None:
+    """Loads a state dict that must fit exactly, but for prefixes that wrappers add.
 
     Args:
         module: Gets the weights.
         weights: The checkpoint.
         where: Its file, for messages.
-        config: What the module was built from; names a model that fits better.
+        config: What a zoo model was built from; the message then names a model that fits better.
 
     Raises:
         CheckpointError: Lists missing, unexpected and wrongly shaped keys with the shapes the model expects.
     """
     own = module.state_dict()
+    weights = strip_prefixes(weights, own)
     missing = [f"{name} {tuple(tensor.shape)}" for name, tensor in own.items() if name not in weights]
     extra = [f"{name} {tuple(tensor.shape)}" for name, tensor in weights.items() if name not in own]
     shaped = [
         f"{name} {tuple(weights[name].shape)}, expected {tuple(tensor.shape)}"
         for name, tensor in own.items()
-        if name in weights and not _same_shape(tensor, weights[name])
+        if name in weights and not _same_shape(tensor, weights[name], zoo=config is not None)
     ]
     if missing or extra or shaped:
         lists = [
@@ -85,13 +141,15 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, where: str
         raise CheckpointError(
             "the checkpoint does not fit the model\n    " + "\n    ".join(lists),
             where=where,
-            fix=_better_model(weights, config),
+            fix=_better_model(weights, config) if config else "build the model that the checkpoint was saved from",
         )
     module.load_state_dict(weights)
 
 
-def _same_shape(own: Tensor, given: Tensor) -> bool:
-    """Pointwise layers take the weights of either layout, [out, in] or [out, in, 1, 1]."""
+def _same_shape(own: Tensor, given: Tensor, *, zoo: bool) -> bool:
+    """The zoo's pointwise layers take the weights of either layout, [out, in] or [out, in, 1, 1]."""
+    if not zoo:
+        return own.shape == given.shape
     wide, narrow = sorted((tuple(own.shape), tuple(given.shape)), key=len, reverse=True)
     return wide == narrow or (len(narrow) == 2 and wide == (*narrow, 1, 1))
 
@@ -111,7 +169,14 @@ def _better_model(weights: Mapping[str, Tensor], config: ModelConfig) -> str:
             continue
         differing = {name for name in candidate if candidate[name] != shapes[name]}
         if not differing:
-            return f"this is a checkpoint of {entry.name}: name that model"
+            changed = (
+                ""
+                if any(config == other.config for other in list_models())
+                else (
+                    ", without the settings (--set, or config in the JSON beside the checkpoint) that change its shapes"
+                )
+            )
+            return f"this is a checkpoint of {entry.name}: name that model{changed}"
         if differing <= {"head.weight", "head.bias"}:
             classes = shapes["head.bias"][0]
             return (

@@ -1,32 +1,26 @@
 """What the user names becomes a module with example inputs.
 
-A source is a zoo name so far; the seam for other kinds is :func:`load_source`.
+Kinds of sources: a zoo name (:mod:`.zoo`), a factory ``package.module:function`` or ``file.py:function`` and a program
+``model.pt2`` (:mod:`.factory`). Factories run the user's code and a ``.pt2`` file is a pickle: both are for trusted
+sources only.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.export import ExportedProgram
 
-from s2mlp_deploy.artifact import SourceInfo, sha256_of
-from s2mlp_deploy.errors import CheckpointError, PreprocessingError
-from s2mlp_deploy.models.config import ModelConfig
-from s2mlp_deploy.models.registry import build_model, configure, get_model
+from s2mlp_deploy.artifact import SourceInfo
 from s2mlp_deploy.preprocess import Preprocessing, Sidecar, load_sidecar
-from s2mlp_deploy.sources.checkpoint import load_weights, read_weights
-
-LOG = logging.getLogger(__name__)
 
 EXAMPLE_BATCH = 2
-"""torch.export takes an axis of size 1 for a constant, so the example has two images."""
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""torch.export takes an axis of size 1 for a constant, so examples have two images."""
 
 
 @dataclass(frozen=True)
@@ -35,25 +29,23 @@ class Source:
 
     Attributes:
         name: The name an artifact of it is served under.
-        module: In evaluation mode, weights loaded.
-        example_inputs: Float32, one tensor per input.
-        input_names: Names of the inputs.
-        output_names: Names of the outputs.
-        dynamic_axes: Axes whose size may differ from the example's.
+        module: With its weights; or a program that was exported before.
+        example_inputs: Positional arguments: tensors, or structures of tensors.
         info: Where it comes from, for the manifest.
+        input_names: Names for the graph's inputs; None: those of ``forward``'s parameters.
+        output_names: Names for its outputs; None: from what ``forward`` returns.
         preprocessing: How an image becomes the input, where known.
         classes: Names of the classes, where known.
     """
 
     name: str
-    module: nn.Module
-    example_inputs: tuple[Tensor, ...]
-    input_names: tuple[str, ...]
-    output_names: tuple[str, ...]
-    dynamic_axes: dict[str, dict[int, str]]
+    module: nn.Module | ExportedProgram
+    example_inputs: tuple[Any, ...]
     info: SourceInfo
+    input_names: tuple[str, ...] | None = None
+    output_names: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
-    classes: tuple[str, ...] | None = field(default=None)
+    classes: tuple[str, ...] | None = None
 
 
 def load_source(
@@ -70,53 +62,35 @@ def load_source(
     ``preprocess`` names another such file. ``overrides`` win over both.
 
     Args:
-        reference: A name of the zoo.
-        checkpoint: Weights; without it they are random and seeded.
-        overrides: Fields of the configuration.
+        reference: A zoo name, ``package.module:function``, ``file.py:function`` or ``model.pt2``.
+        checkpoint: Weights; without it they are what the factory made, or random and seeded.
+        overrides: Fields of a zoo model's configuration; keyword arguments of a factory.
         preprocess: A description of the preprocessing.
         seed: Of random weights.
 
     Raises:
-        SourceError: Unknown model or field.
+        SourceError: Unknown model or field; the factory fails or returns no module.
         CheckpointError: The weights cannot be read or do not fit.
         PreprocessingError: The description is wrong.
     """
-    entry = get_model(reference)
-    sidecar = _sidecar(checkpoint, preprocess)
-    config = entry.config
-    if checkpoint is not None and sidecar is not None and sidecar.config:
-        if sidecar.architecture not in (None, entry.name):
-            raise CheckpointError(
-                f"the checkpoint's description says it is {sidecar.architecture}, not {entry.name}",
-                where=str(checkpoint),
-                fix=f"use {sidecar.architecture}",
-            )
-        config = configure(config, sidecar.config)
-    config = configure(config, overrides or {})
-    module = build_model(config, seed=seed)
-    info = SourceInfo(entry.name, config.to_dict(), seed=seed)
-    if checkpoint is not None:
-        load_weights(module, read_weights(checkpoint), where=str(checkpoint), config=config)
-        info = replace(info, checkpoint=checkpoint.name, checkpoint_sha256=sha256_of(checkpoint), seed=None)
-    else:
-        LOG.warning("no checkpoint given: %s has random weights (seed %d)", entry.name, seed)
-    height, width = config.image_size
-    generator = torch.Generator().manual_seed(seed)
-    example = torch.randn(EXAMPLE_BATCH, config.in_channels, height, width, generator=generator)
-    return Source(
-        name=checkpoint.stem if checkpoint is not None else entry.name,
-        module=module,
-        example_inputs=(example,),
-        input_names=("input",),
-        output_names=("logits",),
-        dynamic_axes={"input": {0: "batch"}},
-        info=info,
-        preprocessing=_preprocessing(config, sidecar),
-        classes=_classes(config, sidecar),
-    )
+    from s2mlp_deploy.sources import factory, zoo
+
+    sidecar = find_sidecar(checkpoint, preprocess)
+    if reference.endswith(".pt2"):
+        return factory.load_program(Path(reference), checkpoint=checkpoint, overrides=overrides, sidecar=sidecar)
+    if ":" in reference or reference.endswith(".py"):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return factory.load_factory(reference, checkpoint=checkpoint, overrides=overrides or {}, sidecar=sidecar)
+    return zoo.load_zoo(reference, checkpoint=checkpoint, overrides=overrides or {}, sidecar=sidecar, seed=seed)
 
 
-def _sidecar(checkpoint: Path | None, preprocess: Path | None) -> Sidecar | None:
+def find_sidecar(checkpoint: Path | None, preprocess: Path | None) -> Sidecar | None:
+    """The description of a checkpoint: the file that was named, or the one beside the checkpoint.
+
+    Raises:
+        PreprocessingError: The description is wrong.
+    """
     if preprocess is not None:
         return load_sidecar(preprocess)
     if checkpoint is not None:
@@ -125,30 +99,3 @@ def _sidecar(checkpoint: Path | None, preprocess: Path | None) -> Sidecar | None
             if path.is_file() and path != checkpoint:
                 return load_sidecar(path)
     return None
-
-
-def _preprocessing(config: ModelConfig, sidecar: Sidecar | None) -> Preprocessing | None:
-    if sidecar is not None and sidecar.preprocessing is not None:
-        described = sidecar.preprocessing
-        if described.channels != config.in_channels:
-            raise PreprocessingError(
-                f"the preprocessing makes {described.channels} channels, the model takes {config.in_channels}",
-                fix="correct color, mean and std, or set in_channels",
-            )
-        # The graph's input size is fixed by the configuration, so the preprocessing follows it.
-        return replace(described, size=config.image_size)
-    if config.in_channels != 3:
-        return None
-    LOG.warning("no preprocessing described: ImageNet's mean and std are assumed")
-    return Preprocessing(
-        size=config.image_size, mean=IMAGENET_MEAN, std=IMAGENET_STD, interpolation="bicubic", crop_pct=0.875
-    )
-
-
-def _classes(config: ModelConfig, sidecar: Sidecar | None) -> tuple[str, ...] | None:
-    if sidecar is None or sidecar.classes is None:
-        return None
-    if len(sidecar.classes) != config.classes:
-        LOG.warning("%d class names for %d classes: the names are left out", len(sidecar.classes), config.classes)
-        return None
-    return sidecar.classes

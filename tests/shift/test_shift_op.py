@@ -31,7 +31,7 @@ DTYPES = (
 
 
 def bits(x: Tensor) -> np.ndarray:
-    """The tensor's bit patterns: NumPy knows no bfloat16, and a shift moves bits. All-zero bits are 0 in every dtype."""
+    """The tensor's bit patterns: NumPy knows no bfloat16. All-zero bits are 0 in every dtype."""
     same_size = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()]
     return x.contiguous().view(same_size).numpy()
 

@@ -25,7 +25,8 @@ class ShiftForm(Protocol):
     def lower(self, build: GraphBuilder, x: ir.Value, spec: ShiftSpec) -> ir.Value:
         """Emits the nodes that shift ``x`` by ``spec`` and returns their result.
 
-        On finite input every form gives the same bits. Sizes along spatial axes may be dynamic.
+        On finite input every form gives equal numbers. Their bits are the same but for zeros, whose sign a Conv, and
+        ONNX Runtime's Where, may lose. Sizes along spatial axes may be dynamic.
         """
         ...
 

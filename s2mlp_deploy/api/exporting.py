@@ -1,0 +1,176 @@
+"""From a source to an artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s2mlp_deploy import __version__
+from s2mlp_deploy.api.progress import Progress, quiet
+from s2mlp_deploy.api.sources import load, require_export
+from s2mlp_deploy.artifact import Manifest, ShiftRecord, check_output
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from s2mlp_deploy.export.pipeline import Understood
+    from s2mlp_deploy.sources.source import Source
+
+
+@dataclass(frozen=True)
+class CapturedSource:
+    """A source and its canonical graph: what is captured once and written in as many forms as wanted.
+
+    Attributes:
+        source: What was captured.
+        understood: Its functional program, shifts and hazards.
+        canonical: The ONNX graph whose shifts have no form yet.
+    """
+
+    source: Source
+    understood: Understood
+    canonical: ir.Model
+
+
+def understand(source: Source, *, dynamic: Sequence[str] = ("batch",), on_hazard: str = "warn") -> Understood:
+    """Captures a source, watches it for hazards and recognises its shifts; no ONNX yet.
+
+    Args:
+        source: What :func:`~s2mlp_deploy.api.load` or :func:`~s2mlp_deploy.api.from_module` returned.
+        dynamic: Axes whose size may differ from the example's: ``batch``, ``height``, ``width``. A module that fixes
+            its batch is captured with that batch, and a note says so.
+        on_hazard: ``warn`` exports the functional meaning of a race, ``error`` refuses it.
+
+    Raises:
+        ExportError: The module cannot be captured, or races and ``on_hazard`` is ``error``.
+        CheckpointError: A weight is NaN, infinite or on the meta device.
+    """
+    from s2mlp_deploy.export.pipeline import understand as run
+
+    return run(
+        source.module,
+        source.example_inputs,
+        input_names=source.input_names,
+        output_names=source.output_names,
+        dynamic=dynamic,
+        on_hazard=on_hazard,
+    )
+
+
+def capture(
+    source: Source,
+    *,
+    opset: int | None = None,
+    dynamic: Sequence[str] = ("batch",),
+    on_hazard: str = "warn",
+    progress: Progress = quiet,
+) -> CapturedSource:
+    """Captures a source and translates it to the canonical graph, whose shifts have no form yet.
+
+    Args:
+        source: See :func:`understand`.
+        opset: 18 to 25, default 20.
+        dynamic: See :func:`understand`.
+        on_hazard: See :func:`understand`.
+        progress: Told what is being done.
+
+    Raises:
+        ExportError: The module or an operation is refused, or the opset is out of range.
+        CheckpointError: A weight is NaN, infinite or on the meta device.
+    """
+    from s2mlp_deploy.export.canonical import DEFAULT_OPSET, check_opset
+    from s2mlp_deploy.export.pipeline import translate
+
+    opset = DEFAULT_OPSET if opset is None else opset
+    check_opset(opset)
+    progress("capturing the model", 0, 2)
+    understood = understand(source, dynamic=dynamic, on_hazard=on_hazard)
+    progress("translating to ONNX", 1, 2)
+    canonical = translate(understood, opset=opset)
+    progress("translating to ONNX", 2, 2)
+    return CapturedSource(source, understood, canonical)
+
+
+def export(
+    source: str | Source | CapturedSource,
+    output: str | Path,
+    *,
+    checkpoint: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    preprocess: str | Path | None = None,
+    shift_form: str | None = None,
+    opset: int | None = None,
+    dynamic: Sequence[str] = ("batch",),
+    on_hazard: str = "warn",
+    force: bool = False,
+    seed: int = 0,
+    progress: Progress = quiet,
+) -> Manifest:
+    """Exports a source to an artifact: ``model.fp32.onnx``, ``manifest.json`` and ``report.html``.
+
+    Args:
+        source: What :func:`~s2mlp_deploy.api.load` takes, or what it or :func:`capture` returned. Options that a
+            finished step no longer takes are ignored.
+        output: The directory to write.
+        checkpoint: See :func:`~s2mlp_deploy.api.load`.
+        overrides: See there.
+        preprocess: See there.
+        shift_form: How shifts are written: a name of ``s2mlp_deploy.export.forms.FORMS``, or ``auto``.
+        opset: 18 to 25, default 20.
+        dynamic: See :func:`understand`.
+        on_hazard: See :func:`understand`.
+        force: Replace an artifact that is there.
+        seed: Of random weights.
+        progress: Told what is being done.
+
+    Returns:
+        The manifest as written.
+
+    Raises:
+        S2MLPDeployError: What loading and capturing raise; OutputError where the directory cannot be written or
+            holds an artifact; InputError for an unknown form.
+    """
+    require_export()
+    from s2mlp_deploy.export.canonical import check_opset
+    from s2mlp_deploy.export.forms import choose_form
+    from s2mlp_deploy.export.lower import lower_shifts
+    from s2mlp_deploy.export.write import GraphFile, tensor_infos, tool_versions, write_artifact
+    from s2mlp_deploy.report.html import write_report
+
+    directory = Path(output)
+    # Everything that can be refused is refused before minutes are spent.
+    form = choose_form(shift_form)
+    if opset is not None:
+        check_opset(opset)
+    check_output(directory, force=force)
+    if isinstance(source, str):
+        source = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess, seed=seed)
+    if not isinstance(source, CapturedSource):
+        source = capture(source, opset=opset, dynamic=dynamic, on_hazard=on_hazard, progress=progress)
+    origin, understood = source.source, source.understood
+    progress("writing shifts", 0, None)
+    model, lowered = lower_shifts(source.canonical, form)
+    records = []
+    for item in lowered:
+        known = understood.shifts.get(item.origin)
+        line, spelling = (known.line, known.spelling) if known else ("", "unknown")
+        records.append(ShiftRecord(item.where, line, item.spec.to_dict(), spelling, item.form, item.nodes))
+    manifest = Manifest(
+        name=origin.name,
+        source=origin.info,
+        preprocessing=origin.preprocessing.to_dict() if origin.preprocessing else None,
+        classes=origin.classes,
+        inputs=tensor_infos(model.graph.inputs),
+        outputs=tensor_infos(model.graph.outputs),
+        opset=model.opset_imports[""],
+        shifts=tuple(records),
+        tools=tool_versions(__version__),
+        hazards=understood.hazards,
+        notes=understood.captured.notes,
+    )
+    progress("writing files", 0, None)
+    written = write_artifact(directory, manifest, [GraphFile("model.fp32.onnx", "fp32", model)], force=force)
+    write_report(directory)
+    return written

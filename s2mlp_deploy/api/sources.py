@@ -1,0 +1,101 @@
+"""Naming a model: the zoo, factories, programs, modules."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s2mlp_deploy.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from s2mlp_deploy.models.registry import ModelEntry
+    from s2mlp_deploy.sources.source import Source
+
+
+def models() -> tuple[ModelEntry, ...]:
+    """The zoo's models with the papers' figures."""
+    from s2mlp_deploy.models.registry import list_models
+
+    return list_models()
+
+
+def require_export() -> None:
+    """Checks that the extra ``export`` is installed, without importing it.
+
+    Raises:
+        MissingDependencyError: Names the first package that is not.
+    """
+    for module in ("torch", "onnx", "onnxscript", "safetensors", "jinja2"):
+        if importlib.util.find_spec(module) is None:
+            raise MissingDependencyError(module, extra="export", purpose="working with PyTorch models")
+
+
+def load(
+    source: str,
+    *,
+    checkpoint: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    preprocess: str | Path | None = None,
+    seed: int = 0,
+) -> Source:
+    """Loads a source: a module with its weights, example inputs and preprocessing.
+
+    Args:
+        source: A name of the zoo, ``package.module:function``, ``file.py:function`` or ``model.pt2``. The last three
+            run code that comes with them: use trusted sources only.
+        checkpoint: safetensors or a state dict; without it the weights are the factory's, or random and seeded.
+        overrides: Fields of a zoo model's configuration, or keyword arguments of a factory, as ``--set`` takes them.
+        preprocess: A JSON file that describes the preprocessing; default ``<checkpoint>.json`` where it exists.
+        seed: Of random weights.
+
+    Raises:
+        SourceError: Unknown model or field; the factory fails or returns no module.
+        CheckpointError: The weights cannot be read or do not fit.
+        PreprocessingError: The description is wrong.
+        MissingDependencyError: The extra ``export`` is not installed.
+    """
+    require_export()
+    from s2mlp_deploy.sources.source import load_source
+
+    return load_source(
+        source,
+        checkpoint=Path(checkpoint) if checkpoint is not None else None,
+        overrides=overrides,
+        preprocess=Path(preprocess) if preprocess is not None else None,
+        seed=seed,
+    )
+
+
+def from_module(
+    module: nn.Module,
+    example_inputs: Any,
+    *,
+    name: str | None = None,
+    checkpoint: str | Path | None = None,
+    preprocess: str | Path | None = None,
+) -> Source:
+    """A source from a module that is already there.
+
+    Args:
+        module: Any ``nn.Module`` that ``torch.export`` accepts.
+        example_inputs: A tensor, or a tuple of the positional arguments of ``forward``.
+        name: What to serve it as; default its class's name.
+        checkpoint: Weights to load into it.
+        preprocess: A JSON file that describes the preprocessing of its image input.
+
+    Raises:
+        CheckpointError: The weights cannot be read or do not fit.
+        PreprocessingError: The description is wrong.
+        MissingDependencyError: The extra ``export`` is not installed.
+    """
+    require_export()
+    from s2mlp_deploy.sources.factory import from_module as make
+    from s2mlp_deploy.sources.source import find_sidecar
+
+    weights = Path(checkpoint) if checkpoint is not None else None
+    sidecar = find_sidecar(weights, Path(preprocess) if preprocess is not None else None)
+    return make(module, example_inputs, name=name, checkpoint=weights, sidecar=sidecar)

@@ -1,0 +1,223 @@
+"""Every shift of a captured program becomes one ``s2mlp::shift``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sympy
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.fx import Graph, Node
+
+from s2mlp_deploy.shift.frames import is_user_file
+from s2mlp_deploy.shift.movement import Sizes
+from s2mlp_deploy.shift.recognise import Base, NearMiss, Recognition, recognise
+from s2mlp_deploy.shift.spec import ShiftSpec
+
+OWN_SPELLING = "s2mlp::shift"
+_LARGEST = 1 << 12
+"""Sizes above this are not tried."""
+
+
+@dataclass(frozen=True)
+class ShiftOrigin:
+    """Where a shift of the program comes from.
+
+    Attributes:
+        module: Path of the module it happens in.
+        line: ``file.py:12`` of the user's code; empty where unknown.
+        code: That line.
+        spec: What it moves.
+        spelling: How it was written.
+        sizes: At how many input sizes it was checked; 0 for ``s2mlp::shift`` itself.
+    """
+
+    module: str
+    line: str
+    code: str
+    spec: ShiftSpec
+    spelling: str
+    sizes: int
+
+
+@dataclass(frozen=True)
+class MissOrigin:
+    """A movement that was left as it was.
+
+    Attributes:
+        module: Path of the module it happens in.
+        line: ``file.py:12`` of the user's code; empty where unknown.
+        code: That line.
+        reason: Why it is no grouped shift.
+        spelling: How it was written.
+    """
+
+    module: str
+    line: str
+    code: str
+    reason: str
+    spelling: str
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """The result of :func:`rewrite_shifts`.
+
+    Attributes:
+        program: With one node per shift.
+        shifts: By the name of the node.
+        near_misses: What moves and is no shift.
+    """
+
+    program: ExportedProgram
+    shifts: Mapping[str, ShiftOrigin]
+    near_misses: tuple[MissOrigin, ...]
+
+
+def rewrite_shifts(program: ExportedProgram) -> Rewritten:
+    """Replaces every recognised shift by ``s2mlp::shift``, in place.
+
+    What lies around a shift (views, stacks, concatenations) stays, and a movement that is no shift stays as it was.
+
+    Args:
+        program: Functional.
+    """
+    graph = program.graph
+    origins: dict[str, ShiftOrigin] = {}
+    for node in graph.nodes:
+        if node.target is torch.ops.s2mlp.shift.default:
+            spec = ShiftSpec.from_op_args(*node.args[1:])
+            origins[node.name] = ShiftOrigin(*_location(node), spec, OWN_SPELLING, 0)
+    found: Recognition = recognise(graph, _sizes(program))
+    for shift in found.shifts:
+        target = shift.target
+        with graph.inserting_before(target):
+            source = _materialise(graph, shift.base, target)
+            new = graph.call_function(torch.ops.s2mlp.shift.default, (source, *shift.spec.op_args()))
+        new.meta = dict(target.meta)
+        target.replace_all_uses_with(new)
+        program.graph_signature.replace_all_uses(target.name, new.name)
+        origins[new.name] = ShiftOrigin(*_location(target), shift.spec, shift.spelling, shift.sizes)
+    for copy in found.copies:
+        with graph.inserting_before(copy.target):
+            source = _materialise(graph, copy.base, copy.target)
+        copy.target.replace_all_uses_with(source)
+        program.graph_signature.replace_all_uses(copy.target.name, source.name)
+    misses = tuple(_miss(miss) for miss in found.near_misses)
+    graph.eliminate_dead_code()
+    program.graph_module.recompile()
+    order = [node.name for node in graph.nodes if node.name in origins]
+    return Rewritten(program, {name: origins[name] for name in order}, misses)
+
+
+def _materialise(graph: Graph, base: Base, like: Node) -> Node:
+    """The node of a base; a window becomes a slice of the shape of ``like``."""
+    if base.axis is None:
+        return base.node
+    window = graph.call_function(
+        torch.ops.aten.slice.Tensor, (base.node, base.axis, base.start, base.start + base.length)
+    )
+    window.meta = dict(like.meta)
+    return window
+
+
+def _miss(miss: NearMiss) -> MissOrigin:
+    return MissOrigin(*_location(miss.target), miss.reason, miss.spelling)
+
+
+_FRAME = re.compile(r'File "(?P<file>.+?)", line (?P<line>\d+), in .*\n\s*(?P<code>.*)')
+
+
+def _location(node: Node) -> tuple[str, str, str]:
+    """Module path, ``file.py:12`` and source line of a node, from what torch.export noted."""
+    stack: Mapping[str, Any] = node.meta.get("nn_module_stack") or {}
+    path = ""
+    for entry in stack.values():
+        path = entry[0] if isinstance(entry, tuple) else path
+    frames = [m for m in _FRAME.finditer(node.meta.get("stack_trace") or "") if is_user_file(m["file"])]
+    if not frames:
+        return path, "", ""
+    last = frames[-1]
+    return path, f"{Path(last['file']).name}:{last['line']}", last["code"].strip()
+
+
+def _sizes(program: ExportedProgram) -> list[Sizes]:
+    """The example's sizes first; then, where sizes are dynamic, four others, small and odd ones among them."""
+    symbols = _symbols(program)
+    constants = _constants(program)
+    example = {symbol: hint for symbol, (hint, _, _) in symbols.items()}
+    choices = [example]
+    for index in range(4 if symbols else 0):
+        choice = {}
+        for symbol, (hint, low, high) in symbols.items():
+            # The smallest allowed, the next odd one above the example, one that is neither, and a multiple of the
+            # example for code that views the batch as clips x frames.
+            wanted = (low, hint + 1 + hint % 2, max(low, hint // 2) + 2, 2 * hint)[index]
+            choice[symbol] = min(max(wanted, low), high)
+        if choice not in choices:
+            choices.append(choice)
+    return [_sizes_at(program, choice, constants) for choice in choices]
+
+
+def _symbols(program: ExportedProgram) -> dict[sympy.Symbol, tuple[int, int, int]]:
+    """Every free size of the inputs with its value in the example and its range."""
+    symbols: dict[sympy.Symbol, tuple[int, int, int]] = {}
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        if node.op != "placeholder" or not isinstance(value, Tensor):
+            continue
+        sizes: list[Any] = list(value.shape)
+        for size in sizes:
+            if isinstance(size, torch.SymInt):
+                for symbol in size.node.expr.free_symbols:
+                    limits = program.range_constraints.get(symbol)
+                    hint = int(size.node.shape_env.backed_var_to_val[symbol])
+                    # torch writes "no limit" as an infinity of its own, which compares but does not convert.
+                    low = int(limits.lower) if limits is not None and limits.lower >= 1 else 1
+                    high = int(limits.upper) if limits is not None and limits.upper <= _LARGEST else _LARGEST
+                    symbols[symbol] = (hint, low, high)
+    return symbols
+
+
+def _constants(program: ExportedProgram) -> dict[Node, Tensor]:
+    signature = program.graph_signature
+    lifted = signature.inputs_to_lifted_tensor_constants
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **lifted}
+    state: Mapping[str, Any] = {**program.constants, **program.state_dict}
+    return {
+        node: state[names[node.name]].detach()
+        for node in program.graph.nodes
+        if node.op == "placeholder" and node.name in names and isinstance(state.get(names[node.name]), Tensor)
+    }
+
+
+def _sizes_at(program: ExportedProgram, choice: Mapping[sympy.Symbol, int], constants: Mapping[Node, Tensor]) -> Sizes:
+    known: dict[Any, int] = {}
+
+    def concrete(size: Any) -> int:
+        if isinstance(size, int):
+            return size
+        expression = size.node.expr
+        if expression not in known:
+            known[expression] = int(expression.xreplace(dict(choice)))
+        return known[expression]
+
+    def shape(value: Tensor) -> tuple[int, ...]:
+        return tuple(concrete(size) for size in value.shape)
+
+    shapes: dict[Node, Any] = {}
+    integers: dict[Node, int] = {}
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        if isinstance(value, Tensor):
+            shapes[node] = shape(value)
+        elif isinstance(value, (list, tuple)) and all(isinstance(item, Tensor) for item in value):
+            shapes[node] = [shape(item) for item in value]
+        elif isinstance(value, torch.SymInt):
+            integers[node] = concrete(value)
+    return Sizes(shapes, integers, constants)

@@ -1,0 +1,363 @@
+"""Finding shifts in a captured graph by what they do.
+
+Whoever wrote a shift as slice assignment, ``torch.roll``, ``cat`` of slices, an index table or a one-hot convolution
+wrote the same map of cells. So no spelling is matched: each maximal region of pure data movement is run on cell numbers
+(:mod:`.movement`), every tensor in it is compared with the tensors it came from (:mod:`.judge`), and the outermost ones
+that are a grouped shift are reported. The proof is equality of the maps, at the example's sizes and, where sizes are
+dynamic, at others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, Node
+
+from s2mlp_deploy.shift.judge import NoShift, judge
+from s2mlp_deploy.shift.movement import Sizes, is_movement, move, packet, tensor_inputs
+from s2mlp_deploy.shift.op import shift
+from s2mlp_deploy.shift.spec import ShiftSpec
+
+
+@dataclass(frozen=True)
+class Base:
+    """A tensor that others are compared with: one of the graph, or a window of one along one axis.
+
+    In-place code on the pieces of a chunk leaves no node for a piece of the original tensor, only for pieces of the
+    tensors written later; the window names it all the same.
+
+    Attributes:
+        node: The tensor.
+        axis: Axis of the window; None for the whole tensor.
+        start: First cell.
+        length: Cells.
+    """
+
+    node: Node
+    axis: int | None = None
+    start: int = 0
+    length: int = 0
+
+    def of(self, numbers: Tensor) -> Tensor:
+        """The base's cells of the tensor's."""
+        return numbers if self.axis is None else numbers.narrow(self.axis, self.start, self.length)
+
+
+@dataclass(frozen=True)
+class FoundShift:
+    """A tensor of the graph that is a shift of another.
+
+    Attributes:
+        target: The node that computes it.
+        base: What it is a shift of.
+        spec: Which.
+        spelling: What the region between them is made of, in words.
+        sizes: At how many choices of input sizes the equality was checked.
+    """
+
+    target: Node
+    base: Base
+    spec: ShiftSpec
+    spelling: str
+    sizes: int
+
+
+@dataclass(frozen=True)
+class FoundCopy:
+    """A tensor that holds, cell by cell, what another one holds.
+
+    Code that shifts one part of a tensor in place makes new tensors of the parts that it never touches.
+
+    Attributes:
+        target: The node that computes it.
+        base: What it equals.
+    """
+
+    target: Node
+    base: Base
+
+
+@dataclass(frozen=True)
+class NearMiss:
+    """A tensor whose cells move, but not as a grouped shift.
+
+    Attributes:
+        target: The node that computes it.
+        reason: Why it is none.
+        spelling: What the region is made of.
+    """
+
+    target: Node
+    reason: str
+    spelling: str
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """All that was found in a graph."""
+
+    shifts: tuple[FoundShift, ...]
+    copies: tuple[FoundCopy, ...]
+    near_misses: tuple[NearMiss, ...]
+
+
+def recognise(graph: Graph, sizes: Sequence[Sizes]) -> Recognition:
+    """Finds every grouped shift.
+
+    Args:
+        graph: Functional: no operator writes into its arguments.
+        sizes: Concrete sizes to judge at; the first are the example's, the others confirm.
+    """
+    results = [_Region(region, sizes).search() for region in _regions(graph, sizes[0])]
+    return Recognition(
+        tuple(shift for result in results for shift in result.shifts),
+        tuple(copy for result in results for copy in result.copies),
+        tuple(miss for result in results for miss in result.near_misses),
+    )
+
+
+def _regions(graph: Graph, sizes: Sizes) -> Iterator[list[Node]]:
+    """Maximal connected sets of movement nodes, in the graph's order."""
+    leader: dict[Node, Node] = {}
+
+    def find(node: Node) -> Node:
+        while leader[node] is not node:
+            leader[node] = leader[leader[node]]
+            node = leader[node]
+        return node
+
+    for node in graph.nodes:
+        if is_movement(node, sizes):
+            leader[node] = node
+            for source in tensor_inputs(node, sizes):
+                if source in leader:
+                    leader[find(node)] = find(source)
+    members: dict[Node, list[Node]] = {}
+    for node in leader:
+        members.setdefault(find(node), []).append(node)
+    yield from members.values()
+
+
+class _Numbered:
+    """The cell numbers of a region's tensors at one choice of sizes."""
+
+    def __init__(self, nodes: Iterable[Node], sizes: Sizes) -> None:
+        self.sizes = sizes
+        self.numbers: dict[Node, object] = {}
+        self._next = 1
+        for node in nodes:
+            self.numbers[node] = move(node, sizes, self._of)
+
+    def _of(self, node: Node) -> Tensor:
+        if node not in self.numbers:
+            # A tensor that enters the region: number its cells.
+            shape = self.sizes.shapes[node]
+            count = 1
+            for size in shape:
+                count *= size
+            self.numbers[node] = torch.arange(self._next, self._next + count, dtype=torch.float64).reshape(shape)
+            self._next += count
+        return self.numbers[node]  # type: ignore[return-value]  # a list only for split, which getitem unpacks
+
+    def tensor(self, node: Node) -> Tensor | None:
+        numbers = self.numbers.get(node)
+        return numbers if isinstance(numbers, Tensor) else None
+
+
+class _Region:
+    """The search through one region."""
+
+    def __init__(self, nodes: list[Node], sizes: Sequence[Sizes]) -> None:
+        self.nodes = nodes
+        self.members = set(nodes)
+        self.sizes = sizes
+        self.at_example = _Numbered(nodes, sizes[0])
+        self._elsewhere: list[_Numbered | None] | None = None
+
+    def search(self) -> Recognition:
+        """Walks from the tensors that leave the region towards its sources, up to the first shift on each way."""
+        found: dict[Node, FoundShift | FoundCopy] = {}
+        misses: dict[Node, NoShift] = {}
+        pending = [node for node in self.nodes if any(user not in self.members for user in node.users)]
+        seen: set[Node] = set()
+        while pending:
+            node = pending.pop()
+            if node in seen or node not in self.members:
+                continue
+            seen.add(node)
+            verdict = self._judge(node)
+            if isinstance(verdict, (FoundShift, FoundCopy)):
+                found[node] = verdict
+                pending.append(verdict.base.node)
+                continue
+            if verdict is not None:
+                misses[node] = verdict
+            pending += tensor_inputs(node, self.sizes[0])
+        # Where a shift was found, what lies between it and the way out (a view, a stack) is no near miss.
+        kept = {n: miss for n, miss in misses.items() if not self._reaches(n, set(found))}
+        outermost = {n: miss for n, miss in kept.items() if not any(u in kept for u in self._users_inside(n))}
+        return Recognition(
+            tuple(item for item in found.values() if isinstance(item, FoundShift)),
+            tuple(item for item in found.values() if isinstance(item, FoundCopy)),
+            tuple(NearMiss(node, miss.reason, self._spelling(node, None)) for node, miss in outermost.items()),
+        )
+
+    def _users_inside(self, node: Node) -> set[Node]:
+        reached: set[Node] = set()
+        pending = [user for user in node.users if user in self.members]
+        while pending:
+            user = pending.pop()
+            if user not in reached:
+                reached.add(user)
+                pending += [further for further in user.users if further in self.members]
+        return reached
+
+    def _upstream(self, node: Node) -> list[Node]:
+        """Everything the node is made from, sources of the region first."""
+        order: list[Node] = []
+        seen: set[Node] = set()
+        pending = [(node, False)]
+        while pending:
+            current, done = pending.pop()
+            if done:
+                order.append(current)
+            elif current not in seen:
+                seen.add(current)
+                pending.append((current, True))
+                if current in self.members:
+                    pending += [(source, False) for source in tensor_inputs(current, self.sizes[0])]
+        return order[:-1]
+
+    def _reaches(self, node: Node, targets: set[Node]) -> bool:
+        return any(upstream in targets for upstream in self._upstream(node))
+
+    def _judge(self, node: Node) -> FoundShift | FoundCopy | NoShift | None:
+        """The node as a shift of the furthest tensor that it can be a shift of."""
+        moved = self.at_example.tensor(node)
+        if moved is None or moved.numel() == 0:
+            return None
+        reasons: list[NoShift] = []
+        for base, numbers in self._bases(node, moved):
+            if torch.equal(moved, numbers):
+                # Only what is no more than a relabelling here and everywhere else is dropped.
+                if self._confirm(node, base, None):
+                    return FoundCopy(node, base)
+                continue
+            specs = judge(moved, numbers)
+            if isinstance(specs, NoShift):
+                reasons.append(specs)
+                continue
+            for spec in specs:
+                confirmed = self._confirm(node, base, spec)
+                if confirmed:
+                    return FoundShift(node, base, spec, self._spelling(node, base.node), confirmed)
+            reasons.append(NoShift("at another input size the same code moves cells differently"))
+        return reasons[0] if reasons else None
+
+    def _bases(self, node: Node, moved: Tensor) -> Iterator[tuple[Base, Tensor]]:
+        """What the tensor may be a shift of, the furthest upstream first."""
+        upstream = self._upstream(node)
+        for candidate in upstream:
+            numbers = self.at_example.tensor(candidate)
+            if numbers is None or numbers.dim() != moved.dim() or _dtype(candidate) != _dtype(node):
+                continue
+            base = _window(candidate, numbers, moved)
+            if base is None:
+                continue
+            window = base.of(numbers)
+            if not _distinct(window):
+                continue
+            if base.axis is not None:
+                for existing in upstream:
+                    there = self.at_example.tensor(existing)
+                    if there is not None and there.shape == window.shape and torch.equal(there, window):
+                        base = Base(existing)
+                        break
+            yield base, window
+
+    def _confirm(self, node: Node, base: Base, spec: ShiftSpec | None) -> int:
+        """At how many sizes the map is the spec's (None: a copy); 0 where one contradicts."""
+        if self._elsewhere is None:
+            self._elsewhere = [self._number(sizes) for sizes in self.sizes[1:]]
+        confirmed = 1
+        for numbered in self._elsewhere:
+            if numbered is None:
+                continue
+            moved, whole = numbered.tensor(node), numbered.tensor(base.node)
+            if moved is None or whole is None:
+                return 0
+            numbers = base.of(whole)
+            if numbers.shape != moved.shape:
+                return 0
+            if moved.numel() and not torch.equal(shift(numbers, spec) if spec else numbers, moved):
+                return 0
+            confirmed += 1
+        return confirmed
+
+    def _number(self, sizes: Sizes) -> _Numbered | None:
+        try:
+            return _Numbered(self.nodes, sizes)
+        except (RuntimeError, IndexError, ValueError):
+            # The code itself does not work at this size, for example reflection padding of one cell.
+            return None
+
+    def _spelling(self, node: Node, base: Node | None) -> str:
+        """What the region between two tensors is made of."""
+        between: set[str] = set()
+        pending, seen = [node], {base}
+        while pending:
+            current = pending.pop()
+            if current in seen or current not in self.members:
+                continue
+            seen.add(current)
+            between.add(getattr(packet(current), "__name__", "getitem"))
+            pending += tensor_inputs(current, self.sizes[0])
+        return _in_words(between)
+
+
+def _window(node: Node, numbers: Tensor, moved: Tensor) -> Base | None:
+    """The part of a tensor that has the other's shape and holds its cells; None where there is none."""
+    shorter = [axis for axis in range(moved.dim()) if moved.shape[axis] != numbers.shape[axis]]
+    if not shorter:
+        return Base(node)
+    if len(shorter) > 1 or moved.shape[shorter[0]] > numbers.shape[shorter[0]]:
+        return None
+    axis, length = shorter[0], moved.shape[shorter[0]]
+    held = torch.isin(numbers, moved).movedim(axis, 0).flatten(1).any(1).nonzero().flatten()
+    if not len(held) or int(held[-1]) - int(held[0]) >= length:
+        return None
+    start = min(int(held[0]), numbers.shape[axis] - length)
+    return Base(node, axis, start, length)
+
+
+def _dtype(node: Node) -> object:
+    return getattr(node.meta.get("val"), "dtype", None)
+
+
+def _distinct(numbers: Tensor) -> bool:
+    """Whether every cell is another one, and none a constant."""
+    flat = numbers.flatten()
+    return bool((flat > 0).all()) and torch.unique(flat).numel() == flat.numel()
+
+
+_WORDS = (
+    ({"slice_scatter", "select_scatter", "index_put", "copy"}, "slice assignment"),
+    ({"roll"}, "roll"),
+    ({"conv1d", "conv2d", "conv3d", "convolution"}, "one-hot convolution"),
+    ({"index", "index_select", "gather", "_unsafe_index"}, "index table"),
+    ({"where"}, "mask"),
+    ({"flip"}, "flip"),
+    ({"pad", "constant_pad_nd"} | {f"{m}_pad{d}d" for m in ("replication", "reflection") for d in (1, 2, 3)}, "pad"),
+    ({"cat", "stack"}, "concatenation"),
+    ({"slice", "narrow", "select", "split", "split_with_sizes", "chunk", "unbind"}, "slices"),
+)
+
+
+def _in_words(operators: set[str]) -> str:
+    words = [word for names, word in _WORDS if names & operators]
+    if "slice assignment" in words:
+        words = [word for word in words if word != "slices"]
+    return ", ".join(words) or "views"

@@ -1,0 +1,207 @@
+"""The user's own models: factories, which run their code, and exported programs."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from s2mlp_deploy.artifact import SourceInfo, sha256_of
+from s2mlp_deploy.errors import SourceError
+from s2mlp_deploy.preprocess import Sidecar
+from s2mlp_deploy.sources.checkpoint import load_weights, read_weights
+from s2mlp_deploy.sources.source import EXAMPLE_BATCH, Source
+
+LOG = logging.getLogger(__name__)
+
+_CONTRACT = "a factory returns an nn.Module, or a tuple of an nn.Module and its example inputs"
+
+
+def load_factory(
+    reference: str, *, checkpoint: Path | None, overrides: Mapping[str, Any], sidecar: Sidecar | None
+) -> Source:
+    """Calls ``package.module:function`` or ``file.py:function``, with ``overrides`` as keyword arguments.
+
+    Raises:
+        SourceError: The module or function is not there, fails, or returns something else; the user's traceback is
+            the error's cause.
+    """
+    function = _find(reference)
+    arguments = {name: _value(value) for name, value in overrides.items()}
+    try:
+        made = function(**arguments)
+    except Exception as error:
+        raise SourceError(
+            f"the factory raised {type(error).__name__}: {error}",
+            where=reference,
+            fix="it must work when called like this: "
+            f"{function.__name__}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})",
+        ) from error
+    module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(module, nn.Module):
+        raise SourceError(f"the factory returned {type(module).__name__}", where=reference, fix=_CONTRACT)
+    return from_module(
+        module,
+        inputs,
+        reference=reference,
+        name=checkpoint.stem if checkpoint is not None else function.__name__,
+        checkpoint=checkpoint,
+        config=arguments,
+        sidecar=sidecar,
+    )
+
+
+def from_module(
+    module: nn.Module,
+    inputs: Any,
+    *,
+    reference: str | None = None,
+    name: str | None = None,
+    checkpoint: Path | None = None,
+    config: Mapping[str, Any] | None = None,
+    sidecar: Sidecar | None = None,
+) -> Source:
+    """A source from a module that is already there.
+
+    Args:
+        module: With its weights, unless ``checkpoint`` gives them.
+        inputs: A tensor, or a tuple of positional arguments; None: two noisy images of the preprocessing's size.
+        reference: What to call it in the manifest.
+        name: What to serve it as.
+        checkpoint: Weights to load.
+        config: What it was made with, for the manifest.
+        sidecar: Preprocessing and class names.
+
+    Raises:
+        SourceError: There are no example inputs.
+        CheckpointError: The weights cannot be read or do not fit.
+    """
+    reference = reference or type(module).__qualname__
+    info = SourceInfo(reference, dict(config or {}))
+    if checkpoint is not None:
+        load_weights(module, read_weights(checkpoint), where=str(checkpoint))
+        info = SourceInfo(reference, dict(config or {}), checkpoint.name, sha256_of(checkpoint))
+    if module.training:
+        LOG.warning("%s is in training mode; it is exported in evaluation mode", type(module).__name__)
+    preprocessing = sidecar.preprocessing if sidecar is not None else None
+    if inputs is None:
+        if preprocessing is None:
+            raise SourceError(
+                "there are no example inputs",
+                where=reference,
+                fix="return (module, example_inputs) from the factory, or describe an image input with --preprocess",
+            )
+        shape = (EXAMPLE_BATCH, preprocessing.channels, *preprocessing.size)
+        inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return Source(
+        name=name or type(module).__name__.lower(),
+        module=module,
+        example_inputs=(inputs,) if isinstance(inputs, (Tensor, dict)) else tuple(inputs),
+        info=info,
+        preprocessing=preprocessing,
+        classes=sidecar.classes if sidecar is not None else None,
+    )
+
+
+def load_program(
+    path: Path, *, checkpoint: Path | None, overrides: Mapping[str, Any] | None, sidecar: Sidecar | None
+) -> Source:
+    """Reads a program that ``torch.export.save`` wrote. The file is a pickle: for trusted sources only.
+
+    Raises:
+        SourceError: It is no such file, or options were given that a finished program cannot take.
+    """
+    if checkpoint is not None or overrides:
+        raise SourceError(
+            "a .pt2 program has its weights and configuration inside",
+            where=str(path),
+            fix="leave --checkpoint and --set away",
+        )
+    if not path.is_file():
+        raise SourceError("no such file", where=str(path), fix="check the path")
+    try:
+        program = torch.export.load(path)
+    except Exception as error:
+        raise SourceError(
+            f"not a program of torch.export.save: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            where=str(path),
+            fix="write it with torch.export.save, with the same torch version",
+        ) from error
+    inputs = program.example_inputs[0] if program.example_inputs else ()
+    return Source(
+        name=path.stem,
+        module=program,
+        example_inputs=tuple(inputs),
+        info=SourceInfo(path.name, checkpoint=path.name, checkpoint_sha256=sha256_of(path)),
+        preprocessing=sidecar.preprocessing if sidecar is not None else None,
+        classes=sidecar.classes if sidecar is not None else None,
+    )
+
+
+def _find(reference: str) -> Callable[..., Any]:
+    place, colon, name = reference.rpartition(":")
+    if not colon or not place or not name:
+        raise SourceError(f"{reference!r} names no function", fix="write package.module:function or file.py:function")
+    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
+    function: Any = module
+    for part in name.split("."):
+        function = getattr(function, part, None)
+    if not callable(function):
+        candidates = sorted(n for n, v in vars(module).items() if callable(v) and v.__module__ == module.__name__)
+        raise SourceError(
+            f"{place} has no function {name!r}",
+            fix=f"it has {', '.join(candidates)}" if candidates else "define it",
+        )
+    checked: Callable[..., Any] = function
+    return checked
+
+
+def _import_file(path: Path) -> Any:
+    if not path.is_file():
+        raise SourceError("no such file", where=str(path), fix="check the path")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # As for a script: files beside it can be imported, and its classes can be found by their module's name.
+    sys.path.insert(0, str(path.parent.resolve()))
+    sys.modules.setdefault(path.stem, module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise SourceError(f"importing it raised {type(error).__name__}: {error}", where=str(path)) from error
+    return module
+
+
+def _import_module(name: str) -> Any:
+    # A console script does not look into the current folder; `python -m` does, and users expect it.
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name + ".").startswith(error.name + "."):
+            raise SourceError(f"importing it raised ModuleNotFoundError: {error}", where=name) from error
+        raise SourceError(
+            f"no module named {error.name!r}", where=name, fix="run from the folder that holds it, or install it"
+        ) from None
+    except Exception as error:
+        raise SourceError(f"importing it raised {type(error).__name__}: {error}", where=name) from error
+
+
+def _value(text: Any) -> Any:
+    """``--set`` values are JSON where they can be, text otherwise."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

@@ -1,0 +1,138 @@
+"""ONNX Runtime as an engine: what it says when something does not fit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import nano_artifact
+import numpy as np
+import pytest
+
+from s2mlp_deploy.artifact import TensorInfo
+from s2mlp_deploy.errors import BuildError, TargetError
+
+ort = pytest.importorskip("onnxruntime")
+from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine, status  # noqa: E402
+
+ONE = np.ones((2, 3), np.float32)
+
+
+def test_it_computes_and_tells_names_types_and_shapes(make_graph):
+    engine = OnnxRuntimeEngine(make_graph(["batch", 3]), threads=1)
+    assert engine.inputs == (TensorInfo("input", "float32", ("batch", 3)),)
+    assert engine.outputs == (TensorInfo("output", "float32", ("batch", 3)),)
+    assert engine.name == "onnxruntime (CPU)"
+    result = engine.run({"input": np.array([[-1, 0, 2]], np.float32)})
+    assert list(result) == ["output"]
+    np.testing.assert_array_equal(result["output"], [[0, 0, 2]])
+
+
+def test_a_file_and_its_bytes_are_the_same_model(make_graph):
+    path = make_graph(["batch", 3])
+    engines = [OnnxRuntimeEngine(model, threads=1) for model in (path, path.read_bytes())]
+    assert engines[0].inputs == engines[1].inputs
+    np.testing.assert_array_equal(*(engine.run({"input": -ONE})["output"] for engine in engines))
+
+
+def test_metadata_of_the_file_is_read(make_graph):
+    assert OnnxRuntimeEngine(make_graph([1, 3])).metadata["who"] == "a test"
+
+
+def test_an_axis_without_a_name_is_still_dynamic(make_graph):
+    assert OnnxRuntimeEngine(make_graph([None, 3])).inputs[0].shape == ("?", 3)
+
+
+@pytest.mark.parametrize("provider", ["NoSuchExecutionProvider", "cpu", ""])
+def test_a_provider_that_is_missing_is_refused_and_those_there_are_named(make_graph, provider):
+    with pytest.raises(TargetError) as caught:
+        OnnxRuntimeEngine(make_graph(["batch", 3]), provider=provider)
+    assert f"no {provider} here" in str(caught.value)
+    assert all(name in str(caught.value) for name in ort.get_available_providers())
+    assert "CPUExecutionProvider" in str(caught.value)
+
+
+def test_a_session_that_falls_back_to_another_provider_is_refused(make_graph, monkeypatch):
+    # As when the CUDA provider is in the wheel and its libraries are not on the machine.
+    there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: there)
+    real = ort.InferenceSession
+    monkeypatch.setattr(
+        ort, "InferenceSession", lambda model, options, providers: real(model, options, ["CPUExecutionProvider"])
+    )
+    with pytest.raises(TargetError, match="fell back to CPUExecutionProvider instead of CUDAExecutionProvider"):
+        OnnxRuntimeEngine(make_graph(["batch", 3]), provider="CUDAExecutionProvider")
+
+
+@pytest.mark.parametrize("content", [b"", b"not an ONNX file", bytes(range(256)) * 40])
+def test_a_file_that_is_not_onnx_is_named(tmp_path, content):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(BuildError, match=r"cannot load the model[\s\S]*model\.onnx[\s\S]*fix:"):
+        OnnxRuntimeEngine(path)
+
+
+def test_an_operator_nobody_knows_is_refused_when_loading(make_graph):
+    with pytest.raises(BuildError, match="NoSuchOperator"):
+        OnnxRuntimeEngine(make_graph([1, 3], op="NoSuchOperator"))
+
+
+@pytest.mark.parametrize(
+    "feeds",
+    [
+        {"input": np.ones((2, 4), np.float32)},
+        {"input": np.ones((2, 3, 1), np.float32)},
+        {"input": np.ones((2, 3), np.float64)},
+        {"input": np.ones((2, 3), np.int64)},
+        {},
+        {"inptu": ONE},
+        {"input": ONE, "other": ONE},
+    ],
+)
+def test_inputs_that_do_not_fit_say_what_the_graph_takes(make_graph, feeds):
+    engine = OnnxRuntimeEngine(make_graph(["batch", 3]), threads=1)
+    with pytest.raises(BuildError, match=r"refused the inputs[\s\S]*the graph takes input \['batch', 3\] float32"):
+        engine.run(feeds)
+
+
+def test_the_engine_works_on_after_a_refusal(make_graph):
+    engine = OnnxRuntimeEngine(make_graph(["batch", 3]), threads=1)
+    with pytest.raises(BuildError):
+        engine.run({})
+    assert engine.run({"input": ONE})["output"].sum() == 6
+
+
+def test_status_names_version_and_providers():
+    assert status().available
+    assert status().version == ort.__version__
+    assert "CPUExecutionProvider" in status().detail
+
+
+def run_python(code: str) -> str:
+    env = {"PYTHONPATH": nano_artifact.PACKAGE_ROOT, "PATH": "/usr/bin:/bin"}
+    return subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_missing_package_names_the_extra():
+    text = run_python(
+        "import sys; sys.modules['onnxruntime'] = None\n"
+        "from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine\n"
+        "from s2mlp_deploy.errors import MissingDependencyError\n"
+        "try: OnnxRuntimeEngine(b'')\n"
+        "except MissingDependencyError as error: print(error)\n"
+    )
+    assert "s2mlp-deploy[cpu]" in text
+
+
+@pytest.mark.parametrize(
+    ("installed", "available", "hint"),
+    [((), False, "[cpu]"), (("onnxruntime", "onnxruntime-gpu"), True, "uninstall")],
+)
+def test_status_tells_of_none_and_of_both_builds(monkeypatch, installed, available, hint):
+    from s2mlp_deploy.engines import onnxruntime as module
+
+    monkeypatch.setattr(module, "version_of", lambda name: "1.0" if name in installed else None)
+    told = module.status()
+    assert told.available == available
+    assert told.missing
+    assert hint in told.install_hint
