@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any
 
@@ -236,11 +236,17 @@ def sha256_of(path: Path) -> str:
 def to_json(value: Any) -> bytes:
     """Readable JSON of dataclasses and plain values."""
     try:
-        encoded = msgspec.json.encode(value)
+        encoded = msgspec.json.encode(value, enc_hook=_plain)
     except UnicodeEncodeError:
         # A file name that is not UTF-8 reaches us with surrogates in it, which JSON cannot hold.
-        encoded = msgspec.json.encode(_without_surrogates(msgspec.to_builtins(value)))
+        encoded = msgspec.json.encode(_without_surrogates(msgspec.to_builtins(value, enc_hook=_plain)))
     return msgspec.json.format(encoded, indent=2) + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, PurePath):
+        return str(value)
+    raise NotImplementedError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def _without_surrogates(value: Any) -> Any:

@@ -55,4 +55,6 @@ def snapshot(directory: Path) -> dict[str, bytes]:
     """Every file below a directory with its bytes: what "untouched" means."""
     if not directory.exists():
         return {}
-    return {str(path.relative_to(directory)): path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(directory)): path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()
+    }

@@ -32,6 +32,7 @@ from s2mlp_deploy.artifact import (
 )
 from s2mlp_deploy.errors import ArtifactError, OutputError, S2MLPDeployError
 
+
 def make_manifest(**changes) -> Manifest:
     values = {
         "name": "tiny",
@@ -104,6 +105,13 @@ def test_a_full_disk_while_writing_a_file_names_the_file_and_leaves_nothing(tmp_
 def test_json_of_a_name_that_is_not_utf8_can_be_written_and_read():
     document = json.loads(to_json({"image": os.fsdecode(b"b\xff.png"), "n": [1, ("é",)]}))
     assert document == {"image": "b?.png", "n": [1, ["é"]]}
+
+
+def test_json_holds_paths_as_text(tmp_path):
+    assert json.loads(to_json({"out": tmp_path, "odd": Path(os.fsdecode(b"\xff"))})) == {
+        "out": str(tmp_path),
+        "odd": "?",
+    }
 
 
 # Manifest
@@ -179,7 +187,9 @@ def test_a_changed_file_and_a_missing_one_are_told_apart(tmp_path):
     record = write_tiny(tmp_path).files[0]
     path = tmp_path / record.path
     path.write_bytes(b"grapH")
-    with pytest.raises(ArtifactError, match=r"not the one its manifest describes[\s\S]*model\.fp32\.onnx[\s\S]*--force"):
+    with pytest.raises(
+        ArtifactError, match=r"not the one its manifest describes[\s\S]*model\.fp32\.onnx[\s\S]*--force"
+    ):
         verify_file(tmp_path, record)
     path.unlink()
     with pytest.raises(ArtifactError, match=r"missing[\s\S]*model\.fp32\.onnx[\s\S]*--force"):

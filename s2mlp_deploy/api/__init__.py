@@ -7,18 +7,23 @@ extra is missing.
 from s2mlp_deploy.api.comparing import parity
 from s2mlp_deploy.api.engines import build, doctor
 from s2mlp_deploy.api.exporting import CapturedSource, capture, export, understand
+from s2mlp_deploy.api.inspecting import FileInspection, SourceInspection, inspect_file, inspect_source
 from s2mlp_deploy.api.predicting import predict
 from s2mlp_deploy.api.progress import Progress, quiet
 from s2mlp_deploy.api.sources import from_module, load, models, require_export
 
 __all__ = [
     "CapturedSource",
+    "FileInspection",
     "Progress",
+    "SourceInspection",
     "build",
     "capture",
     "doctor",
     "export",
     "from_module",
+    "inspect_file",
+    "inspect_source",
     "load",
     "models",
     "parity",

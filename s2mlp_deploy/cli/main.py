@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from s2mlp_deploy import __version__
-from s2mlp_deploy.cli import build, demo, doctor, export, models, parity, predict
+from s2mlp_deploy.cli import build, demo, doctor, export, inspect, models, parity, predict
 from s2mlp_deploy.cli.console import ERR, set_up_logging
 from s2mlp_deploy.errors import S2MLPDeployError
 
@@ -42,7 +42,7 @@ def _root(
     set_up_logging()
 
 
-for module in (models, doctor, demo, export, build, parity, predict):
+for module in (models, doctor, demo, export, build, inspect, parity, predict):
     module.register(app)
 
 

@@ -29,8 +29,8 @@ def register(app: typer.Typer) -> None:
         data: Annotated[
             Path | None, typer.Option(metavar="PATH", help="A folder of images. Without it: seeded noise.")
         ] = None,
-        samples: Annotated[int | None, typer.Option(help="At most this many images.")] = None,
-        batch: Annotated[int, typer.Option(help="Images per run.")] = 8,
+        samples: Annotated[int | None, typer.Option(min=1, help="At most this many images.")] = None,
+        batch: Annotated[int, typer.Option(min=1, help="Images per run.")] = 8,
         atol: Annotated[
             float | None, typer.Option(help="Allowed absolute difference. Default: by the file's precision.")
         ] = None,

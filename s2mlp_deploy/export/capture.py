@@ -167,7 +167,8 @@ def _fixed_batch_notes(program: ExportedProgram) -> tuple[str, ...]:
         and node.name in program.graph_signature.user_inputs
         and isinstance(node.meta.get("val"), Tensor)
         and node.meta["val"].dim()
-        and isinstance(node.meta["val"].shape[0], int)
+        # torch leaves a size that it found to be constant as a symbolic integer of one value.
+        and str(node.meta["val"].shape[0]).isdigit()
     ]
     return (f"the batch of {', '.join(fixed)} is fixed: the module ties it to a constant",) if fixed else ()
 
@@ -256,3 +257,23 @@ def user_frame(error: BaseException) -> str | None:
     """File, line and code of the innermost frame of a traceback that is the user's."""
     line = last_user_line(traceback.extract_tb(error.__traceback__))
     return f"{line.file}:{line.number}: {line.code}" if line else None
+
+
+def input_shapes(program: ExportedProgram) -> list[tuple[int | str, ...]]:
+    """Shape of every tensor input in order, dynamic sizes as text."""
+    return [
+        tuple(_named(axis, size) for axis, size in enumerate(node.meta["val"].shape))
+        for node in program.graph.nodes
+        if node.op == "placeholder"
+        and node.name in program.graph_signature.user_inputs
+        and isinstance(node.meta.get("val"), Tensor)
+    ]
+
+
+def _named(axis: int, size: Any) -> int | str:
+    """A size for people: the number, or what the axis is called where it is free."""
+    text = str(size)
+    if text.isdigit():
+        return int(text)
+    usual = next((name for name, position in DYNAMIC_AXES.items() if position == axis), text)
+    return usual if text.isidentifier() else text

@@ -57,12 +57,17 @@ def lower_shifts(canonical: ir.Model, form: ShiftForm) -> tuple[ir.Model, tuple[
         assert source is not None
         build = GraphBuilder(str(node.name), opset, constants)
         result = form.lower(build, source, spec) if not spec.is_identity else source
-        name, is_output = target.name, target.is_graph_output()
-        if result is source and is_output:
+        if result is source and target.is_graph_output():
             result = build.op("Identity", [source], shape=tuple(source.shape or ()))
-        ir.convenience.replace_nodes_and_values(graph, node, [node], build.nodes, [target], [result])
-        if is_output:
-            result.name = name
+        if result is source:
+            # Nothing moves (an axis of one cell turned around, for example): the tensor keeps its own name.
+            target.replace_all_uses_with(source)
+            graph.remove(node, safe=True)
+        else:
+            name, is_output = target.name, target.is_graph_output()
+            ir.convenience.replace_nodes_and_values(graph, node, [node], build.nodes, [target], [result])
+            if is_output:
+                result.name = name
         where = str(node.name).rsplit("/", 1)[0]
         lowered.append(LoweredShift(where, spec, form.name, len(build.nodes), str(origins.get(node.name, ""))))
     for value in constants.values():

@@ -102,7 +102,7 @@ def rewrite_shifts(program: ExportedProgram) -> Rewritten:
         new.meta = dict(target.meta)
         target.replace_all_uses_with(new)
         program.graph_signature.replace_all_uses(target.name, new.name)
-        origins[new.name] = ShiftOrigin(*_location(target), shift.spec, shift.spelling, shift.sizes)
+        origins[new.name] = ShiftOrigin(*_location(shift.site), shift.spec, shift.spelling, shift.sizes)
     for copy in found.copies:
         with graph.inserting_before(copy.target):
             source = _materialise(graph, copy.base, copy.target)

@@ -39,14 +39,14 @@ def print_table(console: Console, title: str | None, columns: Sequence[str], row
     for index, name in enumerate(columns):
         values = [row[index] for row in cells]
         table.add_column(
-            _text(console, name),
+            visible_text(console, name),
             justify="right" if values and all(map(_is_number, values)) else "left",
             overflow="fold",
         )
     for row in cells:
-        table.add_row(*(_text(console, value) for value in row))
+        table.add_row(*(visible_text(console, value) for value in row))
     if title:
-        console.print(_text(console, title, "bold"))
+        console.print(visible_text(console, title, "bold"))
     console.print(table)
     console.print()
 
@@ -59,12 +59,12 @@ def print_parity(console: Console, report: Mapping[str, Any]) -> None:
         report: A ``ParityReport`` as JSON holds it.
     """
     state = state_of(report)
-    line = _text(console, f"Parity of {file_of(report)}: ", "bold")
+    line = visible_text(console, f"Parity of {file_of(report)}: ", "bold")
     line.append(STATES[state], _STYLES[TONES[state]])
     console.print(line)
     images = fmt.number(report.get("images"))
     counted = "" if images is None else f" ({fmt.integer(images)} image{'' if images == 1 else 's'})"
-    _pairs(
+    print_pairs(
         console,
         [
             ("reference", text(report.get("reference"))),
@@ -77,10 +77,10 @@ def print_parity(console: Console, report: Mapping[str, Any]) -> None:
     for output in outputs_of(report):
         print_table(console, f"Output {output.name}", ("Figure", "Value", "Limit"), _figure_rows(output, limits))
     if state == "unclear":
-        console.print(_text(console, "Figures or the verdict are missing: measure again.", _STYLES["warn"]))
+        console.print(visible_text(console, "Figures or the verdict are missing: measure again.", _STYLES["warn"]))
     failures = failures_of(report)
     for failure in failures:
-        console.print(_text(console, f"FAILS  {failure}", "red"))
+        console.print(visible_text(console, f"FAILS  {failure}", "red"))
     if failures:
         console.print()
 
@@ -118,9 +118,9 @@ def print_build(console: Console, record: Mapping[str, Any]) -> None:
         console: Where to.
         record: A ``BuildRecord`` as JSON holds it.
     """
-    console.print(_text(console, f"Built {text(record.get('engine'))}", "bold"))
+    console.print(visible_text(console, f"Built {text(record.get('engine'))}", "bold"))
     dtypes = ", ".join(f"{fmt.integer(times)} {name}" for name, times in mapping(record.get("layer_dtypes")).items())
-    _pairs(
+    print_pairs(
         console,
         [
             ("from", f"{text(record.get('onnx'))} (sha256 {fmt.short_hash(record.get('onnx_sha256'))})"),
@@ -149,7 +149,7 @@ def print_manifest(console: Console, manifest: Manifest, directory: Path) -> Non
         manifest: Of the artifact.
         directory: Where it is, as the user named it: the commands repeat that.
     """
-    console.print(_text(console, f"{manifest.name} in {directory}", "bold"))
+    console.print(visible_text(console, f"{manifest.name} in {directory}", "bold"))
     weights = manifest.source.checkpoint
     if weights is None:
         seed = "" if manifest.source.seed is None else f" (seed {manifest.source.seed})"
@@ -159,7 +159,7 @@ def print_manifest(console: Console, manifest: Manifest, directory: Path) -> Non
         for kind, infos in (("input", manifest.inputs), ("output", manifest.outputs))
         for info in infos
     ]
-    _pairs(
+    print_pairs(
         console,
         [("source", manifest.source.reference), ("weights", weights), *tensors, ("opset", str(manifest.opset))],
     )
@@ -183,22 +183,23 @@ def print_manifest(console: Console, manifest: Manifest, directory: Path) -> Non
     else:
         console.print("No shift was found.\n")
     if manifest.files:
-        console.print(_text(console, "Next", "bold"))
+        console.print(visible_text(console, "Next", "bold"))
         names = [record.path for record in manifest.files]
         # Not wrapped: a command that is broken into lines cannot be copied.
         for command in (
             parity_command(manifest, str(directory), names),
             build_command(str(directory), names[0]),
         ):
-            console.print(_text(console, f"  {command}"), soft_wrap=True)
+            console.print(visible_text(console, f"  {command}"), soft_wrap=True)
 
 
-def _pairs(console: Console, items: Sequence[tuple[str, str]]) -> None:
+def print_pairs(console: Console, items: Sequence[tuple[str, str]]) -> None:
+    """Prints names and values in two columns."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column()
     grid.add_column(overflow="fold")
     for key, value in items:
-        grid.add_row(Text(f"  {key}", "dim"), _text(console, value))
+        grid.add_row(Text(f"  {key}", "dim"), visible_text(console, value))
     console.print(grid)
     console.print()
 
@@ -209,7 +210,8 @@ def _is_number(value: str) -> bool:
     return value == fmt.MISSING or (any(map(str.isdigit, bare)) and set(bare) <= _NUMERIC)
 
 
-def _text(console: Console, value: str, style: str = "") -> Text:
+def visible_text(console: Console, value: str, style: str = "") -> Text:
+    """Text that is shown as it is: no markup, no control characters, nothing the terminal cannot encode."""
     # An escape character in somebody's module name must not reach the terminal as one.
     visible = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in value)
     return Text(visible.encode(console.encoding, "backslashreplace").decode(console.encoding), style)

@@ -143,7 +143,8 @@ def load_weights(
             where=where,
             fix=_better_model(weights, config) if config else "build the model that the checkpoint was saved from",
         )
-    module.load_state_dict(weights)
+    # A layer that is a plain Linear here may have been a 1x1 convolution where the checkpoint was saved.
+    module.load_state_dict({name: tensor.reshape(own[name].shape) for name, tensor in weights.items()})
 
 
 def _same_shape(own: Tensor, given: Tensor, *, zoo: bool) -> bool:

@@ -24,7 +24,8 @@ def test_a_name_may_hold_a_colon():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "input", "input:", ":1x3", "1x3x224x224", "input:0x3", "input:-1x3", "input:1xNx3", "input:1.5x3", "a:1,"]
+    "text",
+    ["", "input", "input:", ":1x3", "1x3x224x224", "input:0x3", "input:-1x3", "input:1xNx3", "input:1.5x3", "a:1,"],
 )
 def test_text_that_is_no_shape_is_refused_with_an_example(text):
     with pytest.raises(InputError, match=r"is not a shape\n.*NAME:1x3x224x224"):
@@ -78,9 +79,7 @@ def test_a_shape_that_does_not_fit_says_what_is_free(shape):
 @pytest.mark.parametrize(("low", "mid", "high"), [(8, 1, 32), (1, 64, 32), (2, 2, 1)])
 def test_shapes_out_of_order_are_shown(low, mid, high):
     with pytest.raises(InputError, match=rf"{low}x3x32x32 <= {mid}x3x32x32 <= {high}x3x32x32 does not hold"):
-        make_profiles(
-            [BATCH], {"input": (low, 3, 32, 32)}, {"input": (mid, 3, 32, 32)}, {"input": (high, 3, 32, 32)}
-        )
+        make_profiles([BATCH], {"input": (low, 3, 32, 32)}, {"input": (mid, 3, 32, 32)}, {"input": (high, 3, 32, 32)})
 
 
 def test_order_is_checked_along_every_axis():

@@ -53,7 +53,9 @@ def test_two_targets_shapes_and_a_place_of_its_own(make_graph, tmp_path):
     graph = make_graph(["batch", 3, "height", 8])
     output = tmp_path / "elsewhere" / "my engine.plan"
     shape = {"input": (4, 3, 16, 8)}
-    record = api.build(graph, targets=["sm86", "sm89", "sm86"], output=output, max_shapes=shape, min_shapes={"input": (1, 3, 8, 8)})
+    record = api.build(
+        graph, targets=["sm86", "sm89", "sm86"], output=output, max_shapes=shape, min_shapes={"input": (1, 3, 8, 8)}
+    )
     assert record.targets == ("sm86", "sm89")
     assert record.profiles["input"].maximum == (4, 3, 16, 8)
     assert record.profiles["input"].minimum == (1, 3, 8, 8)

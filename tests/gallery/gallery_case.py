@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,7 +95,7 @@ class Collection:
                 Case(
                     name=name,
                     family=fields.pop("family", self.family),
-                    module=body if is_module else functools.partial(Body, body),
+                    module=body if is_module else functools.partial(BodyOfTwo if len(shapes) > 1 else Body, body),
                     inputs=functools.partial(numbers, *shapes),
                     expected=items,
                     **fields,
@@ -111,14 +111,21 @@ def camel_to_words(name: str) -> str:
 
 
 class Body(nn.Module):
-    """A function as a module."""
+    """A function of one tensor as a module."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
         self.function = function
 
-    def forward(self, *inputs: Tensor) -> Any:
-        return self.function(*inputs)
+    def forward(self, x: Tensor) -> Any:
+        return self.function(x)
+
+
+class BodyOfTwo(Body):
+    """A function of two tensors as a module."""
+
+    def forward(self, x: Tensor, other: Tensor) -> Any:
+        return self.function(x, other)
 
 
 def numbers(*shapes: Sequence[int], seed: int = 0) -> tuple[Tensor, ...]:
@@ -202,6 +209,7 @@ def with_reference(**shifts: ShiftSpec) -> Callable[..., Sequence[Array]]:
             for name, wanted in shifts.items():
                 if callable(getattr(child, name, None)):
                     replaced += 1
+                    child._modules.pop(name, None)
                     setattr(child, name, functools.partial(_numpy_shift, wanted=wanted))
         assert replaced >= len(shifts)
         with torch.no_grad():
@@ -265,15 +273,6 @@ def explains(found: Sequence[ShiftSpec], answer: Sequence[Item]) -> bool:
         all(any(same_shift(shift, told) for told in item) for shift, item in zip(order, answer, strict=True))
         for order in itertools.permutations(found)
     )
-
-
-def named(cases: Sequence[Case]) -> Iterator[Any]:
-    """Cases as parameters of a test."""
-    import pytest
-
-    for case in cases:
-        marks = [pytest.mark.xfail(strict=True, reason=case.missed)] if case.missed else []
-        yield pytest.param(case, id=case.name, marks=marks)
 
 
 Slices = Mapping[int, slice]

@@ -66,6 +66,7 @@ class Trap:
         return os.open, (str(self.path), os.O_CREAT | os.O_WRONLY)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 @pytest.mark.parametrize("inside", [True, False])
 def test_code_in_a_pickle_is_not_run(tmp_path, protocol, inside):
@@ -173,6 +174,20 @@ def test_pointwise_weights_of_the_other_layout_fit():
     model = tiny(seed=2)
     load_weights(model, wide, where="w.pt", config=NANO)
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_prefixes_of_wrappers_are_taken_off(prefix):
+    weights = tiny(seed=1).state_dict()
+    model = tiny(seed=2)
+    load_weights(model, {prefix + name: tensor for name, tensor in weights.items()}, where="w.pt", config=NANO)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_training_scripts_checkpoint_gives_its_weights(tmp_path):
+    state = tiny(seed=1).state_dict()
+    torch.save({"epoch": 3, "state_dict": state, "optimizer": {"lr": 0.1}}, tmp_path / "last.pt")
+    assert read_weights(tmp_path / "last.pt").keys() == state.keys()
 
 
 def test_a_checkpoint_of_another_model_names_that_model():

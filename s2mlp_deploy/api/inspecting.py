@@ -1,0 +1,204 @@
+"""Looking into a source or an ONNX file."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from s2mlp_deploy.api.exporting import understand
+from s2mlp_deploy.api.sources import load, require_export
+from s2mlp_deploy.artifact import METADATA_KEY, HazardRecord, TensorInfo
+from s2mlp_deploy.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class ShiftSite:
+    """A shift of a source.
+
+    Attributes:
+        module: Path of the module it happens in.
+        line: ``file.py:12``; empty where it cannot be told.
+        code: That line.
+        spelling: How it is written.
+        spec: Groups, axes, channel axis and border, as JSON.
+        form: What ``export`` would write it as.
+        sizes: At how many input sizes the equality was checked; 0 for ``s2mlp::shift`` itself.
+    """
+
+    module: str
+    line: str
+    code: str
+    spelling: str
+    spec: dict[str, Any]
+    form: str
+    sizes: int
+
+
+@dataclass(frozen=True)
+class MissSite:
+    """A movement of cells that is no grouped shift and stays as it is.
+
+    Attributes:
+        module: Path of the module it happens in.
+        line: ``file.py:12``; empty where it cannot be told.
+        code: That line.
+        spelling: How it is written.
+        reason: Why it is none.
+    """
+
+    module: str
+    line: str
+    code: str
+    spelling: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SourceInspection:
+    """What a source holds.
+
+    Attributes:
+        source: What was named.
+        inputs: Names and shapes of the inputs; dynamic sizes as text.
+        outputs: Names of the outputs.
+        parameters: Learned numbers.
+        shifts: In order.
+        near_misses: In order.
+        hazards: Lines that mean different things to different runtimes.
+        notes: What was tried and did not work.
+    """
+
+    source: str
+    inputs: dict[str, tuple[int | str, ...]]
+    outputs: tuple[str, ...]
+    parameters: int
+    shifts: tuple[ShiftSite, ...]
+    near_misses: tuple[MissSite, ...]
+    hazards: tuple[HazardRecord, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FileInspection:
+    """What an ONNX file holds.
+
+    Attributes:
+        file: Its name.
+        bytes: Its size, external data included.
+        opset: Of the standard domain.
+        producer: Who wrote it.
+        inputs: Of the graph.
+        outputs: Of the graph.
+        nodes: How many there are.
+        operators: How often each operator stands in the graph, the commonest first.
+        weights: Bytes of weights by element type.
+        metadata: The timeless manifest of an artifact's file; empty for others.
+    """
+
+    file: str
+    bytes: int
+    opset: int
+    producer: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    nodes: int
+    operators: dict[str, int]
+    weights: dict[str, int]
+    metadata: dict[str, Any]
+
+
+def inspect_source(
+    source: str,
+    *,
+    checkpoint: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    preprocess: str | Path | None = None,
+    dynamic: Sequence[str] = ("batch",),
+) -> SourceInspection:
+    """Finds every shift, near miss and hazard of a source; writes nothing.
+
+    Args:
+        source: See :func:`~s2mlp_deploy.api.load`, and there for the other arguments.
+        checkpoint: See there.
+        overrides: See there.
+        preprocess: See there.
+        dynamic: See :func:`~s2mlp_deploy.api.understand`.
+
+    Raises:
+        S2MLPDeployError: What loading and capturing raise.
+    """
+    loaded = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess)
+    known = understand(loaded, dynamic=dynamic)
+    from s2mlp_deploy.export.capture import input_shapes
+    from s2mlp_deploy.export.forms import choose_form
+
+    form = choose_form().name
+    program = known.captured.program
+    return SourceInspection(
+        source=loaded.info.reference,
+        inputs=dict(zip(known.captured.input_names, input_shapes(program), strict=True)),
+        outputs=known.captured.output_names,
+        parameters=sum(value.numel() for value in program.parameters()),
+        shifts=tuple(
+            ShiftSite(s.module, s.line, s.code, s.spelling, s.spec.to_dict(), form, s.sizes)
+            for s in known.shifts.values()
+        ),
+        near_misses=tuple(MissSite(m.module, m.line, m.code, m.spelling, m.reason) for m in known.near_misses),
+        hazards=known.hazards,
+        notes=known.captured.notes,
+    )
+
+
+def inspect_file(path: str | Path) -> FileInspection:
+    """Reads an ONNX file's interface, operators and weights; runs nothing.
+
+    Raises:
+        ArtifactError: It is no ONNX file.
+        MissingDependencyError: The extra ``export`` is not installed.
+    """
+    require_export()
+    import onnx
+    import onnx_ir as ir
+
+    from s2mlp_deploy.export.write import tensor_infos
+
+    file = Path(path)
+    if not file.is_file():
+        raise ArtifactError("no such ONNX file", where=str(file), fix="check the path")
+    try:
+        # Sizes are in the graph itself; the weights of external data stay on disk.
+        model = ir.from_proto(onnx.load(file, load_external_data=False))
+        if "" not in model.opset_imports or not model.graph.outputs:
+            raise ValueError("it has no graph")
+    except Exception as error:
+        raise ArtifactError(
+            f"not an ONNX file: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            where=str(file),
+            fix="name a file that ends in .onnx",
+        ) from error
+    weights: collections.Counter[str] = collections.Counter()
+    for value in model.graph.initializers.values():
+        if value.const_value is not None:
+            weights[value.const_value.dtype.name.lower()] += value.const_value.nbytes
+    operators = collections.Counter(
+        f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in model.graph.all_nodes()
+    )
+    data = file.with_name(f"{file.name}.data")
+    text = model.metadata_props.get(METADATA_KEY)
+    return FileInspection(
+        file=file.name,
+        bytes=file.stat().st_size + (data.stat().st_size if data.is_file() else 0),
+        opset=model.opset_imports[""],
+        producer=f"{model.producer_name or 'unknown'} {model.producer_version or ''}".strip(),
+        inputs=tensor_infos(model.graph.inputs),
+        outputs=tensor_infos(model.graph.outputs),
+        nodes=sum(operators.values()),
+        operators=dict(operators.most_common()),
+        weights=dict(weights.most_common()),
+        metadata=msgspec.json.decode(text) if text else {},
+    )

@@ -1,0 +1,143 @@
+"""What needs no torch answers without it, quickly, and prints what a pipe can use."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+
+import nano_artifact
+import pytest
+
+HEAVY = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "jinja2", "tensorrt_rtx", "mlxtend")
+COMMANDS = ("models", "doctor", "demo", "export", "build", "parity", "predict")
+
+
+def cpu_seconds_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+@pytest.mark.parametrize("arguments", [(), *[(command,) for command in COMMANDS]], ids=str)
+def test_help_needs_no_torch_and_no_time(process, arguments):
+    start = cpu_seconds_of_children()
+    result = process(*arguments, "--help", blocked=(*HEAVY, "onnxruntime"))
+    # The aim is one second on a desktop; twice that on a busy machine.
+    assert cpu_seconds_of_children() - start < 2
+    assert result.code == 0
+    assert "Usage: s2mlp-deploy" in result.out
+    assert result.err == ""
+
+
+def test_help_lists_every_command(process):
+    text = process("--help").out
+    assert all(f" {command} " in text for command in COMMANDS)
+    assert "Exit status: 0 done, 1 a check failed, 2 the input is wrong." in text
+
+
+def test_doctor_needs_no_torch_and_no_time(process):
+    start = cpu_seconds_of_children()
+    result = process("doctor", "--json", blocked=HEAVY)
+    assert cpu_seconds_of_children() - start < 2
+    assert result.code == 0
+    engines = {item["name"]: item for item in json.loads(result.out)["engines"]}
+    assert {"torch", "onnxruntime", "tensorrt-rtx"} <= set(engines)
+    for item in engines.values():
+        assert item["available"] or item["install_hint"]
+
+
+def test_models_needs_no_torch(process):
+    result = process("models", "--json", blocked=(*HEAVY, "onnxruntime"))
+    assert result.code == 0
+    names = [item["name"] for item in json.loads(result.out)]
+    assert {"s2mlpv2_nano", "s2mlpv2_small_7", "s2mlp_wide"} <= set(names)
+
+
+def test_version_is_printed(cli):
+    from s2mlp_deploy import __version__
+
+    assert cli("--version").out.split() == ["s2mlp-deploy", __version__]
+
+
+@pytest.mark.parametrize("command", ["export", "parity"])
+def test_without_torch_the_extra_is_named(process, tmp_path, command):
+    last = ["-o", tmp_path / "out"] if command == "export" else [nano_artifact.weights()]
+    result = process(command, "s2mlpv2_nano", *last, blocked=("torch",))
+    assert result.code == 2
+    assert "Traceback" not in result.err
+    if command == "export":
+        assert "s2mlp-deploy[export]" in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["models", "doctor"])
+def test_json_is_one_document_and_the_table_says_the_same(cli, command):
+    as_json, table = cli(command, "--json"), cli(command)
+    json.loads(as_json.out)
+    assert as_json.code == table.code == 0
+    assert as_json.err == table.err == ""
+    name = "s2mlpv2_nano" if command == "models" else "onnxruntime"
+    assert name in as_json.out
+    assert name in table.out.replace("\n", "")
+
+
+def test_nothing_in_a_pipe_is_made_for_a_terminal(process):
+    for arguments in (("models",), ("doctor",), ("predict", "nope", "x.png")):
+        result = process(*arguments)
+        assert "\x1b" not in result.out + result.err
+        assert "\r" not in result.out + result.err
+
+
+def test_no_command_is_help_and_an_unknown_one_is_an_error(cli):
+    assert cli("nonsense").code == 2
+    assert "No such command" in cli("nonsense").text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_unknown_option_is_an_error(cli, command):
+    result = cli(command, "--nonsense")
+    assert result.code == 2
+    assert result.out == ""
+
+
+def test_an_interruption_ends_with_130_and_says_so(cli, monkeypatch):
+    from s2mlp_deploy import api
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "models", interrupt)
+    result = cli("models")
+    assert result.code == 130
+    assert "interrupted" in result.err
+
+
+def test_an_operating_system_error_nobody_expected_is_no_traceback(cli, monkeypatch):
+    from s2mlp_deploy import api
+
+    def fail():
+        raise PermissionError(13, "Permission denied", "/some/[bold]place")
+
+    monkeypatch.setattr(api, "models", fail)
+    result = cli("models")
+    assert result.code == 2
+    assert "Permission denied" in result.text
+    assert "/some/[bold]place" in result.text
+    assert "fix:" in result.text
+
+
+def test_predict_needs_no_torch(process, tmp_path):
+    pytest.importorskip("torch")
+    from PIL import Image
+
+    artifact = nano_artifact.read_only()
+    picture = tmp_path / "a 1 ü.png"
+    Image.new("L", (28, 28)).save(picture)
+    result = process("predict", artifact, picture, "--top", 3, "--json", blocked=HEAVY)
+    assert result.code == 0, result.err
+    (item,) = json.loads(result.out)
+    assert item["image"] == str(picture)
+    assert len(item["classes"]) == len(item["probabilities"]) == 3
+    relative = process("predict", os.path.relpath(artifact, tmp_path), picture.name, cwd=tmp_path, blocked=HEAVY)
+    assert relative.code == 0
+    assert relative.out.startswith(picture.name)

