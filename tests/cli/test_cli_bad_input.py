@@ -277,7 +277,7 @@ def zip_named_png(path):
         (lambda path: path.write_text("hello"), "not a picture"),
         (zip_named_png, "zip"),
         (lambda path: path.mkdir(), "folder"),
-        (lambda path: None, "does not exist"),
+        (lambda _: None, "does not exist"),
     ],
     ids=["empty", "text", "zip", "folder", "missing"],
 )

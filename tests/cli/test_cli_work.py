@@ -135,7 +135,7 @@ def demo(tmp_path_factory, pictures):
 
     with pytest.MonkeyPatch.context() as patch:
         # The same network is captured for all tests of this run.
-        patch.setattr(api, "capture", lambda *args, **kwargs: nano_artifact.captured())
+        patch.setattr(api, "capture", lambda *_, **__: nano_artifact.captured())
         return run_demo(tmp_path_factory.mktemp("demo") / "build", images=pictures)
 
 
@@ -181,7 +181,7 @@ def test_the_demo_writes_one_report_of_all_forms(demo):
 def test_the_demo_command_prints_accuracy_of_both_sides(cli, demo, monkeypatch):
     from s2mlp_deploy.demo import run
 
-    monkeypatch.setattr(run, "run_demo", lambda *args, **kwargs: demo)
+    monkeypatch.setattr(run, "run_demo", lambda *_, **__: demo)
     result = cli("demo", "-o", demo.output)
     assert result.code == 0
     flat = result.out.replace("\n", "")

@@ -58,7 +58,7 @@ def test_a_session_that_falls_back_to_another_provider_is_refused(make_graph, mo
     monkeypatch.setattr(ort, "get_available_providers", lambda: there)
     real = ort.InferenceSession
     monkeypatch.setattr(
-        ort, "InferenceSession", lambda model, options, providers: real(model, options, ["CPUExecutionProvider"])
+        ort, "InferenceSession", lambda model, options, **_: real(model, options, ["CPUExecutionProvider"])
     )
     with pytest.raises(TargetError, match="fell back to CPUExecutionProvider instead of CUDAExecutionProvider"):
         OnnxRuntimeEngine(make_graph(["batch", 3]), provider="CUDAExecutionProvider")

@@ -14,8 +14,8 @@ from s2mlp_deploy.artifact import sha256_of
 from s2mlp_deploy.errors import ArtifactError, BuildError, InputError, OutputError, S2MLPDeployError, TargetError
 
 pytest.importorskip("tensorrt_rtx")
-from s2mlp_deploy import api  # noqa: E402
-from s2mlp_deploy.engines import tensorrt_rtx  # noqa: E402
+from s2mlp_deploy import api
+from s2mlp_deploy.engines import tensorrt_rtx
 
 
 def files(directory: Path) -> set[str]:

@@ -156,7 +156,7 @@ def test_a_saved_report_holds_its_failures_and_limits():
 
 def test_an_output_that_is_missing_is_named():
     with pytest.raises(InputError, match=r"candidate has no output features[\s\S]*its outputs: scores"):
-        verdict(FakeEngine(features=lambda y: None))
+        verdict(FakeEngine(features=lambda _: None))
 
 
 def test_an_output_of_another_shape_is_named_with_its_file():

@@ -14,7 +14,7 @@ from s2mlp_deploy.errors import ArtifactError, ImageError, TargetError
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("torch")
-from s2mlp_deploy.serving.predictor import Predictor  # noqa: E402
+from s2mlp_deploy.serving.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
