@@ -54,11 +54,11 @@ def write_tiny(directory: Path, content: bytes = b"graph", *, force: bool = Fals
         return writer.commit(make_manifest(**changes), {"model.fp32.onnx": ("fp32", 7)})
 
 
-class Crash(Exception):
+class CrashError(Exception):
     """Something nobody expected."""
 
 
-def write_half(directory: Path, error: type[BaseException] = Crash, *, force: bool = False) -> None:
+def write_half(directory: Path, error: type[BaseException] = CrashError, *, force: bool = False) -> None:
     with ArtifactWriter(directory, force=force) as writer:
         (writer.staging / "model.fp32.onnx").write_bytes(b"half")
         raise error
@@ -220,7 +220,7 @@ def test_hashes_are_of_the_whole_file(tmp_path):
 # Writing an artifact
 
 
-@pytest.mark.parametrize("error", [Crash, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("error", [CrashError, KeyboardInterrupt, SystemExit])
 def test_an_exception_removes_staging_and_every_directory_it_made(tmp_path, error):
     with pytest.raises(error):
         write_half(tmp_path / "a" / "b" / "c", error)
@@ -229,7 +229,7 @@ def test_an_exception_removes_staging_and_every_directory_it_made(tmp_path, erro
 
 def test_an_exception_leaves_a_directory_that_was_there(tmp_path):
     (tmp_path / "notes.txt").write_bytes(b"mine")
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         write_half(tmp_path)
     assert nano_artifact.snapshot(tmp_path) == {"notes.txt": b"mine"}
 
@@ -296,7 +296,7 @@ def test_a_forced_export_that_fails_leaves_the_old_artifact_to_the_byte(tmp_path
     write_tiny(tmp_path, b"old")
     (tmp_path / "report.html").write_bytes(b"report")
     before = nano_artifact.snapshot(tmp_path)
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         write_half(tmp_path, force=True)
     assert nano_artifact.snapshot(tmp_path) == before
 

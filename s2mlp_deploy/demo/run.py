@@ -107,9 +107,9 @@ def table(result: DemoResult) -> tuple[Sequence[str], list[Sequence[str]]]:
         "nodes",
         "size",
         "max abs",
-        "top-1 agreement",
-        "accuracy torch",
-        "accuracy ONNX",
+        "same top-1",
+        "torch",
+        "ONNX",
         "parity",
     )
     rows: list[Sequence[str]] = []

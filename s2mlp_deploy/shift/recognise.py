@@ -251,6 +251,8 @@ class _Region:
         reasons: list[NoShift] = []
         for base, numbers in self._bases(node, moved):
             if torch.equal(moved, numbers):
+                if self._spelling(node, base.node) in ("slices", "views"):
+                    return None  # written as plainly as it can be
                 # Only what is no more than a relabelling here and everywhere else is dropped.
                 if self._confirm(node, base, None):
                     return FoundCopy(node, base)

@@ -9,7 +9,7 @@ import copy
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,6 @@ class Case:
         forms: Whether every form is tried, not only the default one.
         sizes: Other shapes of its inputs at which a program with dynamic sizes must be right too.
         large: Shapes as deployed networks have them, for timing; default the example's.
-        missed: Why the package does not do it yet.
     """
 
     name: str
@@ -61,8 +60,6 @@ class Case:
     forms: bool = False
     sizes: tuple[tuple[int, ...], ...] = ()
     large: tuple[tuple[int, ...], ...] = ()
-    missed: str = ""
-    tags: frozenset[str] = field(default=frozenset())
 
 
 class Collection:

@@ -52,7 +52,6 @@ class Flow:
         inputs: Its example.
         captured: Its program, with one node per shift.
         functional: The outputs of the program as torch captured it.
-        rewritten: The outputs of the program with its shifts replaced.
         shifts: What was found.
         near_misses: What was left, and why.
     """
@@ -61,7 +60,6 @@ class Flow:
     inputs: tuple[Array, ...]
     captured: Captured
     functional: Sequence[Array]
-    rewritten: Sequence[Array]
     shifts: Sequence[ShiftOrigin]
     near_misses: Sequence[MissOrigin]
 
@@ -92,7 +90,6 @@ def flow(name: str, dynamic: tuple[str, ...] = ("batch",)) -> Flow:
         tuple(x.numpy() for x in inputs),
         captured,
         functional,
-        run_program(captured, inputs),
         list(rewritten.shifts.values()),
         rewritten.near_misses,
     )
@@ -102,6 +99,12 @@ def run_program(captured: Captured, inputs: Sequence[torch.Tensor]) -> list[Arra
     """What the program computes; its inputs stay as they are."""
     with torch.no_grad():
         return flat(captured.program.module()(*(x.clone() for x in inputs)))
+
+
+def rewritten(name: str) -> Sequence[Array]:
+    """The outputs of a case's program with its shifts replaced."""
+    result = flow(name)
+    return run_program(result.captured, [torch.from_numpy(x) for x in result.inputs])
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from gallery_case import Collection, either, four, moved, nchw, nhwc, spec, targets_and_sources, turned
+from gallery_case import Collection, either, four, moved, nchw, nhwc, only, spec, targets_and_sources, turned
 from torch import Tensor, nn
 
 gallery = Collection("in-place")
@@ -114,7 +114,7 @@ def uninitialised_then_all_filled(x: Tensor) -> Tensor:
 UNEQUAL = [(1, (1, 0)), (2, (-1, 0)), (3, (0, 1)), (1, (0, -1)), (1, (0, 0))]
 
 
-@gallery.add(nhwc(UNEQUAL), shape=IMAGE, race=True)
+@gallery.add(nhwc(UNEQUAL), shape=IMAGE, truth=only(nhwc(UNEQUAL)), race=True)
 class UnequalGroups(nn.Module):
     """Group sizes from a list, as in ablations."""
 

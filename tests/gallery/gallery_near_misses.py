@@ -74,14 +74,6 @@ class Sheared(nn.Module):
         return torch.gather(x + 1, 3, self.index.expand_as(x))
 
 
-@gallery.add(shape=PLANES)
-def even_rows_only(x: Tensor) -> Tensor:
-    x = x + 1
-    y = x.clone()
-    y[:, :4, ::2, 1:] = x[:, :4, ::2, :-1]
-    return y
-
-
 class Depthwise(nn.Module):
     """One-hot kernels that are changed a little."""
 
@@ -210,15 +202,6 @@ def border_from_another_tensor(x: Tensor, other: Tensor) -> Tensor:
     return y
 
 
-@gallery.add(shape=(PLANES, PLANES))
-def groups_from_two_tensors(x: Tensor, other: Tensor) -> Tensor:
-    # Each half alone is no shift either: it takes half of the channels and leaves zeros in the rest.
-    y = torch.zeros_like(x)
-    y[:, :4, 1:] = (x + 1)[:, :4, :-1]
-    y[:, 4:, :-1] = (other + 1)[:, 4:, 1:]
-    return y
-
-
 @gallery.add(shape=PLANES, export=True)
 class Masked(nn.Module):
     """A product with zeros and ones."""
@@ -262,15 +245,6 @@ class AnotherStepPerItem(nn.Module):
 
 
 @gallery.add(shape=IMAGE, export=True)
-def only_the_first_items(x: Tensor) -> Tensor:
-    # Equal to a shift of the whole at the example's batch of two, and only there.
-    x = x + 1
-    y = x.clone()
-    y[:2, 1:] = x[:2, :-1]
-    return y
-
-
-@gallery.add(shape=IMAGE, export=True)
 def rows_one_by_one_from_the_first(x: Tensor) -> Tensor:
     # In this order each row is read after it was written: all rows become the first.
     x = x + 1
@@ -303,13 +277,3 @@ def rows_swapped_in_pairs(x: Tensor) -> Tensor:
 def difference_of_neighbours(x: Tensor) -> Tensor:
     x = x + 1
     return x[:, :, 1:] - x[:, :, :-1]
-
-
-@gallery.add(shape=PLANES)
-def halves_exchanged_with_groups(x: Tensor) -> Tensor:
-    # The groups move as in a shift but come out in another order of channels.
-    x = x + 1
-    y = torch.zeros_like(x)
-    y[:, 4:, 1:] = x[:, :4, :-1]
-    y[:, :4, :-1] = x[:, 4:, 1:]
-    return y

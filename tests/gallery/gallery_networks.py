@@ -485,7 +485,11 @@ def _unext(module, x):  # type: ignore[no-untyped-def]
         return [module.fc2(torch.from_numpy(y)).numpy()]
 
 
-@gallery.add(either(UNEXT, "zero"), shape=(2, 30, 10), truth=_unext, exact=False, export=True)
+# Rows moved by whole rows are tokens moved by multiples of the width, when nothing comes back at the other end.
+AS_TOKENS = spec([(2, (5 * step,)) for step in range(-2, 3)], (1,), 2, "zero")
+
+
+@gallery.add((*either(UNEXT, "zero"), AS_TOKENS), shape=(2, 30, 10), truth=_unext, exact=False, export=True)
 class TokenizedShift(nn.Module):
     """UNeXt: tokens become an image, are padded, rolled by chunk, cut, and become tokens again."""
 

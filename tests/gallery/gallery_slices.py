@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from gallery_case import Collection, either, four, moved, nchw, nhwc, spec
@@ -161,7 +162,7 @@ def _kept(module, x):  # type: ignore[no-untyped-def]
     return [moved(x + 1, [(8, (1, 0))], (1, 2), 3, "keep")]
 
 
-@gallery.add(KEPT, shape=IMAGE, truth=_kept, also=((((ROLLED),),),), rest=frozenset({"where"}))
+@gallery.add(KEPT, shape=IMAGE, truth=_kept, also=(((ROLLED,),),), rest=frozenset({"where"}))
 def where_a_constant_mask_keeps(x: Tensor) -> Tensor:
     x = x + 1
     first = (torch.arange(x.shape[1]) == 0).view(1, -1, 1, 1)
@@ -316,3 +317,78 @@ def rolls_between_permutations(x: Tensor) -> Tensor:
     a, b, c, d = (x + 1).permute(0, 2, 3, 1).split(2, dim=-1)
     y = torch.cat([a.roll(1, 1), b.roll(-1, 1), c.roll(1, 2), d.roll(-1, 2)], -1)
     return y.permute(0, 3, 1, 2).contiguous()
+
+
+# A shift of a part: what is around it stays, for it moves no content but puts the part back.
+PART = frozenset({"slice_scatter", "copy", "zeros_like"})
+
+
+def _first_items(module, x):  # type: ignore[no-untyped-def]
+    y = x + 1
+    y[:2] = moved(y[:2], [(8, (1, 0))], (1, 2), 3, "keep")
+    return [y]
+
+
+@gallery.add(nhwc([(8, (1, 0))]), shape=IMAGE, truth=_first_items, rest=PART, export=True)
+def only_the_first_items(x: Tensor) -> Tensor:
+    # The whole is a shift at the example's batch of two and at no larger one.
+    x = x + 1
+    y = x.clone()
+    y[:2, 1:] = x[:2, :-1]
+    return y
+
+
+def _two_tensors(module, x, other):  # type: ignore[no-untyped-def]
+    down = moved(x[:, :4] + 1, [(4, (1, 0))], (2, 3), 1, "zero")
+    up = moved(other[:, 4:] + 1, [(4, (-1, 0))], (2, 3), 1, "zero")
+    return [np.concatenate([down, up], 1)]
+
+
+HALVES = (nchw([(4, (1, 0))], "zero"), nchw([(4, (-1, 0))], "zero"))
+
+
+@gallery.add(*HALVES, shape=(PLANES, PLANES), truth=_two_tensors, rest=PART, export=True)
+def groups_from_two_tensors(x: Tensor, other: Tensor) -> Tensor:
+    y = torch.zeros_like(x)
+    y[:, :4, 1:] = (x + 1)[:, :4, :-1]
+    y[:, 4:, :-1] = (other + 1)[:, 4:, 1:]
+    return y
+
+
+def _exchanged(module, x):  # type: ignore[no-untyped-def]
+    up = moved(x[:, 4:] + 1, [(4, (-1, 0))], (2, 3), 1, "zero")
+    down = moved(x[:, :4] + 1, [(4, (1, 0))], (2, 3), 1, "zero")
+    return [np.concatenate([up, down], 1)]
+
+
+@gallery.add(*HALVES, shape=PLANES, truth=_exchanged, rest=PART)
+def halves_that_change_places(x: Tensor) -> Tensor:
+    # The groups move as in a shift but come out in another order of channels.
+    x = x + 1
+    y = torch.zeros_like(x)
+    y[:, 4:, 1:] = x[:, :4, :-1]
+    y[:, :4, :-1] = x[:, 4:, 1:]
+    return y
+
+
+def _even_rows(module, x):  # type: ignore[no-untyped-def]
+    y = x + 1
+    y[:, :4, ::2] = moved(y[:, :4, ::2], [(4, (0, 1))], (2, 3), 1, "keep")
+    return [y]
+
+
+ROWS_IN_TURN = spec([(1, (index % 2 == 0 and 1 or 0,)) for index in range(6)], (3,), 2)
+
+
+@gallery.add(
+    (nchw([(4, (0, 1))]), ROWS_IN_TURN),
+    shape=PLANES,
+    truth=_even_rows,
+    rest=PART,
+)
+def every_second_row_moved(x: Tensor) -> Tensor:
+    # The slice of even rows is shifted; the whole is not.
+    x = x + 1
+    y = x.clone()
+    y[:, :4, ::2, 1:] = x[:, :4, ::2, :-1]
+    return y

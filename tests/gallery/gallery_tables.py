@@ -281,7 +281,6 @@ def _cycle_truth(module: Any, x: Any) -> list[Any]:
     truth=_cycle_truth,
     exact=False,
     export=True,
-    tags=frozenset({"deform"}),
 )
 class CycleFullyConnected(nn.Module):
     """CycleMLP: a 1×1 deformable convolution whose channels read 1×3 cells in turn."""
@@ -324,7 +323,6 @@ def _tall_truth(module: Any, x: Any) -> list[Any]:
     shape=(2, 6, 4, 5),
     truth=_tall_truth,
     exact=False,
-    tags=frozenset({"deform"}),
 )
 class CycleFullyConnectedTall(CycleFullyConnected):
     """The same along H."""
