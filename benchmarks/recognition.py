@@ -1,6 +1,6 @@
 """Time of recognition for S2-MLP-deep written in place, by depth.
 
-    python benchmarks/recognition.py
+python benchmarks/recognition.py
 """
 
 from __future__ import annotations

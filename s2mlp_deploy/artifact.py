@@ -24,6 +24,8 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 EVIDENCE = "evidence"
 REPORT = "report.html"
+_STAGING = ".incomplete-"
+_OWN_FILES = ("model.*.onnx", "model.*.onnx.data", "model.*.engine", "model.*.engine.json")
 METADATA_KEY = "s2mlp_deploy"
 """The ONNX metadata entry that holds the manifest's timeless part."""
 
@@ -141,6 +143,7 @@ class Manifest:
         notes: What was tried and did not work: why the batch is fixed, for example.
         files: Every ONNX file.
         tools: Versions that wrote the files.
+        preprocessing_in_graph: Whether the graph does the preprocessing itself, on decoded pictures.
         schema_version: Of this description.
     """
 
@@ -156,6 +159,7 @@ class Manifest:
     hazards: tuple[HazardRecord, ...] = ()
     notes: tuple[str, ...] = ()
     files: tuple[FileRecord, ...] = ()
+    preprocessing_in_graph: bool = False
     schema_version: int = SCHEMA_VERSION
 
     def timeless(self, precision: str) -> str:
@@ -326,7 +330,8 @@ class ArtifactWriter:
         self._created = [path for path in (directory, *directory.parents) if not path.exists()]
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            self.staging = Path(tempfile.mkdtemp(prefix=".incomplete-", dir=directory))
+            _remove_abandoned(directory)
+            self.staging = Path(tempfile.mkdtemp(prefix=f"{_STAGING}{os.getpid()}-", dir=directory))
         except OSError as error:
             self._remove_created()
             raise _output_error(directory, error) from error
@@ -389,9 +394,21 @@ class ArtifactWriter:
         old.unlink()
         shutil.rmtree(self.directory / EVIDENCE, ignore_errors=True)
         (self.directory / REPORT).unlink(missing_ok=True)
-        for pattern in ("model.*.onnx", "model.*.onnx.data", "model.*.engine", "model.*.engine.json"):
+        for pattern in _OWN_FILES:
             for path in self.directory.glob(pattern):
                 path.unlink()
+
+
+def _remove_abandoned(directory: Path) -> None:
+    """Removes what killed exports left; the number in the name is their process."""
+    for path in directory.glob(f"{_STAGING}*"):
+        number = path.name.removeprefix(_STAGING).split("-")[0]
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            shutil.rmtree(path, ignore_errors=True)
+        except (ValueError, OSError):
+            continue
 
 
 def check_output(directory: Path, *, force: bool) -> None:
@@ -409,6 +426,13 @@ def check_output(directory: Path, *, force: bool) -> None:
     if (directory / MANIFEST).exists() and not force:
         raise OutputError(
             "the output already holds an artifact", where=str(directory), fix="pass --force to replace it"
+        )
+    foreign = [path.name for pattern in (REPORT, *_OWN_FILES) for path in directory.glob(pattern)]
+    if foreign and not force and not (directory / MANIFEST).exists():
+        raise OutputError(
+            f"the output holds {', '.join(sorted(foreign)[:5])}, which an export would replace",
+            where=str(directory),
+            fix="choose another directory, or pass --force",
         )
     existing = directory
     while not existing.exists() and existing != existing.parent:

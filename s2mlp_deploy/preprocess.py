@@ -208,7 +208,9 @@ def load_sidecar(path: Path) -> Sidecar:
     try:
         data = msgspec.json.decode(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     except OSError as error:
-        raise PreprocessingError(f"The file cannot be read: {error.strerror}", where=str(path)) from error
+        raise PreprocessingError(
+            f"The file cannot be read: {error.strerror}", where=str(path), fix="check the path"
+        ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         fix = "write it as one JSON object, like the example in the documentation"
         raise PreprocessingError(f"The file is not JSON: {error}", where=str(path), fix=fix) from error

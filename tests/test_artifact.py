@@ -265,6 +265,22 @@ def test_the_manifest_is_moved_last(tmp_path, monkeypatch):
     assert order[-1] == MANIFEST
 
 
+def test_an_interruption_between_two_files_leaves_no_manifest_old_or_new(tmp_path, monkeypatch):
+    write_tiny(tmp_path, b"old")
+    move = Path.replace
+
+    def interrupt(self: Path, target: Path) -> Path:
+        if Path(target) == tmp_path / "model.fp32.onnx":
+            assert not (tmp_path / MANIFEST).exists(), "the old manifest speaks of files that are gone"
+            raise KeyboardInterrupt
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_tiny(tmp_path, b"new", force=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_artifact_that_is_there_is_refused_before_anything_is_written(tmp_path):
     write_tiny(tmp_path, b"old")
     before = nano_artifact.snapshot(tmp_path)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,18 +15,56 @@ from s2mlp_deploy.api.engines import save_evidence
 from s2mlp_deploy.api.exporting import CapturedSource, understand
 from s2mlp_deploy.api.progress import Progress, quiet
 from s2mlp_deploy.api.sources import load
-from s2mlp_deploy.artifact import TensorInfo, sha256_of
+from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo, sha256_of
 from s2mlp_deploy.errors import ArtifactError, InputError, PreprocessingError
 
 if TYPE_CHECKING:
-    from s2mlp_deploy.engines.base import Engine
+    from s2mlp_deploy.engines.base import Arrays, Engine
+    from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
     from s2mlp_deploy.parity.compare import ParityReport, Tolerances
+    from s2mlp_deploy.preprocess import Preprocessing
     from s2mlp_deploy.sources.source import Source
 
 SAMPLES = 16
 """Images of seeded noise that parity uses when no data is given."""
 
 _EAGER = "eager"
+_IMAGE = "image"
+_PIXEL_RTOL = 5e-3
+"""Of files with preprocessing, whose pixels are now and then one step of 255 off (docs/preprocessing.md)."""
+
+
+@dataclass(frozen=True)
+class _OnPixels:
+    """An engine that takes preprocessed images, given raw pixels: the yardstick of a graph that preprocesses.
+
+    Attributes:
+        engine: What computes.
+        preprocessing: What makes its one input.
+    """
+
+    engine: Engine
+    preprocessing: Preprocessing
+
+    @property
+    def name(self) -> str:
+        return f"{self.engine.name} after Python's preprocessing"
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        return (TensorInfo(_IMAGE, "uint8", ("batch", "height", "width", 3)),)
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        return self.engine.outputs
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
+        from PIL import Image
+
+        from s2mlp_deploy.preprocess import preprocess
+
+        images = preprocess([Image.fromarray(pixels) for pixels in feeds[_IMAGE]], self.preprocessing)
+        return self.engine.run({self.engine.inputs[0].name: images})
 
 
 @dataclass(frozen=True)
@@ -58,6 +97,9 @@ def parity(
     the eager run is reported beside it, never compared with. Reports are saved under ``evidence/`` of each file's
     artifact.
 
+    A file that was exported with its preprocessing is compared from the pixels on: it gets decoded pictures, the
+    reference what Python's preprocessing makes of them. That needs ``data``, and then holds for every file of the call.
+
     Args:
         source: What :func:`~s2mlp_deploy.api.load` takes, or what it or :func:`~s2mlp_deploy.api.capture` returned.
         files: ONNX files to compare.
@@ -67,7 +109,7 @@ def parity(
         data: A folder of images, flat or with one folder per class; without it the inputs are seeded noise.
         samples: At most this many images (default: all; without data 16).
         batch: Images per run; a file with a fixed batch runs with that.
-        tolerances: Limits; default by the file's precision.
+        tolerances: Limits; default by the file's precision, and wider where the graph preprocesses.
         provider: ONNX Runtime's execution provider.
         seed: Of random weights, of noise and of the choice of samples.
         progress: Told how many images are done.
@@ -83,22 +125,35 @@ def parity(
     if not files:
         raise InputError("no files to compare", fix="name at least one .onnx file")
     if batch < 1 or (samples is not None and samples < 1):
-        raise InputError("batch and samples must be at least 1", where=f"batch {batch}, samples {samples}")
+        raise InputError(
+            "batch and samples must be at least 1", where=f"batch {batch}, samples {samples}", fix="give larger numbers"
+        )
     paths = [Path(file) for file in files]
     for path in paths:
         if not path.is_file():
             raise ArtifactError("no such ONNX file", where=str(path), fix="check the path")
-    candidates: dict[str, Engine] = {str(path): OnnxRuntimeEngine(path, provider=provider) for path in paths}
+    sessions = {str(path): OnnxRuntimeEngine(path, provider=provider) for path in paths}
     if isinstance(source, str):
         source = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess, seed=seed)
 
-    from s2mlp_deploy.parity.compare import TOLERANCES, ParityReport, compare, judge
+    from s2mlp_deploy.parity.compare import ParityReport, compare, judge
 
-    first = next(iter(candidates.values()))
+    first = next(iter(sessions.values()))
     origin = source.source if isinstance(source, CapturedSource) else source
-    reference, eager = _references(source, first.inputs, first.outputs)
-    engines = candidates | ({_EAGER: eager} if eager is not None else {})
-    inputs = _inputs(origin, first.inputs, data, samples, batch, seed)
+    on_pixels = {key for key, session in sessions.items() if _preprocesses(session)}
+    plain = _one_image(origin, on_pixels) if on_pixels else first.inputs
+    reference, eager = _references(source, plain, first.outputs)
+    engines: dict[str, Engine] = {**sessions} | ({_EAGER: eager} if eager is not None else {})
+    if on_pixels:
+        inputs = _pixels(origin, [sessions[key].inputs[0] for key in on_pixels], data, samples, seed)
+        assert origin.preprocessing is not None
+        reference = _OnPixels(reference, origin.preprocessing)
+        engines = {
+            key: engine if key in on_pixels else _OnPixels(engine, origin.preprocessing)
+            for key, engine in engines.items()
+        }
+    else:
+        inputs = _inputs(origin, first.inputs, data, samples, batch, seed)
     done = 0
 
     def on_batch(size: int) -> None:
@@ -111,11 +166,11 @@ def parity(
     reports = []
     for path in paths:
         precision = _precision(path)
-        limits = tolerances or TOLERANCES.get(precision, TOLERANCES["fp32"])
+        limits = tolerances or _limits(precision, str(path) in on_pixels)
         report = judge(
             ParityReport(
                 reference=f"{reference.name}, {origin.info.reference}",
-                candidate=candidates[str(path)].name,
+                candidate=engines[str(path)].name,
                 file=path.name,
                 precision=precision,
                 data=inputs.described,
@@ -130,6 +185,22 @@ def parity(
         save_evidence(path, f"parity-{path.stem}", report)
         reports.append(report)
     return tuple(reports)
+
+
+def _preprocesses(session: OnnxRuntimeEngine) -> bool:
+    """Whether a file says that it was exported with its preprocessing."""
+    try:
+        described = msgspec.json.decode(session.metadata.get(METADATA_KEY, "{}"))
+    except msgspec.DecodeError:
+        return False
+    return isinstance(described, dict) and described.get("preprocessing_in_graph") is True
+
+
+def _limits(precision: str, on_pixels: bool) -> Tolerances:
+    from s2mlp_deploy.parity.compare import TOLERANCES
+
+    limits = TOLERANCES.get(precision, TOLERANCES["fp32"])
+    return replace(limits, rtol=max(limits.rtol, _PIXEL_RTOL)) if on_pixels else limits
 
 
 def _references(
@@ -196,6 +267,51 @@ def _inputs(
         f"{len(collection)} images of {Path(data).name}",
         len(collection),
     )
+
+
+def _one_image(source: Source, files: Collection[str]) -> tuple[TensorInfo, ...]:
+    """The input that Python's preprocessing makes.
+
+    Raises:
+        PreprocessingError: Nobody said how.
+    """
+    if source.preprocessing is None:
+        raise PreprocessingError(
+            "the graph does its own preprocessing, and nobody said here what it is compared with",
+            where=", ".join(sorted(files)),
+            fix="--preprocess FILE.json, or the checkpoint, that the file was exported with",
+        )
+    shape = ("batch", source.preprocessing.channels, *source.preprocessing.size)
+    return (TensorInfo("input", "float32", shape),)
+
+
+def _pixels(
+    source: Source, inputs: Sequence[TensorInfo], data: str | Path | None, samples: int | None, seed: int
+) -> _Inputs:
+    """Decoded pictures, one at a time since their sizes differ."""
+    if data is None:
+        raise InputError(
+            "a graph that does its own preprocessing can only be compared on pictures",
+            fix="--data PATH, a folder of pictures",
+        )
+    from s2mlp_deploy.calibration.images import collect
+    from s2mlp_deploy.serving.predictor import raw_pixels
+
+    fixed = {info.shape[0] for info in inputs if isinstance(info.shape[0], int)} or {1}
+    if len(fixed) > 1:
+        raise InputError(
+            f"the files' batches are fixed at {' and '.join(map(str, sorted(fixed)))}", fix="compare one at a time"
+        )
+    copies = fixed.pop()
+    collection = collect(Path(data), classes=source.classes, limit=samples, seed=seed)
+
+    def feeds() -> Iterator[tuple[dict[str, NDArray[Any]], NDArray[np.int64] | None]]:
+        for sample in collection:
+            labels = None if sample.label is None else np.full(copies, sample.label, np.int64)
+            yield {_IMAGE: raw_pixels(sample.source, copies, where=str(sample.path))}, labels
+
+    total = len(collection) * copies
+    return _Inputs(feeds(), f"raw pixels of {len(collection)} images of {Path(data).name}", total)
 
 
 def _noise(source: Source, inputs: tuple[TensorInfo, ...], count: int, batch: int, seed: int) -> _Inputs:

@@ -11,6 +11,7 @@ from s2mlp_deploy import __version__
 from s2mlp_deploy.api.progress import Progress, quiet
 from s2mlp_deploy.api.sources import load, require_export
 from s2mlp_deploy.artifact import Manifest, ShiftRecord, check_output
+from s2mlp_deploy.errors import PreprocessingError
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -100,6 +101,7 @@ def export(
     checkpoint: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     preprocess: str | Path | None = None,
+    with_preprocessing: bool = False,
     shift_form: str | None = None,
     opset: int | None = None,
     dynamic: Sequence[str] = ("batch",),
@@ -117,6 +119,8 @@ def export(
         checkpoint: See :func:`~s2mlp_deploy.api.load`.
         overrides: See there.
         preprocess: See there.
+        with_preprocessing: Whether the graph itself resizes, crops and normalises: its input is then ``image``, uint8
+            [batch, height, width, 3].
         shift_form: How shifts are written: a name of ``s2mlp_deploy.export.forms.FORMS``, or ``auto``.
         opset: 18 to 25, default 20.
         dynamic: See :func:`understand`.
@@ -130,12 +134,14 @@ def export(
 
     Raises:
         S2MLPDeployError: What loading and capturing raise; OutputError where the directory cannot be written or
-            holds an artifact; InputError for an unknown form.
+            holds an artifact; InputError for an unknown form; PreprocessingError where the graph is to do a
+            preprocessing that is not known.
     """
     require_export()
     from s2mlp_deploy.export.canonical import check_opset
     from s2mlp_deploy.export.forms import choose_form
     from s2mlp_deploy.export.lower import lower_shifts
+    from s2mlp_deploy.export.preprocessing import add_preprocessing
     from s2mlp_deploy.export.write import GraphFile, tensor_infos, tool_versions, write_artifact
     from s2mlp_deploy.report.html import write_report
 
@@ -147,11 +153,20 @@ def export(
     check_output(directory, force=force)
     if isinstance(source, str):
         source = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess, seed=seed)
+    origin = source.source if isinstance(source, CapturedSource) else source
+    if with_preprocessing and origin.preprocessing is None:
+        raise PreprocessingError(
+            "nobody said how an image becomes this model's input, so the graph cannot do it",
+            where="--with-preprocessing",
+            fix="--preprocess FILE.json with size, mean and std",
+        )
     if not isinstance(source, CapturedSource):
         source = capture(source, opset=opset, dynamic=dynamic, on_hazard=on_hazard, progress=progress)
-    origin, understood = source.source, source.understood
+    understood = source.understood
     progress("writing shifts", 0, None)
     model, lowered = lower_shifts(source.canonical, form)
+    if with_preprocessing and origin.preprocessing is not None:
+        model = add_preprocessing(model, origin.preprocessing)
     records = []
     for item in lowered:
         known = understood.shifts.get(item.origin)
@@ -169,6 +184,7 @@ def export(
         tools=tool_versions(__version__),
         hazards=understood.hazards,
         notes=understood.captured.notes,
+        preprocessing_in_graph=with_preprocessing,
     )
     progress("writing files", 0, None)
     written = write_artifact(directory, manifest, [GraphFile("model.fp32.onnx", "fp32", model)], force=force)

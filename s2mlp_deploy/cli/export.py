@@ -23,6 +23,13 @@ def register(app: typer.Typer) -> None:
         checkpoint: Checkpoint = None,
         settings: Settings = None,
         preprocess: Preprocess = None,
+        with_preprocessing: Annotated[
+            bool,
+            typer.Option(
+                "--with-preprocessing",
+                help="Let the graph resize, crop and normalise: its input is then uint8 pictures of any size.",
+            ),
+        ] = False,
         shift_form: Annotated[
             str, typer.Option(help="How shifts are written: auto, slice-concat, pad-slice, grouped-conv or gather.")
         ] = "auto",
@@ -48,6 +55,7 @@ def register(app: typer.Typer) -> None:
                 checkpoint=checkpoint,
                 overrides=parse_settings(settings) | ({} if layout == "as-is" else {"layout": layout}),
                 preprocess=preprocess,
+                with_preprocessing=with_preprocessing,
                 shift_form=shift_form,
                 opset=opset,
                 dynamic=[name.strip() for name in dynamic.split(",") if name.strip()],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -10,7 +11,8 @@ import typer
 from s2mlp_deploy import __version__
 from s2mlp_deploy.cli import build, demo, doctor, export, inspect, models, parity, predict
 from s2mlp_deploy.cli.console import ERR, set_up_logging
-from s2mlp_deploy.errors import S2MLPDeployError
+from s2mlp_deploy.errors import S2MLPDeployError, SourceError
+from s2mlp_deploy.shift.frames import is_user_file
 
 app = typer.Typer(
     name="s2mlp-deploy",
@@ -51,6 +53,7 @@ def main() -> None:
     try:
         app()
     except S2MLPDeployError as error:
+        _show_user_code(error)
         ERR.print("[bold red]error:[/] ", end="")
         ERR.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
@@ -68,6 +71,19 @@ def main() -> None:
         if exit.code == _INTERRUPTED:
             _interrupted()
         raise
+
+
+def _show_user_code(error: S2MLPDeployError) -> None:
+    """Prints where the user's own code failed: the frames that are neither ours nor torch's."""
+    cause = error.__cause__
+    if not isinstance(error, SourceError) or cause is None:
+        return
+    frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if is_user_file(frame.filename)]
+    if not frames and not isinstance(cause, SyntaxError):
+        return
+    lines = [*traceback.format_list(frames), *traceback.format_exception_only(cause)]
+    ERR.print("In your code, most recent call last:")
+    ERR.print("".join(lines), markup=False, highlight=False, soft_wrap=True, end="")
 
 
 def _interrupted() -> int:

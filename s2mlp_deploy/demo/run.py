@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from s2mlp_deploy import api
 from s2mlp_deploy.artifact import Manifest
 from s2mlp_deploy.demo.digits import load_digits, weights_path, write_pngs
-from s2mlp_deploy.errors import MissingDependencyError
+from s2mlp_deploy.errors import DataError, MissingDependencyError
 
 if TYPE_CHECKING:
     from s2mlp_deploy.engines.tensorrt_rtx import BuildRecord
@@ -66,9 +66,13 @@ def run_demo(
         S2MLPDeployError: What the API's functions raise.
     """
     api.require_export()
+    from s2mlp_deploy.engines.tensorrt_rtx import check_targets
     from s2mlp_deploy.export.forms import DEFAULT_FORM, FORMS
     from s2mlp_deploy.report.html import write_overview
 
+    check_targets(targets)
+    if images is not None and not images.exists():
+        raise DataError("no such folder of images", where=str(images), fix="check the path")
     if images is None:
         progress("writing the held-out digits", 0, None)
         images = output / "images"

@@ -6,22 +6,27 @@ written. Eager PyTorch does not promise that (see :mod:`s2mlp_deploy.shift.hazar
 
 from __future__ import annotations
 
+import inspect
 import logging
+import re
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import ConstantArgument, OutputKind
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils import _pytree as pytree
 
 import s2mlp_deploy.shift.op  # noqa: F401  registers s2mlp::shift
 from s2mlp_deploy.errors import CheckpointError, ExportError
-from s2mlp_deploy.shift.frames import last_user_line
+from s2mlp_deploy.shift.frames import is_user_file, last_user_line
 from s2mlp_deploy.shift.hazards import evaluating
 
 DYNAMIC_AXES = {"batch": 0, "height": 2, "width": 3}
@@ -79,6 +84,7 @@ def capture(
         # An empty table decomposes nothing and still turns in-place writes into values.
         program = program.run_decompositions({})
     refuse_mutation(program)
+    notes = (*notes, *_check_operators(program))
     inputs = program.graph_signature.user_inputs
     count = sum(isinstance(name, str) for name in inputs)
     if input_names is None or len(input_names) != count:
@@ -99,7 +105,7 @@ def _export(
         )
     with evaluating(module):
         if "batch" not in dynamic:
-            return _try_export(module, inputs, _dynamic_shapes(inputs, dynamic)), ()
+            return _try_export(module, inputs, _dynamic_shapes(inputs, dynamic), check=True), ()
         wide = _widened(inputs)
         attempts = (
             # A named Dim promises every batch from 1 on; AUTO lets torch find a rule such as "a multiple of 8".
@@ -115,23 +121,62 @@ def _export(
                 continue
             return program, _fixed_batch_notes(program)
         rest = tuple(name for name in dynamic if name != "batch")
-        program = _try_export(module, inputs, _dynamic_shapes(inputs, rest))
+        program = _try_export(module, inputs, _dynamic_shapes(inputs, rest), check=True)
         assert failure is not None
         return program, (f"the batch is fixed: {failure.problem}",)
 
 
-def _try_export(module: nn.Module, inputs: tuple[Any, ...], shapes: Any) -> ExportedProgram:
+def _try_export(module: nn.Module, inputs: tuple[Any, ...], shapes: Any, *, check: bool = False) -> ExportedProgram:
     try:
         # Under gradients, torch.export refuses in-place writes on the pieces of a chunk.
         with torch.no_grad(), quiet_exporter():
-            return torch.export.export(module, inputs, dynamic_shapes=shapes)
+            return torch.export.export(module, inputs, dynamic_shapes=_bound(module, shapes))
     except Exception as error:
+        if check:
+            _check_runs(module, inputs)
         raise ExportError(
             f"torch.export cannot capture {type(module).__name__}: {first_line(error)}",
             where=user_frame(error),
             fix="control flow and shapes must not depend on the values of tensors (torch.where, not `if`), and the "
             "module must accept the example inputs",
         ) from error
+
+
+def _bound(module: nn.Module, shapes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The shapes of positional arguments as forward takes them: those of ``*args`` are one tuple."""
+    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return shapes
+    first = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*shapes[:first], tuple(shapes[first:]))
+
+
+def _check_runs(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Tells example inputs that do not fit from a module that cannot be captured.
+
+    Raises:
+        ExportError: The module itself fails on the example.
+    """
+    copies = pytree.tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, inputs)
+    try:
+        with torch.no_grad():
+            module(*copies)
+    except Exception as error:
+        raise ExportError(
+            f"{type(module).__name__} does not run on its example inputs: {first_line(error)}",
+            where=user_frame(error),
+            fix=f"give example inputs that fit; they are {_described(inputs)}",
+        ) from error
+
+
+def _described(inputs: tuple[Any, ...]) -> str:
+    leaves = [
+        f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+        if isinstance(value, Tensor)
+        else type(value).__name__
+        for value in pytree.tree_leaves(inputs)
+    ]
+    return ", ".join(leaves) or "none"
 
 
 def _widened(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -179,7 +224,11 @@ def _output_names(program: ExportedProgram) -> list[str]:
     assert spec is not None
     tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
     names = []
-    for path, _ in pytree.tree_flatten_with_path(tree)[0]:
+    signature = program.graph_signature.output_specs
+    kept = [spec.arg for spec in signature if spec.kind == OutputKind.USER_OUTPUT]
+    for (path, _), argument in zip(pytree.tree_flatten_with_path(tree)[0], kept, strict=True):
+        if isinstance(argument, ConstantArgument):  # An output that is None has a place in the structure, but no name.
+            continue
         keys = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path]
         text = "_".join(keys) if keys else "output"
         names.append(f"output_{text}" if text[:1].isdigit() else text)
@@ -193,12 +242,68 @@ def refuse_mutation(program: ExportedProgram) -> None:
         ExportError: Names what is changed.
     """
     signature = program.graph_signature
-    changed = [*signature.user_inputs_to_mutate.values(), *signature.buffers_to_mutate.values()]
-    if changed:
+    inputs, buffers = signature.user_inputs_to_mutate.values(), signature.buffers_to_mutate.values()
+    if inputs:
         raise ExportError(
-            f"forward changes {', '.join(map(repr, changed))} in place",
+            f"forward changes {', '.join(map(repr, inputs))} in place",
             fix="work on a copy: begin forward with x = x.clone()",
         )
+    if buffers:
+        raise ExportError(
+            f"forward changes the buffers {', '.join(map(repr, buffers))}, and a graph keeps no state between runs",
+            fix="update them in training only (if self.training: ...), or make them an input and an output",
+        )
+
+
+def _check_operators(program: ExportedProgram) -> tuple[str, ...]:
+    """Refuses what cannot be compared or has no fixed interface; notes what is drawn at random.
+
+    Raises:
+        ExportError: Dropout is on, a shape depends on values, or an output is no tensor.
+    """
+    notes = []
+    for node in program.graph.nodes:
+        line = stack_line(node.meta.get("stack_trace") or "")
+        value = node.meta.get("val")
+        if isinstance(value, Tensor) and free_unbacked_symbols(value):
+            raise ExportError(
+                f"a shape depends on the values of tensors: {node.target}",
+                where=line,
+                fix="return whole tensors with a mask or scores (torch.where), and select after the model",
+            )
+        schema = getattr(node.target, "_schema", None)
+        if node.op != "call_function" or schema is None or not _is_random(node.target):
+            continue
+        values = {
+            argument.name: node.args[index] if index < len(node.args) else node.kwargs.get(argument.name)
+            for index, argument in enumerate(schema.arguments)
+        }
+        if values.get("train") is True or values.get("dropout_p"):
+            raise ExportError(
+                "dropout is on in evaluation mode",
+                where=line,
+                fix="use nn.Dropout, or F.dropout(x, p, self.training); export a .pt2 program from model.eval()",
+            )
+        if not {"train", "training", "dropout_p"} & values.keys():
+            notes.append(f"{node.target} draws at random, so that parity cannot hold ({_short(line)})")
+    for spec in program.graph_signature.output_specs:
+        if isinstance(spec.arg, ConstantArgument) and spec.arg.value is not None:
+            raise ExportError(
+                f"forward returns {spec.arg.value!r}, which is no tensor", fix="return tensors, or structures of them"
+            )
+    return tuple(dict.fromkeys(notes))
+
+
+def _is_random(target: Any) -> bool:
+    return torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())
+
+
+def _short(line: str | None) -> str:
+    """A stack line without the folders of the machine, for what ships."""
+    if line is None:
+        return "its place is unknown"
+    file, _, rest = line.rpartition(".py:")
+    return f"{Path(file).name}.py:{rest}"
 
 
 def check_weights(module: nn.Module) -> None:
@@ -207,7 +312,16 @@ def check_weights(module: nn.Module) -> None:
     Raises:
         CheckpointError: Names the weights.
     """
-    state = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, Tensor)}
+    # Buffers that are not saved count too: named_buffers has them, the state dict has not.
+    named = {**dict(module.named_parameters()), **dict(module.named_buffers()), **module.state_dict()}
+    state = {name: tensor for name, tensor in named.items() if isinstance(tensor, Tensor)}
+    lazy = [name for name, tensor in state.items() if nn.parameter.is_lazy(tensor)]
+    if lazy:
+        raise CheckpointError(
+            f"{len(lazy)} weights of lazy layers have no shape yet",
+            where=_some(lazy),
+            fix="call the module once on its example in the factory, then load its weights",
+        )
     meta = [name for name, tensor in state.items() if tensor.is_meta]
     if meta:
         raise CheckpointError(
@@ -251,6 +365,15 @@ def quiet_exporter() -> Iterator[None]:
 def first_line(error: BaseException) -> str:
     """The first line of an error's message that says something."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+_FRAME = re.compile(r'File "(?P<file>.+?)", line (?P<line>\d+), in .*\n\s*(?P<code>.*)')
+
+
+def stack_line(stack: str) -> str | None:
+    """File, line and code of the innermost frame of the user in a node's stack, as torch.export noted it."""
+    mine = [match for match in _FRAME.finditer(stack) if is_user_file(match["file"])]
+    return f"{mine[-1]['file']}:{mine[-1]['line']}: {mine[-1]['code'].strip()}" if mine else None
 
 
 def user_frame(error: BaseException) -> str | None:

@@ -194,14 +194,24 @@ def build_model(config: ModelConfig, *, seed: int = 0) -> nn.Module:
     """Builds the network of a configuration with seeded random weights, in evaluation mode.
 
     The global random state of torch is left as it was.
+
+    Raises:
+        SourceError: The configuration asks for more than this machine can hold.
     """
     import torch
 
     module, name = _NETWORKS[config.family]
     network = getattr(importlib.import_module(module), name)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model: nn.Module = network(config)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model: nn.Module = network(config)
+    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
+        raise SourceError(
+            f"the network cannot be built: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            where=f"{config.parameters():,} parameters",
+            fix="choose smaller dims, depths, expansion or classes",
+        ) from error
     return model.eval()
 
 

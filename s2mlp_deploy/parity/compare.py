@@ -43,7 +43,7 @@ class Tolerances:
 
 
 # fp32: two correct runtimes add in different orders; on the zoo's networks that is below 1e-5 of the peak, and these
-# limits leave a factor of ten. A wrong shift differs by more than 1e-1 (docs/parity.md).
+# limits leave a factor of ten. A wrong shift differs by more than 1e-1.
 TOLERANCES = {"fp32": Tolerances(atol=1e-5, rtol=1e-4, min_cosine=0.99999, min_top1_agreement=0.999)}
 
 
@@ -133,7 +133,8 @@ def compare(
         size = len(next(iter(feeds.values())))
         images += size
         for key, engine in candidates.items():
-            actual = engine.run(feeds)
+            # By position: a file from elsewhere may call its inputs otherwise.
+            actual = engine.run(dict(zip((info.name for info in engine.inputs), feeds.values(), strict=True)))
             if missing := [name for name in names if name not in actual]:
                 raise InputError(f"{key} has no output {', '.join(missing)}", fix=f"its outputs: {', '.join(actual)}")
             for name in names:

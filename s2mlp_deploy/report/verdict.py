@@ -57,8 +57,8 @@ def parity_command(manifest: Manifest, directory: str, files: Sequence[str]) -> 
 
 
 def build_command(directory: str, file: str) -> str:
-    """The command that builds an engine from a file of this artifact."""
-    return shlex.join(["s2mlp-deploy", "build", str(Path(directory) / file), "--engine", "tensorrt-rtx"])
+    """The command that builds an engine from a file of this artifact, for an example of a target."""
+    return shlex.join(["s2mlp-deploy", "build", str(Path(directory) / file), "--target", "sm89"])
 
 
 def judge(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict:

@@ -78,12 +78,14 @@ def _unreadable(path: Path, problem: str) -> CheckpointError:
 
 # What training scripts call the weights inside what they save; averaged weights first, as timm takes them.
 _NESTED = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model", "module", "net", "weights")
+_AVERAGED = "n_averaged"
 _PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "backbone.")
 
 
 def _unwrap(state: object) -> object:
     """The state dict inside a training script's checkpoint."""
-    while isinstance(state, Mapping) and not any(isinstance(value, Tensor) for value in state.values()):
+    # A state dict itself is flat, so a mapping inside it is what counts, whatever tensors (a step, a decay) lie beside.
+    while isinstance(state, Mapping):
         there = [name for name in _NESTED if isinstance(state.get(name), Mapping)]
         if not there:
             break
@@ -99,6 +101,9 @@ def strip_prefixes(weights: Mapping[str, Tensor], own: Collection[str]) -> dict[
     Only a prefix that all keys share and the model's own keys do not.
     """
     result = dict(weights)
+    # torch's AveragedModel counts beside the weights that it wraps.
+    if _AVERAGED in result and _AVERAGED not in own and any(key.startswith("module.") for key in result):
+        del result[_AVERAGED]
     stripped = True
     while stripped and result and not any(key in own for key in result):
         stripped = False
@@ -106,6 +111,7 @@ def strip_prefixes(weights: Mapping[str, Tensor], own: Collection[str]) -> dict[
             if all(key.startswith(prefix) for key in result):
                 result = {key.removeprefix(prefix): value for key, value in result.items()}
                 stripped = True
+                break  # The next prefix may be the model's own.
     return result
 
 
@@ -123,7 +129,7 @@ def load_weights(
     Raises:
         CheckpointError: Lists missing, unexpected and wrongly shaped keys with the shapes the model expects.
     """
-    own = module.state_dict()
+    own = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
     weights = strip_prefixes(weights, own)
     missing = [f"{name} {tuple(tensor.shape)}" for name, tensor in own.items() if name not in weights]
     extra = [f"{name} {tuple(tensor.shape)}" for name, tensor in weights.items() if name not in own]
@@ -144,7 +150,14 @@ def load_weights(
             fix=_better_model(weights, config) if config else "build the model that the checkpoint was saved from",
         )
     # A layer that is a plain Linear here may have been a 1x1 convolution where the checkpoint was saved.
-    module.load_state_dict({name: tensor.reshape(own[name].shape) for name, tensor in weights.items()})
+    fitting = {name: tensor.reshape(own[name].shape) for name, tensor in weights.items()}
+    if any(tensor.is_meta for tensor in own.values()):
+        # Nothing can be copied into a tensor without memory: the module takes the checkpoint's tensors as its own.
+        fitting = {name: tensor.to(own[name].dtype) for name, tensor in fitting.items()}
+        module.load_state_dict(fitting, strict=False, assign=True)
+    else:
+        # Not strict: names agree by now, and what a module saves besides tensors is in no checkpoint of weights.
+        module.load_state_dict(fitting, strict=False)
 
 
 def _same_shape(own: Tensor, given: Tensor, *, zoo: bool) -> bool:

@@ -7,12 +7,14 @@ import importlib.util
 import json
 import logging
 import sys
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from s2mlp_deploy.artifact import SourceInfo, sha256_of
 from s2mlp_deploy.errors import SourceError
@@ -36,23 +38,27 @@ def load_factory(
     """
     function = _find(reference)
     arguments = {name: _value(value) for name, value in overrides.items()}
+    # Not __name__: a functools.partial has none.
+    called = reference.rpartition(":")[2].rpartition(".")[2]
     try:
         made = function(**arguments)
-    except Exception as error:
+    # A script that parses its command line leaves with SystemExit.
+    except (Exception, SystemExit) as error:
         raise SourceError(
-            f"the factory raised {type(error).__name__}: {error}",
+            f"the factory raised {_told(error)}",
             where=reference,
             fix="it must work when called like this: "
-            f"{function.__name__}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})",
+            f"{called}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})",
         ) from error
     module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, nn.Module):
-        raise SourceError(f"the factory returned {type(module).__name__}", where=reference, fix=_CONTRACT)
+        shown = repr(made)[:60] if isinstance(made, type) else _kind(made)
+        raise SourceError(f"the factory returned {shown}", where=reference, fix=_CONTRACT)
     return from_module(
         module,
         inputs,
         reference=reference,
-        name=checkpoint.stem if checkpoint is not None else function.__name__,
+        name=checkpoint.stem if checkpoint is not None else called,
         checkpoint=checkpoint,
         config=arguments,
         sidecar=sidecar,
@@ -84,7 +90,14 @@ def from_module(
         SourceError: There are no example inputs.
         CheckpointError: The weights cannot be read or do not fit.
     """
+    module = _unwrapped(module)
     reference = reference or type(module).__qualname__
+    if isinstance(module, torch.jit.ScriptModule):
+        raise SourceError(
+            "the module is TorchScript, whose source torch.export cannot read",
+            where=reference,
+            fix="return the Python module that was scripted or traced, and load its weights with --checkpoint",
+        )
     info = SourceInfo(reference, dict(config or {}))
     if checkpoint is not None:
         load_weights(module, read_weights(checkpoint), where=str(checkpoint))
@@ -104,11 +117,55 @@ def from_module(
     return Source(
         name=name or type(module).__name__.lower(),
         module=module,
-        example_inputs=(inputs,) if isinstance(inputs, (Tensor, dict)) else tuple(inputs),
+        example_inputs=_positional(inputs, reference),
         info=info,
         preprocessing=preprocessing,
         classes=sidecar.classes if sidecar is not None else None,
     )
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """What torch.compile and data parallelism wrap: they change how a module runs, not what it computes."""
+    while True:
+        inner = getattr(module, "_orig_mod", None)
+        if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            inner = module.module
+        if not isinstance(inner, nn.Module):
+            return module
+        module = inner
+
+
+def _positional(inputs: Any, reference: str) -> tuple[Any, ...]:
+    """Example inputs as positional arguments; one tensor or one dictionary is one argument."""
+    arguments = (inputs,) if isinstance(inputs, (Tensor, dict)) else inputs
+    if not isinstance(arguments, (tuple, list)):
+        problem = f"example inputs are {_kind(inputs)}"
+    elif not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(tuple(arguments))):
+        problem = f"there is no tensor in the example inputs {_kind(arguments)}"
+    elif any(isinstance(leaf, Tensor) and not leaf.numel() for leaf in pytree.tree_leaves(tuple(arguments))):
+        problem = "a tensor of the example inputs is empty"
+    else:
+        return tuple(arguments)
+    raise SourceError(
+        problem,
+        where=reference,
+        fix="give a tensor, or a tuple of the positional arguments of forward; torch.from_numpy(...) makes a tensor",
+    )
+
+
+def _kind(value: Any) -> str:
+    """A type for people; of tuples and lists what is in them."""
+    name = type(value).__name__
+    if isinstance(value, (tuple, list)):
+        inside = ", ".join(type(item).__name__ for item in value[:4])
+        return f"a {name} of ({inside}{', ...' if len(value) > 4 else ''})"
+    return name
+
+
+def _told(error: BaseException) -> str:
+    """An error's type and what it says on one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def load_program(
@@ -135,7 +192,13 @@ def load_program(
             where=str(path),
             fix="write it with torch.export.save, with the same torch version",
         ) from error
-    inputs = program.example_inputs[0] if program.example_inputs else ()
+    inputs, keywords = program.example_inputs or ((), {})
+    if keywords:
+        raise SourceError(
+            f"the program takes keyword arguments: {', '.join(keywords)}",
+            where=str(path),
+            fix="export it with all inputs positional: torch.export.export(model, (x, y))",
+        )
     return Source(
         name=path.stem,
         module=program,
@@ -155,7 +218,9 @@ def _find(reference: str) -> Callable[..., Any]:
     for part in name.split("."):
         function = getattr(function, part, None)
     if not callable(function):
-        candidates = sorted(n for n, v in vars(module).items() if callable(v) and v.__module__ == module.__name__)
+        candidates = sorted(
+            n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == module.__name__
+        )
         raise SourceError(
             f"{place} has no function {name!r}",
             fix=f"it has {', '.join(candidates)}" if candidates else "define it",
@@ -167,18 +232,47 @@ def _find(reference: str) -> Callable[..., Any]:
 def _import_file(path: Path) -> Any:
     if not path.is_file():
         raise SourceError("no such file", where=str(path), fix="check the path")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = _module_name(path)
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     # As for a script: files beside it can be imported, and its classes can be found by their module's name.
-    sys.path.insert(0, str(path.parent.resolve()))
-    sys.modules.setdefault(path.stem, module)
+    folder = str(path.parent.resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    before = sys.modules.get(name)
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise SourceError(f"importing it raised {type(error).__name__}: {error}", where=str(path)) from error
+    except BaseException as error:
+        # Half a module must not be what the next import finds.
+        sys.modules.pop(name)
+        if before is not None:
+            sys.modules[name] = before
+        if not isinstance(error, (Exception, SystemExit)):
+            raise
+        raise _import_error(error, str(path)) from error
     return module
+
+
+def _module_name(path: Path) -> str:
+    """The file's own name, unless another module has it: a user's ``types.py`` must not replace Python's."""
+    other = sys.modules.get(path.stem)
+    file = getattr(other, "__file__", None)
+    if other is None or (file is not None and Path(file).resolve() == path.resolve()):
+        return path.stem
+    return f"{path.stem}_{zlib.crc32(str(path.resolve()).encode()):08x}"
+
+
+def _import_error(error: BaseException, where: str) -> SourceError:
+    if isinstance(error, ModuleNotFoundError):
+        fix = f"install {error.name}, or run where it can be imported"
+    elif isinstance(error, SystemExit):
+        fix = 'put what the script does under `if __name__ == "__main__":`'
+    else:
+        fix = "the file must import without errors: python -c 'import ...' shows the same"
+    return SourceError(f"importing it raised {_told(error)}", where=where, fix=fix)
 
 
 def _import_module(name: str) -> Any:
@@ -189,12 +283,12 @@ def _import_module(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name + ".").startswith(error.name + "."):
-            raise SourceError(f"importing it raised ModuleNotFoundError: {error}", where=name) from error
+            raise _import_error(error, name) from error
         raise SourceError(
             f"no module named {error.name!r}", where=name, fix="run from the folder that holds it, or install it"
         ) from None
-    except Exception as error:
-        raise SourceError(f"importing it raised {type(error).__name__}: {error}", where=name) from error
+    except (Exception, SystemExit) as error:
+        raise _import_error(error, name) from error
 
 
 def _value(text: Any) -> Any:

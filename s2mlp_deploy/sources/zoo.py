@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from s2mlp_deploy.artifact import SourceInfo, sha256_of
 from s2mlp_deploy.errors import CheckpointError, PreprocessingError
 from s2mlp_deploy.models.config import ModelConfig
-from s2mlp_deploy.models.registry import build_model, configure, get_model
+from s2mlp_deploy.models.registry import ModelEntry, build_model, configure, get_model
 from s2mlp_deploy.preprocess import Preprocessing, Sidecar
 from s2mlp_deploy.sources.checkpoint import load_weights, read_weights
+from s2mlp_deploy.sources.converters import ASSUMED, LAYOUT, Converted, convert_sequential
 from s2mlp_deploy.sources.source import EXAMPLE_BATCH, Source
 
 LOG = logging.getLogger(__name__)
@@ -34,19 +36,27 @@ def load_zoo(
     """Builds a zoo model; see :func:`s2mlp_deploy.sources.source.load_source`."""
     entry = get_model(name)
     config = entry.config
-    if checkpoint is not None and sidecar is not None and sidecar.config:
+    weights = read_weights(checkpoint) if checkpoint is not None else None
+    converted = _convert(weights, str(checkpoint), entry) if weights is not None else None
+    described: dict[str, Any] = {}
+    if checkpoint is not None and sidecar is not None:
         if sidecar.architecture not in (None, entry.name):
             raise CheckpointError(
                 f"the checkpoint's description says it is {sidecar.architecture}, not {entry.name}",
                 where=str(checkpoint),
                 fix=f"use {sidecar.architecture}",
             )
-        config = configure(config, sidecar.config)
-    config = configure(config, overrides)
+        described = sidecar.config
+    # All at once: each alone may contradict the model's own fields. What the user sets wins over what shapes tell.
+    config = configure(config, described | (converted.settings if converted else {}) | dict(overrides))
     module = build_model(config, seed=seed)
     info = SourceInfo(entry.name, config.to_dict(), seed=seed)
-    if checkpoint is not None:
-        load_weights(module, read_weights(checkpoint), where=str(checkpoint), config=config)
+    if converted is not None:
+        info = replace(info, config=info.config | {"checkpoint_layout": LAYOUT, "head_norm": converted.head_norm})
+        if not converted.head_norm:
+            module.norm = nn.Identity()
+    if checkpoint is not None and weights is not None:
+        load_weights(module, converted.weights if converted else weights, where=str(checkpoint), config=config)
         info = replace(info, checkpoint=checkpoint.name, checkpoint_sha256=sha256_of(checkpoint), seed=None)
     else:
         LOG.warning("no checkpoint given: %s has random weights (seed %d)", entry.name, seed)
@@ -62,6 +72,45 @@ def load_zoo(
         preprocessing=_preprocessing(config, sidecar),
         classes=_classes(config, sidecar),
     )
+
+
+def _convert(weights: Mapping[str, Tensor], where: str, entry: ModelEntry) -> Converted | None:
+    """Reads the layout of most public code, and says what it saw; None for the zoo's own layout."""
+    try:
+        converted = convert_sequential(weights)
+    except CheckpointError as error:
+        raise CheckpointError(
+            error.problem, where=f"{where}: {error.where}" if error.where else where, fix=error.fix
+        ) from error
+    if converted is None:
+        return None
+    if entry.config.family != "s2mlpv2":
+        raise CheckpointError(
+            f"this is a checkpoint of an S2-MLPv2, and {entry.name} is none",
+            where=where,
+            fix="name s2mlpv2_small_7 or another S2-MLPv2; its sizes are read from the checkpoint",
+        )
+    own = entry.config.to_dict()
+    differing = [
+        f"{name}={value} instead of {own[name]}" for name, value in converted.settings.items() if own[name] != value
+    ]
+    LOG.warning(
+        "%s: an S2-MLPv2 of %s; its %d tensors are converted to %s%s",
+        where,
+        LAYOUT,
+        len(converted.weights),
+        entry.name,
+        f" with {', '.join(differing)}" if differing else "",
+    )
+    for remark in converted.remarks:
+        LOG.warning("%s: %s", where, remark)
+    LOG.warning(
+        "weights cannot show what code does with them. Assumed: %s. Compare: s2mlp-deploy parity YOUR.py:FACTORY "
+        "DIR/model.fp32.onnx --checkpoint %s",
+        "; ".join(ASSUMED),
+        where,
+    )
+    return converted
 
 
 def _preprocessing(config: ModelConfig, sidecar: Sidecar | None) -> Preprocessing | None:

@@ -53,7 +53,6 @@ def in_place_channels_first(x: Tensor) -> Tensor:
     either(four(2)),
     shape=PLANES,
     race=True,
-    export=True,
     sizes=((1, 8, 7, 9), (2, 8, 2, 3)),
     large=LARGE_PLANES,
 )
@@ -174,7 +173,7 @@ def step_two_keep(x: Tensor) -> Tensor:
     return x
 
 
-@gallery.add(nhwc([(4, (2, 0)), (4, (0, -2))], "edge"), shape=IMAGE, export=True)
+@gallery.add(nhwc([(4, (2, 0)), (4, (0, -2))], "edge"), shape=IMAGE)
 def step_two_edge(x: Tensor) -> Tensor:
     x = x + 1
     y = x.clone()
@@ -208,7 +207,7 @@ def step_two_circular(x: Tensor) -> Tensor:
 EIGHT = [(1, (dy, dx)) for dy in (1, 0, -1) for dx in (1, 0, -1) if dy or dx]
 
 
-@gallery.add(nhwc(EIGHT), shape=IMAGE, race=True, export=True)
+@gallery.add(nhwc(EIGHT), shape=IMAGE, race=True)
 def eight_neighbours_in_place(x: Tensor) -> Tensor:
     # A diagonal in one write: the vacated row AND column keep their own values.
     x = x + 1
@@ -328,7 +327,7 @@ def time_in_place_channels_last(x: Tensor) -> Tensor:
     return x
 
 
-@gallery.add(spec([(2, (1,)), (2, (-1,)), (2, (0,))], (2,), 1, "zero"), shape=(2, 6, 7), export=True)
+@gallery.add(spec([(2, (1,)), (2, (-1,)), (2, (0,))], (2,), 1, "zero"), shape=(2, 6, 7))
 def time_channels_first_zero(x: Tensor) -> Tensor:
     x = x + 1
     y = torch.zeros_like(x)

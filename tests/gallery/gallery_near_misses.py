@@ -52,7 +52,7 @@ def cropped(x: Tensor) -> Tensor:
     return (x + 1)[:, :, 1:-1, 1:]
 
 
-@gallery.add(shape=PLANES, export=True)
+@gallery.add(shape=PLANES)
 def strongest_row_first(x: Tensor) -> Tensor:
     # Which rows move where depends on the values.
     x = x + 1
@@ -151,7 +151,7 @@ def border_of_ones(x: Tensor) -> Tensor:
     return p[:, :, :-1]
 
 
-@gallery.add(shape=PLANES, export=True)
+@gallery.add(shape=PLANES)
 def half_of_the_rows(x: Tensor) -> Tensor:
     x = x + 1
     y = x.clone()
@@ -185,7 +185,7 @@ def pixel_shuffle(x: Tensor) -> Tensor:
     return F.pixel_shuffle(x + 1, 2)
 
 
-@gallery.add(shape=PLANES, export=True)
+@gallery.add(shape=PLANES)
 def channels_rolled(x: Tensor) -> Tensor:
     return torch.roll(x + 1, 1, dims=1)
 
@@ -202,7 +202,7 @@ def border_from_another_tensor(x: Tensor, other: Tensor) -> Tensor:
     return y
 
 
-@gallery.add(shape=PLANES, export=True)
+@gallery.add(shape=PLANES)
 class Masked(nn.Module):
     """A product with zeros and ones."""
 
@@ -231,7 +231,7 @@ def highest_neighbour(x: Tensor) -> Tensor:
     return F.max_pool2d(x + 1, 3, 1, 1)
 
 
-@gallery.add(shape=PLANES, export=True)
+@gallery.add(shape=PLANES)
 class AnotherStepPerItem(nn.Module):
     """The first item of the batch moves down, the second up."""
 
@@ -244,7 +244,7 @@ class AnotherStepPerItem(nn.Module):
         return torch.gather(x + 1, 2, self.index)
 
 
-@gallery.add(shape=IMAGE, export=True)
+@gallery.add(shape=IMAGE)
 def rows_one_by_one_from_the_first(x: Tensor) -> Tensor:
     # In this order each row is read after it was written: all rows become the first.
     x = x + 1

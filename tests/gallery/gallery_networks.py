@@ -174,7 +174,6 @@ class Detector(nn.Module):
     shape=(1, 3, 12, 10),
     truth=with_reference(shift=nchw(four(2, 1))),
     exact=False,
-    export=True,
 )
 class UnetSkip(nn.Module):
     """The skip takes the tensor before its shift."""
@@ -406,7 +405,6 @@ class PartialShift(nn.Module):
     shape=(2, 12, 6, 5),
     truth=with_reference(shift=VIT_ZERO),
     exact=False,
-    export=True,
     sizes=((1, 12, 7, 9),),
 )
 class ShiftVitZeros(PartialShift):

@@ -78,7 +78,7 @@ def circular_pad_then_slices(x: Tensor) -> Tensor:
 
 
 @gallery.add(
-    nchw(four(2), "edge"), shape=PLANES, export=True, sizes=((1, 8, 7, 9), (2, 8, 3, 2)), large=LARGE_PLANES
+    nchw(four(2), "edge"), shape=PLANES, sizes=((1, 8, 7, 9), (2, 8, 3, 2)), large=LARGE_PLANES
 )
 def roll_of_a_replicate_pad(x: Tensor) -> Tensor:
     x = F.pad(x + 1, (1, 1, 1, 1), mode="replicate")
@@ -88,7 +88,7 @@ def roll_of_a_replicate_pad(x: Tensor) -> Tensor:
     return torch.cat(parts, 1)[:, :, 1:-1, 1:-1]
 
 
-@gallery.add(nhwc([(4, (1, 0)), (4, (0, -1))]), shape=IMAGE, export=True)
+@gallery.add(nhwc([(4, (1, 0)), (4, (0, -1))]), shape=IMAGE)
 def roll_then_first_row_back(x: Tensor) -> Tensor:
     x = x + 1
     down, left = x[..., :4], x[..., 4:]
@@ -121,7 +121,7 @@ def diagonal_roll(x: Tensor) -> Tensor:
     return torch.cat([torch.roll(x[:, :4], (1, 1), (2, 3)), torch.roll(x[:, 4:], (-1, 1), (2, 3))], 1)
 
 
-@gallery.add(nchw([(4, (1, 1)), (4, (-1, 1))], "edge"), shape=PLANES, export=True)
+@gallery.add(nchw([(4, (1, 1)), (4, (-1, 1))], "edge"), shape=PLANES)
 def diagonal_cut_of_a_replicate_pad(x: Tensor) -> Tensor:
     p = nn.ReplicationPad2d(1)(x + 1)
     return torch.cat([p[:, :4, :-2, :-2], p[:, 4:, 2:, :-2]], 1)
@@ -221,7 +221,7 @@ def _tokens(module, x):  # type: ignore[no-untyped-def]
     return [y.reshape(2, 30, 8)]
 
 
-@gallery.add(nhwc(four(2)), shape=(2, 30, 8), truth=_tokens, race=True, export=True)
+@gallery.add(nhwc(four(2)), shape=(2, 30, 8), truth=_tokens, race=True)
 def tokens_seen_as_an_image(x: Tensor) -> Tensor:
     b, n, c = x.shape
     y = (x + 1).reshape(b, 6, 5, c)
@@ -329,7 +329,7 @@ def _first_items(module, x):  # type: ignore[no-untyped-def]
     return [y]
 
 
-@gallery.add(nhwc([(8, (1, 0))]), shape=IMAGE, truth=_first_items, rest=PART, export=True)
+@gallery.add(nhwc([(8, (1, 0))]), shape=IMAGE, truth=_first_items, rest=PART)
 def only_the_first_items(x: Tensor) -> Tensor:
     # The whole is a shift at the example's batch of two and at no larger one.
     x = x + 1

@@ -42,7 +42,7 @@ def _flat_truth(module: nn.Module, x: Any) -> list[Any]:
     return [moved(x + 1, four(2), (2, 3), 1, "edge")]
 
 
-@gallery.add(nchw(four(2), "edge"), shape=PLANES, truth=_flat_truth, export=True)
+@gallery.add(nchw(four(2), "edge"), shape=PLANES, truth=_flat_truth)
 class BufferedTables(nn.Module):
     """Index buffers made once, in the constructor."""
 
@@ -123,7 +123,7 @@ def _conv_truth(border: str) -> Any:
     return lambda module, x: [moved(x + 1, four(2), (2, 3), 1, border)]
 
 
-@gallery.add(nchw(four(2), "edge"), shape=PLANES, truth=_conv_truth("edge"), export=True, sizes=((1, 8, 7, 9),))
+@gallery.add(nchw(four(2), "edge"), shape=PLANES, truth=_conv_truth("edge"), sizes=((1, 8, 7, 9),))
 class OneHotReplicate(nn.Module):
     """A frozen depthwise convolution over a replicate pad."""
 
