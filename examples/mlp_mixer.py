@@ -1,7 +1,7 @@
 """MLP-Mixer (arXiv 2105.01601), the baseline that the spatial-shift papers compare with, as a source.
 
     s2mlp-deploy export examples/mlp_mixer.py:make --output build/mixer
-    s2mlp-deploy export examples/mlp_mixer.py:make --set depth=24 --set dim=1024 --set tokens=512 --set channels=4096 ...
+    s2mlp-deploy export examples/mlp_mixer.py:make --output build/small --set depth=4 --set dim=256 --set size=64
 
 It mixes cells with a fully connected layer over them, so there is no shift in it, its cost grows with the square of
 the number of cells, and its image size is fixed. The defaults are Mixer-B/16 (59.9 M parameters at 224x224). No
@@ -23,6 +23,7 @@ class Perceptron(nn.Module):
         self.fc2 = nn.Linear(hidden, inputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Any shape; the last axis is mixed."""
         return self.fc2(nn.functional.gelu(self.fc1(x)))
 
 
@@ -37,6 +38,7 @@ class MixerBlock(nn.Module):
         self.mix_channels = Perceptron(dim, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Cells of shape [N, cells, dim], the same out."""
         x = x + self.mix_tokens(self.norm1(x).transpose(1, 2)).transpose(1, 2)
         return x + self.mix_channels(self.norm2(x))
 
@@ -55,6 +57,7 @@ class Mixer(nn.Module):
         self.head = nn.Linear(dim, classes)
 
     def forward(self, image: Tensor) -> Tensor:
+        """[N, channels, size, size] to logits [N, classes]."""
         cells = self.patch_embed(image).flatten(2).transpose(1, 2)
         return self.head(self.norm(self.blocks(cells)).mean(1))
 

@@ -6,19 +6,19 @@ Files are written beside their place and renamed into it, so an interrupted comm
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import msgspec
 
 from s2mlp_deploy.errors import ArtifactError, OutputError
+from s2mlp_deploy.files import output_error, sha256_of, to_json, write_file
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -231,85 +231,6 @@ def verify_file(directory: Path, record: FileRecord) -> Path:
     return path
 
 
-def sha256_of(path: Path) -> str:
-    """Hash of a file, read in pieces."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def to_json(value: Any) -> bytes:
-    """Readable JSON of dataclasses and plain values."""
-    try:
-        encoded = msgspec.json.encode(value, enc_hook=_plain)
-    except UnicodeEncodeError:
-        # A file name that is not UTF-8 reaches us with surrogates in it, which JSON cannot hold.
-        encoded = msgspec.json.encode(_without_surrogates(msgspec.to_builtins(value, enc_hook=_plain)))
-    return msgspec.json.format(encoded, indent=2) + b"\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, PurePath):
-        return str(value)
-    raise NotImplementedError(f"{type(value).__name__} cannot be written as JSON")
-
-
-def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode(errors="replace").decode()
-    if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_surrogates(item) for item in value]
-    return value
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Writes a file that appears whole or not at all.
-
-    Raises:
-        OutputError: The place cannot be written, or the disk is full.
-    """
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends well.
-
-    Raises:
-        OutputError: The place cannot be written, or the disk is full.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise _output_error(path, error) from error
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        # mkstemp makes files private; the result gets the permissions any other file would get.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except OSError as error:
-        raise _output_error(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _output_error(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"cannot write: {error.strerror or error}",
-        where=str(path),
-        fix="choose a place that exists, is yours to write and has room",
-    )
-
-
 class ArtifactWriter:
     """Writes an artifact so that it appears whole or not at all.
 
@@ -334,7 +255,7 @@ class ArtifactWriter:
             self.staging = Path(tempfile.mkdtemp(prefix=f"{_STAGING}{os.getpid()}-", dir=directory))
         except OSError as error:
             self._remove_created()
-            raise _output_error(directory, error) from error
+            raise output_error(directory, error) from error
 
     def __enter__(self) -> ArtifactWriter:
         return self
@@ -345,7 +266,7 @@ class ArtifactWriter:
         shutil.rmtree(self.staging, ignore_errors=True)
         self._remove_created()
         if isinstance(error, OSError):
-            raise _output_error(self.directory, error) from error
+            raise output_error(self.directory, error) from error
 
     def _remove_created(self) -> None:
         """Removes the directories this writer made. Only empty ones go: after a commit none is."""
@@ -383,7 +304,7 @@ class ArtifactWriter:
         except OSError as error:
             for path in moved:
                 path.unlink(missing_ok=True)
-            raise _output_error(self.directory, error) from error
+            raise output_error(self.directory, error) from error
         return manifest
 
     def _remove_old(self) -> None:
@@ -420,7 +341,7 @@ def check_output(directory: Path, *, force: bool) -> None:
     try:
         directory.exists()
     except OSError as error:  # A name that is too long, for example.
-        raise _output_error(directory, error) from error
+        raise output_error(directory, error) from error
     if directory.exists() and not directory.is_dir():
         raise OutputError("the output is a file", where=str(directory), fix="name a directory")
     if (directory / MANIFEST).exists() and not force:

@@ -24,13 +24,10 @@ from s2mlp_deploy.artifact import (
     TensorInfo,
     check_output,
     read_manifest,
-    replacing,
-    sha256_of,
-    to_json,
     verify_file,
-    write_file,
 )
 from s2mlp_deploy.errors import ArtifactError, OutputError, S2MLPDeployError
+from s2mlp_deploy.files import replacing, sha256_of, to_json, write_file
 
 
 def make_manifest(**changes) -> Manifest:

@@ -37,6 +37,7 @@ class Detector(nn.Module):
         self.coarse = nn.Conv2d(2 * width, classes + 5, 1)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """[N, 3, H, W] to maps of [N, classes + 5, H / 4, W / 4] and [N, classes + 5, H / 8, W / 8]."""
         high = self.stem(image)
         low = self.down(high)
         low = low + self.attention(low)

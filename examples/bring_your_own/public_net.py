@@ -11,12 +11,15 @@ from torch import Tensor, nn
 
 
 class PreNormResidual(nn.Module):
+    """A LayerNorm, any module, and the way around both."""
+
     def __init__(self, dim: int, fn: nn.Module) -> None:
         super().__init__()
         self.fn = fn
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """NHWC in and out."""
         return x + self.fn(self.norm(x))
 
 
@@ -24,10 +27,13 @@ class LastAxis(S2Attention):
     """The same block on NHWC, with the same weights."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """NHWC in and out."""
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 class Blocks(nn.Module):
+    """Pairs of residuals on NHWC: an S2Attention, an MLP."""
+
     def __init__(self, dim: int, depth: int, expansion: int) -> None:
         super().__init__()
         self.model = nn.Sequential(
@@ -50,10 +56,13 @@ class Blocks(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """NCHW in and out."""
         return self.model(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class Network(nn.Module):
+    """A pyramid of patch convolutions and blocks, the mean over cells, a linear head."""
+
     def __init__(self, dims: list[int], depths: list[int], patches: list[int], classes: int) -> None:
         super().__init__()
         inputs = [3, *dims]
@@ -68,6 +77,7 @@ class Network(nn.Module):
         self.mlp_head = nn.Sequential(nn.Flatten(2), nn.Linear(dims[-1], classes))
 
     def forward(self, image: Tensor) -> Tensor:
+        """[N, 3, H, W] to logits [N, classes]."""
         pool, head = self.mlp_head
         return head(pool(self.stages(image)).mean(2))
 

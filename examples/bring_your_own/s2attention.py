@@ -37,6 +37,7 @@ class SplitAttention(nn.Module):
         self.mlp2 = nn.Linear(channels, 3 * channels, bias=False)
 
     def forward(self, branches: Tensor) -> Tensor:
+        """[N, 3, H, W, C] to [N, H, W, C]."""
         b, k, h, w, c = branches.shape
         branches = branches.reshape(b, k, h * w, c)
         logits = self.mlp2(nn.functional.gelu(self.mlp1(branches.sum((1, 2))))).reshape(b, k, 1, c)
@@ -53,6 +54,7 @@ class S2Attention(nn.Module):
         self.split_attention = SplitAttention(channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """NCHW in and out."""
         c = x.shape[1]
         x = self.mlp1(x.permute(0, 2, 3, 1))
         first, second, third = shift_rows_first(x[..., :c]), shift_columns_first(x[..., c : 2 * c]), x[..., 2 * c :]

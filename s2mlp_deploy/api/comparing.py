@@ -15,8 +15,9 @@ from s2mlp_deploy.api.engines import save_evidence
 from s2mlp_deploy.api.exporting import CapturedSource, understand
 from s2mlp_deploy.api.progress import Progress, quiet
 from s2mlp_deploy.api.sources import load
-from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo, sha256_of
+from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo
 from s2mlp_deploy.errors import ArtifactError, InputError, PreprocessingError
+from s2mlp_deploy.files import sha256_of
 
 if TYPE_CHECKING:
     from s2mlp_deploy.engines.base import Arrays, Engine

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2mlp_deploy.artifact import EVIDENCE, MANIFEST, to_json, write_file
+from s2mlp_deploy.artifact import EVIDENCE, MANIFEST
+from s2mlp_deploy.files import to_json, write_file
 
 if TYPE_CHECKING:
     from s2mlp_deploy.engines.base import EngineStatus

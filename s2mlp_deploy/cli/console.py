@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from s2mlp_deploy.api import Progress, quiet
-from s2mlp_deploy.artifact import to_json
+from s2mlp_deploy.files import to_json
 
 OUT = Console()
 ERR = Console(stderr=True)

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy.artifact import TensorInfo, replacing, sha256_of
+from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.engines.base import EngineStatus
 from s2mlp_deploy.engines.packages import version_of
 from s2mlp_deploy.engines.profiles import InputProfile, Shape, make_profiles
 from s2mlp_deploy.errors import ArtifactError, BuildError, MissingDependencyError, OutputError, TargetError
+from s2mlp_deploy.files import replacing, sha256_of
 
 NAME = "tensorrt-rtx"
 # From tensorrt_rtx.ComputeCapability; doctor and --help list them without loading the library.

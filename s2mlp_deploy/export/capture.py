@@ -103,43 +103,84 @@ def _export(
         raise ExportError(
             f"no axis is called {', '.join(map(repr, unknown))}", fix=f"choose from {', '.join(DYNAMIC_AXES)}"
         )
+    spatial = tuple(name for name in dynamic if name != "batch")
+    wide = _widened(inputs)
+    # A named Dim promises every size from 1 on; AUTO lets torch find a rule such as "a multiple of 8" or "17 or more".
+    attempts = [(inputs, spatial, ())] + ([(inputs, spatial, spatial)] if spatial else [])
+    if "batch" in dynamic:
+        automatic = [(), *([spatial] if spatial else []), dynamic]
+        attempts = [(wide, dynamic, names) for names in automatic] + attempts
+    failures: list[ExportError] = []
     with evaluating(module):
-        if "batch" not in dynamic:
-            return _try_export(module, inputs, _dynamic_shapes(inputs, dynamic), check=True), ()
-        wide = _widened(inputs)
-        attempts = (
-            # A named Dim promises every batch from 1 on; AUTO lets torch find a rule such as "a multiple of 8".
-            (wide, _dynamic_shapes(wide, dynamic)),
-            (wide, _dynamic_shapes(wide, dynamic, automatic_batch=True)),
-        )
-        failure: ExportError | None = None
-        for example, shapes in attempts:
+        for example, free, automatic_names in attempts:
             try:
-                program = _try_export(module, example, shapes)
+                program = _try_export(module, example, _dynamic_shapes(example, free, automatic_names))
+                limits = _limits(program, spatial)
             except ExportError as error:
-                failure = failure or error
+                failures.append(error)
                 continue
-            return program, _fixed_batch_notes(program)
-        rest = tuple(name for name in dynamic if name != "batch")
-        program = _try_export(module, inputs, _dynamic_shapes(inputs, rest), check=True)
-        assert failure is not None
-        return program, (f"the batch is fixed: {failure.problem}",)
+            if "batch" in dynamic and "batch" not in free:
+                return program, (f"the batch is fixed: {failures[0].problem}", *limits)
+            return program, (*_fixed_batch_notes(program), *limits)
+        _check_runs(module, inputs)
+    # The last attempt asked for the least, so its failure is the one that no setting mends.
+    raise failures[-1] if not spatial else failures[0]
 
 
-def _try_export(module: nn.Module, inputs: tuple[Any, ...], shapes: Any, *, check: bool = False) -> ExportedProgram:
+def _limits(program: ExportedProgram, names: Sequence[str]) -> tuple[str, ...]:
+    """What free heights and widths may be, where that is not every size.
+
+    Raises:
+        ExportError: One is not free after all.
+    """
+    notes = []
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        if node.name not in program.graph_signature.user_inputs or not isinstance(value, Tensor) or value.dim() != 4:
+            continue
+        for name in names:
+            size: Any = value.shape[DYNAMIC_AXES[name]]
+            if str(size).isdigit():
+                raise ExportError(
+                    f"the {name} of {node.name} cannot be free: the module ties it to {size}",
+                    fix=f"leave {name} away from the dynamic axes, or make the module independent of it",
+                )
+            low = min(
+                (int(limits.lower) for symbol, limits in program.range_constraints.items() if symbol == size.node.expr),
+                default=0,
+            )
+            # torch tells 0 and 1 from all other sizes; a lower bound of 2 is that and no limit of the module's.
+            if low > 2:
+                notes.append(f"the {name} of {node.name} is at least {low}")
+            elif not str(size).isidentifier():
+                notes.append(f"the {name} of {node.name} is {size.node.expr} for a whole number {_symbols(size)}")
+    return tuple(notes)
+
+
+def _symbols(size: Any) -> str:
+    return ", ".join(sorted(map(str, size.node.expr.free_symbols)))
+
+
+def _try_export(module: nn.Module, inputs: tuple[Any, ...], shapes: Any) -> ExportedProgram:
     try:
         # Under gradients, torch.export refuses in-place writes on the pieces of a chunk.
         with torch.no_grad(), quiet_exporter():
             return torch.export.export(module, inputs, dynamic_shapes=_bound(module, shapes))
     except Exception as error:
-        if check:
-            _check_runs(module, inputs)
         raise ExportError(
-            f"torch.export cannot capture {type(module).__name__}: {first_line(error)}",
+            f"torch.export cannot capture {type(module).__name__}: {_reason(error)}",
             where=user_frame(error),
             fix="control flow and shapes must not depend on the values of tensors (torch.where, not `if`), and the "
             "module must accept the example inputs",
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What torch says of the failure; of violated constraints which, not where to read about them."""
+    details = [line.strip(" -") for line in str(error).splitlines() if line.strip().startswith("- ")]
+    if "Constraints violated" in first_line(error) and details:
+        return details[0]
+    return first_line(error)
 
 
 def _bound(module: nn.Module, shapes: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -191,9 +232,9 @@ def _widened(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return result
 
 
-def _dynamic_shapes(inputs: tuple[Any, ...], dynamic: Sequence[str], *, automatic_batch: bool = False) -> Any:
+def _dynamic_shapes(inputs: tuple[Any, ...], dynamic: Sequence[str], automatic: Sequence[str]) -> Any:
     # One Dim per name: inputs share it.
-    dims = {name: Dim.AUTO if automatic_batch and name == "batch" else Dim(name, min=1) for name in dynamic}
+    dims = {name: Dim.AUTO if name in automatic else Dim(name, min=1) for name in dynamic}
 
     def axes(value: Any) -> dict[int, Any] | None:
         if not isinstance(value, Tensor):

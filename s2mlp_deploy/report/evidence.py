@@ -133,6 +133,11 @@ def outputs_of(report: Mapping[str, Any]) -> tuple[Figures, ...]:
     return tuple(_figures(mapping(output), limits) for output in sequence(report.get("outputs")))
 
 
+def eager_of(report: Mapping[str, Any]) -> tuple[Figures, ...]:
+    """The figures of the eager run of code that races, which no limit is held against."""
+    return tuple(_figures(mapping(output), {}) for output in sequence(report.get("eager")))
+
+
 def _figures(output: Mapping[str, Any], limits: Mapping[str, Any]) -> Figures:
     metrics, ranks = mapping(output.get("metrics")), mapping(output.get("ranks"))
 

@@ -144,3 +144,11 @@ def words(items: Sequence[Any], last: str = "and") -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     texts = [str(item) for item in items]
     return f" {last} ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+
+
+def effect(distances: Mapping[str, Any] | None) -> str:
+    """How far eager is from the functional meaning, by number of threads; empty where nothing was measured."""
+    return ", ".join(
+        f"{figure(number(value))} with {threads} thread{'' if threads == '1' else 's'}"
+        for threads, value in (distances or {}).items()
+    )

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from s2mlp_deploy.artifact import REPORT, read_manifest, write_file
+from s2mlp_deploy.artifact import REPORT, read_manifest
 from s2mlp_deploy.errors import InputError, MissingDependencyError
+from s2mlp_deploy.files import write_file
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.evidence import read_evidence, text
 from s2mlp_deploy.report.verdict import Verdict, judge

@@ -73,8 +73,9 @@ def _print_hazards(console: Console, hazards: list[Mapping[str, Any]]) -> None:
     )
     effects = next((hazard["effect"] for hazard in hazards if hazard["effect"]), None)
     if effects:
-        text = ", ".join(f"{fmt.figure(fmt.number(value))} with {n} thread(s)" for n, value in effects.items())
-        console.print(f"Eager PyTorch differs from the functional meaning by {text} on the example inputs.\n")
+        console.print(
+            f"Eager PyTorch differs from the functional meaning by {fmt.effect(effects)} on the example inputs.\n"
+        )
 
 
 def print_file_inspection(console: Console, found: Mapping[str, Any], path: Path) -> None:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from s2mlp_deploy.artifact import Manifest
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.evidence import Figures, failures_of, mapping, outputs_of, sequence, state_of, text
+from s2mlp_deploy.report.evidence import Figures, eager_of, failures_of, mapping, outputs_of, sequence, state_of, text
 from s2mlp_deploy.report.shifts import summarise
 from s2mlp_deploy.report.verdict import STATES, TONES, build_command, file_of, parity_command
 
@@ -76,6 +76,23 @@ def print_parity(console: Console, report: Mapping[str, Any]) -> None:
     limits = mapping(report.get("tolerances"))
     for output in outputs_of(report):
         print_table(console, f"Output {output.name}", ("Figure", "Value", "Limit"), _figure_rows(output, limits))
+    eager = eager_of(report)
+    if eager:
+        print_table(
+            console,
+            "Eager PyTorch, whose result this code does not define, against the functional meaning",
+            ("Output", "Max abs", "Same top-1", "Accuracy functional", "Accuracy eager"),
+            [
+                (
+                    output.name,
+                    fmt.figure(output.max_abs),
+                    fmt.percent(output.top1),
+                    fmt.percent(output.reference_accuracy),
+                    fmt.percent(output.candidate_accuracy),
+                )
+                for output in eager
+            ],
+        )
     if state == "unclear":
         console.print(visible_text(console, "Figures or the verdict are missing: measure again.", _STYLES["warn"]))
     failures = failures_of(report)
@@ -152,8 +169,8 @@ def print_manifest(console: Console, manifest: Manifest, directory: Path) -> Non
     console.print(visible_text(console, f"{manifest.name} in {directory}", "bold"))
     weights = manifest.source.checkpoint
     if weights is None:
-        seed = "" if manifest.source.seed is None else f" (seed {manifest.source.seed})"
-        weights = f"RANDOM{seed}: no checkpoint was given"
+        seed = manifest.source.seed
+        weights = "as the source made them" if seed is None else f"RANDOM (seed {seed}): no checkpoint was given"
     tensors = [
         (kind, f"{info.name}: {info.dtype} {fmt.shape(info.shape)}")
         for kind, infos in (("input", manifest.inputs), ("output", manifest.outputs))

@@ -13,6 +13,7 @@ from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.evidence import (
     Evidence,
     Figures,
+    eager_of,
     mapping,
     outputs_of,
     read_evidence,
@@ -78,6 +79,8 @@ class ArtifactView:
         files: ONNX files.
         engines: Engines built.
         build: The command that builds one; empty where there is no file to build.
+        hazards: Lines that mean different things to different runtimes.
+        effect: How far eager is from the functional meaning, in words; empty where nothing races.
         shifts: Distinct shifts.
         tools: Versions.
     """
@@ -96,6 +99,8 @@ class ArtifactView:
     files: Table
     engines: Table
     build: str
+    hazards: Table
+    effect: str
     shifts: tuple[ShiftSummary, ...]
     tools: tuple[tuple[str, str], ...]
 
@@ -136,6 +141,8 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
         files=_files(directory, manifest, evidence, base),
         engines=engine_table(directory, manifest, evidence, base),
         build=build_command(name, manifest.files[0].path) if manifest.files else "",
+        hazards=_hazards(manifest),
+        effect=fmt.effect(next((h.effect for h in manifest.hazards if h.effect), None)),
         shifts=tuple(summarise(manifest.shifts)),
         tools=tuple(manifest.tools.items()),
     )
@@ -147,13 +154,26 @@ def state_cell(state: str) -> Cell:
 
 
 def _warnings(manifest: Manifest) -> tuple[str, ...]:
-    if manifest.source.checkpoint is not None:
-        return ()
-    seed = "" if manifest.source.seed is None else f" (seed {manifest.source.seed})"
-    return (
-        f"The weights are random{seed}: no checkpoint was given. Parity speaks of the graph; "
-        "the predictions mean nothing.",
-    )
+    warnings = [f"{note[:1].upper()}{note[1:]}." for note in manifest.notes]
+    if manifest.source.checkpoint is None and manifest.source.seed is not None:
+        warnings.append(
+            f"The weights are random (seed {manifest.source.seed}): no checkpoint was given. Parity speaks of the "
+            "graph; the predictions mean nothing."
+        )
+    return tuple(warnings)
+
+
+def _hazards(manifest: Manifest) -> Table:
+    rows = [
+        (
+            Cell(hazard.kind, tone="bad" if hazard.kind == "race" else "warn"),
+            Cell(hazard.where or "unknown"),
+            Cell(hazard.code),
+            Cell(fmt.integer(hazard.writes), note=f"{fmt.integer(hazard.cells)} cells"),
+        )
+        for hazard in manifest.hazards
+    ]
+    return Table(("Kind", "Where", "Code", "Overlapping writes"), tuple(rows), frozenset({3}))
 
 
 def _tiles(manifest: Manifest, evidence: Evidence) -> tuple[tuple[str, str, str], ...]:
@@ -213,6 +233,10 @@ def parity_table(evidence: Evidence) -> Table:
         rows += [
             (file, state_cell(state_of(report)), engine, *_parity_cells(output, data))
             for output in outputs_of(report) or (worst_of(()),)
+        ]
+        eager = Cell("torch, eager", note="undefined: its code races", tone="warn")
+        rows += [
+            (file, Cell("not judged", tone="warn"), eager, *_parity_cells(output, data)) for output in eager_of(report)
         ]
     # The verdict comes early: on a narrow screen the end of a row is out of sight.
     names = ("File", "Parity", "Engine", "Output and data", "Max abs", "Max rel", "PSNR", "Top-1", "Accuracy")

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from s2mlp_deploy.artifact import SourceInfo, sha256_of
+from s2mlp_deploy.artifact import SourceInfo
 from s2mlp_deploy.errors import SourceError
+from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.preprocess import Sidecar
 from s2mlp_deploy.sources.checkpoint import load_weights, read_weights
 from s2mlp_deploy.sources.source import EXAMPLE_BATCH, Source

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from s2mlp_deploy.artifact import SourceInfo, sha256_of
+from s2mlp_deploy.artifact import SourceInfo
 from s2mlp_deploy.errors import CheckpointError, PreprocessingError
+from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.models.config import ModelConfig
 from s2mlp_deploy.models.registry import ModelEntry, build_model, configure, get_model
 from s2mlp_deploy.preprocess import Preprocessing, Sidecar

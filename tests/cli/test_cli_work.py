@@ -10,7 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from s2mlp_deploy.artifact import read_manifest, sha256_of, verify_file  # noqa: E402
+from s2mlp_deploy.artifact import read_manifest, verify_file  # noqa: E402
+from s2mlp_deploy.files import sha256_of  # noqa: E402
 
 
 @pytest.fixture(scope="module")

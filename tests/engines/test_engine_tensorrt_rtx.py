@@ -10,8 +10,8 @@ from pathlib import Path
 import nano_artifact
 import pytest
 
-from s2mlp_deploy.artifact import sha256_of
 from s2mlp_deploy.errors import ArtifactError, BuildError, InputError, OutputError, S2MLPDeployError, TargetError
+from s2mlp_deploy.files import sha256_of
 
 pytest.importorskip("tensorrt_rtx")
 from s2mlp_deploy import api

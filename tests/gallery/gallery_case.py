@@ -258,8 +258,8 @@ def _normal(told: ShiftSpec, shape: Sequence[int] | None) -> tuple[Any, ...]:
         groups.append((sum(group.channels for group in members), offsets))
     simple = all(sum(map(abs, offsets)) <= 1 for _, offsets in groups)
     border = "edge" if told.border == "keep" and simple else told.border
-    channel_axis = told.channel_axis if len(groups) > 1 else None
-    return tuple(groups), tuple(axis for axis, _ in used), channel_axis, border
+    parts: Any = (told.channel_axis, tuple(groups)) if len(groups) > 1 else groups[0][1]
+    return parts, tuple(axis for axis, _ in used), border
 
 
 def explains(found: Sequence[ShiftSpec], answer: Sequence[Item]) -> bool:

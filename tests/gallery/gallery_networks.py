@@ -265,9 +265,7 @@ class S2BlockEightNeighbours(nn.Module):
 
 def axial(sizes: Sequence[int], axis: int) -> Groups:
     steps = range(-(len(sizes) // 2), len(sizes) // 2 + 1)
-    return [
-        (count, (step, 0) if axis == 0 else (0, step)) for count, step in zip(sizes, steps, strict=True) if count
-    ]
+    return [(count, (step, 0) if axis == 0 else (0, step)) for count, step in zip(sizes, steps, strict=True) if count]
 
 
 class AxialShift(nn.Module):
@@ -284,7 +282,9 @@ class AxialShift(nn.Module):
         h, w = x.shape[2:]
         padded = F.pad(x, (self.pad,) * 4, "constant", 0)
         chunks = torch.chunk(padded, self.kernel, 1)
-        rolled = [torch.roll(part, step, dim) for part, step in zip(chunks, range(-self.pad, self.pad + 1), strict=True)]
+        rolled = [
+            torch.roll(part, step, dim) for part, step in zip(chunks, range(-self.pad, self.pad + 1), strict=True)
+        ]
         y = torch.cat(rolled, 1)
         return torch.narrow(torch.narrow(y, 2, self.pad, h), 3, self.pad, w)
 
@@ -460,9 +460,7 @@ def _wrapped(module, x):  # type: ignore[no-untyped-def]
     return [moved(clips, [(2, (1,)), (6, (0,))], (1,), 2, "circular").reshape(x.shape)]
 
 
-@gallery.add(
-    spec([(2, (1,)), (6, (0,))], (1,), 2, "circular"), shape=(2 * FRAMES, 8, 3, 5), truth=_wrapped
-)
+@gallery.add(spec([(2, (1,)), (6, (0,))], (1,), 2, "circular"), shape=(2 * FRAMES, 8, 3, 5), truth=_wrapped)
 class TemporalShiftCircular(nn.Module):
     """Frames go around the clip: cat along time of what torch.roll would do."""
 

@@ -77,9 +77,7 @@ def circular_pad_then_slices(x: Tensor) -> Tensor:
     return torch.cat([p[:, :4, :-4, 1:-1], p[:, 4:, 3:-1, :-2]], 1)
 
 
-@gallery.add(
-    nchw(four(2), "edge"), shape=PLANES, sizes=((1, 8, 7, 9), (2, 8, 3, 2)), large=LARGE_PLANES
-)
+@gallery.add(nchw(four(2), "edge"), shape=PLANES, sizes=((1, 8, 7, 9), (2, 8, 3, 2)), large=LARGE_PLANES)
 def roll_of_a_replicate_pad(x: Tensor) -> Tensor:
     x = F.pad(x + 1, (1, 1, 1, 1), mode="replicate")
     parts = []
@@ -99,9 +97,7 @@ def roll_then_first_row_back(x: Tensor) -> Tensor:
     return torch.cat([down, left], dim=3)
 
 
-@gallery.add(
-    nchw([(2, (0, -2)), (2, (0, -1)), (2, (0, 0)), (2, (0, 1)), (2, (0, 2))], "circular"), shape=(2, 10, 6, 5)
-)
+@gallery.add(nchw([(2, (0, -2)), (2, (0, -1)), (2, (0, 0)), (2, (0, 1)), (2, (0, 2))], "circular"), shape=(2, 10, 6, 5))
 def mixed_rolls_of_chunks(x: Tensor) -> Tensor:
     # MS-MLP: each chunk of channels has a step of its own.
     chunks = torch.chunk(x + 1, 5, dim=1)
@@ -377,7 +373,7 @@ def _even_rows(module, x):  # type: ignore[no-untyped-def]
     return [y]
 
 
-ROWS_IN_TURN = spec([(1, (index % 2 == 0 and 1 or 0,)) for index in range(6)], (3,), 2)
+ROWS_IN_TURN = spec([(1, ((index % 2 == 0 and 1) or 0,)) for index in range(6)], (3,), 2)
 
 
 @gallery.add(

@@ -33,9 +33,7 @@ def rows_by_a_clamped_range(x: Tensor) -> Tensor:
 def rows_by_a_wrapped_range(x: Tensor) -> Tensor:
     x = x + 1
     h, w = x.shape[2:]
-    return torch.cat(
-        [x[:, :4].index_select(2, (torch.arange(h) - 1) % h), x[:, 4:, :, (torch.arange(w) + 1) % w]], 1
-    )
+    return torch.cat([x[:, :4].index_select(2, (torch.arange(h) - 1) % h), x[:, 4:, :, (torch.arange(w) + 1) % w]], 1)
 
 
 def _flat_truth(module: nn.Module, x: Any) -> list[Any]:
@@ -231,12 +229,12 @@ def _deform_size(x: Tensor, weight: Tensor, stride: tuple[int, int], pad: tuple[
     ]
 
 
-def _deform_shape(x, weight, offset, mask, bias, sh, sw, ph, pw, dh, dw, groups, offset_groups, use_mask):  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def _deform_shape(x, weight, offset, mask, bias, sh, sw, ph, pw, dh, dw, groups, offset_groups, use_mask):  # type: ignore[no-untyped-def]
     height, width = _deform_size(x, weight, (sh, sw), (ph, pw), (dh, dw))
     return x.new_empty((x.shape[0], weight.shape[0], height, width))
 
 
-def _deform_conv2d(x, weight, offset, mask, bias, sh, sw, ph, pw, dh, dw, groups, offset_groups, use_mask):  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def _deform_conv2d(x, weight, offset, mask, bias, sh, sw, ph, pw, dh, dw, groups, offset_groups, use_mask):  # type: ignore[no-untyped-def]
     assert groups == 1
     assert not use_mask
     kh, kw = weight.shape[2:]

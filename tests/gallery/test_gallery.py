@@ -25,8 +25,30 @@ from s2mlp_deploy.export.forms import FORMS
 from s2mlp_deploy.shift import hazards
 
 MOVERS = frozenset(
-    "slice_scatter select_scatter copy copy_ index_put index_put_ fill fill_ roll index index_select gather pad "
-    "constant_pad_nd replication_pad1d replication_pad2d replication_pad3d flip where unbind narrow deform_conv2d".split()
+    [
+        "slice_scatter",
+        "select_scatter",
+        "copy",
+        "copy_",
+        "index_put",
+        "index_put_",
+        "fill",
+        "fill_",
+        "roll",
+        "index",
+        "index_select",
+        "gather",
+        "pad",
+        "constant_pad_nd",
+        "replication_pad1d",
+        "replication_pad2d",
+        "replication_pad3d",
+        "flip",
+        "where",
+        "unbind",
+        "narrow",
+        "deform_conv2d",
+    ]
 )
 """Operators with which the gallery writes shifts. Slices, cats and splits stand around shifts too."""
 LAYERS = frozenset({"conv1d", "conv2d", "conv3d", "convolution", "stack", "select"})

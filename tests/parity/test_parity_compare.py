@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from s2mlp_deploy.artifact import TensorInfo, to_json
+from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.errors import InputError
+from s2mlp_deploy.files import to_json
 from s2mlp_deploy.parity.compare import TOLERANCES, ParityReport, Tolerances, compare, judge
 
 FP32 = TOLERANCES["fp32"]

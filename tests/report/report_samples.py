@@ -8,17 +8,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy.artifact import (
-    FileRecord,
-    Manifest,
-    ShiftRecord,
-    SourceInfo,
-    TensorInfo,
-    to_json,
-    write_file,
-)
+from s2mlp_deploy.artifact import FileRecord, Manifest, ShiftRecord, SourceInfo, TensorInfo
 from s2mlp_deploy.engines.profiles import InputProfile
 from s2mlp_deploy.engines.tensorrt_rtx import BuildRecord
+from s2mlp_deploy.files import to_json, write_file
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
 from s2mlp_deploy.parity.compare import TOLERANCES, OutputParity, ParityReport, judge
 from s2mlp_deploy.shift.spec import ShiftSpec
@@ -81,7 +74,7 @@ class Page(HTMLParser):
 
 def shifts(form: str = "pad-slice") -> tuple[ShiftRecord, ...]:
     return tuple(
-        ShiftRecord(f"stages.0.{index}.{name}", spec.to_dict(), "slice-assign", form, 8)
+        ShiftRecord(f"stages.0.{index}.{name}", "net.py:7", spec.to_dict(), "slice-assign", form, 8)
         for index in range(18)
         for name, spec in (("shift1", FIRST), ("shift2", SECOND))
     )

@@ -26,8 +26,9 @@ from report_samples import (
     shifts,
 )
 
-from s2mlp_deploy.artifact import FileRecord, ShiftRecord, SourceInfo, to_json
+from s2mlp_deploy.artifact import FileRecord, HazardRecord, ShiftRecord, SourceInfo
 from s2mlp_deploy.errors import ArtifactError, InputError
+from s2mlp_deploy.files import to_json
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.html import write_overview, write_report
 from s2mlp_deploy.shift.spec import ShiftGroup, ShiftSpec
@@ -102,7 +103,9 @@ def arrow_angles(page: Page) -> list[float]:
 
 def draw(directory: Path, spec: ShiftSpec) -> Page:
     return page_of(
-        artifact(directory, manifest(shifts=(ShiftRecord("net.shift", spec.to_dict(), "roll", "gather", 3),)))
+        artifact(
+            directory, manifest(shifts=(ShiftRecord("net.shift", "net.py:7", spec.to_dict(), "roll", "gather", 3),))
+        )
     )
 
 
@@ -155,7 +158,7 @@ def test_many_groups_stay_legible(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spec", [{}, {"groups": 3, "axes": [1]}, {"groups": [{"channels": 4}], "axes": [1, "x"]}])
 def test_unknown_shift_specification_is_shown_as_it_is(tmp_path: Path, spec: dict[str, Any]) -> None:
-    page = page_of(artifact(tmp_path, manifest(shifts=(ShiftRecord("a", spec, "new", "newer", 1),))))
+    page = page_of(artifact(tmp_path, manifest(shifts=(ShiftRecord("a", "", spec, "new", "newer", 1),))))
     assert page.drawings == []
     assert json.dumps(spec, sort_keys=True) in page.of("pre")
 
@@ -338,3 +341,24 @@ def test_numbers_never_round_to_perfection() -> None:
     assert [fmt.size(value) for value in (999, 999_960, 2_000_000_000, None)] == ["999 bytes", "1.0 MB", "2.0 GB", "-"]
     assert [fmt.seconds(value) for value in (0.5, 61, "x")] == ["0.50 s", "1 min 01 s", "-"]
     assert fmt.words(["a", "b", "c"]) == "a, b and c"
+
+
+def test_a_race_is_told_with_its_line_and_its_effect(tmp_path: Path) -> None:
+    race = HazardRecord("race", "net.py:18", "x[1:] = x[:-1]", 1, 72, {"1": 1.25, "2": 1.5})
+    page = page_of(artifact(tmp_path, manifest(hazards=(race,), notes=("the batch is fixed: it says 8",))))
+    assert "net.py:18" in page.body
+    assert "x[1:] = x[:-1]" in page.body
+    assert "1.25 with 1 thread" in page.body
+    assert "The batch is fixed: it says 8." in page.body
+
+
+def test_without_hazards_nothing_is_said_of_them(tmp_path: Path) -> None:
+    assert "Hazards" not in page_of(artifact(tmp_path, manifest())).body
+
+
+def test_the_eager_run_is_shown_and_not_judged(tmp_path: Path) -> None:
+    whole = report()
+    racing = replace(whole, eager=whole.outputs)
+    page = page_of(artifact(tmp_path, parity_fp32=racing))
+    assert tone(page) == "good"
+    assert "not judged" in page.body

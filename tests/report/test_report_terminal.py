@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from s2mlp_deploy.artifact import FileRecord, Manifest, ShiftRecord, SourceInfo, TensorInfo, to_json
+from s2mlp_deploy.artifact import FileRecord, Manifest, ShiftRecord, SourceInfo, TensorInfo
 from s2mlp_deploy.engines.profiles import InputProfile
 from s2mlp_deploy.engines.tensorrt_rtx import BuildRecord
+from s2mlp_deploy.files import to_json
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
 from s2mlp_deploy.parity.compare import TOLERANCES, OutputParity, ParityReport, judge
 from s2mlp_deploy.report.terminal import print_build, print_manifest, print_parity, print_table
@@ -64,7 +65,9 @@ def manifest(**changes: Any) -> Manifest:
         "inputs": (TensorInfo("image", "float32", ("batch", 1, 28, 28)),),
         "outputs": (TensorInfo("logits", "float32", ("batch", 10)),),
         "opset": 20,
-        "shifts": tuple(ShiftRecord(f"blocks.{i}", SPEC.to_dict(), "roll", "pad-slice", 8) for i in range(36)),
+        "shifts": tuple(
+            ShiftRecord(f"blocks.{i}", "net.py:7", SPEC.to_dict(), "roll", "pad-slice", 8) for i in range(36)
+        ),
         "tools": {},
         "files": (FileRecord("model.fp32.onnx", "fp32", "0" * 64, 1_234_567, 1612),),
     }
@@ -163,7 +166,7 @@ def test_manifest_groups_shifts_and_names_the_next_commands() -> None:
         "  s2mlp-deploy parity s2mlpv2_nano 'out/my digits/model.fp32.onnx' --checkpoint digits.safetensors"
         in pipe.text.splitlines()
     )
-    assert "  s2mlp-deploy build 'out/my digits/model.fp32.onnx' --engine tensorrt-rtx" in pipe.text.splitlines()
+    assert "  s2mlp-deploy build 'out/my digits/model.fp32.onnx' --target sm89" in pipe.text.splitlines()
 
 
 def test_manifest_with_nothing_in_it() -> None:
