@@ -141,20 +141,25 @@ def _limits(program: ExportedProgram, names: Sequence[str]) -> tuple[str, ...]:
         for name in names:
             size: Any = value.shape[DYNAMIC_AXES[name]]
             if str(size).isdigit():
-                raise ExportError(
-                    f"the {name} of {node.name} cannot be free: the module ties it to {size}",
-                    fix=f"leave {name} away from the dynamic axes, or make the module independent of it",
-                )
-            low = min(
-                (int(limits.lower) for symbol, limits in program.range_constraints.items() if symbol == size.node.expr),
-                default=0,
-            )
+                raise _tied(name, node.name, str(size))
+            limits = program.range_constraints.get(size.node.expr)
+            low = int(limits.lower) if limits is not None else 0
+            # Patches that round down leave a few sizes for one number of cells: that is no free size.
+            if limits is not None and limits.upper < 2 * low:
+                raise _tied(name, node.name, f"{low} to {limits.upper}")
             # torch tells 0 and 1 from all other sizes; a lower bound of 2 is that and no limit of the module's.
             if low > 2:
                 notes.append(f"the {name} of {node.name} is at least {low}")
             elif not str(size).isidentifier():
                 notes.append(f"the {name} of {node.name} is {size.node.expr} for a whole number {_symbols(size)}")
     return tuple(notes)
+
+
+def _tied(axis: str, node: str, sizes: str) -> ExportError:
+    return ExportError(
+        f"the {axis} of {node} cannot be free: the module ties it to {sizes}",
+        fix=f"leave {axis} away from the dynamic axes, or make the module independent of it",
+    )
 
 
 def _symbols(size: Any) -> str:

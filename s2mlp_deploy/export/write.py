@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +15,9 @@ from s2mlp_deploy.errors import ExportError
 
 MAX_SINGLE_FILE = 2_000_000_000
 """protobuf refuses messages from 2 GiB on; above this the weights go to ``<file>.data`` beside the graph."""
+
+_CONSTANT_BYTES = 1024
+"""Initializers up to this size are shapes, axes and scalars, which shape inference needs to see."""
 
 _TOOLS = ("torch", "onnx", "onnxscript", "onnx-ir")
 
@@ -77,20 +80,80 @@ def file_metadata(manifest: Manifest, precision: str) -> Mapping[str, str]:
 
 
 def save_model(model: ir.Model, path: Path) -> None:
-    """Writes one file, or the graph and ``<file>.data`` where the weights pass protobuf's limit, and checks it.
+    """Writes one file, or the graph and ``<file>.data`` where the weights pass protobuf's limit.
+
+    The graph is checked by ONNX's own checker before anything is written.
 
     Raises:
         ExportError: ONNX's checker refuses the graph.
     """
-    weights = sum(
-        value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None
-    )
-    if weights > MAX_SINGLE_FILE:
+    shell = model.clone()
+    weights = dict(shell.graph.initializers)
+    shell.graph.initializers.clear()
+    proto = ir.to_proto(shell)
+    _check(proto, weights.values(), path.name)
+    if sum(_size(value) for value in weights.values()) > MAX_SINGLE_FILE:
         ir.save(model, path, external_data=f"{path.name}.data")
     else:
-        path.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+        _write_in_pieces(proto, weights.values(), path)
+
+
+def _size(value: ir.Value) -> int:
+    return value.const_value.nbytes if value.const_value is not None else 0
+
+
+def _check(proto: onnx.ModelProto, weights: Iterable[ir.Value], name: str) -> None:
+    """Runs ONNX's checker, every shape and type inferred again, on the graph with its large weights as inputs.
+
+    The checker copies what it checks; without the weights that costs nothing. Shapes and axes stay constants.
+    """
+    checked = onnx.ModelProto()
+    checked.CopyFrom(proto)
+    for value in weights:
+        if value.const_value is not None and value.const_value.nbytes <= _CONSTANT_BYTES:
+            checked.graph.initializer.append(ir.to_proto(value.const_value))
+        else:
+            checked.graph.input.append(ir.to_proto(value))
     try:
-        # By path, so that external data is found; full_check infers every shape and type again.
-        onnx.checker.check_model(path, full_check=True)
+        onnx.checker.check_model(checked, full_check=True)
     except Exception as error:
-        raise ExportError(f"the written graph is not valid ONNX: {error}", where=path.name) from error
+        raise ExportError(f"the graph is not valid ONNX: {error}", where=name) from error
+
+
+def _write_in_pieces(proto: onnx.ModelProto, weights: Iterable[ir.Value], path: Path) -> None:
+    """Writes a model one weight at a time: the whole in memory, as protobuf would have it, is two more copies of it.
+
+    A protobuf message is its fields one after the other in any order, a nested one with its length before it, so the
+    graph is written as what it is without weights, and then a field for each weight.
+    """
+    graph = proto.graph.SerializeToString(deterministic=True)
+    tensors = [value.const_value for value in weights if value.const_value is not None]
+    lengths = [ir.to_proto(tensor).ByteSize() for tensor in tensors]
+    total = len(graph) + sum(len(_field(_INITIALIZER, length)) + length for length in lengths)
+    proto.ClearField("graph")
+    with path.open("wb") as stream:
+        stream.write(proto.SerializeToString(deterministic=True))
+        stream.write(_field(_GRAPH, total))
+        stream.write(graph)
+        for tensor, length in zip(tensors, lengths, strict=True):
+            stream.write(_field(_INITIALIZER, length))
+            stream.write(ir.to_proto(tensor).SerializeToString(deterministic=True))
+
+
+_GRAPH = onnx.ModelProto.DESCRIPTOR.fields_by_name["graph"].number
+_INITIALIZER = onnx.GraphProto.DESCRIPTOR.fields_by_name["initializer"].number
+
+
+def _field(number: int, length: int) -> bytes:
+    """The head of a length-delimited protobuf field."""
+    return _varint(number << 3 | 2) + _varint(length)
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first; all but the last with the high bit set."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

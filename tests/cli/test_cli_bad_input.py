@@ -184,7 +184,6 @@ def test_a_sidecar_that_contradicts_or_is_damaged_is_explained(no_export, weight
     assert says in no_export("--checkpoint", tmp_path / "w.safetensors")
 
 
-@pytest.mark.xfail(strict=True, reason="load_sidecar's message for a missing file has no fix yet")
 def test_a_preprocessing_file_that_is_not_there_is_named(no_export, tmp_path):
     assert "nothing.json" in no_export("--preprocess", tmp_path / "nothing.json")
 
@@ -350,7 +349,6 @@ def test_a_demo_into_a_file_is_refused_and_the_file_kept(refused, tmp_path):
     assert nano_artifact.snapshot(tmp_path) == {"file": b"mine"}
 
 
-@pytest.mark.xfail(strict=True, reason="the demo looks at its images and targets only after minutes of work")
 @pytest.mark.parametrize(("option", "value"), [("--images", "empty"), ("--target", "sm99")])
 def test_a_demo_that_cannot_end_well_is_refused_before_any_work(refused, tmp_path, monkeypatch, option, value):
     from s2mlp_deploy import api

@@ -349,3 +349,20 @@ def test_an_artifact_of_before_reads_as_without(tmp_path):
     assert Predictor(directory).manifest.preprocessing_in_graph is False
     with pytest.raises(ArtifactError):
         Predictor(directory, precision="int8")
+
+
+def test_the_command_line_passes_it_on(monkeypatch, tmp_path):
+    from s2mlp_deploy.cli.main import main
+
+    given = {}
+
+    def export(*arguments, **options):
+        given.update(options)
+        raise ExportError("stop here")
+
+    monkeypatch.setattr("s2mlp_deploy.api.export", export)
+    for extra, wanted in ((["--with-preprocessing"], True), ([], False)):
+        monkeypatch.setattr("sys.argv", ["s2mlp-deploy", "export", "net", "--output", str(tmp_path / "out"), *extra])
+        with pytest.raises(SystemExit):
+            main()
+        assert given["with_preprocessing"] is wanted

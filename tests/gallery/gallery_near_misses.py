@@ -277,3 +277,9 @@ def rows_swapped_in_pairs(x: Tensor) -> Tensor:
 def difference_of_neighbours(x: Tensor) -> Tensor:
     x = x + 1
     return x[:, :, 1:] - x[:, :, :-1]
+
+
+@gallery.add(shape=PLANES)
+def sorted_by_value(x: Tensor) -> Tensor:
+    x = x + 1
+    return torch.gather(x, 2, x.argsort(2, stable=True).flip(2))

@@ -388,3 +388,21 @@ def every_second_row_moved(x: Tensor) -> Tensor:
     y = x.clone()
     y[:, :4, ::2, 1:] = x[:, :4, ::2, :-1]
     return y
+
+
+@gallery.add(nchw([(4, (1, 0)), (4, (0, -1))], "zero"), shape=PLANES, export=True, large=LARGE_PLANES)
+def roll_then_border_zeroed(x: Tensor) -> Tensor:
+    x = x + 1
+    down, left = torch.roll(x[:, :4], 1, 2), torch.roll(x[:, 4:], -1, 3)
+    down[:, :, 0] = 0
+    left[:, :, :, -1] = 0
+    return torch.cat([down, left], 1)
+
+
+@gallery.add(nchw([(4, (2, 0)), (4, (0, 0))]), shape=PLANES)
+def roll_then_border_of_the_input(x: Tensor) -> Tensor:
+    x = x + 1
+    y = x.clone()
+    y[:, :4] = torch.roll(x[:, :4], 2, 2)
+    y[:, :4, :2] = x[:, :4, :2]
+    return y

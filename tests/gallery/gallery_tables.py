@@ -327,3 +327,22 @@ class CycleFullyConnectedTall(CycleFullyConnected):
 
     def __init__(self) -> None:
         super().__init__(kernel=(3, 1))
+
+
+@gallery.add(nchw([(4, (1, 0)), (4, (0, 1))], "edge"), shape=PLANES)
+def flat_index_computed_on_the_way(x: Tensor) -> Tensor:
+    # Arithmetic on constants is a constant: the cell's number is row * width + column.
+    b, c, h, w = x.shape
+    rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+    down = (rows - 1).clamp(min=0) * w + columns
+    right = rows * w + (columns - 1).clamp(min=0)
+    index = torch.cat([down.flatten().expand(c // 2, -1), right.flatten().expand(c // 2, -1)])
+    return torch.gather((x + 1).flatten(2), 2, index.expand(b, -1, -1)).view(b, c, h, w)
+
+
+@gallery.add(nchw([(4, (1, 0)), (4, (0, -1))], "zero"), shape=PLANES)
+def kernels_made_on_the_way(x: Tensor) -> Tensor:
+    kernels = torch.zeros(8, 1, 3, 3)
+    kernels[:4, 0, 0, 1] = 1
+    kernels[4:, 0, 1, 2] = 1
+    return F.conv2d(x + 1, kernels, padding=1, groups=8)
