@@ -27,11 +27,11 @@ class Detector(nn.Module):
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
-        self.stem = nn.Sequential(convolution(3, width, 2), convolution(width, width, 2))
+        self.stem = convolution(3, width, 4)
         self.down = convolution(width, 2 * width, 2)
         self.attention = S2Attention(2 * width)
         self.reduce = nn.Conv2d(2 * width, width, 1)
-        self.merge = convolution(2 * width, width, 1)
+        self.merge = nn.Conv2d(2 * width, width, 3, padding=1)
         self.drop = nn.Dropout2d(0.1)
         self.fine = nn.Conv2d(width, classes + 5, 1)
         self.coarse = nn.Conv2d(2 * width, classes + 5, 1)

@@ -84,4 +84,4 @@ class Network(nn.Module):
 
 def make(*, classes: int = 10) -> tuple[nn.Module, Tensor]:
     """A network for 32x32 images."""
-    return Network([16, 32], [1, 2], [2, 2], classes), torch.randn(2, 3, 32, 32)
+    return Network([16, 32], [1, 1], [2, 2], classes), torch.randn(2, 3, 32, 32)

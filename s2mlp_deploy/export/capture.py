@@ -116,6 +116,8 @@ def _export(
             try:
                 program = _try_export(module, example, _dynamic_shapes(example, free, automatic_names))
                 limits = _limits(program, spatial)
+                if set(spatial) & set(automatic_names):
+                    _probe(program, example, spatial)
             except ExportError as error:
                 failures.append(error)
                 continue
@@ -123,8 +125,8 @@ def _export(
                 return program, (f"the batch is fixed: {failures[0].problem}", *limits)
             return program, (*_fixed_batch_notes(program), *limits)
         _check_runs(module, inputs)
-    # The last attempt asked for the least, so its failure is the one that no setting mends.
-    raise failures[-1] if not spatial else failures[0]
+    # What ties a size says more than torch's constraints; else the last attempt, which asked for the least.
+    raise next((failure for failure in failures if "cannot be free" in failure.problem), failures[0 if spatial else -1])
 
 
 def _limits(program: ExportedProgram, names: Sequence[str]) -> tuple[str, ...]:
@@ -141,12 +143,9 @@ def _limits(program: ExportedProgram, names: Sequence[str]) -> tuple[str, ...]:
         for name in names:
             size: Any = value.shape[DYNAMIC_AXES[name]]
             if str(size).isdigit():
-                raise _tied(name, node.name, str(size))
+                raise _tied(name, f"{node.name} must have {size}")
             limits = program.range_constraints.get(size.node.expr)
             low = int(limits.lower) if limits is not None else 0
-            # Patches that round down leave a few sizes for one number of cells: that is no free size.
-            if limits is not None and limits.upper < 2 * low:
-                raise _tied(name, node.name, f"{low} to {limits.upper}")
             # torch tells 0 and 1 from all other sizes; a lower bound of 2 is that and no limit of the module's.
             if low > 2:
                 notes.append(f"the {name} of {node.name} is at least {low}")
@@ -155,11 +154,31 @@ def _limits(program: ExportedProgram, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _tied(axis: str, node: str, sizes: str) -> ExportError:
+def _tied(axes: str, reason: str) -> ExportError:
     return ExportError(
-        f"the {axis} of {node} cannot be free: the module ties it to {sizes}",
-        fix=f"leave {axis} away from the dynamic axes, or make the module independent of it",
+        f"{axes} cannot be free: {reason}",
+        fix=f"leave {axes} away from the dynamic axes, or make the module independent of it",
     )
+
+
+def _probe(program: ExportedProgram, inputs: tuple[Any, ...], names: Sequence[str]) -> None:
+    """Tries twice the example's size: torch keeps what ties a size to a constant in guards, not in the shapes.
+
+    Raises:
+        ExportError: The program takes no other size.
+    """
+
+    def double(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.dim() == 4:
+            for name in names:
+                value = torch.cat([value, value], DYNAMIC_AXES[name])
+        return value
+
+    try:
+        with torch.no_grad():
+            program.module()(*pytree.tree_map(double, inputs))
+    except Exception as error:
+        raise _tied(" and ".join(names), f"at twice the example's size, {first_line(error)}") from error
 
 
 def _symbols(size: Any) -> str:

@@ -161,7 +161,13 @@ def _sizes(program: ExportedProgram) -> list[Sizes]:
             choice[symbol] = min(max(wanted, low), high)
         if choice not in choices:
             choices.append(choice)
-    return [_sizes_at(program, choice, constants) for choice in choices]
+    sizes = [_sizes_at(program, choices[0], constants)]
+    for choice in choices[1:]:
+        try:
+            sizes.append(_sizes_at(program, choice, constants))
+        except ZeroDivisionError:
+            continue  # the program has no such size: a batch that is no whole clip, for example
+    return sizes
 
 
 def _symbols(program: ExportedProgram) -> dict[sympy.Symbol, tuple[int, int, int]]:

@@ -111,7 +111,7 @@ def _check(proto: onnx.ModelProto, weights: Iterable[ir.Value], name: str) -> No
     checked.CopyFrom(proto)
     for value in weights:
         if value.const_value is not None and value.const_value.nbytes <= _CONSTANT_BYTES:
-            checked.graph.initializer.append(ir.to_proto(value.const_value))
+            checked.graph.initializer.append(_weight_proto(value))
         else:
             checked.graph.input.append(ir.to_proto(value))
     try:
@@ -127,17 +127,25 @@ def _write_in_pieces(proto: onnx.ModelProto, weights: Iterable[ir.Value], path: 
     graph is written as what it is without weights, and then a field for each weight.
     """
     graph = proto.graph.SerializeToString(deterministic=True)
-    tensors = [value.const_value for value in weights if value.const_value is not None]
-    lengths = [ir.to_proto(tensor).ByteSize() for tensor in tensors]
+    values = [value for value in weights if value.const_value is not None]
+    lengths = [_weight_proto(value).ByteSize() for value in values]
     total = len(graph) + sum(len(_field(_INITIALIZER, length)) + length for length in lengths)
     proto.ClearField("graph")
     with path.open("wb") as stream:
         stream.write(proto.SerializeToString(deterministic=True))
         stream.write(_field(_GRAPH, total))
         stream.write(graph)
-        for tensor, length in zip(tensors, lengths, strict=True):
+        for value, length in zip(values, lengths, strict=True):
             stream.write(_field(_INITIALIZER, length))
-            stream.write(ir.to_proto(tensor).SerializeToString(deterministic=True))
+            stream.write(_weight_proto(value).SerializeToString(deterministic=True))
+
+
+def _weight_proto(value: ir.Value) -> onnx.TensorProto:
+    assert value.const_value is not None
+    proto = ir.to_proto(value.const_value)
+    # The tensor may be known by an older name; what nodes refer to is the value's.
+    proto.name = value.name or ""
+    return proto
 
 
 _GRAPH = onnx.ModelProto.DESCRIPTOR.fields_by_name["graph"].number

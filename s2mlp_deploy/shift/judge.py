@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,18 +48,23 @@ def judge(moved: Tensor, base: Tensor) -> tuple[ShiftSpec, ...] | NoShift:
     if not moving:
         # Only zeros appear: cells were masked, or shifted out entirely.
         return NoShift("cells are replaced by zeros but none moves")
-    channel_axes = [axis for axis in range(base.dim()) if axis not in moving]
+    channel_axes = _channel_axes(moving, base.dim())
     if not channel_axes:
-        return NoShift(f"cells move along every axis {moving}: no axis is left for channel groups")
+        return NoShift(f"cells move along {moving}: no axis is left that could hold channels")
     matches: list[ShiftSpec] = []
-    for channel_axis in _by_likelihood(channel_axes, deltas, moving, inside, base.dim()):
+    for channel_axis in _by_likelihood(channel_axes, deltas, moving, inside):
         for offsets in _candidates(deltas, inside, moving, channel_axis):
             groups = tuple(
                 ShiftGroup(len(list(run)), tuple(key)) for key, run in itertools.groupby(map(tuple, offsets.tolist()))
             )
             for border in BORDERS:
                 spec = _spec(groups, moving, channel_axis, border)
-                if spec is not None and spec not in matches and torch.equal(shift(base, spec), moved):
+                if (
+                    spec is not None
+                    and spec not in matches
+                    and _is_plausible(spec, base.shape)
+                    and torch.equal(shift(base, spec), moved)
+                ):
                     matches.append(spec)
         if matches:
             return tuple(matches)
@@ -105,18 +111,37 @@ def _unravel(position: Tensor, shape: torch.Size) -> list[Tensor]:
     return coordinates[::-1]
 
 
-def _by_likelihood(
-    axes: list[int], deltas: list[Tensor], moving: tuple[int, ...], inside: Tensor, rank: int
-) -> list[int]:
-    """Axes that could carry the groups: first those along which the steps vary, then the usual channel axes."""
+def _channel_axes(moving: tuple[int, ...], rank: int) -> list[int]:
+    """Axes that hold channels in some layout: the second, the last, the third of clips, the first without a batch.
+
+    Rows that move by different steps (a shear) make rows look like channels; no layout has its channels there.
+    """
+    usual = [1, rank - 1] if min(moving) > 1 else [rank - 1, 1]
+    if rank == 5:
+        usual.append(2)
+    if rank <= 3:
+        usual.append(0)
+    return [axis for axis in dict.fromkeys(usual) if axis not in moving and 0 <= axis < rank]
+
+
+def _is_plausible(spec: ShiftSpec, shape: Sequence[int]) -> bool:
+    """Whether most cells stay inside: halves of a tensor that change places are no shift that anybody wrote."""
+    for group in spec.groups:
+        for axis, step in zip(spec.axes, group.offsets, strict=True):
+            limit = 2 * abs(step)
+            if limit > shape[axis] or (limit == shape[axis] and spec.border == "circular"):
+                return False
+    return True
+
+
+def _by_likelihood(axes: list[int], deltas: list[Tensor], moving: tuple[int, ...], inside: Tensor) -> list[int]:
+    """Axes that could carry the groups, those along which the steps vary first."""
 
     def varies(axis: int) -> bool:
         steps = [torch.where(inside, deltas[k], 0).movedim(axis, 0).flatten(1) for k in moving]
         return any(bool((step != step[:1]).any()) for step in steps)
 
-    usual = [axis for axis in ((1, rank - 1) if min(moving) > 1 else (rank - 1, 1)) if axis in axes]
-    rest = [axis for axis in reversed(axes) if axis not in usual]
-    return sorted([*usual, *rest], key=lambda axis: not varies(axis))
+    return sorted(axes, key=lambda axis: not varies(axis))
 
 
 def _candidates(deltas: list[Tensor], inside: Tensor, moving: tuple[int, ...], channel_axis: int) -> list[Tensor]:

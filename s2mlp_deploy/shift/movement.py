@@ -76,7 +76,17 @@ _INDEXED = {
     aten.where: (0,),
 }
 # Operators whose result holds only a constant, whatever their tensor argument holds.
-_FILLS = {aten.zeros_like, aten.new_zeros, aten.zeros, aten.full_like, aten.full, aten.new_full, aten.ones_like}
+_FILLS = {
+    aten.fill,
+    aten.full,
+    aten.full_like,
+    aten.new_full,
+    aten.new_zeros,
+    aten.ones_like,
+    aten.zero,
+    aten.zeros,
+    aten.zeros_like,
+}
 # Allocated but not written: every cell must be overwritten before it is read. NaN marks those that are not.
 _EMPTY = {aten.empty_like, aten.new_empty, aten.empty, aten.new_empty_strided, aten.empty_permuted}
 _CONVOLUTIONS = {aten.conv1d, aten.conv2d, aten.conv3d, aten.convolution}
@@ -141,7 +151,7 @@ class Sizes:
         value: Any = 0.0
         if packet(node) is aten.ones_like:
             value = 1.0
-        elif packet(node) in (aten.full, aten.full_like):
+        elif packet(node) in (aten.fill, aten.full, aten.full_like):
             value = node.args[1]
         elif packet(node) is aten.new_full:
             value = node.args[2]

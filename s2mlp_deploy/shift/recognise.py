@@ -302,9 +302,13 @@ class _Region:
             moved, whole = numbered.tensor(node), numbered.tensor(base.node)
             if moved is None or whole is None:
                 return 0
+            if base.axis is not None and base.start + base.length > whole.shape[base.axis]:
+                return 0  # the window lies along an axis whose size is free
             numbers = base.of(whole)
             if numbers.shape != moved.shape:
                 return 0
+            if spec is not None and numbers.shape[spec.channel_axis] != spec.channels:
+                return 0  # the "channels" are an axis whose size is free
             if moved.numel() and not torch.equal(shift(numbers, spec) if spec else numbers, moved):
                 return 0
             confirmed += 1
@@ -313,8 +317,8 @@ class _Region:
     def _number(self, sizes: Sizes) -> _Numbered | None:
         try:
             return _Numbered(self.nodes, sizes)
-        except (RuntimeError, IndexError, ValueError):
-            # The code itself does not work at this size, for example reflection padding of one cell.
+        except (RuntimeError, IndexError, ValueError, ZeroDivisionError):
+            # The code itself does not work at this size: reflection padding of one cell, or a batch of no whole clip.
             return None
 
     def _between(self, node: Node, base: Node | None) -> list[Node]:

@@ -58,8 +58,20 @@ def run(*arguments: str) -> tuple[int, str]:
     return code, " ".join(f"{err.getvalue()} {out.getvalue()}".split())
 
 
-def blocks() -> list[tuple[str, str]]:
-    return [(m[1], m[2]) for m in re.finditer(r"^```(\w*)\n(.*?)^```$", PAGE.read_text(), re.M | re.S)]
+def blocks(text: str) -> list[tuple[str, str]]:
+    return [(m[1], m[2]) for m in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)]
+
+
+def sections() -> dict[str, str]:
+    """The page by its headings; each section stands for itself."""
+    _, *parts = re.split(r"^#+ (?=[A-Z])", PAGE.read_text(), flags=re.M)
+    return {part.partition("\n")[0]: part for part in parts}
+
+
+def runs(text: str) -> bool:
+    return any(
+        block.startswith("$ ") or (language, "import" in block) == ("python", True) for language, block in blocks(text)
+    )
 
 
 def check(command: str, shown: list[str]) -> None:
@@ -72,8 +84,17 @@ def check(command: str, shown: list[str]) -> None:
             assert " ".join(piece.split()) in printed, f"{command}\nshows {piece!r}, prints\n{printed}"
 
 
-def test_the_page_does_what_it_says(there):
-    for language, text in blocks():
+@pytest.mark.parametrize(
+    "section",
+    [
+        # Three attempts at free sizes of a whole detector; tests/sources has them on small modules.
+        pytest.param(title, marks=pytest.mark.slow if title == "Free sizes" else ())
+        for title, text in sections().items()
+        if runs(text)
+    ],
+)
+def test_the_page_does_what_it_says(there, section):
+    for language, text in blocks(sections()[section]):
         if language == "python" and "import" in text:
             exec(compile(text, str(PAGE), "exec"), {})
         elif text.startswith("$ "):
@@ -83,9 +104,10 @@ def test_the_page_does_what_it_says(there):
 
 
 def test_the_page_has_the_commands_it_is_about():
-    commands = [line.split()[2] for _, text in blocks() for line in text.splitlines() if line.startswith("$ ")]
-    assert {"inspect", "export", "parity"} <= set(commands)
-    assert len(commands) >= 10
+    lines = [line for _, text in blocks(PAGE.read_text()) for line in text.splitlines() if line.startswith("$ ")]
+    assert {"inspect", "export", "parity"} <= {line.split()[2] for line in lines}
+    assert len(lines) >= 10
+    assert sum(map(runs, sections().values())) >= 6
 
 
 # Bad input at the command line

@@ -61,7 +61,7 @@ def strongest_row_first(x: Tensor) -> Tensor:
     return x.index_select(2, rows)
 
 
-@gallery.add(shape=PLANES, export=True)
+@gallery.add(shape=PLANES)
 class Sheared(nn.Module):
     """Within one group each row moves by another step."""
 
@@ -139,7 +139,7 @@ class OneHotWithStride(Depthwise):
         self.conv.stride = (2, 2)
 
 
-@gallery.add(shape=PLANES, export=True)
+@gallery.add(shape=PLANES)
 def reflected_border(x: Tensor) -> Tensor:
     p = F.pad(x + 1, (2, 2, 2, 2), mode="reflect")
     return torch.cat([p[:, :4, :-4, 2:-2], p[:, 4:, 2:-2, 4:]], 1)
@@ -190,12 +190,12 @@ def channels_rolled(x: Tensor) -> Tensor:
     return torch.roll(x + 1, 1, dims=1)
 
 
-@gallery.add(shape=PLANES, export=True)
+@gallery.add(shape=PLANES)
 def mirrored(x: Tensor) -> Tensor:
     return (x + 1).flip(3)
 
 
-@gallery.add(shape=(PLANES, PLANES), export=True)
+@gallery.add(shape=(PLANES, PLANES))
 def border_from_another_tensor(x: Tensor, other: Tensor) -> Tensor:
     y = (other + 1).clone()
     y[:, :, 1:] = (x + 1)[:, :, :-1]
@@ -282,4 +282,4 @@ def difference_of_neighbours(x: Tensor) -> Tensor:
 @gallery.add(shape=PLANES)
 def sorted_by_value(x: Tensor) -> Tensor:
     x = x + 1
-    return torch.gather(x, 2, x.argsort(2, stable=True).flip(2))
+    return torch.gather(x, 2, x.argsort(dim=2, stable=True).flip(2))

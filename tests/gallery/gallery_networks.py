@@ -1,4 +1,4 @@
-"""Blocks and small networks of the families that use shifts, written anew after the papers and what public code does."""
+"""Blocks and small networks of the families that use shifts, written anew after papers and public code."""
 
 from __future__ import annotations
 
@@ -347,7 +347,6 @@ HIRE_H_BACK, HIRE_W_BACK = nchw([(8, (-1, 0))], "circular"), nchw([(8, (0, -1))]
     HIRE_W_BACK,
     shape=(2, 8, 6, 4),
     exact=False,
-    export=True,
 )
 class HireRegions(nn.Module):
     """Hire-MLP: the regions are rolled around the image, rearranged into channels, mixed, and sent back."""
@@ -485,7 +484,7 @@ def _unext(module, x):  # type: ignore[no-untyped-def]
 AS_TOKENS = spec([(2, (5 * step,)) for step in range(-2, 3)], (1,), 2, "zero")
 
 
-@gallery.add((*either(UNEXT, "zero"), AS_TOKENS), shape=(2, 30, 10), truth=_unext, exact=False, export=True)
+@gallery.add((*either(UNEXT, "zero"), AS_TOKENS), shape=(2, 30, 10), truth=_unext, exact=False)
 class TokenizedShift(nn.Module):
     """UNeXt: tokens become an image, are padded, rolled by chunk, cut, and become tokens again."""
 
@@ -537,7 +536,7 @@ class TokenQuarters(nn.Module):
 BEFORE = spec([(6, (1,))], (1,), 2, "zero")
 
 
-@gallery.add(BEFORE, shape=(2, 7, 6), truth=with_reference(time_shift=BEFORE), exact=False, export=True)
+@gallery.add(BEFORE, shape=(2, 7, 6), truth=with_reference(time_shift=BEFORE), exact=False)
 class TimeMix(nn.Module):
     """RWKV: the token before, by a pad that adds a step in front and cuts the last one."""
 

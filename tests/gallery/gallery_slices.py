@@ -16,7 +16,7 @@ PLANES = (2, 8, 6, 5)
 LARGE_PLANES = ((1, 192, 28, 28),)
 
 
-@gallery.add(nhwc(four(2)), shape=IMAGE, export=True, large=LARGE)
+@gallery.add(nhwc(four(2)), shape=IMAGE, large=LARGE)
 def cat_of_slices(x: Tensor) -> Tensor:
     a, b, c, d = (x + 1).chunk(4, -1)
     a = torch.cat([a[:, :1], a[:, :-1]], 1)
@@ -250,7 +250,6 @@ TOGETHER = nchw([(2, (1, 1)), (2, (-1, -1)), (2, (1, 1)), (2, (-1, -1))], "edge"
     shape=PLANES,
     truth=_twice,
     also=(((nchw(four(2), "edge"),), (nchw(turned_groups, "edge"),)),),
-    export=True,
 )
 def two_shifts_in_a_row(x: Tensor) -> Tensor:
     x = _edge_steps(x + 1, ((2, 1), (2, -1), (3, 1), (3, -1)))
@@ -343,7 +342,7 @@ def _two_tensors(module, x, other):  # type: ignore[no-untyped-def]
 HALVES = (nchw([(4, (1, 0))], "zero"), nchw([(4, (-1, 0))], "zero"))
 
 
-@gallery.add(*HALVES, shape=(PLANES, PLANES), truth=_two_tensors, rest=PART, export=True)
+@gallery.add(*HALVES, shape=(PLANES, PLANES), truth=_two_tensors, rest=PART)
 def groups_from_two_tensors(x: Tensor, other: Tensor) -> Tensor:
     y = torch.zeros_like(x)
     y[:, :4, 1:] = (x + 1)[:, :4, :-1]
