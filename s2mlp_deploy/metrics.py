@@ -97,7 +97,7 @@ class TensorComparison:
 
 def top_k(scores: NDArray[Any], k: int) -> NDArray[np.int64]:
     """Indices of the ``k`` largest scores of each row, best first; ties go to the lower index."""
-    return np.argsort(-scores, axis=1, kind="stable")[:, :k].astype(np.int64)
+    return np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :k].astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,7 +164,8 @@ def parity(
         progress("comparing", done, inputs.total)
 
     progress("comparing", 0, inputs.total)
-    images, figures = compare(reference, engines, inputs.batches, on_batch=on_batch)
+    with _evaluating(origin.module):
+        images, figures = compare(reference, engines, inputs.batches, on_batch=on_batch)
     reports = []
     for path in paths:
         precision = _precision(path)
@@ -204,6 +206,15 @@ def _limits(precision: str, on_pixels: bool) -> Tolerances:
     return replace(limits, rtol=max(limits.rtol, _PIXEL_RTOL)) if on_pixels else limits
 
 
+def _evaluating(module: object) -> AbstractContextManager[None]:
+    """Evaluation mode for a while; a finished program has no modes."""
+    from torch import nn
+
+    from s2mlp_deploy.shift.hazards import evaluating
+
+    return evaluating(module) if isinstance(module, nn.Module) else nullcontext()
+
+
 def _references(
     source: Source | CapturedSource, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...]
 ) -> tuple[Engine, Engine | None]:
@@ -215,8 +226,6 @@ def _references(
 
     origin = source.source if isinstance(source, CapturedSource) else source
     module = origin.module
-    if isinstance(module, nn.Module):
-        module.eval()
     if isinstance(module, nn.Module) and origin.info.reference in MODELS:
         # The zoo's shift is one operator that never writes into its input: nothing to watch for.
         from s2mlp_deploy.export.capture import check_weights

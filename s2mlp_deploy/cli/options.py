@@ -9,7 +9,13 @@ import typer
 
 from s2mlp_deploy.errors import InputError
 
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="A model of the zoo; `s2mlp-deploy models` lists them.")]
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A model of the zoo (see `models`), package.module:function, file.py:function or model.pt2.",
+    ),
+]
 Checkpoint = Annotated[
     Path | None,
     typer.Option(help="Weights: safetensors or a state dict. Without it they are random and seeded."),

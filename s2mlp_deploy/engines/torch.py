@@ -43,7 +43,7 @@ class TorchEngine:
         from torch.utils import _pytree as pytree
 
         self._module = module
-        self._structure = pytree.tree_structure(example_inputs)
+        self._leaves, self._structure = pytree.tree_flatten(example_inputs)
         self.inputs = inputs
         self.outputs = outputs
         self.name = name
@@ -54,8 +54,10 @@ class TorchEngine:
         from torch.utils import _pytree as pytree
 
         # A copy: a module may write into its input, and other engines get the same arrays.
-        tensors = [torch.from_numpy(feeds[info.name].copy()) for info in self.inputs]
+        tensors = (torch.from_numpy(feeds[info.name].copy()) for info in self.inputs)
+        # What is no tensor in the example (None, a flag) is part of the call and stays.
+        leaves = [next(tensors) if isinstance(leaf, torch.Tensor) else leaf for leaf in self._leaves]
         with torch.no_grad():
-            values = self._module(*pytree.tree_unflatten(tensors, self._structure))
-        leaves = [value for value in pytree.tree_leaves(values) if isinstance(value, torch.Tensor)]
-        return {info.name: value.numpy() for info, value in zip(self.outputs, leaves, strict=True)}
+            values = self._module(*pytree.tree_unflatten(leaves, self._structure))
+        results = [value for value in pytree.tree_leaves(values) if isinstance(value, torch.Tensor)]
+        return {info.name: value.numpy() for info, value in zip(self.outputs, results, strict=True)}

@@ -193,7 +193,6 @@ links = st.builds(Link, st.sampled_from(STEPS), st.integers(1, 3), st.sampled_fr
 
 def check(chain: tuple[Link, ...], tapped: bool, dynamic: tuple[str, ...], *, tolerant: bool = False) -> None:
     module = Chain(chain, tapped)
-    note(f"{chain}, tapped: {tapped}, dynamic: {dynamic}")
     try:
         program = capture(module, (_cells(2, 4, 5, 5),), dynamic=dynamic).program
     except ExportError:
@@ -258,6 +257,7 @@ def test_window_of_a_source_that_another_size_lacks_keeps_its_meaning() -> None:
 def test_recognition_keeps_the_meaning_of_any_chain(
     chain: tuple[Link, ...], tapped: bool, dynamic: tuple[str, ...]
 ) -> None:
+    note(f"{chain}, tapped: {tapped}, dynamic: {dynamic}")
     check(chain, tapped, dynamic, tolerant=True)
 
 
@@ -267,4 +267,5 @@ def test_recognition_keeps_the_meaning_of_any_chain(
 def test_recognition_keeps_the_meaning_of_many_chains(
     chain: tuple[Link, ...], tapped: bool, dynamic: tuple[str, ...]
 ) -> None:
+    note(f"{chain}, tapped: {tapped}, dynamic: {dynamic}")
     check(chain, tapped, dynamic, tolerant=True)

@@ -85,7 +85,6 @@ def circularly_same(found: ShiftSpec, wanted: ShiftSpec, shape: tuple[int, ...])
 
 
 def check(example: Written, form: str) -> None:
-    note(f"{example.speller.__name__} of {example.spec.to_dict()} for {example.shape}, as {form}")
     x = numbered(example.shape)
     captured = capture(Spelled(example.speller, example.spec), (torch.from_numpy(x.copy()),))
     rewritten = rewrite_shifts(captured.program)
@@ -121,6 +120,7 @@ PHASES = [Phase.explicit, Phase.reuse, Phase.generate]
 @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=CHECKS, phases=PHASES)
 @given(written(), st.sampled_from(list(FORMS)))
 def test_any_spelling_of_any_shift_is_found_and_computed_exactly(example: Written, form: str) -> None:
+    note(f"{example.speller.__name__} of {example.spec.to_dict()} for {example.shape}, as {form}")
     check(example, form)
 
 
@@ -128,11 +128,12 @@ def test_any_spelling_of_any_shift_is_found_and_computed_exactly(example: Writte
 @settings(max_examples=200, deadline=None, suppress_health_check=CHECKS, phases=PHASES)
 @given(written(), st.sampled_from(list(FORMS)))
 def test_two_hundred_more_spellings_are_found_and_computed_exactly(example: Written, form: str) -> None:
+    note(f"{example.speller.__name__} of {example.spec.to_dict()} for {example.shape}, as {form}")
     check(example, form)
 
 
 @pytest.mark.parametrize("speller", UNFINISHED, ids=lambda speller: speller.__name__)
-@pytest.mark.xfail(strict=True, reason="see UNFINISHED")
+@pytest.mark.xfail(strict=True, raises=(AssertionError, RuntimeError, IndexError), reason="see UNFINISHED")
 def test_unfinished_spelling_is_found_and_computed_exactly(speller: Speller) -> None:
     spec, shape = UNFINISHED[speller]
     check(Written(spec, speller, shape), "slice-concat")
