@@ -13,7 +13,7 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="A model of the zoo (see `models`), package.module:function, file.py:function or model.pt2.",
+        help="A zoo model (see `models`), module:function, file.py:function or model.pt2.",
     ),
 ]
 Checkpoint = Annotated[

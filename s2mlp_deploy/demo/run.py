@@ -104,12 +104,11 @@ def _build(file: Path, targets: Sequence[str], progress: api.Progress) -> tuple[
 
 def table(result: DemoResult) -> tuple[Sequence[str], list[Sequence[str]]]:
     """The demo's comparison of forms: column names and rows of text."""
-    from s2mlp_deploy.report.format import integer, percent, size
+    from s2mlp_deploy.report.format import integer, percent
 
     columns = (
         "form",
         "nodes",
-        "size",
         "max abs",
         "same top-1",
         "torch",
@@ -124,7 +123,6 @@ def table(result: DemoResult) -> tuple[Sequence[str], list[Sequence[str]]]:
             (
                 form,
                 integer(file.nodes),
-                size(file.bytes),
                 f"{output.metrics.max_abs:.2g}",
                 percent(ranks.top1_agreement) if ranks else "",
                 percent(ranks.reference_accuracy) if ranks and ranks.reference_accuracy is not None else "no labels",

@@ -42,9 +42,11 @@ class Tolerances:
                 raise InputError(f"{name} is {value}", fix="give a number of at least 0")
 
 
-# fp32: two correct runtimes add in different orders; on the zoo's networks that is below 1e-5 of the peak, and these
-# limits leave a factor of ten. A wrong shift differs by more than 1e-1.
-TOLERANCES = {"fp32": Tolerances(atol=1e-5, rtol=1e-4, min_cosine=0.99999, min_top1_agreement=0.999)}
+# fp32: two correct runtimes add in different orders. Split attention sums over all cells before a softmax, which
+# amplifies that: s2mlpv2_medium_7 with random weights on photographs differs by 3.5e-4 of the peak between torch and
+# ONNX Runtime, and torch's own fp32 by 5e-4 from its float64 (benchmarks/README.md); the other zoo models stay below
+# 1e-5. A wrong shift differs by more than 1e-1.
+TOLERANCES = {"fp32": Tolerances(atol=1e-5, rtol=1e-3, min_cosine=0.99999, min_top1_agreement=0.999)}
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 _SAME_TWICE = "one shift is put in several times, for results on the way that are the same tensor"
-_SIZES = "a batch that must be a multiple of the frames is tried at sizes that give no clip: ZeroDivisionError"
 _BATCH = "the dynamic batch is taken for the channel axis: ShiftError at another batch"
 _DEFORM = "deform_conv2d with constant integer offsets is not read as a shift and a convolution"
-_STRANGE = "told, rightly but needlessly, as a shift whose channels are rows, columns or halves of pairs"
+_STRANGE = "told, rightly but needlessly, as a circular shift whose channels are the columns"
 
 KNOWN: dict[str, dict[str, str]] = {
     "shift-then-one-border-zeroed": {"found": _SAME_TWICE, "left": _SAME_TWICE},
     "halves-that-change-places": {"found": "told as a zero shift along the channels, twice, and one of a half"},
-    "roll-then-border-zeroed": dict.fromkeys(
-        ("found", "left"), "the roll is found, the zeros written after it are not taken for its border"
-    ),
     "unshifted-tensor-still-used": {"found": "a slice of a shifted tensor becomes a second shift, of a slice"},
-    "temporal-shift-circular": dict.fromkeys(("found", "left", "truth", "same", "eager", "onnx"), _SIZES),
     "numbers-shifted-right": dict.fromkeys(("found", "same", "eager", "onnx"), _BATCH),
-    "sheared": {"found": _STRANGE},
     "channels-rolled": {"found": _STRANGE},
-    "rows-swapped-in-pairs": {"found": _STRANGE},
 }
 MAYBE: dict[str, dict[str, str]] = {
     "cycle-fully-connected": dict.fromkeys(("found", "left", "onnx"), _DEFORM),

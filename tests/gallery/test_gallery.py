@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -56,15 +56,17 @@ LAYERS = frozenset({"conv1d", "conv2d", "conv3d", "convolution", "stack", "selec
 SPATIAL = ("batch", "height", "width")
 
 
-def named(cases: Sequence[Case], asked: str, *, slow: bool = False) -> Iterator[Any]:
+def named(cases: Sequence[Case], asked: str, *, slow: bool = False) -> list[Any]:
     """Cases as parameters of a test that asks this of them; with ``slow``, only a third in the default run."""
+    parameters = []
     for case in cases:
         marks: list[Any] = [pytest.mark.slow] if slow and not case.export else []
         for strict, table in ((True, KNOWN), (False, MAYBE)):
             reason = table.get(case.name, {}).get(asked)
             if reason:
                 marks.append(pytest.mark.xfail(strict=strict, reason=reason))
-        yield pytest.param(case, id=case.name, marks=marks)
+        parameters.append(pytest.param(case, id=case.name, marks=marks))
+    return parameters
 
 
 def assert_same(actual: Sequence[Array], wanted: Sequence[Array], *, exact: bool) -> None:
