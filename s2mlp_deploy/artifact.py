@@ -116,7 +116,7 @@ class FileRecord:
         precision: ``fp32``, ``fp16``, ...
         sha256: Of the file's bytes.
         bytes: Its size.
-        nodes: Nodes of its graph.
+        nodes: Nodes of its graph; 0 for the weights beside a graph that is too large for one file.
     """
 
     path: str
@@ -175,7 +175,7 @@ class Manifest:
             ArtifactError: The artifact has none.
         """
         for record in self.files:
-            if record.precision == precision:
+            if record.precision == precision and record.path.endswith(".onnx"):
                 return record
         raise ArtifactError(
             f"the artifact has no {precision} file",

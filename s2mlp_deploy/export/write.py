@@ -71,6 +71,9 @@ def write_artifact(directory: Path, manifest: Manifest, files: Sequence[GraphFil
             file.model.metadata_props.update(file_metadata(manifest, file.precision))
             save_model(file.model, writer.staging / file.name)
             facts[file.name] = (file.precision, len(file.model.graph))
+            data = f"{file.name}.data"
+            if (writer.staging / data).exists():
+                facts[data] = (file.precision, 0)
         return writer.commit(manifest, facts)
 
 
