@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from s2mlp_deploy import api
 from s2mlp_deploy.artifact import Manifest
+from s2mlp_deploy.calibration.images import collect
 from s2mlp_deploy.demo.digits import load_digits, weights_path, write_pngs
-from s2mlp_deploy.errors import DataError, MissingDependencyError
+from s2mlp_deploy.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from s2mlp_deploy.engines.tensorrt_rtx import BuildRecord
@@ -71,8 +72,9 @@ def run_demo(
     from s2mlp_deploy.report.html import write_overview
 
     check_targets(targets)
-    if images is not None and not images.exists():
-        raise DataError("no such folder of images", where=str(images), fix="check the path")
+    if images is not None:
+        # A folder without pictures is refused now, not after the exports.
+        collect(images)
     if images is None:
         progress("writing the held-out digits", 0, None)
         images = output / "images"

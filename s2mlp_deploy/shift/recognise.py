@@ -356,7 +356,7 @@ def _window(node: Node, numbers: Tensor, moved: Tensor) -> Base | None:
     if len(shorter) > 1 or moved.shape[shorter[0]] > numbers.shape[shorter[0]]:
         return None
     axis, length = shorter[0], moved.shape[shorter[0]]
-    held = torch.isin(numbers, moved).movedim(axis, 0).flatten(1).any(1).nonzero().flatten()
+    held = torch.isin(numbers.contiguous(), moved.contiguous()).movedim(axis, 0).flatten(1).any(1).nonzero().flatten()
     if not len(held) or int(held[-1]) - int(held[0]) >= length:
         return None
     start = min(int(held[0]), numbers.shape[axis] - length)

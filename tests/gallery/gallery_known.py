@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 _SAME_TWICE = "one shift is put in several times, for results on the way that are the same tensor"
-_BATCH = "the dynamic batch is taken for the channel axis: ShiftError at another batch"
 _DEFORM = "deform_conv2d with constant integer offsets is not read as a shift and a convolution"
 _STRANGE = "told, rightly but needlessly, as a circular shift whose channels are the columns"
 
@@ -11,7 +10,6 @@ KNOWN: dict[str, dict[str, str]] = {
     "shift-then-one-border-zeroed": {"found": _SAME_TWICE, "left": _SAME_TWICE},
     "halves-that-change-places": {"found": "told as a zero shift along the channels, twice, and one of a half"},
     "unshifted-tensor-still-used": {"found": "a slice of a shifted tensor becomes a second shift, of a slice"},
-    "numbers-shifted-right": dict.fromkeys(("found", "same", "eager", "onnx"), _BATCH),
     "channels-rolled": {"found": _STRANGE},
 }
 MAYBE: dict[str, dict[str, str]] = {

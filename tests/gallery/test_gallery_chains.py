@@ -244,7 +244,7 @@ def test_window_of_a_source_that_another_size_lacks_keeps_its_meaning() -> None:
     check((Link(first_items, 3, 1), Link(assign, 2, -2)), False, ("batch", "height", "width"))
 
 
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=CHECKS, phases=PHASES)
+@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=CHECKS, phases=PHASES)
 @given(chains, st.booleans(), axes)
 def test_recognition_keeps_the_meaning_of_any_chain(
     chain: tuple[Link, ...], tapped: bool, dynamic: tuple[str, ...]
