@@ -73,6 +73,10 @@ class ExportError(InputError):
     """The model cannot be captured or lowered to ONNX."""
 
 
+class QuantizationError(InputError):
+    """A graph cannot be quantized, or cannot be quantized with this data."""
+
+
 class TargetError(InputError):
     """An engine, provider or GPU target that does not exist here."""
 

@@ -1,0 +1,255 @@
+"""float16 graphs whose every operator's types agree, with float32 islands where the range demands them.
+
+TensorRT 11 takes the precision from the graph and nothing else, and its parser refuses an operator that mixes float16
+and float32 (``docs/precision.md``). Which operators must stay in float32 is read from the largest magnitude of every
+tensor in a float32 run over the calibration data: no runtime on a CPU shows an overflow, because ONNX Runtime computes
+float16 graphs in float32 there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from s2mlp_deploy.errors import QuantizationError
+from s2mlp_deploy.precision.graphs import FLOATS, PREPROCESSING, Editor, array_of, drop_unused_initializers
+
+LARGEST = 65504.0
+"""Of float16."""
+
+MARGIN = 4.0
+"""How much larger than in the calibration data a tensor may become before float16 overflows."""
+
+_ALWAYS = {
+    **dict.fromkeys(
+        ("ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceProd", "CumSum"),
+        "adds many numbers, whose sum loses what float16 cannot hold",
+    ),
+    **dict.fromkeys(
+        ("Softmax", "LogSoftmax", "ReduceLogSumExp", "ReduceLogSum"), "exponentials, whose range is float16's"
+    ),
+    **dict.fromkeys(("InstanceNormalization", "GroupNormalization"), "statistics of many numbers"),
+}
+_VARIANCE = "part of a variance: squares overflow from 256 on and vanish below 0.0002"
+_STAY_FLOAT32 = {"Resize": (1, 2)}
+"""Inputs that the operator wants in float32 whatever it works on."""
+
+
+@dataclass(frozen=True)
+class Island:
+    """A node that computes in float32.
+
+    Attributes:
+        node: Its name.
+        reason: Why.
+    """
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class HalfGraph:
+    """A graph in float16.
+
+    Attributes:
+        model: The graph.
+        islands: The nodes that stay in float32.
+        vanished: Weights that were not 0 and are 0 in float16, of all weights.
+    """
+
+    model: ir.Model
+    islands: tuple[Island, ...]
+    vanished: int
+
+
+def to_half(model: ir.Model, magnitudes: Mapping[str, float], *, keep_io: bool = True) -> HalfGraph:
+    """Casts a copy of a float32 graph to float16.
+
+    Precondition: every value has a type, no node has a subgraph. Postconditions: all float inputs of a node have one
+    type; a Cast stands wherever two types meet and nowhere else; inputs and outputs have their old types, or float16.
+
+    Args:
+        model: The graph; Q and DQ may be in it.
+        magnitudes: The largest magnitude of tensors, by name, in a float32 run. Tensors that are not in it are judged
+            by their node alone.
+        keep_io: Whether inputs and outputs stay float32.
+
+    Raises:
+        QuantizationError: A node has a subgraph.
+    """
+    model = model.clone()
+    graph = model.graph
+    if nested := [str(node.name) for node in graph if any(_has_graph(a) for a in node.attributes.values())]:
+        raise QuantizationError(
+            "the graph branches or loops, which cannot be cast to float16",
+            where=nested[0],
+            fix="leave out --precision fp16",
+        )
+    reasons = _islands(graph, magnitudes)
+    caster = _Caster(graph, reasons)
+    caster.run(keep_io=keep_io)
+    drop_unused_initializers(graph)
+    islands = tuple(Island(name, reason) for name, reason in reasons.items() if not name.startswith(PREPROCESSING))
+    return HalfGraph(model, islands, caster.vanished)
+
+
+def _has_graph(attribute: ir.Attr) -> bool:
+    return attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+
+
+def _islands(graph: ir.Graph, magnitudes: Mapping[str, float]) -> dict[str, str]:
+    """Names of the nodes that stay in float32, with the reason, in graph order."""
+    variance = _variances(graph)
+    found: dict[str, str] = {}
+    for node in graph:
+        name = str(node.name)
+        if name.startswith(PREPROCESSING):
+            found[name] = "preprocessing"
+        elif node.op_type in _ALWAYS and _is_float(node.inputs[0]):
+            found[name] = _ALWAYS[node.op_type]
+        elif node in variance:
+            found[name] = _VARIANCE
+        elif reason := _too_large(node, magnitudes):
+            found[name] = reason
+    return found
+
+
+def _too_large(node: ir.Node, magnitudes: Mapping[str, float]) -> str:
+    for value in (*node.inputs, *node.outputs):
+        if value is None or not _is_float(value):
+            continue
+        magnitude = magnitudes.get(str(value.name), 0.0)
+        constant = array_of(value)
+        if constant is not None and constant.size:
+            # A constant does not grow with the data.
+            magnitude = float(np.abs(constant).max()) / MARGIN
+        # A norm squares its input; its statistics are float32 by ONNX's definition, but not in every runtime.
+        limit = np.sqrt(LARGEST / MARGIN) if node.op_type == "LayerNormalization" and constant is None else (
+            LARGEST / MARGIN
+        )  # fmt: skip
+        if not magnitude <= limit:
+            return f"{value.name} reaches {magnitude:.3g}"
+    return ""
+
+
+def _variances(graph: ir.Graph) -> set[ir.Node]:
+    """The nodes between a square and the root of its mean, where a norm is written out."""
+    found: set[ir.Node] = set()
+    for node in graph:
+        if node.op_type != "ReduceMean" or node.inputs[0] is None:
+            continue
+        square = node.inputs[0].producer()
+        if square is None or not _is_square(square):
+            continue
+        found |= {square, node}
+        pending = [node.outputs[0]]
+        while pending:
+            for reader, _ in pending.pop().uses():
+                if reader.op_type in ("Add", "Sqrt", "Reciprocal") and reader not in found and _statistic(reader):
+                    found.add(reader)
+                    pending.extend(reader.outputs)
+    return found
+
+
+def _statistic(node: ir.Node) -> bool:
+    """Whether an operation is on the variance alone: its other operand, if any, is a constant."""
+    return sum(array_of(value) is None for value in node.inputs) == 1
+
+
+def _is_square(node: ir.Node) -> bool:
+    if node.op_type == "Mul":
+        return node.inputs[0] is node.inputs[1]
+    exponent = array_of(node.inputs[1]) if node.op_type == "Pow" else None
+    return exponent is not None and exponent.size == 1 and float(exponent.reshape(())) == 2.0
+
+
+def _is_float(value: ir.Value | None) -> bool:
+    return value is not None and value.dtype in FLOATS
+
+
+class _Caster:
+    """Gives every node its type and puts Casts where types meet."""
+
+    def __init__(self, graph: ir.Graph, islands: Mapping[str, str]) -> None:
+        self.graph = graph
+        self.editor = Editor(graph)
+        self.islands = islands
+        self.vanished = 0
+        self._casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
+
+    def run(self, *, keep_io: bool) -> None:
+        outputs = list(self.graph.outputs)
+        if not keep_io:
+            for value in self.graph.inputs:
+                if _is_float(value):
+                    value.type = ir.TensorType(ir.DataType.FLOAT16)
+        for node in list(self.graph):
+            self._retype(node, self._target(node))
+        for value in outputs:
+            wanted = ir.DataType.FLOAT if keep_io else ir.DataType.FLOAT16
+            if _is_float(value) and value.dtype != wanted:
+                self._cast_output(value, wanted)
+
+    def _target(self, node: ir.Node) -> ir.DataType:
+        if node.op_type == "QuantizeLinear" and node.inputs[0] is not None:
+            # Reads either type; a Cast in front of it would only cost.
+            return node.inputs[0].dtype or ir.DataType.FLOAT
+        if node.op_type == "DequantizeLinear":
+            readers = [reader for reader, _ in node.outputs[0].uses()]
+            if readers and all(str(reader.name) in self.islands for reader in readers):
+                return ir.DataType.FLOAT
+        return ir.DataType.FLOAT if str(node.name) in self.islands else ir.DataType.FLOAT16
+
+    def _retype(self, node: ir.Node, target: ir.DataType) -> None:
+        for position, value in enumerate(node.inputs):
+            if value is None or not _is_float(value) or value.dtype == target:
+                continue
+            if position in _STAY_FLOAT32.get(node.op_type, ()):
+                continue
+            node.replace_input_with(position, self._as(value, target))
+        for name, attribute in list(node.attributes.items()):
+            if name in ("to", "dtype") and attribute.value in (ir.DataType.FLOAT.value, ir.DataType.FLOAT16.value):
+                node.attributes[name] = ir.AttrInt64(name, target.value)
+            elif attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype in FLOATS:
+                array = attribute.as_tensor().numpy().astype(target.numpy())
+                node.attributes[name] = ir.AttrTensor(name, ir.tensor(array))
+        for value in node.outputs:
+            if _is_float(value):
+                value.type = ir.TensorType(target)
+
+    def _as(self, value: ir.Value, target: ir.DataType) -> ir.Value:
+        """The value in another type, made once."""
+        key = (value, target)
+        if key not in self._casts:
+            array = array_of(value)
+            if array is not None:
+                cast = array.astype(target.numpy())
+                self.vanished += int(np.count_nonzero((cast == 0) & (array != 0)))
+                self._casts[key] = self.editor.constant(cast, f"{value.name}.{_suffix(target)}")
+            else:
+                producer = value.producer()
+                self._casts[key] = self.editor.node(
+                    "Cast", [value], {"to": target.value}, name=f"{value.name}/to_{_suffix(target)}", dtype=target,
+                    shape=value.shape, after=producer,
+                )  # fmt: skip
+        return self._casts[key]
+
+    def _cast_output(self, value: ir.Value, wanted: ir.DataType) -> None:
+        name = str(value.name)
+        value.name = self.editor.free_name(f"{name}/{_suffix(value.dtype)}")
+        cast = self.editor.node(
+            "Cast", [value], {"to": wanted.value}, name=f"{name}/to_{_suffix(wanted)}", dtype=wanted,
+            shape=value.shape, after=value.producer(),
+        )  # fmt: skip
+        for index, output in enumerate(self.graph.outputs):
+            if output is value:
+                self.graph.outputs[index] = cast
+        cast.name = name
+
+
+def _suffix(dtype: ir.DataType | None) -> str:
+    return "fp16" if dtype == ir.DataType.FLOAT16 else "fp32"

@@ -1,0 +1,241 @@
+"""Where Q and DQ go: one strategy per runtime, because what is fastest in one is slow in the other.
+
+``onnxruntime.quantization.quantize_static`` does the job for neither, so the nodes are placed here, with ranges that
+one calibration serves to all. Measured with version 1.32: it puts Q and DQ around the MatMul and the Add behind it, so
+that a product with float output (what GELU and the residual stream want) never becomes a fused integer kernel; it
+quantizes behind a shift, not before it; and it cannot make TensorRT's float16 graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import onnx_ir as ir
+
+from s2mlp_deploy.calibration.histogram import Histogram
+from s2mlp_deploy.calibration.ranges import Range, choose_range
+from s2mlp_deploy.precision.graphs import array_of, drop_unused_initializers, move, remove
+from s2mlp_deploy.precision.qdq import Quantizer, Scheme
+from s2mlp_deploy.precision.sites import Site, find_sites
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Ranges for every method and scheme, from one pass over the data.
+
+    Attributes:
+        histograms: By the name of the value.
+        method: How a range is chosen.
+    """
+
+    histograms: Mapping[str, Histogram]
+    method: str
+
+    def range(self, value: ir.Value, scheme: Scheme) -> Range:
+        """The range of a value under a scheme."""
+        return choose_range(self.histograms[str(value.name)], self.method, symmetric=scheme.symmetric)
+
+
+class Placement(Protocol):
+    """A strategy: which tensors of a graph are quantized, and how."""
+
+    @property
+    def precision(self) -> str:
+        """What the manifest calls the file's precision; the file is ``model.<precision>.onnx``."""
+        ...
+
+    @property
+    def scheme(self) -> Scheme:
+        """Of the activations."""
+        ...
+
+    @property
+    def over_half(self) -> bool:
+        """Whether the rest of the graph is float16."""
+        ...
+
+    def apply(self, model: ir.Model, calibrated: Calibrated, keep: AbstractSet[str] = frozenset()) -> ir.Model:
+        """Quantizes a copy of a float32 graph; weights that stay are shared, not copied.
+
+        Args:
+            model: The graph that was calibrated.
+            calibrated: Its ranges.
+            keep: Layers that stay in float.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ForOnnxRuntime:
+    """Integers where ONNX Runtime's CPU kernels are fast.
+
+    A fully connected layer becomes a two-dimensional Gemm of uint8 activations, int8 weights and an int32 bias whose
+    float result nobody quantizes: ONNX Runtime fuses exactly that to QGemm with float output, so neither GELU nor the
+    residual stream pays for a Q and a DQ (0.37 of the float32 time on s2mlpv2_small_7, 0.43 with Q and DQ behind every
+    product; ``benchmarks/accuracy.md``). uint8, because signed activations are 13 times slower on processors without
+    signed dot products. A convolution has no such kernel and gets Q and DQ behind it too. Sums over all tokens, which
+    ONNX Runtime reduces slowly, become products with a row of ones.
+    """
+
+    precision: str = "int8"
+    scheme: Scheme = Scheme(ir.DataType.UINT8, half_scales=False)
+    over_half: bool = False
+
+    def apply(self, model: ir.Model, calibrated: Calibrated, keep: AbstractSet[str] = frozenset()) -> ir.Model:
+        """See :class:`Placement`."""
+        model = model.clone()
+        quantizer = Quantizer(model, self.scheme)
+        for value, sites in _by_activation(model, keep):
+            chosen = calibrated.range(value, self.scheme)
+            scale = float(self.scheme.parameters(chosen)[0])
+            quantizer.activation(value, chosen, sites, through_movement=True)
+            for site in sites:
+                bias = quantizer.bias(site, scale, quantizer.weight(site))
+                if site.node.op_type == "Conv":
+                    if bias is not None:
+                        site.node.replace_input_with(2, bias)
+                    quantizer.result(site.output, calibrated.range(site.output, self.scheme))
+                else:
+                    _as_gemm(quantizer, site, bias)
+        for node in list(model.graph):
+            _token_sum_as_product(quantizer, node)
+        drop_unused_initializers(model.graph)
+        return model
+
+
+@dataclass(frozen=True)
+class ForTensorRT:
+    """Q and DQ in front of matrix products only, symmetric, over a graph that is cast to float16 afterwards.
+
+    TensorRT fuses what lies between products by itself and wants no Q behind them (its parser refuses zero-points
+    other than 0 and an int32 bias). Q moves above a shift, so that int8 passes through every form of it; fp8 does not,
+    because TensorRT has no Slice of fp8.
+
+    Attributes:
+        precision: See :class:`Placement`.
+        scheme: INT8 or FLOAT8E4M3FN.
+    """
+
+    precision: str
+    scheme: Scheme
+    over_half: bool = True
+
+    def apply(self, model: ir.Model, calibrated: Calibrated, keep: AbstractSet[str] = frozenset()) -> ir.Model:
+        """See :class:`Placement`."""
+        model = model.clone()
+        quantizer = Quantizer(model, self.scheme)
+        through = self.scheme.dtype == ir.DataType.INT8
+        for value, sites in _by_activation(model, keep):
+            quantizer.activation(value, calibrated.range(value, self.scheme), sites, through_movement=through)
+            for site in sites:
+                quantizer.weight(site)
+        drop_unused_initializers(model.graph)
+        return model
+
+
+PLACEMENTS: Mapping[str, Placement] = {
+    placement.precision: placement
+    for placement in (
+        ForOnnxRuntime(),
+        ForTensorRT("int8-trt", Scheme(ir.DataType.INT8, half_scales=True)),
+        ForTensorRT("fp8-trt", Scheme(ir.DataType.FLOAT8E4M3FN, half_scales=True)),
+    )
+}
+"""By the precision their files have."""
+
+
+def _by_activation(model: ir.Model, keep: AbstractSet[str]) -> list[tuple[ir.Value, Sequence[Site]]]:
+    groups: dict[ir.Value, list[Site]] = {}
+    for site in find_sites(model).chosen:
+        if site.layer not in keep:
+            groups.setdefault(site.activation, []).append(site)
+    return list(groups.items())
+
+
+def _as_gemm(quantizer: Quantizer, site: Site, bias: ir.Value | None) -> None:
+    """Writes a product and its bias as one Gemm over rows."""
+    if site.node.op_type == "Gemm":
+        if bias is not None:
+            site.node.replace_input_with(2, bias)
+        return
+    editor, graph = quantizer.editor, quantizer.editor.graph
+    activation, weight = site.node.inputs[0], site.node.inputs[1]
+    assert activation is not None and weight is not None
+    shape = site.output.shape
+    inputs, outputs = site.weights.shape
+    rows = activation
+    if shape is None or len(shape) != 2:
+        target = editor.constant(np.array([-1, inputs], np.int64), f"{site.layer}.rows")
+        rows = editor.node(
+            "Reshape", [activation, target], name=f"{site.layer}/Reshape", dtype=ir.DataType.FLOAT,
+            shape=ir.Shape([None, inputs]), before=site.node,
+        )  # fmt: skip
+    result = editor.node(
+        "Gemm", [rows, weight, bias] if bias is not None else [rows, weight], name=f"{site.layer}/Gemm",
+        dtype=site.output.dtype, shape=ir.Shape([None, outputs]), before=site.node,
+    )  # fmt: skip
+    if rows is not activation:
+        result = editor.node(
+            "Reshape", [result, _shape_like(quantizer, site, outputs)], name=f"{site.layer}/Reshape_back",
+            dtype=site.output.dtype, shape=shape, before=site.node,
+        )  # fmt: skip
+    move(site.output, result)
+    remove(graph, [node for node in (site.add, site.node) if node is not None])
+
+
+def _shape_like(quantizer: Quantizer, site: Site, outputs: int) -> ir.Value:
+    """The shape of a product's result: a constant where only one size is free."""
+    editor, shape = quantizer.editor, site.output.shape
+    if shape is not None and sum(not isinstance(size, int) for size in shape) <= 1:
+        sizes = [size if isinstance(size, int) else -1 for size in shape]
+        return editor.constant(np.array(sizes, np.int64), f"{site.layer}.shape")
+    outer = editor.node(
+        "Shape", [site.node.inputs[0]], {"end": -1}, name=f"{site.layer}/Shape", dtype=ir.DataType.INT64, shape=None,
+        before=site.node,
+    )  # fmt: skip
+    channels = editor.constant(np.array([outputs], np.int64), f"{site.layer}.channels")
+    return editor.node(
+        "Concat", [outer, channels], {"axis": 0}, name=f"{site.layer}/Concat", dtype=ir.DataType.INT64, shape=None,
+        before=site.node,
+    )  # fmt: skip
+
+
+def _token_sum_as_product(quantizer: Quantizer, node: ir.Node) -> None:
+    """Writes a sum or mean of [N, H, W, C] (or [N, T, C]) over its inner axes as ones[1, H·W] times [N, H·W, C].
+
+    Of 18 sums over tokens in s2mlpv2_small_7 this makes 0.3 ms from 1.8.
+    """
+    if node.op_type not in ("ReduceSum", "ReduceMean") or len(node.inputs) < 2:
+        return
+    source, axes = node.inputs[0], array_of(node.inputs[1])
+    if source is None or source.shape is None or axes is None or source.dtype != ir.DataType.FLOAT:
+        return
+    rank, inner = len(source.shape), source.shape[1:-1]
+    sizes = [size for size in inner if isinstance(size, int)]
+    if rank < 3 or sorted(int(axis) % rank for axis in axes) != list(range(1, rank - 1)) or len(sizes) != len(inner):
+        return
+    channels, target = source.shape[-1], node.outputs[0].shape
+    if not isinstance(channels, int) or target is None:
+        return
+    editor, tokens, name = quantizer.editor, int(np.prod(sizes)), str(node.name)
+    weight = 1.0 if node.op_type == "ReduceSum" else 1.0 / tokens
+    rows = editor.node(
+        "Reshape", [source, editor.constant(np.array([-1, tokens, channels], np.int64), f"{name}.tokens")],
+        name=f"{name}/Reshape", dtype=source.dtype, shape=ir.Shape([source.shape[0], tokens, channels]), before=node,
+    )  # fmt: skip
+    ones = editor.constant(np.full((1, tokens), weight, np.float32), f"{name}.ones")
+    product = editor.node(
+        "MatMul", [ones, rows], name=f"{name}/MatMul", dtype=source.dtype,
+        shape=ir.Shape([source.shape[0], 1, channels]), before=node,
+    )  # fmt: skip
+    shape = [-1, *([1] * (len(target) - 2)), channels]
+    result = editor.node(
+        "Reshape", [product, editor.constant(np.array(shape, np.int64), f"{name}.shape")], name=f"{name}/Reshape_back",
+        dtype=source.dtype, shape=target, before=node,
+    )  # fmt: skip
+    move(node.outputs[0], result)
+    remove(editor.graph, [node])

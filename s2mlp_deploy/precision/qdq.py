@@ -1,0 +1,263 @@
+"""Writing explicit quantization: scales, integers, and the Q and DQ nodes around them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from s2mlp_deploy.calibration.ranges import Range
+from s2mlp_deploy.precision.graphs import Editor, array_of, data_inputs, is_one_hot_convolution
+from s2mlp_deploy.precision.movement import movement_before
+from s2mlp_deploy.precision.sites import Site
+
+_SMALLEST = 2.0**-24
+"""float16's smallest number: a smaller scale would become zero in a float16 graph."""
+
+
+_LARGEST_FP8 = 448.0
+"""Of E4M3 without infinities."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How activations become integers (or fp8).
+
+    Attributes:
+        dtype: UINT8 (with a zero-point), INT8 or FLOAT8E4M3FN (both symmetric around 0).
+        half_scales: Whether scales are numbers that float16 holds exactly, because the graph will be cast to it.
+    """
+
+    dtype: ir.DataType
+    half_scales: bool
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the zero-point is 0."""
+        return self.dtype != ir.DataType.UINT8
+
+    def parameters(self, chosen: Range) -> tuple[NDArray[np.float32], NDArray[np.generic]]:
+        """Scale and zero-point of a tensor, as 0-d arrays.
+
+        A tensor that is 0 in all of the calibration data gets the scale 1, as ONNX Runtime gives it.
+        """
+        top = _largest(self.dtype)
+        if not self.symmetric:
+            scale = self._representable((chosen.high - chosen.low) / 255)
+            zero = np.clip(np.rint(-chosen.low / scale), 0, 255)
+            return np.asarray(scale, np.float32), np.asarray(zero, np.uint8)
+        scale = self._representable(chosen.magnitude / top)
+        return np.asarray(scale, np.float32), np.asarray(0, self.dtype.numpy())
+
+    def weight_dtype(self) -> ir.DataType:
+        """Weights are symmetric always."""
+        return self.dtype if self.symmetric else ir.DataType.INT8
+
+    def weights(self, array: NDArray[np.float32], axis: int) -> tuple[NDArray[np.generic], NDArray[np.float32]]:
+        """Weights as integers (or fp8) and their scales, one per output channel.
+
+        Args:
+            array: The weights.
+            axis: The one that counts output channels.
+        """
+        dtype = self.weight_dtype()
+        top = _largest(dtype)
+        others = tuple(index for index in range(array.ndim) if index != axis)
+        scale = np.array([self._representable(peak / top) for peak in np.abs(array).max(axis=others)], np.float32)
+        divided = array / np.expand_dims(scale, others)
+        if dtype == ir.DataType.INT8:
+            # -128 stays unused: with it, the sum of two products of one pair of bytes passes 16 bits on old CPUs.
+            return np.clip(np.rint(divided), -top, top).astype(np.int8), scale
+        return np.clip(divided, -top, top).astype(dtype.numpy()), scale
+
+    def _representable(self, scale: float) -> float:
+        if not scale > 0:
+            return 1.0
+        return max(float(np.float16(scale)), _SMALLEST) if self.half_scales else float(np.float32(scale))
+
+
+def _largest(dtype: ir.DataType) -> float:
+    return 127.0 if dtype == ir.DataType.INT8 else _LARGEST_FP8
+
+
+class Quantizer:
+    """Puts Q and DQ into a graph, in place.
+
+    Args:
+        model: A float32 graph.
+        scheme: Of the activations.
+    """
+
+    def __init__(self, model: ir.Model, scheme: Scheme) -> None:
+        self.editor = Editor(model.graph)
+        self.scheme = scheme
+        self._weights: dict[tuple[str, int], tuple[ir.Value, ir.Value, ir.Value, NDArray[np.float32]]] = {}
+
+    def activation(self, value: ir.Value, chosen: Range, sites: Sequence[Site], *, through_movement: bool) -> None:
+        """Quantizes what matrix products read.
+
+        Args:
+            value: The activation.
+            chosen: Its range.
+            sites: The products that read it.
+            through_movement: Whether Q moves above the data movement in front of the products, so that the integers
+                are what is moved.
+        """
+        readers = {site.node for site in sites}
+        movement = movement_before(value, readers) if through_movement else None
+        scale, zero = self._parameters(value, chosen)
+        if movement is None or not movement.nodes:
+            integers = self._quantize(value, scale, zero, before=sites[0].node)
+        else:
+            self._move_integers(movement.sources, movement.nodes, scale, zero)
+            integers = value
+        restored = self._dequantize(integers, scale, zero, before=sites[0].node, like=value)
+        for site in sites:
+            site.node.replace_input_with(0, restored)
+
+    def result(self, value: ir.Value, chosen: Range) -> None:
+        """Puts Q and DQ behind a value, for all who read it."""
+        producer = value.producer()
+        assert producer is not None
+        readers = list(value.uses())
+        scale, zero = self._parameters(value, chosen)
+        integers = self.editor.node(
+            "QuantizeLinear", [value, scale, zero], name=f"{value.name}/QuantizeLinear",
+            dtype=self.scheme.dtype, shape=value.shape, after=producer,
+        )  # fmt: skip
+        quantize = integers.producer()
+        restored = self.editor.node(
+            "DequantizeLinear", [integers, scale, zero], name=f"{value.name}/DequantizeLinear",
+            dtype=value.dtype, shape=value.shape, after=quantize,
+        )  # fmt: skip
+        for reader, index in readers:
+            reader.replace_input_with(index, restored)
+        if value.is_graph_output():
+            name = value.name
+            value.replace_all_uses_with(restored, replace_graph_outputs=True)
+            assert quantize is not None
+            quantize.replace_input_with(0, value)
+            value.name, restored.name = self.editor.free_name(f"{name}/float"), name
+
+    def weight(self, site: Site) -> NDArray[np.float32]:
+        """Stores a product's weights as integers behind a DQ.
+
+        Returns:
+            Their scales, one per output channel.
+        """
+        key = (str(site.weight.name), site.axis)
+        if key not in self._weights:
+            integers, scales = self.scheme.weights(site.weights, site.axis)
+            zeros = np.zeros(scales.shape, integers.dtype)
+            self._weights[key] = (
+                self.editor.constant(integers, f"{key[0]}.quantized"),
+                self.editor.constant(scales, f"{key[0]}.scale"),
+                self.editor.constant(zeros, f"{key[0]}.zero_point"),
+                scales,
+            )
+        integers_value, scale, zero, scales = self._weights[key]
+        restored = self.editor.node(
+            "DequantizeLinear", [integers_value, scale, zero], {"axis": site.axis},
+            name=f"{site.layer}/weight/DequantizeLinear", dtype=ir.DataType.FLOAT, shape=site.weight.shape,
+            before=site.node,
+        )  # fmt: skip
+        site.node.replace_input_with(1, restored)
+        return scales
+
+    def bias(self, site: Site, activation_scale: float, weight_scales: NDArray[np.float32]) -> ir.Value | None:
+        """A bias as int32 in units of the product's accumulator, behind a DQ; None where there is none."""
+        bias = array_of(site.bias)
+        if bias is None:
+            return None
+        scales = (np.float32(activation_scale) * weight_scales).astype(np.float32)
+        limits = np.iinfo(np.int32)
+        integers = np.clip(np.rint(bias.astype(np.float64) / scales), limits.min, limits.max).astype(np.int32)
+        return self.editor.node(
+            "DequantizeLinear",
+            [
+                self.editor.constant(integers, f"{site.layer}.bias.quantized"),
+                self.editor.constant(scales, f"{site.layer}.bias.scale"),
+                self.editor.constant(np.zeros(scales.shape, np.int32), f"{site.layer}.bias.zero_point"),
+            ],
+            {"axis": 0},
+            name=f"{site.layer}/bias/DequantizeLinear", dtype=ir.DataType.FLOAT, shape=ir.Shape(integers.shape),
+            before=site.node,
+        )  # fmt: skip
+
+    def _parameters(self, value: ir.Value, chosen: Range) -> tuple[ir.Value, ir.Value]:
+        scale, zero = self.scheme.parameters(chosen)
+        return (
+            self.editor.constant(scale, f"{value.name}.scale"),
+            self.editor.constant(zero, f"{value.name}.zero_point"),
+        )
+
+    def _quantize(self, value: ir.Value, scale: ir.Value, zero: ir.Value, *, before: ir.Node) -> ir.Value:
+        return self.editor.node(
+            "QuantizeLinear", [value, scale, zero], name=f"{value.name}/QuantizeLinear",
+            dtype=self.scheme.dtype, shape=value.shape, before=before,
+        )  # fmt: skip
+
+    def _dequantize(
+        self, integers: ir.Value, scale: ir.Value, zero: ir.Value, *, before: ir.Node, like: ir.Value
+    ) -> ir.Value:
+        return self.editor.node(
+            "DequantizeLinear", [integers, scale, zero], name=f"{like.name}/DequantizeLinear",
+            dtype=ir.DataType.FLOAT, shape=like.shape, before=before,
+        )  # fmt: skip
+
+    def _move_integers(
+        self, sources: Sequence[ir.Value], nodes: Sequence[ir.Node], scale: ir.Value, zero: ir.Value
+    ) -> None:
+        """Lets movements move integers: their sources are quantized, their results change type."""
+        inside = set(nodes)
+        for source in sources:
+            readers = [(reader, index) for reader, index in source.uses() if reader in inside]
+            first = next(node for node in nodes if any(reader is node for reader, _ in readers))
+            integers = self._quantize(source, scale, zero, before=first)
+            for reader, index in readers:
+                if index in data_inputs(reader):
+                    reader.replace_input_with(index, integers)
+        zero_array = array_of(zero)
+        assert zero_array is not None
+        for node in nodes:
+            if is_one_hot_convolution(node):
+                self._one_hot(node, scale, zero)
+                continue
+            for value in node.outputs:
+                value.type = ir.TensorType(self.scheme.dtype)
+            if node.op_type == "Pad" and len(node.inputs) > 2 and node.inputs[2] is not None:
+                node.replace_input_with(2, self.editor.constant(zero_array, f"{node.name}.zero"))
+
+    def _one_hot(self, node: ir.Node, scale: ir.Value, zero: ir.Value) -> None:
+        """A convolution takes no integers in Q/DQ form: DQ before it and Q behind it, with one scale for both.
+
+        Kernels of zeros and ones are exact with the scale 1, so the integers behind are those before.
+        """
+        kernel, moved = array_of(node.inputs[1]), node.outputs[0]
+        assert kernel is not None and node.inputs[0] is not None
+        readers = list(moved.uses())
+        restored = self.editor.node(
+            "DequantizeLinear", [node.inputs[0], scale, zero], name=f"{node.name}/DequantizeLinear",
+            dtype=ir.DataType.FLOAT, shape=node.inputs[0].shape, before=node,
+        )  # fmt: skip
+        weights = self.editor.node(
+            "DequantizeLinear",
+            [
+                self.editor.constant(kernel.astype(np.int8), f"{node.name}.kernel"),
+                self.editor.constant(np.ones(kernel.shape[0], np.float32), f"{node.name}.kernel_scale"),
+                self.editor.constant(np.zeros(kernel.shape[0], np.int8), f"{node.name}.kernel_zero_point"),
+            ],
+            {"axis": 0}, name=f"{node.name}/kernel/DequantizeLinear", dtype=ir.DataType.FLOAT,
+            shape=ir.Shape(kernel.shape), before=node,
+        )  # fmt: skip
+        node.replace_input_with(0, restored)
+        node.replace_input_with(1, weights)
+        integers = self.editor.node(
+            "QuantizeLinear", [moved, scale, zero], name=f"{node.name}/QuantizeLinear",
+            dtype=self.scheme.dtype, shape=moved.shape, after=node,
+        )  # fmt: skip
+        for reader, index in readers:
+            reader.replace_input_with(index, integers)

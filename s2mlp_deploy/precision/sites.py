@@ -1,0 +1,145 @@
+"""The matrix products of a graph that are worth quantizing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from s2mlp_deploy.errors import QuantizationError
+from s2mlp_deploy.precision.graphs import PREPROCESSING, array_of, is_one_hot_convolution
+
+
+@dataclass(frozen=True)
+class Site:
+    """A matrix product with constant weights: a fully connected layer or a convolution.
+
+    Attributes:
+        layer: The module it comes from.
+        node: MatMul, Gemm or Conv.
+        activation: What is multiplied with the weights.
+        weight: The weights.
+        axis: Of the weights, the one that counts output channels.
+        bias: One number per output channel, where there is one.
+        add: The Add behind a MatMul that adds the bias; the other kinds add it themselves.
+        output: The result with the bias.
+    """
+
+    layer: str
+    node: ir.Node
+    activation: ir.Value
+    weight: ir.Value
+    axis: int
+    bias: ir.Value | None
+    add: ir.Node | None
+    output: ir.Value
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """The weights' numbers."""
+        array = array_of(self.weight)
+        assert array is not None
+        return array.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Sites:
+    """What can be quantized and what is left alone.
+
+    Attributes:
+        chosen: In graph order.
+        skipped: Layers with weights that stay in float, with the reason.
+    """
+
+    chosen: tuple[Site, ...]
+    skipped: dict[str, str]
+
+
+def find_sites(model: ir.Model) -> Sites:
+    """Finds the matrix products whose weights are constant.
+
+    Products with one row per image (a classifier's head, split attention's two small layers) are skipped: they are a
+    thousandth of the work, and a per-tensor scale over sums of tokens costs accuracy for nothing.
+
+    Args:
+        model: A float32 or float16 graph.
+
+    Raises:
+        QuantizationError: The graph is quantized already, or has nothing to quantize.
+    """
+    graph = model.graph
+    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear", "QLinearMatMul", "QLinearConv") for node in graph):
+        raise QuantizationError(
+            "the graph is quantized already",
+            where=graph.name,
+            fix="quantize the fp32 file of an artifact",
+        )
+    chosen: list[Site] = []
+    skipped: dict[str, str] = {}
+    for node in graph:
+        site = _site(node)
+        if site is None or (node.name or "").startswith(PREPROCESSING):
+            continue
+        if _one_row_per_image(site, graph):
+            skipped[site.layer] = "one row per image"
+        else:
+            chosen.append(site)
+    if not chosen:
+        raise QuantizationError(
+            "the graph has no matrix product or convolution with constant weights that int8 would speed up",
+            where=graph.name,
+            fix="leave out --precision int8",
+        )
+    return Sites(tuple(chosen), skipped)
+
+
+def _site(node: ir.Node) -> Site | None:
+    if node.op_type not in ("MatMul", "Gemm", "Conv") or is_one_hot_convolution(node):
+        return None
+    activation, weight = node.inputs[0], node.inputs[1]
+    weights = array_of(weight)
+    if activation is None or weight is None or weights is None or activation.const_value is not None:
+        return None
+    layer = str(node.name).rsplit("/", 1)[0]
+    if node.op_type == "MatMul":
+        if weights.ndim != 2:
+            return None
+        add, bias = _bias_behind(node, weights.shape[1])
+        output = add.outputs[0] if add is not None else node.outputs[0]
+        return Site(layer, node, activation, weight, 1, bias, add, output)
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is not None and array_of(bias) is None:
+        return None
+    if node.op_type == "Conv":
+        return Site(layer, node, activation, weight, 0, bias, None, node.outputs[0])
+    flags = {name: attribute.value for name, attribute in node.attributes.items()}
+    if flags.get("transA", 0) or flags.get("alpha", 1.0) != 1.0 or flags.get("beta", 1.0) != 1.0:
+        return None
+    return Site(layer, node, activation, weight, 0 if flags.get("transB", 0) else 1, bias, None, node.outputs[0])
+
+
+def _bias_behind(node: ir.Node, channels: int) -> tuple[ir.Node | None, ir.Value | None]:
+    """The Add of a constant per output channel that is the only reader of a product."""
+    uses = list(node.outputs[0].uses())
+    if len(uses) != 1 or node.outputs[0].is_graph_output() or uses[0][0].op_type != "Add":
+        return None, None
+    add = uses[0][0]
+    other = next((value for value in add.inputs if value is not node.outputs[0]), None)
+    constant = array_of(other)
+    if constant is None or constant.shape != (channels,):
+        return None, None
+    return add, other
+
+
+def _one_row_per_image(site: Site, graph: ir.Graph) -> bool:
+    shape, image = site.activation.shape, graph.inputs[0].shape if graph.inputs else None
+    return (
+        site.node.op_type != "Conv"
+        and shape is not None
+        and image is not None
+        and len(image) > 0
+        and len(shape) == 2
+        and shape[0] == image[0]
+    )
