@@ -25,7 +25,7 @@ from s2mlp_deploy.preprocess.description import (
     Sidecar,
     load_sidecar,
 )
-from s2mlp_deploy.preprocess.transform import FloatArray, Source, preprocess, to_array
+from s2mlp_deploy.preprocess.transform import MAX_SIDE, FloatArray, Source, preprocess, raw_pixels, to_array
 
 __all__ = [
     "COLORS",
@@ -33,6 +33,7 @@ __all__ = [
     "FORMATS",
     "INTERPOLATIONS",
     "MAX_PIXELS",
+    "MAX_SIDE",
     "FloatArray",
     "Preprocessing",
     "Sidecar",
@@ -40,5 +41,6 @@ __all__ = [
     "load_sidecar",
     "open_image",
     "preprocess",
+    "raw_pixels",
     "to_array",
 ]

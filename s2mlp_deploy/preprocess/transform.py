@@ -18,6 +18,13 @@ from s2mlp_deploy.preprocess.description import MAX_PIXELS, Preprocessing
 Source: TypeAlias = Path | bytes | Image.Image
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
+MAX_SIDE = 65_535
+"""Longest side of a picture that a graph with preprocessing is given, JPEG's own limit.
+
+Such a graph holds a table of the model's size times the picture's side: 120 MB at this limit. A PNG of ten thousand
+bytes can be ten million pixels wide and one high.
+"""
+
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -87,6 +94,27 @@ def preprocess(sources: Sequence[Source], preprocessing: Preprocessing) -> Float
         image = source if isinstance(source, Image.Image) else open_image(source, where=where)
         batch[index] = to_array(image, preprocessing, where=where)
     return batch
+
+
+def raw_pixels(source: Source, copies: int = 1, *, where: str | None = None) -> npt.NDArray[np.uint8]:
+    """What a graph with preprocessing takes: one decoded picture, uint8 [copies, height, width, 3].
+
+    Args:
+        source: A file, the bytes of one, or a decoded picture of any mode.
+        copies: How often it is repeated, for graphs whose batch is fixed.
+        where: What error messages call the picture.
+
+    Raises:
+        ImageError: It is no picture, or too long.
+    """
+    image = to_rgb(source, where) if isinstance(source, Image.Image) else open_image(source, where=where)
+    if max(image.size) > MAX_SIDE:
+        raise ImageError(
+            f"the picture is {image.height}x{image.width}, and a graph with preprocessing takes sides up to {MAX_SIDE}",
+            where=where or (str(source) if isinstance(source, Path) else None),
+            fix="crop the picture",
+        )
+    return np.repeat(np.asarray(image)[None], copies, axis=0)
 
 
 def _fit(image: Image.Image, preprocessing: Preprocessing, where: str | None) -> Image.Image:
