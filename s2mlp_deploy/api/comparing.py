@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,7 +85,7 @@ def parity(
     checkpoint: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     preprocess: str | Path | None = None,
-    data: str | Path | None = None,
+    data: str | Path | Iterable[Any] | None = None,
     samples: int | None = None,
     batch: int = 8,
     tolerances: Tolerances | None = None,
@@ -108,7 +108,8 @@ def parity(
         checkpoint: See :func:`~s2mlp_deploy.api.load`.
         overrides: See there.
         preprocess: See there.
-        data: A folder of images, flat or with one folder per class; without it the inputs are seeded noise.
+        data: What :func:`~s2mlp_deploy.calibration.data.open_data` takes: pictures in a folder or archive, arrays, or
+            something to iterate over; without it the inputs are seeded noise.
         samples: At most this many images (default: all; without data 16).
         batch: Images per run; a file with a fixed batch runs with that.
         tolerances: Limits; default by the file's precision, and wider where the graph preprocesses.
@@ -147,7 +148,7 @@ def parity(
     reference, eager = _references(source, plain, first.outputs)
     engines: dict[str, Engine] = {**sessions} | ({_EAGER: eager} if eager is not None else {})
     if on_pixels:
-        inputs = _pixels(origin, [sessions[key].inputs[0] for key in on_pixels], data, samples, seed)
+        fed = _pixel_input([sessions[key].inputs[0] for key in on_pixels], data)
         assert origin.preprocessing is not None
         reference = _OnPixels(reference, origin.preprocessing)
         engines = {
@@ -155,7 +156,8 @@ def parity(
             for key, engine in engines.items()
         }
     else:
-        inputs = _inputs(origin, first.inputs, data, samples, batch, seed)
+        fed = first.inputs
+    inputs = _inputs(origin, fed, data, samples, batch, seed, progress)
     done = 0
 
     def on_batch(size: int) -> None:
@@ -251,32 +253,29 @@ def _precision(path: Path) -> str:
 def _inputs(
     source: Source,
     inputs: tuple[TensorInfo, ...],
-    data: str | Path | None,
+    data: str | Path | Iterable[Any] | None,
     samples: int | None,
     batch: int,
     seed: int,
+    progress: Progress,
 ) -> _Inputs:
     if data is None:
         return _noise(source, inputs, samples or SAMPLES, batch, seed)
-    if source.preprocessing is None or len(inputs) != 1:
-        raise PreprocessingError(
-            "nobody said how an image becomes this model's input"
-            if len(inputs) == 1
-            else f"the model has {len(inputs)} inputs, and images can only be one",
-            fix="--preprocess FILE.json with size, mean and std"
-            if len(inputs) == 1
-            else "leave --data away to compare on noise",
-        )
-    from s2mlp_deploy.calibration.images import batches, collect
+    from s2mlp_deploy.calibration.data import open_data
 
-    fixed = inputs[0].shape[0]
-    collection = collect(Path(data), classes=source.classes, limit=samples, seed=seed)
-    stream = batches(collection, source.preprocessing, fixed if isinstance(fixed, int) else batch, on_broken="raise")
-    return _Inputs(
-        (({inputs[0].name: item.array}, item.labels) for item in stream),
-        f"{len(collection)} images of {Path(data).name}",
-        len(collection),
+    opened = open_data(
+        data,
+        inputs=inputs,
+        preprocessing=source.preprocessing,
+        classes=source.classes,
+        samples=samples,
+        seed=seed,
+        batch=batch,
+        minimum=1,
+        on_broken="raise",
+        progress=progress,
     )
+    return _Inputs(iter(opened), opened.described, opened.count)
 
 
 def _one_image(source: Source, files: Collection[str]) -> tuple[TensorInfo, ...]:
@@ -295,33 +294,23 @@ def _one_image(source: Source, files: Collection[str]) -> tuple[TensorInfo, ...]
     return (TensorInfo("input", "float32", shape),)
 
 
-def _pixels(
-    source: Source, inputs: Sequence[TensorInfo], data: str | Path | None, samples: int | None, seed: int
-) -> _Inputs:
-    """Decoded pictures, one at a time since their sizes differ."""
+def _pixel_input(inputs: Sequence[TensorInfo], data: object) -> tuple[TensorInfo, ...]:
+    """The input of files that do their own preprocessing.
+
+    Raises:
+        InputError: There are no pictures to compare on, or the files' batches are fixed at different sizes.
+    """
     if data is None:
         raise InputError(
             "a graph that does its own preprocessing can only be compared on pictures",
-            fix="--data PATH, a folder of pictures",
+            fix="--data PATH: pictures, in a folder or an archive",
         )
-    from s2mlp_deploy.calibration.images import collect
-    from s2mlp_deploy.serving.predictor import raw_pixels
-
-    fixed = {info.shape[0] for info in inputs if isinstance(info.shape[0], int)} or {1}
+    fixed = {info.shape[0] for info in inputs if isinstance(info.shape[0], int)}
     if len(fixed) > 1:
         raise InputError(
             f"the files' batches are fixed at {' and '.join(map(str, sorted(fixed)))}", fix="compare one at a time"
         )
-    copies = fixed.pop()
-    collection = collect(Path(data), classes=source.classes, limit=samples, seed=seed)
-
-    def feeds() -> Iterator[tuple[dict[str, NDArray[Any]], NDArray[np.int64] | None]]:
-        for sample in collection:
-            labels = None if sample.label is None else np.full(copies, sample.label, np.int64)
-            yield {_IMAGE: raw_pixels(sample.source, copies, where=str(sample.path))}, labels
-
-    total = len(collection) * copies
-    return _Inputs(feeds(), f"raw pixels of {len(collection)} images of {Path(data).name}", total)
+    return (TensorInfo(_IMAGE, "uint8", (fixed.pop() if fixed else "batch", "height", "width", 3)),)
 
 
 def _noise(source: Source, inputs: tuple[TensorInfo, ...], count: int, batch: int, seed: int) -> _Inputs:

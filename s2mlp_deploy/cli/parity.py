@@ -27,7 +27,11 @@ def register(app: typer.Typer) -> None:
         settings: Settings = None,
         preprocess: Preprocess = None,
         data: Annotated[
-            Path | None, typer.Option(metavar="PATH", help="A folder of images. Without it: seeded noise.")
+            Path | None,
+            typer.Option(
+                metavar="PATH",
+                help="Images (a folder, an archive, archive/folder) or arrays (.npz, .npy). Without it: seeded noise.",
+            ),
         ] = None,
         samples: Annotated[int | None, typer.Option(min=1, help="At most this many images.")] = None,
         batch: Annotated[int, typer.Option(min=1, help="Images per run.")] = 8,

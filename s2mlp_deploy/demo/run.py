@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from s2mlp_deploy import api
 from s2mlp_deploy.artifact import Manifest
-from s2mlp_deploy.calibration.images import collect
+from s2mlp_deploy.calibration.collect import collect
 from s2mlp_deploy.demo.digits import load_digits, weights_path, write_pngs
 from s2mlp_deploy.errors import MissingDependencyError
 

@@ -9,41 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from s2mlp_deploy.artifact import MANIFEST, read_manifest, verify_file
 from s2mlp_deploy.engines.onnxruntime import CPU, OnnxRuntimeEngine
-from s2mlp_deploy.errors import ArtifactError, ImageError
+from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.metrics import top_k
-from s2mlp_deploy.preprocess import Preprocessing, Source, open_image, preprocess
-
-MAX_SIDE = 65_535
-"""Longest side of a picture that a graph with preprocessing is given, JPEG's own limit.
-
-Such a graph holds a table of the model's size times the picture's side: 120 MB at this limit. A PNG of ten thousand
-bytes can be ten million pixels wide and one high.
-"""
-
-
-def raw_pixels(source: Source, copies: int = 1, *, where: str | None = None) -> NDArray[np.uint8]:
-    """What a graph with preprocessing takes: one decoded picture, uint8 [copies, height, width, 3].
-
-    Args:
-        source: A file, the bytes of one, or a picture of mode RGB.
-        copies: How often it is repeated, for graphs whose batch is fixed.
-        where: What error messages call the picture.
-
-    Raises:
-        ImageError: It is no picture, or too long.
-    """
-    image = source if isinstance(source, Image.Image) else open_image(source, where=where)
-    if max(image.size) > MAX_SIDE:
-        raise ImageError(
-            f"the picture is {image.height}x{image.width}, and a graph with preprocessing takes sides up to {MAX_SIDE}",
-            where=where or (str(source) if isinstance(source, Path) else None),
-            fix="crop the picture",
-        )
-    return np.repeat(np.asarray(image)[None], copies, axis=0)
+from s2mlp_deploy.preprocess import Preprocessing, preprocess, raw_pixels
 
 
 @dataclass(frozen=True)

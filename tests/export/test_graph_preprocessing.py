@@ -20,8 +20,8 @@ from s2mlp_deploy import api
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import ArtifactError, ExportError, ImageError, InputError, PreprocessingError
 from s2mlp_deploy.export.preprocessing import IMAGE, add_preprocessing
-from s2mlp_deploy.preprocess import Preprocessing, open_image, to_array
-from s2mlp_deploy.serving.predictor import MAX_SIDE, Predictor, raw_pixels
+from s2mlp_deploy.preprocess import MAX_SIDE, Preprocessing, open_image, raw_pixels, to_array
+from s2mlp_deploy.serving.predictor import Predictor
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZES = (
