@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,6 @@ class Statistics:
         histograms: Of the values that may be quantized, by name.
         magnitudes: The largest magnitude of every float value, by name.
         samples: How many samples were seen.
-        first: The first sample's hash of bytes, as a guard: see ``distinct``.
-        distinct: Whether two samples differed.
     """
 
     histograms: dict[str, Histogram] = field(default_factory=dict)
@@ -166,13 +164,3 @@ def _engine(model: ir.Model, threads: int) -> OnnxRuntimeEngine:
         path = Path(directory) / "observed.onnx"
         ir.save(model, path, external_data="observed.data")
         return OnnxRuntimeEngine(path, threads=threads)
-
-
-def observe(
-    model: ir.Model, values: Sequence[ir.Value], batches: Iterable[Mapping[str, NDArray[Any]]]
-) -> Statistics:
-    """Statistics of a graph over all batches."""
-    observer, statistics = Observer(model, values), Statistics()
-    for feeds in batches:
-        observer.update(statistics, feeds)
-    return statistics

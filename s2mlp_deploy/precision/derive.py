@@ -1,0 +1,98 @@
+"""From a float32 graph and its statistics to the graphs of other precisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from s2mlp_deploy.artifact import PrecisionException
+from s2mlp_deploy.errors import InputError
+from s2mlp_deploy.precision.half import to_half
+from s2mlp_deploy.precision.observe import Statistics
+from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
+from s2mlp_deploy.precision.sites import find_sites
+
+FILES_OF = {"fp32": (), "fp16": ("fp16",), "int8": ("int8", "int8-trt"), "fp8": ("fp8-trt",)}
+"""The precisions of the files that a precision on the command line stands for, beside fp32, which is always there."""
+
+_BY_BUDGET = "kept by the accuracy budget"
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A graph of another precision.
+
+    Attributes:
+        precision: Of its file.
+        model: The graph.
+        exceptions: Layers in higher precision than the file's, and why.
+    """
+
+    precision: str
+    model: ir.Model
+    exceptions: tuple[PrecisionException, ...]
+
+    @property
+    def file(self) -> str:
+        """The name of its file."""
+        return file_of(self.precision)
+
+
+def file_of(precision: str) -> str:
+    """``model.<precision>.onnx``."""
+    return f"model.{precision}.onnx"
+
+
+def file_precisions(wanted: Sequence[str]) -> tuple[str, ...]:
+    """The precisions of the files that the command line's stand for, without fp32.
+
+    Raises:
+        InputError: There is no such precision.
+    """
+    if strange := [name for name in wanted if name not in FILES_OF]:
+        raise InputError(f"there is no precision {strange[0]!r}", fix=f"choose from {', '.join(FILES_OF)}")
+    return tuple(dict.fromkeys(file for name in FILES_OF if name in wanted for file in FILES_OF[name]))
+
+
+def derive(
+    model: ir.Model,
+    precision: str,
+    statistics: Statistics,
+    *,
+    method: str,
+    keep: AbstractSet[str] = frozenset(),
+    half_io: bool = False,
+) -> Derived:
+    """Makes the graph of one file.
+
+    Args:
+        model: The float32 graph.
+        precision: Of the file: fp16, int8, int8-trt or fp8-trt.
+        statistics: Of the graph over the calibration data.
+        method: How ranges are chosen.
+        keep: Layers that are not quantized.
+        half_io: Whether float16 graphs have float16 inputs and outputs.
+
+    Raises:
+        QuantizationError: There is nothing to quantize, or the graph cannot be cast.
+    """
+    if precision == "fp16":
+        half = to_half(model, statistics.magnitudes, keep_io=not half_io)
+        islands = tuple(PrecisionException(i.node, "fp32", i.reason, file_of(precision)) for i in half.islands)
+        return Derived(precision, half.model, islands)
+    placement = PLACEMENTS[precision]
+    higher = "fp16" if placement.over_half else "fp32"
+    sites = find_sites(model)
+    reasons = sites.skipped | {site.layer: _BY_BUDGET for site in sites.chosen if site.layer in keep}
+    exceptions = [
+        PrecisionException(layer, higher, reason, file_of(precision)) for layer, reason in reasons.items()
+    ]
+    quantized = placement.apply(model, Calibrated(statistics.histograms, method), keep)
+    if placement.over_half:
+        half = to_half(quantized, statistics.magnitudes, keep_io=not half_io)
+        exceptions += [PrecisionException(i.node, "fp32", i.reason, file_of(precision)) for i in half.islands]
+        quantized = half.model
+    return Derived(precision, quantized, tuple(exceptions))
