@@ -14,7 +14,18 @@ import nano_artifact
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-HEAVY = ("torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "safetensors", "tensorrt_rtx", "jinja2", "mlxtend")
+HEAVY = (
+    "torch",
+    "onnx",
+    "onnx_ir",
+    "onnxscript",
+    "onnxruntime",
+    "safetensors",
+    "tensorrt_rtx",
+    "jinja2",
+    "mlxtend",
+    "datasets",
+)
 
 
 def loaded_by(module: str) -> set[str]:
@@ -41,7 +52,7 @@ def loaded_by(module: str) -> set[str]:
         "s2mlp_deploy.engines.onnxruntime",
         "s2mlp_deploy.engines.registry",
         "s2mlp_deploy.engines.tensorrt_rtx",
-        "s2mlp_deploy.calibration.images",
+        "s2mlp_deploy.calibration.data",
         "s2mlp_deploy.parity.compare",
         "s2mlp_deploy.models.registry",
         "s2mlp_deploy.preprocess",

@@ -70,6 +70,33 @@ def test_parity_holds_on_pictures_and_is_saved(cli, tmp_path, pictures):
     assert (artifact / "report.html").is_file()
 
 
+def test_parity_reads_archives_and_arrays_like_the_folder(cli, tmp_path, pictures):
+    import shutil
+
+    import numpy as np
+    from PIL import Image
+
+    artifact = nano_artifact.read_only()
+    files = sorted(pictures.rglob("*.png"))
+    np.savez(
+        tmp_path / "pictures.npz",
+        images=np.stack([np.asarray(Image.open(path).convert("RGB")) for path in files]),
+        labels=[int(path.parent.name) for path in files],
+    )
+    packed = shutil.make_archive(str(tmp_path / "packed"), "xztar", pictures.parent, pictures.name)
+    graph = shutil.copy(artifact / "model.fp32.onnx", tmp_path)
+    outputs = []
+    for data in (pictures, packed, f"{packed}/{pictures.name}", tmp_path / "pictures.npz"):
+        arguments = ("--checkpoint", nano_artifact.weights(), "--data", data, "--json")
+        result = cli("parity", "s2mlpv2_nano", graph, *arguments)
+        assert result.code == 0, result.err
+        (report,) = json.loads(result.out)
+        assert report["images"] == 20
+        outputs.append(report["outputs"][0]["ranks"])
+    assert all(ranks == outputs[0] for ranks in outputs)
+    assert outputs[0]["reference_accuracy"] >= 0.9
+
+
 def test_parity_with_another_checkpoint_fails_with_status_1_and_saves_the_evidence(cli, tmp_path):
     artifact = nano_artifact.copy_to(tmp_path / "artifact")
     before = (artifact / "report.html").read_bytes()
