@@ -25,6 +25,8 @@ MANIFEST = "manifest.json"
 EVIDENCE = "evidence"
 REPORT = "report.html"
 _STAGING = ".incomplete-"
+CALIBRATION_CACHE = "calibration.npz"
+"""Statistics of the float32 graph over the calibration data; no part of what an engine needs."""
 _OWN_FILES = ("model.*.onnx", "model.*.onnx.data", "model.*.engine", "model.*.engine.json")
 METADATA_KEY = "s2mlp_deploy"
 """The ONNX metadata entry that holds the manifest's timeless part."""
@@ -108,6 +110,46 @@ class ShiftRecord:
 
 
 @dataclass(frozen=True)
+class PrecisionException:
+    """A layer that a file computes in higher precision than its own.
+
+    Attributes:
+        layer: Module, or node where only a node stays.
+        precision: What it computes in: ``fp32`` or ``fp16``.
+        reason: Why.
+        file: The file it is of.
+    """
+
+    layer: str
+    precision: str
+    reason: str
+    file: str
+
+
+@dataclass(frozen=True)
+class CalibrationRecord:
+    """What the ranges of quantized and float16 files were measured on.
+
+    Attributes:
+        data: In words.
+        sha256: Of the samples and their labels.
+        samples: How many were seen.
+        skipped: How many could not be decoded.
+        duplicates: How many were equal to an earlier one.
+        method: How a range was chosen.
+        files: The files it is of.
+    """
+
+    data: str
+    sha256: str
+    samples: int
+    skipped: int
+    duplicates: int
+    method: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class FileRecord:
     """A file of the artifact.
 
@@ -144,6 +186,8 @@ class Manifest:
         files: Every ONNX file.
         tools: Versions that wrote the files.
         preprocessing_in_graph: Whether the graph does the preprocessing itself, on decoded pictures.
+        precision_exceptions: Layers in higher precision than their file's.
+        calibration: What ranges were measured on, where some were.
         schema_version: Of this description.
     """
 
@@ -160,12 +204,22 @@ class Manifest:
     notes: tuple[str, ...] = ()
     files: tuple[FileRecord, ...] = ()
     preprocessing_in_graph: bool = False
+    precision_exceptions: tuple[PrecisionException, ...] = ()
+    calibration: CalibrationRecord | None = None
     schema_version: int = SCHEMA_VERSION
 
     def timeless(self, precision: str) -> str:
-        """The part that goes into the metadata of a file of the given precision, as JSON."""
+        """The part that goes into the metadata of a file of the given precision, as JSON.
+
+        What is said of other files is left out, so that a file's bytes do not depend on which others were made.
+        """
+        name = f"model.{precision}.onnx"
         data = asdict(self)
         del data["files"]
+        data["precision_exceptions"] = [asdict(item) for item in self.precision_exceptions if item.file == name]
+        if self.calibration is not None:
+            own = name in self.calibration.files
+            data["calibration"] = asdict(replace(self.calibration, files=(name,))) if own else None
         return msgspec.json.encode(data | {"precision": precision}, order="sorted").decode()
 
     def file(self, precision: str) -> FileRecord:
@@ -234,12 +288,13 @@ def verify_file(directory: Path, record: FileRecord) -> Path:
 class ArtifactWriter:
     """Writes an artifact so that it appears whole or not at all.
 
-    Use as a context manager: write files into :attr:`staging`, then call :meth:`commit`. Leaving without a commit
-    removes what was written. An older artifact in the same place stays as it is until the commit.
+    Use as a context manager: write files into :attr:`staging`, then call :meth:`commit`, or :meth:`add` to an artifact
+    that is there. Leaving without either removes what was written. An older artifact in the same place stays as it is
+    until then.
 
     Args:
         directory: Where the artifact goes.
-        force: Whether an artifact that is there may be replaced.
+        force: Whether an artifact that is there may be replaced, or added to.
 
     Raises:
         OutputError: The directory cannot be written, is a file, or holds an artifact and ``force`` is off.
@@ -287,18 +342,13 @@ class ArtifactWriter:
         Raises:
             OutputError: The place cannot be written, or the disk is full.
         """
-        records = tuple(
-            FileRecord(name, precision, sha256_of(path), path.stat().st_size, nodes)
-            for name, (precision, nodes) in file_facts.items()
-            for path in [self.staging / name]
-        )
-        manifest = replace(manifest, files=records)
+        manifest = replace(manifest, files=self._records(file_facts))
         names = sorted(path.name for path in self.staging.iterdir())
         # Everything is on the disk before the old artifact goes, so a full disk costs nobody anything.
         write_file(self.staging / MANIFEST, to_json(manifest))
         moved: set[Path] = set()
         try:
-            self._remove_old()
+            self._remove_old(keep_cache=manifest.calibration is not None)
             for name in (*names, MANIFEST):
                 moved.add((self.staging / name).replace(self.directory / name))
         except OSError as error:
@@ -307,8 +357,49 @@ class ArtifactWriter:
             raise output_error(self.directory, error) from error
         return manifest
 
-    def _remove_old(self) -> None:
-        """Removes an older artifact, its manifest first; evidence and engines speak of the old files and go too."""
+    def add(self, manifest: Manifest, file_facts: Mapping[str, tuple[str, int]]) -> Manifest:
+        """Moves the staged files into the artifact that is there and renews its manifest.
+
+        The manifest on the disk is true at every moment: files that are replaced leave it before they change.
+
+        Args:
+            manifest: With the records of the older files.
+            file_facts: See :meth:`commit`.
+
+        Returns:
+            The manifest as written.
+
+        Raises:
+            OutputError: The place cannot be written, or the disk is full.
+        """
+        names = sorted(path.name for path in self.staging.iterdir())
+        kept = tuple(record for record in manifest.files if record.path not in names)
+        final = replace(manifest, files=kept + self._records(file_facts))
+        try:
+            # Both manifests are on the disk before anything changes, so a full disk costs nobody anything.
+            without = read_manifest(self.directory)
+            without = replace(without, files=tuple(r for r in without.files if r.path not in names))
+            write_file(self.staging / f"{MANIFEST}.before", to_json(without))
+            write_file(self.staging / MANIFEST, to_json(final))
+            (self.staging / f"{MANIFEST}.before").replace(self.directory / MANIFEST)
+            for name in (*names, MANIFEST):
+                (self.staging / name).replace(self.directory / name)
+        except OSError as error:
+            raise output_error(self.directory, error) from error
+        return final
+
+    def _records(self, file_facts: Mapping[str, tuple[str, int]]) -> tuple[FileRecord, ...]:
+        return tuple(
+            FileRecord(name, precision, sha256_of(path), path.stat().st_size, nodes)
+            for name, (precision, nodes) in file_facts.items()
+            for path in [self.staging / name]
+        )
+
+    def _remove_old(self, *, keep_cache: bool) -> None:
+        """Removes an older artifact, its manifest first; evidence and engines speak of the old files and go too.
+
+        A calibration cache stays where it has just been used: it is of the new files.
+        """
         old = self.directory / MANIFEST
         if not old.exists():
             return
@@ -318,6 +409,8 @@ class ArtifactWriter:
         for pattern in _OWN_FILES:
             for path in self.directory.glob(pattern):
                 path.unlink()
+        if not keep_cache:
+            (self.directory / CALIBRATION_CACHE).unlink(missing_ok=True)
 
 
 def _remove_abandoned(directory: Path) -> None:

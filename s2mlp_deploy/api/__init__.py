@@ -10,12 +10,17 @@ from s2mlp_deploy.api.exporting import CapturedSource, capture, export, understa
 from s2mlp_deploy.api.inspecting import FileInspection, SourceInspection, inspect_file, inspect_source
 from s2mlp_deploy.api.predicting import predict
 from s2mlp_deploy.api.progress import Progress, quiet
+from s2mlp_deploy.api.quantizing import CALIBRATION_SAMPLES, EVAL_SAMPLES, PrecisionOptions, Quantized, quantize
 from s2mlp_deploy.api.sources import from_module, load, models, require_export
 
 __all__ = [
+    "CALIBRATION_SAMPLES",
+    "EVAL_SAMPLES",
     "CapturedSource",
     "FileInspection",
+    "PrecisionOptions",
     "Progress",
+    "Quantized",
     "SourceInspection",
     "build",
     "capture",
@@ -28,6 +33,7 @@ __all__ = [
     "models",
     "parity",
     "predict",
+    "quantize",
     "quiet",
     "require_export",
     "understand",

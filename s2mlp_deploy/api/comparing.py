@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
 from s2mlp_deploy.api.engines import save_evidence
 from s2mlp_deploy.api.exporting import CapturedSource, understand
+from s2mlp_deploy.api.noise import SAMPLES, Inputs, noise
 from s2mlp_deploy.api.progress import Progress, quiet
 from s2mlp_deploy.api.sources import load
 from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from s2mlp_deploy.parity.compare import ParityReport, Tolerances
     from s2mlp_deploy.preprocess import Preprocessing
     from s2mlp_deploy.sources.source import Source
-
-SAMPLES = 16
-"""Images of seeded noise that parity uses when no data is given."""
 
 _EAGER = "eager"
 _IMAGE = "image"
@@ -67,15 +64,6 @@ class _OnPixels:
 
         images = preprocess([Image.fromarray(pixels) for pixels in feeds[_IMAGE]], self.preprocessing)
         return self.engine.run({self.engine.inputs[0].name: images})
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """Batches of feeds and labels, what they are in words, and how many images there will be."""
-
-    batches: Iterator[tuple[dict[str, NDArray[Any]], NDArray[np.int64] | None]]
-    described: str
-    total: int
 
 
 def parity(
@@ -258,9 +246,9 @@ def _inputs(
     batch: int,
     seed: int,
     progress: Progress,
-) -> _Inputs:
+) -> Inputs:
     if data is None:
-        return _noise(source, inputs, samples or SAMPLES, batch, seed)
+        return noise(source, inputs, samples or SAMPLES, batch, seed)
     from s2mlp_deploy.calibration.data import open_data
 
     opened = open_data(
@@ -275,7 +263,7 @@ def _inputs(
         on_broken="raise",
         progress=progress,
     )
-    return _Inputs(iter(opened), opened.described, opened.count)
+    return Inputs(iter(opened), opened.described, opened.count)
 
 
 def _one_image(source: Source, files: Collection[str]) -> tuple[TensorInfo, ...]:
@@ -311,31 +299,3 @@ def _pixel_input(inputs: Sequence[TensorInfo], data: object) -> tuple[TensorInfo
             f"the files' batches are fixed at {' and '.join(map(str, sorted(fixed)))}", fix="compare one at a time"
         )
     return (TensorInfo(_IMAGE, "uint8", (fixed.pop() if fixed else "batch", "height", "width", 3)),)
-
-
-def _noise(source: Source, inputs: tuple[TensorInfo, ...], count: int, batch: int, seed: int) -> _Inputs:
-    """Gaussian noise of the inputs' shapes; inputs that are no floats keep the example's values."""
-    import torch
-    from torch.utils import _pytree as pytree
-
-    examples = [value for value in pytree.tree_leaves(source.example_inputs) if isinstance(value, torch.Tensor)]
-    # A plain name is a free size; "8*batch" is not, so the example's size stays.
-    free = all(info.shape and isinstance(info.shape[0], str) and info.shape[0].isidentifier() for info in inputs)
-    size = min(batch, count) if free else len(examples[0])
-    steps = -(-count // size)
-    generator = np.random.default_rng(seed)
-
-    def feeds() -> dict[str, NDArray[Any]]:
-        arrays = {}
-        for info, example in zip(inputs, examples, strict=True):
-            shape = (size, *example.shape[1:]) if free else tuple(example.shape)
-            if example.is_floating_point():
-                arrays[info.name] = generator.standard_normal(shape, dtype=np.float32).astype(info.dtype)
-            else:
-                arrays[info.name] = np.resize(example.numpy(), shape)
-        return arrays
-
-    total = steps * size
-    return _Inputs(
-        ((feeds(), None) for _ in range(steps)), f"{total} samples of seeded Gaussian noise (seed {seed})", total
-    )

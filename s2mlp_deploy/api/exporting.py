@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from s2mlp_deploy import __version__
+from s2mlp_deploy.api.noise import SAMPLES, noise
 from s2mlp_deploy.api.progress import Progress, quiet
+from s2mlp_deploy.api.quantizing import PrecisionOptions, described, make, save_results
 from s2mlp_deploy.api.sources import load, require_export
-from s2mlp_deploy.artifact import Manifest, ShiftRecord, check_output
+from s2mlp_deploy.artifact import ArtifactWriter, Manifest, ShiftRecord, check_output
 from s2mlp_deploy.errors import PreprocessingError
 
 if TYPE_CHECKING:
@@ -108,9 +113,13 @@ def export(
     on_hazard: str = "warn",
     force: bool = False,
     seed: int = 0,
+    precision: PrecisionOptions | None = None,
     progress: Progress = quiet,
 ) -> Manifest:
     """Exports a source to an artifact: ``model.fp32.onnx``, ``manifest.json`` and ``report.html``.
+
+    Files of other precisions are made in the same go where ``precision`` asks for them; the artifact appears with all
+    of them or not at all.
 
     Args:
         source: What :func:`~s2mlp_deploy.api.load` takes, or what it or :func:`capture` returned. Options that a
@@ -127,6 +136,7 @@ def export(
         on_hazard: See :func:`understand`.
         force: Replace an artifact that is there.
         seed: Of random weights.
+        precision: Which files to make beside float32, and on what data.
         progress: Told what is being done.
 
     Returns:
@@ -135,19 +145,22 @@ def export(
     Raises:
         S2MLPDeployError: What loading and capturing raise; OutputError where the directory cannot be written or
             holds an artifact; InputError for an unknown form; PreprocessingError where the graph is to do a
-            preprocessing that is not known.
+            preprocessing that is not known; what :func:`~s2mlp_deploy.api.quantize` raises where ``precision`` is
+            given.
     """
     require_export()
     from s2mlp_deploy.export.canonical import check_opset
     from s2mlp_deploy.export.forms import choose_form
     from s2mlp_deploy.export.lower import lower_shifts
     from s2mlp_deploy.export.preprocessing import add_preprocessing
-    from s2mlp_deploy.export.write import GraphFile, tensor_infos, tool_versions, write_artifact
+    from s2mlp_deploy.export.write import GraphFile, stage, tensor_infos, tool_versions, write_artifact
     from s2mlp_deploy.report.html import write_report
 
     directory = Path(output)
     # Everything that can be refused is refused before minutes are spent.
     form = choose_form(shift_form)
+    if precision is not None:
+        _ = precision.files  # Refuses what cannot be made.
     if opset is not None:
         check_opset(opset)
     check_output(directory, force=force)
@@ -187,6 +200,35 @@ def export(
         preprocessing_in_graph=with_preprocessing,
     )
     progress("writing files", 0, None)
-    written = write_artifact(directory, manifest, [GraphFile("model.fp32.onnx", "fp32", model)], force=force)
-    write_report(directory)
+    file = GraphFile("model.fp32.onnx", "fp32", model)
+    if precision is None or not precision.files:
+        written = write_artifact(directory, manifest, [file], force=force)
+        write_report(directory)
+        return written
+    with ArtifactWriter(directory, force=force) as writer:
+        facts = stage(writer, manifest, [file])
+        made = make(
+            model,
+            writer.staging / file.name,
+            manifest,
+            precision,
+            home=directory,
+            noise=_noise(origin, manifest, seed),
+            foreign_cache="ignore",
+            progress=progress,
+        )
+        manifest = described(manifest, made)
+        facts |= stage(writer, manifest, [GraphFile(g.file, g.precision, g.model) for g in made.graphs])
+        written = writer.commit(manifest, facts)
+    save_results(directory, written, made)
     return written
+
+
+def _noise(source: Source, manifest: Manifest, seed: int) -> Iterable[tuple[dict[str, NDArray[Any]], Any]]:
+    """Something to measure float16's ranges on where there is no data."""
+    if manifest.preprocessing_in_graph and source.preprocessing is not None:
+        generator = np.random.default_rng(seed)
+        height, width = source.preprocessing.size
+        name = manifest.inputs[0].name
+        return [({name: generator.integers(0, 256, (1, height, width, 3), np.uint8)}, None) for _ in range(SAMPLES)]
+    return noise(source, manifest.inputs, SAMPLES, 4, seed).batches

@@ -38,7 +38,7 @@ class Histogram:
     @property
     def centres(self) -> NDArray[np.float64]:
         """The middle of every bin."""
-        return (np.arange(BINS) - BINS / 2 + 0.5) * self.width
+        return (np.arange(BINS, dtype=np.float64) - BINS / 2 + 0.5) * np.float64(self.width)
 
     def update(self, values: NDArray[np.floating]) -> None:
         """Adds values.

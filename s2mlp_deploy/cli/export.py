@@ -10,7 +10,21 @@ from rich.console import Console
 
 from s2mlp_deploy import api
 from s2mlp_deploy.cli.console import Json, emit, progress
-from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Seed, Settings, Source, parse_settings
+from s2mlp_deploy.cli.options import (
+    CalibrationCache,
+    Checkpoint,
+    EvalData,
+    EvalSamples,
+    HalfIo,
+    MaxDrop,
+    Method,
+    Preprocess,
+    Samples,
+    Seed,
+    Settings,
+    Source,
+    parse_settings,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -43,6 +57,21 @@ def register(app: typer.Typer) -> None:
             str, typer.Option(help="What to do with code that eager PyTorch does not define: warn or error.")
         ] = "warn",
         opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 25.")] = 20,
+        precision: Annotated[
+            list[str] | None,
+            typer.Option(help="fp32 (always written), fp16, int8 or fp8; may be repeated."),
+        ] = None,
+        calibration_data: Annotated[
+            str | None,
+            typer.Option(help="What int8 and fp8 are calibrated on: pictures in a folder or archive, .npy, .npz."),
+        ] = None,
+        method: Method = "minmax",
+        samples: Samples = api.CALIBRATION_SAMPLES,
+        max_drop: MaxDrop = None,
+        eval_data: EvalData = None,
+        eval_samples: EvalSamples = api.EVAL_SAMPLES,
+        calibration_cache: CalibrationCache = None,
+        half_io: HalfIo = False,
         force: Annotated[bool, typer.Option("--force", help="Replace an artifact that is there.")] = False,
         seed: Seed = 0,
         as_json: Json = False,
@@ -62,6 +91,18 @@ def register(app: typer.Typer) -> None:
                 on_hazard=on_hazard,
                 force=force,
                 seed=seed,
+                precision=api.PrecisionOptions(
+                    precisions=precision or ["fp32"],
+                    data=calibration_data,
+                    method=method,
+                    samples=samples,
+                    max_drop=max_drop,
+                    eval_data=eval_data,
+                    eval_samples=eval_samples,
+                    cache=calibration_cache,
+                    half_io=half_io,
+                    seed=seed,
+                ),
                 progress=report,
             )
 

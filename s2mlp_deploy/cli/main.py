@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from s2mlp_deploy import __version__
-from s2mlp_deploy.cli import build, demo, doctor, export, inspect, models, parity, predict
+from s2mlp_deploy.cli import build, demo, doctor, export, inspect, models, parity, predict, quantize
 from s2mlp_deploy.cli.console import ERR, set_up_logging
 from s2mlp_deploy.errors import S2MLPDeployError, SourceError
 from s2mlp_deploy.shift.frames import is_user_file
@@ -44,7 +44,7 @@ def _root(
     set_up_logging()
 
 
-for module in (models, doctor, demo, export, build, inspect, parity, predict):
+for module in (models, doctor, demo, export, quantize, build, inspect, parity, predict):
     module.register(app)
 
 

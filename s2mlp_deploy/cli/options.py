@@ -28,6 +28,22 @@ Preprocess = Annotated[
     Path | None,
     typer.Option(metavar="FILE.json", help="How an image becomes the input. Default: <checkpoint>.json."),
 ]
+Method = Annotated[str, typer.Option(help="How ranges are chosen: minmax, entropy, percentile or mse.")]
+Samples = Annotated[int, typer.Option(min=1, help="Measure ranges on at most so many samples.")]
+MaxDrop = Annotated[
+    float | None,
+    typer.Option(
+        metavar="POINTS",
+        help="Keep as many layers in higher precision as it takes to lose at most so many points of accuracy "
+        "(of agreement with fp32 where there are no labels).",
+    ),
+]
+EvalData = Annotated[str | None, typer.Option(help="What to score on. Default: the calibration data.")]
+EvalSamples = Annotated[int, typer.Option(min=1, help="Score on at most so many samples.")]
+CalibrationCache = Annotated[
+    Path | None, typer.Option(metavar="FILE.npz", help="Where statistics are kept. Default: calibration.npz in DIR.")
+]
+HalfIo = Annotated[bool, typer.Option("--half-io", help="Give float16 graphs float16 inputs and outputs.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of random weights and of drawn samples.")]
 
 

@@ -65,16 +65,28 @@ def write_artifact(directory: Path, manifest: Manifest, files: Sequence[GraphFil
         ExportError: A graph does not pass ONNX's own checker.
     """
     with ArtifactWriter(directory, force=force) as writer:
-        facts: dict[str, tuple[str, int]] = {}
-        for file in files:
-            file.model.metadata_props.clear()
-            file.model.metadata_props.update(file_metadata(manifest, file.precision))
-            save_model(file.model, writer.staging / file.name)
-            facts[file.name] = (file.precision, len(file.model.graph))
-            data = f"{file.name}.data"
-            if (writer.staging / data).exists():
-                facts[data] = (file.precision, 0)
-        return writer.commit(manifest, facts)
+        return writer.commit(manifest, stage(writer, manifest, files))
+
+
+def stage(writer: ArtifactWriter, manifest: Manifest, files: Sequence[GraphFile]) -> dict[str, tuple[str, int]]:
+    """Writes graphs into a writer's staging, each with its own metadata.
+
+    Returns:
+        What the writer wants to know: for each file name its precision and number of nodes.
+
+    Raises:
+        ExportError: A graph does not pass ONNX's own checker.
+    """
+    facts: dict[str, tuple[str, int]] = {}
+    for file in files:
+        file.model.metadata_props.clear()
+        file.model.metadata_props.update(file_metadata(manifest, file.precision))
+        save_model(file.model, writer.staging / file.name)
+        facts[file.name] = (file.precision, len(file.model.graph))
+        data = f"{file.name}.data"
+        if (writer.staging / data).exists():
+            facts[data] = (file.precision, 0)
+    return facts
 
 
 def file_metadata(manifest: Manifest, precision: str) -> Mapping[str, str]:

@@ -87,9 +87,7 @@ def derive(
     higher = "fp16" if placement.over_half else "fp32"
     sites = find_sites(model)
     reasons = sites.skipped | {site.layer: _BY_BUDGET for site in sites.chosen if site.layer in keep}
-    exceptions = [
-        PrecisionException(layer, higher, reason, file_of(precision)) for layer, reason in reasons.items()
-    ]
+    exceptions = [PrecisionException(layer, higher, reason, file_of(precision)) for layer, reason in reasons.items()]
     quantized = placement.apply(model, Calibrated(statistics.histograms, method), keep)
     if placement.over_half:
         half = to_half(quantized, statistics.magnitudes, keep_io=not half_io)

@@ -47,7 +47,7 @@ class Editor:
         value = ir.Value(
             name=self.free_name(name),
             type=ir.TensorType(tensor.dtype),
-            shape=ir.Shape(tensor.shape),
+            shape=ir.Shape(list(tensor.numpy().shape)),
             const_value=tensor,
         )
         self.graph.register_initializer(value)
@@ -88,7 +88,9 @@ def remove(graph: ir.Graph, nodes: Iterable[ir.Node]) -> None:
 
 def drop_unused_initializers(graph: ir.Graph) -> None:
     """Removes constants that no node reads any more."""
-    for name in [name for name, value in graph.initializers.items() if not value.uses() and not value.is_graph_output()]:
+    for name in [
+        name for name, value in graph.initializers.items() if not value.uses() and not value.is_graph_output()
+    ]:
         del graph.initializers[name]
 
 
@@ -110,7 +112,7 @@ def move(value: ir.Value, target: ir.Value) -> None:
 
 
 def is_movement(node: ir.Node) -> bool:
-    """Whether a node only moves its first input's numbers (all its inputs', for Concat), so that int8 passes through."""
+    """Whether a node only moves numbers, those of :func:`data_inputs`, so that int8 passes through it."""
     if node.op_type == "Pad":
         fill = array_of(node.inputs[2]) if len(node.inputs) > 2 else None
         mode = node.attributes.get("mode")

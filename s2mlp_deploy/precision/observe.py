@@ -49,7 +49,9 @@ def observed_values(sites: Sites) -> tuple[ir.Value, ...]:
 
 def batch_for(values: Sequence[ir.Value]) -> int:
     """How many samples fit into :data:`BATCH_BYTES`."""
-    one = sum(4 * int(np.prod([s for s in value.shape or () if isinstance(s, int)], dtype=np.int64)) for value in values)
+    one = sum(
+        4 * int(np.prod([s for s in value.shape or () if isinstance(s, int)], dtype=np.int64)) for value in values
+    )
     return int(np.clip(BATCH_BYTES // max(one, 1), 1, 32))
 
 
@@ -136,8 +138,8 @@ class Observer:
             outputs = _engine(model, 0).run(inputs)
             for node in self._model.graph:
                 for value in node.outputs:
-                    array = outputs.get(str(value.name))
-                    if array is not None and not np.isfinite(array).all():
+                    result = outputs.get(str(value.name))
+                    if result is not None and not np.isfinite(result).all():
                         return QuantizationError(
                             f"{value.name} is NaN or infinite on the calibration data, the first tensor that is",
                             where=str(node.name),

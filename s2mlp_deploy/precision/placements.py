@@ -79,10 +79,14 @@ class ForOnnxRuntime:
     product; ``benchmarks/accuracy.md``). uint8, because signed activations are 13 times slower on processors without
     signed dot products. A convolution has no such kernel and gets Q and DQ behind it too. Sums over all tokens, which
     ONNX Runtime reduces slowly, become products with a row of ones.
+
+    Attributes:
+        precision: See :class:`Placement`.
+        scheme: UINT8.
     """
 
-    precision: str = "int8"
-    scheme: Scheme = Scheme(ir.DataType.UINT8, half_scales=False)
+    precision: str
+    scheme: Scheme
     over_half: bool = False
 
     def apply(self, model: ir.Model, calibrated: Calibrated, keep: AbstractSet[str] = frozenset()) -> ir.Model:
@@ -140,7 +144,7 @@ class ForTensorRT:
 PLACEMENTS: Mapping[str, Placement] = {
     placement.precision: placement
     for placement in (
-        ForOnnxRuntime(),
+        ForOnnxRuntime("int8", Scheme(ir.DataType.UINT8, half_scales=False)),
         ForTensorRT("int8-trt", Scheme(ir.DataType.INT8, half_scales=True)),
         ForTensorRT("fp8-trt", Scheme(ir.DataType.FLOAT8E4M3FN, half_scales=True)),
     )
@@ -164,7 +168,8 @@ def _as_gemm(quantizer: Quantizer, site: Site, bias: ir.Value | None) -> None:
         return
     editor, graph = quantizer.editor, quantizer.editor.graph
     activation, weight = site.node.inputs[0], site.node.inputs[1]
-    assert activation is not None and weight is not None
+    assert activation is not None
+    assert weight is not None
     shape = site.output.shape
     inputs, outputs = site.weights.shape
     rows = activation

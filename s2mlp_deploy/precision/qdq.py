@@ -237,7 +237,8 @@ class Quantizer:
         Kernels of zeros and ones are exact with the scale 1, so the integers behind are those before.
         """
         kernel, moved = array_of(node.inputs[1]), node.outputs[0]
-        assert kernel is not None and node.inputs[0] is not None
+        assert kernel is not None
+        assert node.inputs[0] is not None
         readers = list(moved.uses())
         restored = self.editor.node(
             "DequantizeLinear", [node.inputs[0], scale, zero], name=f"{node.name}/DequantizeLinear",

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from s2mlp_deploy.precision.graphs import Editor, array_of, is_movement
 
+
 def round_like_half(model: ir.Model) -> ir.Model:
     """A float32 graph whose results are those of a float16 graph, rounded one by one.
 

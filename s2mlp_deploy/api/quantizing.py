@@ -1,0 +1,458 @@
+"""Other precisions: float16 and quantized files from a float32 one and calibration data."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from numpy.typing import NDArray
+
+from s2mlp_deploy.api.engines import save_evidence
+from s2mlp_deploy.api.progress import Progress, quiet
+from s2mlp_deploy.api.sources import require_export
+from s2mlp_deploy.artifact import (
+    CALIBRATION_CACHE,
+    MANIFEST,
+    ArtifactWriter,
+    CalibrationRecord,
+    Manifest,
+    PrecisionException,
+    read_manifest,
+    verify_file,
+)
+from s2mlp_deploy.calibration.data import CalibrationData, open_data
+from s2mlp_deploy.calibration.ranges import DEFAULT_METHOD, check_method
+from s2mlp_deploy.errors import DataError, InputError, QuantizationError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from s2mlp_deploy.precision.accuracy import AccuracyReport, Judge, Metric
+    from s2mlp_deploy.precision.budget import Ladder
+    from s2mlp_deploy.precision.derive import Derived
+    from s2mlp_deploy.precision.observe import Statistics
+    from s2mlp_deploy.precision.remembered import Remembered
+    from s2mlp_deploy.precision.report import CalibrationReport
+    from s2mlp_deploy.preprocess import Preprocessing
+
+LOG = logging.getLogger(__name__)
+
+CALIBRATION_SAMPLES = 512
+"""Samples that ranges are measured on, unless the user says otherwise."""
+
+EVAL_SAMPLES = 1000
+"""Samples that files are scored on, unless the user says otherwise."""
+
+_SENSITIVITY_SAMPLES = 64
+"""Samples for a layer's error: each has hundreds of cells, so the ratio of sums is settled long before."""
+
+_SAVE_EVERY = 10.0
+"""Seconds between two savings of an unfinished calibration."""
+
+
+@dataclass(frozen=True)
+class PrecisionOptions:
+    """What files to make beside float32, and from what.
+
+    Attributes:
+        precisions: ``fp16``, ``int8`` (two files: for ONNX Runtime and for TensorRT), ``fp8``.
+        data: What :func:`~s2mlp_deploy.calibration.data.open_data` takes. float16 alone does without.
+        method: How ranges are chosen: ``minmax``, ``entropy``, ``percentile`` or ``mse``.
+        samples: Measure ranges on at most so many.
+        max_drop: Points that a quantized file's score may lie below float32's; None sets no budget.
+        metric: A score of an engine in points, higher is better; default top-1 accuracy where there are labels,
+            agreement with float32 elsewhere.
+        eval_data: What to score on; default ``data``.
+        eval_samples: Score on at most so many.
+        cache: Where the statistics are kept; default ``calibration.npz`` in the artifact.
+        half_io: Whether float16 graphs have float16 inputs and outputs.
+        seed: Chooses the samples.
+        threads: Of ONNX Runtime; 0 lets it choose.
+    """
+
+    precisions: Sequence[str] = ("int8",)
+    data: str | Path | Iterable[Any] | None = None
+    method: str = DEFAULT_METHOD
+    samples: int | None = CALIBRATION_SAMPLES
+    max_drop: float | None = None
+    metric: Metric | None = None
+    eval_data: str | Path | Iterable[Any] | None = None
+    eval_samples: int | None = EVAL_SAMPLES
+    cache: str | Path | None = None
+    half_io: bool = False
+    seed: int = 0
+    threads: int = 0
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The precisions of the files to make.
+
+        Raises:
+            InputError: An option has a value that cannot be used.
+        """
+        from s2mlp_deploy.precision.derive import file_precisions
+
+        check_method(self.method)
+        if self.max_drop is not None and not 0 <= self.max_drop <= 100:
+            raise InputError(f"--max-drop is {self.max_drop:g}", fix="give percentage points from 0 to 100")
+        for name, number in (("--samples", self.samples), ("--eval-samples", self.eval_samples)):
+            if number is not None and number < 1:
+                raise InputError(f"{name} is {number}", fix="give at least 1")
+        files = file_precisions(self.precisions)
+        if self.data is None and any(name != "fp16" for name in files):
+            raise DataError(
+                "int8 and fp8 need data to measure ranges on",
+                fix="--calibration-data PATH: some hundreds of pictures like those the model will see",
+            )
+        return files
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What was made.
+
+    Attributes:
+        manifest: Of the artifact, with the new files.
+        accuracy: What the files score; None where there was no data.
+    """
+
+    manifest: Manifest
+    accuracy: AccuracyReport | None
+
+
+@dataclass(frozen=True)
+class Made:
+    """Graphs that are not written yet, and what is known of them."""
+
+    graphs: tuple[Derived, ...]
+    exceptions: tuple[PrecisionException, ...]
+    calibration: CalibrationRecord
+    accuracy: AccuracyReport | None
+    ranges: CalibrationReport
+
+
+def quantize(directory: str | Path, options: PrecisionOptions, *, progress: Progress = quiet) -> Quantized:
+    """Adds files of other precisions to an artifact; those of the same precision are replaced.
+
+    Args:
+        directory: An artifact with ``model.fp32.onnx``.
+        options: What to make.
+        progress: Told what is being done.
+
+    Returns:
+        The manifest as written, and the scores, which are saved under ``evidence/`` too.
+
+    Raises:
+        ArtifactError: There is no artifact, or it has no float32 file.
+        DataError: The data cannot be used.
+        QuantizationError: The graph cannot be quantized, or the calibration cache is of another one.
+        CheckFailedError: The accuracy budget cannot be kept.
+        OutputError: The artifact cannot be written.
+    """
+    require_export()
+    import onnx_ir as ir
+
+    from s2mlp_deploy.export.write import GraphFile, stage
+
+    if not options.files:
+        raise InputError("fp32 is there already", fix="ask for fp16, int8 or fp8")
+    if options.data is None:
+        raise DataError("there is no data to measure on", fix="--data PATH")
+    root = Path(directory)
+    manifest = read_manifest(root)
+    path = verify_file(root, manifest.file("fp32"))
+    made = make(ir.load(path), path, manifest, options, home=root, progress=progress)
+    progress("writing files", 0, None)
+    renewed = described(manifest, made)
+    with ArtifactWriter(root, force=True) as writer:
+        facts = stage(writer, renewed, [GraphFile(g.file, g.precision, g.model) for g in made.graphs])
+        renewed = writer.add(renewed, facts)
+    return Quantized(renewed, save_results(root, renewed, made))
+
+
+def make(
+    model: ir.Model,
+    path: Path,
+    manifest: Manifest,
+    options: PrecisionOptions,
+    *,
+    home: Path,
+    noise: Iterable[tuple[dict[str, NDArray[Any]], Any]] = (),
+    foreign_cache: str = "refuse",
+    progress: Progress = quiet,
+) -> Made:
+    """Measures a float32 graph and makes the graphs of other precisions.
+
+    Args:
+        model: The graph.
+        path: Its file.
+        manifest: What is known of it.
+        options: What to make.
+        home: Where the statistics are kept.
+        noise: Batches to measure on where there is no data.
+        foreign_cache: What to do with statistics of another graph: ``refuse`` or ``ignore``.
+        progress: Told what is being done.
+    """
+    from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
+    from s2mlp_deploy.precision.derive import derive
+    from s2mlp_deploy.precision.observe import Observer, Statistics, batch_for, observed_values
+    from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
+    from s2mlp_deploy.precision.remembered import Remembered
+    from s2mlp_deploy.precision.report import calibration_report
+    from s2mlp_deploy.precision.sensitivity import layer_sqnr
+    from s2mlp_deploy.precision.sites import Sites, find_sites
+
+    wanted = options.files
+    quantized = [precision for precision in wanted if precision != "fp16"]
+    sites = find_sites(model) if quantized else Sites((), {})
+    values = observed_values(sites)
+    preprocessing = _preprocessing(manifest)
+    judge: Judge | None = None
+    samples = Remembered(())
+    if options.data is not None:
+        data = _open(options.data, manifest, preprocessing, options.samples, batch_for(values), options, progress)
+        if data.count > 1 and data.duplicates == data.count - 1:
+            raise DataError(
+                f"all {data.count} samples are equal (all black, perhaps), so there is no range to measure",
+                where=data.described,
+                fix="give real pictures",
+            )
+        for warning in data.warnings:
+            LOG.warning("%s", warning)
+        cache = Path(options.cache) if options.cache is not None else home / CALIBRATION_CACHE
+        # A cache that was named on purpose is never silently replaced.
+        foreign = "refuse" if options.cache is not None else foreign_cache
+        samples = Remembered(data)
+        statistics = _statistics(model, values, path, data, samples, preprocessing, cache, foreign, options, progress)
+        for warning in data.warnings[1:] if data.skipped.count else ():
+            LOG.warning("%s", warning)
+        record = CalibrationRecord(
+            data.described, data.content_hash, statistics.samples, data.skipped.count, data.duplicates,
+            options.method if quantized else "maxima", (),
+        )  # fmt: skip
+        judge = _judge(OnnxRuntimeEngine(path, threads=options.threads), manifest, preprocessing, options, progress)
+    else:
+        observer, statistics = Observer(model, values, threads=options.threads), Statistics()
+        for feeds, _ in noise:
+            observer.update(statistics, feeds)
+        record = CalibrationRecord("seeded noise", "", statistics.samples, 0, 0, "maxima", ())
+        LOG.warning("float16 ranges were measured on noise; give --calibration-data to measure them on real pictures")
+    graphs: list[Derived] = []
+    ladders: dict[str, Ladder] = {}
+    sqnr: dict[str, dict[str, float]] = {}
+    for precision in wanted:
+        progress(f"making {precision}", 0, None)
+        keep: AbstractSet[str] = frozenset()
+        if precision in quantized and judge is not None:
+            costs = layer_sqnr(
+                model,
+                PLACEMENTS[precision].scheme,
+                Calibrated(statistics.histograms, options.method),
+                samples.first(_SENSITIVITY_SAMPLES),
+                threads=options.threads,
+            )
+            sqnr[precision] = costs
+            if options.max_drop is not None:
+                ladder = _climb(model, precision, statistics, costs, judge, options, progress)
+                ladders[precision], keep = ladder, {layer.layer for layer in ladder.kept}
+        graphs.append(derive(model, precision, statistics, method=options.method, keep=keep, half_io=options.half_io))
+    record = replace(record, files=tuple(graph.file for graph in graphs))
+    accuracy = _accuracy(judge, graphs, path, sqnr, ladders, options, progress) if judge is not None else None
+    exceptions = tuple(item for graph in graphs for item in graph.exceptions)
+    ranges = calibration_report(record, sites, statistics, quantized)
+    return Made(tuple(graphs), exceptions, record, accuracy, ranges)
+
+
+def described(manifest: Manifest, made: Made) -> Manifest:
+    """The manifest with what is known of new graphs; what was said of files they replace goes."""
+    files = {graph.file for graph in made.graphs}
+    older = tuple(item for item in manifest.precision_exceptions if item.file not in files)
+    return replace(manifest, precision_exceptions=older + made.exceptions, calibration=made.calibration)
+
+
+def save_results(root: Path, manifest: Manifest, made: Made) -> AccuracyReport | None:
+    """Saves scores and ranges under ``evidence/`` and renews the report.
+
+    Returns:
+        The scores, with what is known of the files only now that they are written.
+    """
+    save_evidence(root / MANIFEST, "calibration", made.ranges)
+    if made.accuracy is None:
+        return None
+    records = {record.path: record for record in manifest.files}
+    accuracy = replace(
+        made.accuracy,
+        rows=tuple(replace(row, bytes=records[row.file].bytes) for row in made.accuracy.rows),
+        sha256={row.file: records[row.file].sha256 for row in made.accuracy.rows},
+    )
+    save_evidence(root / MANIFEST, "accuracy", accuracy)
+    return accuracy
+
+
+def _preprocessing(manifest: Manifest) -> Preprocessing | None:
+    from s2mlp_deploy.preprocess import Preprocessing
+
+    return Preprocessing.from_dict(manifest.preprocessing) if manifest.preprocessing is not None else None
+
+
+def _open(
+    data: str | Path | Iterable[Any],
+    manifest: Manifest,
+    preprocessing: Preprocessing | None,
+    samples: int | None,
+    batch: int,
+    options: PrecisionOptions,
+    progress: Progress,
+) -> CalibrationData:
+    return open_data(
+        data,
+        inputs=manifest.inputs,
+        preprocessing=preprocessing,
+        classes=manifest.classes,
+        samples=samples,
+        seed=options.seed,
+        batch=batch,
+        progress=progress,
+    )
+
+
+def _statistics(
+    model: ir.Model,
+    values: Sequence[ir.Value],
+    path: Path,
+    data: CalibrationData,
+    batches: Remembered,
+    preprocessing: Preprocessing | None,
+    cache: Path,
+    foreign: str,
+    options: PrecisionOptions,
+    progress: Progress,
+) -> Statistics:
+    """The statistics of the graph over the data: from the cache, or measured from where the cache ends."""
+    from s2mlp_deploy.files import sha256_of
+    from s2mlp_deploy.precision import store
+    from s2mlp_deploy.precision.observe import Observer, Statistics
+
+    settings = msgspec.json.encode(preprocessing.to_dict(), order="sorted").decode() if preprocessing else ""
+    key = store.Key(sha256_of(path), data.content_hash, settings)
+    known = store.load(cache, key, foreign=foreign)
+    statistics, complete = known if known is not None else (Statistics(), False)
+    # float16 alone measures no histograms, so what it left is not enough for int8.
+    if missing := [value for value in values if str(value.name) not in statistics.histograms]:
+        if statistics.samples:
+            LOG.info("the cache lacks %d histograms; calibrating anew", len(missing))
+        statistics, complete = Statistics(), False
+    if complete:
+        progress("calibrating", data.count, data.count)
+        return statistics
+    observer = Observer(model, values, threads=options.threads)
+    done, saved = 0, time.monotonic()
+    progress("calibrating", 0, data.count)
+    with _keeping(cache, key, statistics):
+        for feeds, _ in batches:
+            size = len(next(iter(feeds.values())))
+            # Batches come in the same order every time: what an interrupted run has seen is not seen again.
+            if done >= statistics.samples:
+                observer.update(statistics, feeds)
+            done += size
+            progress("calibrating", done, data.count)
+            if time.monotonic() - saved > _SAVE_EVERY:
+                store.save(cache, key, statistics, complete=False)
+                saved = time.monotonic()
+    store.save(cache, key, statistics, complete=True)
+    return statistics
+
+
+@contextlib.contextmanager
+def _keeping(cache: Path, key: Any, statistics: Statistics) -> Iterator[None]:
+    """Saves what was measured when the user interrupts; an error leaves nothing."""
+    from s2mlp_deploy.precision import store
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        store.save(cache, key, statistics, complete=False)
+        LOG.warning("interrupted after %d samples; the next run goes on from there", statistics.samples)
+        raise
+    except QuantizationError:
+        cache.unlink(missing_ok=True)
+        raise
+
+
+def _judge(
+    reference: Any,
+    manifest: Manifest,
+    preprocessing: Preprocessing | None,
+    options: PrecisionOptions,
+    progress: Progress,
+) -> Judge:
+    from s2mlp_deploy.precision.accuracy import Judge
+    from s2mlp_deploy.precision.remembered import Remembered
+
+    chosen = options.eval_data if options.eval_data is not None else options.data
+    assert chosen is not None
+    data = _open(chosen, manifest, preprocessing, options.eval_samples, 16, options, progress)
+    progress("scoring fp32", 0, None)
+    return Judge(
+        reference, Remembered(data), described=data.described, classes=manifest.classes, preprocessing=preprocessing,
+        metric=options.metric,
+    )  # fmt: skip
+
+
+def _climb(
+    model: ir.Model,
+    precision: str,
+    statistics: Statistics,
+    costs: dict[str, float],
+    judge: Judge,
+    options: PrecisionOptions,
+    progress: Progress,
+) -> Ladder:
+    from s2mlp_deploy.precision.accuracy import engine_of
+    from s2mlp_deploy.precision.budget import keep_budget
+    from s2mlp_deploy.precision.derive import derive
+    from s2mlp_deploy.precision.placements import PLACEMENTS
+
+    assert options.max_drop is not None
+
+    def evaluate(keep: AbstractSet[str]) -> float:
+        progress(f"scoring {precision} with {len(keep)} layers kept", 0, None)
+        graph = derive(model, precision, statistics, method=options.method, keep=keep).model
+        return judge.score(engine_of(graph, rounded=PLACEMENTS[precision].over_half, threads=options.threads))
+
+    return keep_budget(costs, evaluate, reference=judge.reference_score, max_drop=options.max_drop, metric=judge.metric)
+
+
+def _accuracy(
+    judge: Judge,
+    graphs: Sequence[Derived],
+    path: Path,
+    sqnr: dict[str, dict[str, float]],
+    ladders: dict[str, Ladder],
+    options: PrecisionOptions,
+    progress: Progress,
+) -> AccuracyReport:
+    from s2mlp_deploy.precision.accuracy import AccuracyReport, engine_of
+    from s2mlp_deploy.precision.derive import file_of
+
+    rows = [judge.reference_row(file_of("fp32"), path.stat().st_size)]
+    for graph in graphs:
+        progress(f"scoring {graph.precision}", 0, None)
+        rounded = graph.precision != "int8"
+        rows.append(
+            judge.row(
+                engine_of(graph.model, rounded=rounded, threads=options.threads),
+                file=graph.file,
+                precision=graph.precision,
+                size=0,
+                arithmetic="rounded to float16" if rounded else "as in the file",
+            )
+        )
+    return AccuracyReport(judge.metric, judge.described, judge.images, tuple(rows), sqnr, ladders)

@@ -1,0 +1,75 @@
+"""``s2mlp-deploy quantize``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+from s2mlp_deploy import api
+from s2mlp_deploy.cli.console import Json, emit, progress
+from s2mlp_deploy.cli.options import (
+    CalibrationCache,
+    EvalData,
+    EvalSamples,
+    HalfIo,
+    MaxDrop,
+    Method,
+    Samples,
+    Seed,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+
+    @app.command()
+    def quantize(
+        directory: Annotated[Path, typer.Argument(metavar="DIR", help="An artifact with model.fp32.onnx.")],
+        data: Annotated[
+            str,
+            typer.Option(help="What to calibrate on: a folder or archive of pictures, .npy or .npz, a saved data set."),
+        ],
+        precision: Annotated[
+            list[str] | None, typer.Option(help="fp16, int8 or fp8; may be repeated. Default: int8.")
+        ] = None,
+        method: Method = "minmax",
+        samples: Samples = api.CALIBRATION_SAMPLES,
+        max_drop: MaxDrop = None,
+        eval_data: EvalData = None,
+        eval_samples: EvalSamples = api.EVAL_SAMPLES,
+        calibration_cache: CalibrationCache = None,
+        half_io: HalfIo = False,
+        seed: Seed = 0,
+        as_json: Json = False,
+    ) -> None:
+        """Add float16 and quantized files to an artifact, and score them."""
+        with progress() as report:
+            result = api.quantize(
+                directory,
+                api.PrecisionOptions(
+                    precisions=precision or ["int8"],
+                    data=data,
+                    method=method,
+                    samples=samples,
+                    max_drop=max_drop,
+                    eval_data=eval_data,
+                    eval_samples=eval_samples,
+                    cache=calibration_cache,
+                    half_io=half_io,
+                    seed=seed,
+                ),
+                progress=report,
+            )
+
+        def render(console: Console) -> None:
+            from s2mlp_deploy.report.accuracy import print_accuracy
+
+            if result.accuracy is not None:
+                print_accuracy(console, msgspec.to_builtins(result.accuracy))
+            console.print(f"\nwritten into {directory}")
+
+        emit(result, as_json=as_json, render=render)

@@ -1,0 +1,285 @@
+"""How well a graph of another precision does: its score on data, the error of its outputs, the images it gets wrong."""
+
+from __future__ import annotations
+
+import base64
+import io
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from PIL import Image
+
+from s2mlp_deploy.engines.base import Arrays, Engine
+from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from s2mlp_deploy.errors import DataError
+from s2mlp_deploy.metrics import top_k
+from s2mlp_deploy.precision.budget import Ladder
+from s2mlp_deploy.precision.remembered import Batches
+from s2mlp_deploy.precision.rounding import round_like_half
+from s2mlp_deploy.preprocess import Preprocessing
+
+Metric = Callable[[Engine], float]
+"""A user's own score of an engine, in points, higher is better: mAP of a detector on its own data, for example."""
+
+WORST = 8
+"""Images that are shown with both predictions."""
+
+_THUMBNAIL = 96
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a file says of an image.
+
+    Attributes:
+        label: Name or index of its first class.
+        probability: Of that class, by softmax.
+    """
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class WorstImage:
+    """An image on which a file differs most from float32.
+
+    Attributes:
+        picture: A small PNG as a ``data:`` address; empty where the input is no picture.
+        label: What it is, where that is known.
+        reference: What float32 says.
+        candidate: What the file says.
+        distance: Largest difference of a score, as a share of the largest score.
+    """
+
+    picture: str
+    label: str
+    reference: Guess
+    candidate: Guess
+    distance: float
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    """One file's figures.
+
+    Attributes:
+        file: Its name.
+        precision: Of the file.
+        bytes: Its size.
+        score: Accuracy, agreement or the user's metric, in points.
+        agreement: Share of images, in percent, whose first class is float32's; None where outputs are no scores.
+        sqnr: Signal-to-noise ratio of the first output in dB, float32 being the signal; None for float32 itself.
+        arithmetic: How it was computed: ``as in the file``, or ``rounded to float16`` for float16 graphs, which ONNX
+            Runtime computes in float32 on a CPU.
+        worst: Images that differ most.
+    """
+
+    file: str
+    precision: str
+    bytes: int
+    score: float
+    agreement: float | None
+    sqnr: float | None
+    arithmetic: str
+    worst: tuple[WorstImage, ...] = ()
+
+
+@dataclass(frozen=True)
+class AccuracyReport:
+    """What the files of an artifact score.
+
+    Attributes:
+        metric: What the score is.
+        data: What it was measured on.
+        images: How many.
+        rows: The files, float32 first.
+        sqnr: For each quantized file, every layer's signal-to-quantization-noise ratio in dB.
+        ladders: For each file under a budget, how that was kept.
+        sha256: Of each file that was measured.
+    """
+
+    metric: str
+    data: str
+    images: int
+    rows: tuple[AccuracyRow, ...]
+    sqnr: dict[str, dict[str, float]] = field(default_factory=dict)
+    ladders: dict[str, Ladder] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
+
+
+class Judge:
+    """Scores graphs of one network against its float32 graph, whose outputs are computed once.
+
+    Args:
+        reference: The float32 file.
+        data: What to score on.
+        described: That in words.
+        classes: Names of the classes, where known.
+        preprocessing: For the thumbnails.
+        metric: A user's own score; default is top-1 accuracy where there are labels, agreement with float32 elsewhere.
+
+    Raises:
+        DataError: The outputs are no scores and there is no metric, or a label is no class of the model.
+    """
+
+    def __init__(
+        self,
+        reference: Engine,
+        data: Batches,
+        *,
+        described: str,
+        classes: tuple[str, ...] | None = None,
+        preprocessing: Preprocessing | None = None,
+        metric: Metric | None = None,
+    ) -> None:
+        self._data = data
+        self.described = described
+        self._classes = classes
+        self._preprocessing = preprocessing
+        self._metric = metric
+        self._output = reference.outputs[0].name
+        expected, labels = self._outputs(reference)
+        if metric is None and (expected.ndim != 2 or expected.shape[1] < 2):
+            raise DataError(
+                f"the output {self._output} is {list(expected.shape[1:])} per image, which is no list of scores",
+                fix="score it with a metric of your own: api.quantize(..., metric=...)",
+            )
+        known = labels[labels >= 0] if labels is not None else np.zeros(0, np.int64)
+        if metric is None and known.size and known.max() >= expected.shape[1]:
+            raise DataError(
+                f"the data has the label {known.max()}, and the model has {expected.shape[1]} classes",
+                fix="use data whose classes are the model's",
+            )
+        self._expected = expected
+        self._labels = labels if known.size and expected.ndim == 2 else None
+        self.images = len(expected)
+        self.reference_score = metric(reference) if metric is not None else self._points(expected)
+
+    @property
+    def metric(self) -> str:
+        """What the score is."""
+        if self._metric is not None:
+            return getattr(self._metric, "__name__", "the given metric")
+        return "top-1 accuracy" if self._labels is not None else "top-1 agreement with fp32"
+
+    def score(self, engine: Engine) -> float:
+        """The score of an engine, in points."""
+        return self._metric(engine) if self._metric is not None else self._points(self._outputs(engine)[0])
+
+    def reference_row(self, file: str, size: int) -> AccuracyRow:
+        """The float32 file's own figures."""
+        agreement = 100.0 if self._expected.ndim == 2 else None
+        return AccuracyRow(file, "fp32", size, self.reference_score, agreement, None, "as in the file")
+
+    def row(self, engine: Engine, *, file: str, precision: str, size: int, arithmetic: str) -> AccuracyRow:
+        """All figures of an engine."""
+        outputs = self._outputs(engine)[0]
+        difference = outputs.astype(np.float64) - self._expected
+        signal, noise = float(np.square(self._expected, dtype=np.float64).sum()), float(np.square(difference).sum())
+        agreement = None
+        worst: tuple[WorstImage, ...] = ()
+        if self._expected.ndim == 2:
+            same = outputs.argmax(axis=1) == self._expected.argmax(axis=1)
+            agreement = float(same.mean() * 100)
+            worst = self._worst(outputs)
+        score = self._metric(engine) if self._metric is not None else self._points(outputs)
+        sqnr = float(10 * np.log10(signal / noise)) if noise > 0 and signal > 0 else None
+        return AccuracyRow(file, precision, size, score, agreement, sqnr, arithmetic, worst)
+
+    def _outputs(self, engine: Engine) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
+        arrays, labels = [], []
+        for feeds, known in self._data:
+            renamed = dict(zip((info.name for info in engine.inputs), feeds.values(), strict=True))
+            cast = {i.name: renamed[i.name].astype(i.dtype, copy=False) for i in engine.inputs}
+            result: Arrays = engine.run(cast)
+            arrays.append(next(iter(result.values())).astype(np.float32))
+            labels.append(np.full(len(arrays[-1]), -1, np.int64) if known is None else known)
+        return np.concatenate(arrays), np.concatenate(labels)
+
+    def _points(self, outputs: NDArray[np.float32]) -> float:
+        first = top_k(outputs, 1)[:, 0]
+        if self._labels is None:
+            return float((first == top_k(self._expected, 1)[:, 0]).mean() * 100)
+        known = self._labels >= 0
+        return float((first == self._labels)[known].mean() * 100)
+
+    def _worst(self, outputs: NDArray[np.float32]) -> tuple[WorstImage, ...]:
+        """Images with another first class come first, then by distance."""
+        peak = max(float(np.abs(self._expected).max()), 1e-30)
+        distance = np.abs(outputs - self._expected).max(axis=1) / peak
+        differs = outputs.argmax(axis=1) != self._expected.argmax(axis=1)
+        chosen = np.lexsort((-distance, ~differs))[:WORST]
+        pictures = self._pictures({int(index) for index in chosen})
+        return tuple(
+            WorstImage(
+                pictures.get(index, ""),
+                self._name(int(self._labels[index])) if self._labels is not None and self._labels[index] >= 0 else "",
+                self._guess(self._expected[index]),
+                self._guess(outputs[index]),
+                float(distance[index]),
+            )
+            for index in map(int, chosen)
+        )
+
+    def _guess(self, scores: NDArray[np.float32]) -> Guess:
+        weights = np.exp(scores.astype(np.float64) - float(scores.max()))
+        best = int(scores.argmax())
+        return Guess(self._name(best), float(weights[best] / weights.sum()))
+
+    def _name(self, index: int) -> str:
+        return self._classes[index] if self._classes and index < len(self._classes) else str(index)
+
+    def _pictures(self, wanted: set[int]) -> dict[int, str]:
+        found: dict[int, str] = {}
+        start = 0
+        for feeds, _ in self._data:
+            array = next(iter(feeds.values()))
+            for index in wanted & set(range(start, start + len(array))):
+                found[index] = thumbnail(array[index - start], self._preprocessing)
+            start += len(array)
+            if len(found) == len(wanted):
+                break
+        return found
+
+
+def thumbnail(array: NDArray[Any], preprocessing: Preprocessing | None) -> str:
+    """A model's input as a small PNG in a ``data:`` address; empty where it is no picture.
+
+    Args:
+        array: uint8 [H, W, 3], or float [C, H, W] that ``preprocessing`` made.
+        preprocessing: What is undone.
+    """
+    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
+        pixels = array
+    elif preprocessing is not None and array.ndim == 3 and array.shape[0] == preprocessing.channels:
+        mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (preprocessing.mean, preprocessing.std))
+        pixels = np.clip((array * std + mean) / preprocessing.scale, 0, 255).astype(np.uint8).transpose(1, 2, 0)
+        pixels = pixels[..., ::-1] if preprocessing.color == "BGR" else pixels
+    else:
+        return ""
+    image = Image.fromarray(np.ascontiguousarray(pixels if pixels.shape[2] == 3 else pixels[..., 0]))
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def engine_of(model: ir.Model, *, rounded: bool, threads: int = 0) -> OnnxRuntimeEngine:
+    """An engine of a graph that is not on the disk.
+
+    Args:
+        model: The graph.
+        rounded: Whether float16 results are really rounded to float16 (:mod:`s2mlp_deploy.precision.rounding`).
+        threads: Of ONNX Runtime; 0 lets it choose.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "model.onnx"
+        ir.save(round_like_half(model) if rounded else model, path, external_data="model.data")
+        return OnnxRuntimeEngine(path, threads=threads)

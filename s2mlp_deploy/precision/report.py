@@ -1,0 +1,105 @@
+"""What a calibration saw and chose, small enough to be kept and drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from s2mlp_deploy.artifact import CalibrationRecord
+from s2mlp_deploy.calibration.histogram import BINS, Histogram
+from s2mlp_deploy.calibration.ranges import choose_range
+from s2mlp_deploy.precision.observe import Statistics
+from s2mlp_deploy.precision.placements import PLACEMENTS
+from s2mlp_deploy.precision.sites import Sites
+
+_DRAWN = 64
+
+
+@dataclass(frozen=True)
+class ActivationRange:
+    """An activation's values and the range that was chosen for them.
+
+    Attributes:
+        name: Of the value.
+        layers: The products that read it.
+        minimum: Smallest value seen.
+        maximum: Largest value seen.
+        counts: A histogram of 64 bins from ``start`` on.
+        start: Where the first bin begins.
+        width: Of a bin.
+        ranges: Lowest and highest value that is kept, by scheme: ``asymmetric`` for uint8, ``symmetric`` for int8 and
+            fp8.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    minimum: float
+    maximum: float
+    counts: tuple[int, ...]
+    start: float
+    width: float
+    ranges: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """A calibration, for the report.
+
+    Attributes:
+        calibration: On what.
+        activations: In graph order.
+    """
+
+    calibration: CalibrationRecord
+    activations: tuple[ActivationRange, ...]
+
+
+def calibration_report(
+    record: CalibrationRecord, sites: Sites, statistics: Statistics, quantized: Sequence[str]
+) -> CalibrationReport:
+    """What was seen and chosen.
+
+    Args:
+        record: On what, and by which method.
+        sites: The products of the graph.
+        statistics: Of its values.
+        quantized: The precisions of the quantized files.
+    """
+    layers: dict[str, list[str]] = {}
+    for site in sites.chosen:
+        layers.setdefault(str(site.activation.name), []).append(site.layer)
+    schemes = {PLACEMENTS[precision].scheme.symmetric for precision in quantized}
+    return CalibrationReport(
+        record,
+        tuple(
+            _activation(name, tuple(readers), statistics.histograms[name], record.method, schemes)
+            for name, readers in layers.items()
+        ),
+    )
+
+
+def _activation(
+    name: str, layers: tuple[str, ...], histogram: Histogram, method: str, schemes: set[bool]
+) -> ActivationRange:
+    filled = np.flatnonzero(histogram.counts)
+    first, last = (int(filled[0]), int(filled[-1])) if filled.size else (BINS // 2, BINS // 2)
+    step = max(1, -(-(last + 1 - first) // _DRAWN))
+    cut = np.zeros(step * _DRAWN, np.int64)
+    inside = histogram.counts[first : first + step * _DRAWN]
+    cut[: len(inside)] = inside
+    ranges = {}
+    for symmetric in sorted(schemes):
+        chosen = choose_range(histogram, method, symmetric=symmetric)
+        ranges["symmetric" if symmetric else "asymmetric"] = (chosen.low, chosen.high)
+    return ActivationRange(
+        name,
+        layers,
+        float(histogram.minimum),
+        float(histogram.maximum),
+        tuple(int(count) for count in cut.reshape(_DRAWN, step).sum(axis=1)),
+        (first - BINS / 2) * histogram.width,
+        step * histogram.width,
+        ranges,
+    )
