@@ -17,9 +17,9 @@ import numpy as np
 import onnxruntime
 import torch
 from inplace import inplace_shifts
-from timing import interleaved
 
 from s2mlp_deploy import api
+from s2mlp_deploy.bench.timing import interleaved
 from s2mlp_deploy.export.forms import FORMS
 from s2mlp_deploy.models.registry import get_model
 

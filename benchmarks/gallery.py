@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from timing import interleaved
+
+from s2mlp_deploy.bench.timing import interleaved
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "gallery"))
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from PIL import Image
+
 from s2mlp_deploy import api
-from s2mlp_deploy.artifact import Manifest
+from s2mlp_deploy.artifact import FileRecord, Manifest
 from s2mlp_deploy.calibration.collect import collect
 from s2mlp_deploy.demo.digits import load_digits, weights_path, write_pngs
 from s2mlp_deploy.errors import MissingDependencyError
@@ -16,6 +20,12 @@ from s2mlp_deploy.errors import MissingDependencyError
 if TYPE_CHECKING:
     from s2mlp_deploy.engines.tensorrt_rtx import BuildRecord
     from s2mlp_deploy.parity.compare import ParityReport
+
+_CALIBRATION = 256
+"""Training digits that int8 is calibrated on."""
+
+_TIMED_BATCH = 8
+_FOR_TENSORRT = ("fp32", "fp16", "int8-trt")
 
 
 @dataclass(frozen=True)
@@ -28,8 +38,11 @@ class DemoResult:
         artifacts: Directory of the artifact of each form; the first is the default form's.
         manifests: What was exported, by form.
         parity: The comparison with torch, by form.
-        engine: The engine built from the first artifact; None where the builder is not there.
-        engine_missing: Why there is none.
+        precisions: The comparison with torch of the first artifact's files, by precision.
+        latency: Milliseconds per image of those that ONNX Runtime is meant to run, by precision: process CPU time of
+            one thread.
+        engines: The engines built from the first artifact, by precision; empty where the builder is not there.
+        engine_missing: Why there are none.
         report: The page that shows all of it.
     """
 
@@ -38,14 +51,16 @@ class DemoResult:
     artifacts: dict[str, Path]
     manifests: dict[str, Manifest]
     parity: dict[str, ParityReport]
-    engine: BuildRecord | None
+    precisions: dict[str, ParityReport]
+    latency: dict[str, float]
+    engines: dict[str, BuildRecord]
     engine_missing: str
     report: Path
 
     @property
     def passed(self) -> bool:
-        """Whether parity holds in every form."""
-        return all(report.passed for report in self.parity.values())
+        """Whether parity holds in every form and precision."""
+        return all(report.passed for report in (*self.parity.values(), *self.precisions.values()))
 
 
 def run_demo(
@@ -55,7 +70,7 @@ def run_demo(
     targets: Sequence[str] = ("sm89",),
     progress: api.Progress = api.quiet,
 ) -> DemoResult:
-    """Exports the digit network in every form, proves parity, builds an engine, writes a report.
+    """Exports the digit network in every form and precision, proves parity, builds engines, writes a report.
 
     Args:
         output: Where to write; an earlier demo there is replaced.
@@ -82,26 +97,81 @@ def run_demo(
     captured = api.capture(api.load("s2mlpv2_nano", checkpoint=weights_path()), progress=progress)
     forms = [DEFAULT_FORM, *(name for name in FORMS if name != DEFAULT_FORM)]
     artifacts = {name: output / ("artifact" if name == DEFAULT_FORM else f"forms/{name}") for name in forms}
+    precision = api.PrecisionOptions(
+        precisions=["fp16", "int8"], data=_training_digits(), samples=_CALIBRATION, eval_data=images
+    )
     manifests = {
-        name: api.export(captured, path, shift_form=name, force=True, progress=progress)
+        name: api.export(
+            captured,
+            path,
+            shift_form=name,
+            precision=precision if name == DEFAULT_FORM else None,
+            force=True,
+            progress=progress,
+        )
         for name, path in artifacts.items()
     }
+    first = artifacts[DEFAULT_FORM]
+    others = [record for record in manifests[DEFAULT_FORM].files if record.precision != "fp32"]
     files = [path / manifests[name].files[0].path for name, path in artifacts.items()]
-    reports = api.parity(captured, files, data=images, batch=50, progress=progress)
-    engine, missing = _build(files[0], targets, progress)
+    reports = api.parity(
+        captured, [*files, *(first / record.path for record in others)], data=images, batch=50, progress=progress
+    )
+    forms_reports, precision_reports = reports[: len(files)], reports[len(files) :]
+    engines, missing = _build(
+        first, [r for r in manifests[DEFAULT_FORM].files if r.precision in _FOR_TENSORRT], targets, progress
+    )
     page = write_overview(output / "report.html", artifacts, title="s2mlp-deploy demo: handwritten digits")
     return DemoResult(
-        output, images, artifacts, manifests, dict(zip(forms, reports, strict=True)), engine, missing, page
+        output,
+        images,
+        artifacts,
+        manifests,
+        dict(zip(forms, forms_reports, strict=True)),
+        {record.precision: report for record, report in zip(others, precision_reports, strict=True)},
+        _latency(first, manifests[DEFAULT_FORM], progress),
+        engines,
+        missing,
+        page,
     )
 
 
-def _build(file: Path, targets: Sequence[str], progress: api.Progress) -> tuple[BuildRecord | None, str]:
-    """Builds the engine where the builder is installed; there is no wheel of it for every platform."""
-    progress("building an engine", 0, None)
-    try:
-        return api.build(file, targets=targets), ""
-    except MissingDependencyError as error:
-        return None, f"{error.problem}; {error.fix}"
+def _training_digits() -> list[tuple[Image.Image, int]]:
+    """Digits that the network was trained on, and none of the held-out ones."""
+    digits = load_digits()[0]
+    return [(Image.fromarray(image), int(label)) for image, label in zip(digits.images, digits.labels, strict=True)]
+
+
+def _latency(directory: Path, manifest: Manifest, progress: api.Progress) -> dict[str, float]:
+    """Milliseconds per image, in batches, of the files that ONNX Runtime runs as they are meant to be run."""
+    from s2mlp_deploy.bench.timing import interleaved
+    from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
+
+    progress("timing", 0, None)
+    engines = {
+        record.precision: OnnxRuntimeEngine(directory / record.path, threads=1)
+        for record in manifest.files
+        if record.precision in ("fp32", "int8")
+    }
+    shape = [size for size in manifest.inputs[0].shape if isinstance(size, int)]
+    batch = np.zeros((_TIMED_BATCH, *shape), np.float32)
+    feeds = {manifest.inputs[0].name: batch}
+    runs = {precision: functools.partial(engine.run, feeds) for precision, engine in engines.items()}
+    return {name: time.minimum / _TIMED_BATCH for name, time in interleaved(runs, rounds=20).items()}
+
+
+def _build(
+    directory: Path, files: Sequence[FileRecord], targets: Sequence[str], progress: api.Progress
+) -> tuple[dict[str, BuildRecord], str]:
+    """Builds the engines where the builder is installed; there is no wheel of it for every platform."""
+    built = {}
+    for index, record in enumerate(files):
+        progress("building engines", index, len(files))
+        try:
+            built[record.precision] = api.build(directory / record.path, targets=targets)
+        except MissingDependencyError as error:
+            return {}, f"{error.problem}; {error.fix}"
+    return built, ""
 
 
 def table(result: DemoResult) -> tuple[Sequence[str], list[Sequence[str]]]:
@@ -135,9 +205,34 @@ def table(result: DemoResult) -> tuple[Sequence[str], list[Sequence[str]]]:
     return columns, rows
 
 
+def precision_table(result: DemoResult) -> tuple[Sequence[str], list[Sequence[str]]]:
+    """The demo's comparison of precisions: column names and rows of text."""
+    from s2mlp_deploy.report.format import percent, size
+
+    columns = ("file", "size", "accuracy", "same top-1", "ms", "engine", "parity")
+    form, artifact = next(iter(result.manifests.items()))
+    rows: list[Sequence[str]] = []
+    for record in artifact.files:
+        report = result.parity[form] if record.precision == "fp32" else result.precisions[record.precision]
+        ranks = report.outputs[0].ranks
+        engine, latency = result.engines.get(record.precision), result.latency.get(record.precision)
+        rows.append(
+            (
+                record.path,
+                size(record.bytes),
+                percent(ranks.candidate_accuracy) if ranks and ranks.candidate_accuracy is not None else "no labels",
+                percent(ranks.top1_agreement) if ranks else "",
+                f"{latency:.2f}" if latency is not None else "-",
+                size(engine.bytes) if engine is not None else "-",
+                "holds" if report.passed else "FAILS",
+            )
+        )
+    return columns, rows
+
+
 def written_files(result: DemoResult) -> Mapping[str, Path]:
     """What a user should look at, by what it is."""
     files = {"report": result.report, "artifact": next(iter(result.artifacts.values()))}
-    if result.engine is not None:
-        files["engine"] = files["artifact"] / result.engine.engine
+    for precision, engine in result.engines.items():
+        files[f"{precision} engine"] = files["artifact"] / engine.engine
     return files
