@@ -112,8 +112,8 @@ class Quantizer:
         if movement is None or not movement.nodes:
             integers = self._quantize(value, scale, zero, before=sites[0].node)
         else:
-            self._move_integers(movement.sources, movement.nodes, scale, zero)
-            integers = value
+            # Behind a convolution the integers are another value than the activation.
+            integers = self._move_integers(movement.sources, movement.nodes, scale, zero).get(value, value)
         restored = self._dequantize(integers, scale, zero, before=sites[0].node, like=value)
         for site in sites:
             site.node.replace_input_with(0, restored)
@@ -210,8 +210,13 @@ class Quantizer:
 
     def _move_integers(
         self, sources: Sequence[ir.Value], nodes: Sequence[ir.Node], scale: ir.Value, zero: ir.Value
-    ) -> None:
-        """Lets movements move integers: their sources are quantized, their results change type."""
+    ) -> dict[ir.Value, ir.Value]:
+        """Lets movements move integers: their sources are quantized, their results change type.
+
+        Returns:
+            The integers of those results that keep their type.
+        """
+        apart: dict[ir.Value, ir.Value] = {}
         inside = set(nodes)
         for source in sources:
             readers = [(reader, index) for reader, index in source.uses() if reader in inside]
@@ -224,14 +229,15 @@ class Quantizer:
         assert zero_array is not None
         for node in nodes:
             if is_one_hot_convolution(node):
-                self._one_hot(node, scale, zero)
+                apart[node.outputs[0]] = self._one_hot(node, scale, zero)
                 continue
             for value in node.outputs:
                 value.type = ir.TensorType(self.scheme.dtype)
             if node.op_type == "Pad" and len(node.inputs) > 2 and node.inputs[2] is not None:
                 node.replace_input_with(2, self.editor.constant(zero_array, f"{node.name}.zero"))
+        return apart
 
-    def _one_hot(self, node: ir.Node, scale: ir.Value, zero: ir.Value) -> None:
+    def _one_hot(self, node: ir.Node, scale: ir.Value, zero: ir.Value) -> ir.Value:
         """A convolution takes no integers in Q/DQ form: DQ before it and Q behind it, with one scale for both.
 
         Kernels of zeros and ones are exact with the scale 1, so the integers behind are those before.
@@ -262,3 +268,4 @@ class Quantizer:
         )  # fmt: skip
         for reader, index in readers:
             reader.replace_input_with(index, integers)
+        return integers
