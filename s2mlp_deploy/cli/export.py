@@ -10,7 +10,7 @@ from rich.console import Console
 
 from s2mlp_deploy import api
 from s2mlp_deploy.cli.console import Json, emit, progress
-from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Seed, Settings, Source, parse_settings
+from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Seed, Settings, Source, output_path, parse_settings
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +19,9 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def export(
         source: Source,
-        output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where the artifact goes.")],
+        output: Annotated[
+            Path, typer.Option("--output", "-o", metavar="DIR", parser=output_path, help="Where the artifact goes.")
+        ],
         checkpoint: Checkpoint = None,
         settings: Settings = None,
         preprocess: Preprocess = None,
