@@ -16,7 +16,7 @@ from s2mlp_deploy.api.progress import Progress, quiet
 from s2mlp_deploy.api.quantizing import PrecisionOptions, described, make, save_results
 from s2mlp_deploy.api.sources import load, require_export
 from s2mlp_deploy.artifact import ArtifactWriter, Manifest, ShiftRecord, check_output
-from s2mlp_deploy.errors import PreprocessingError
+from s2mlp_deploy.errors import ExportError, PreprocessingError
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -152,6 +152,7 @@ def export(
     from s2mlp_deploy.export.canonical import check_opset
     from s2mlp_deploy.export.forms import choose_form
     from s2mlp_deploy.export.lower import lower_shifts
+    from s2mlp_deploy.export.pipeline import check_options
     from s2mlp_deploy.export.preprocessing import add_preprocessing
     from s2mlp_deploy.export.write import GraphFile, stage, tensor_infos, tool_versions, write_artifact
     from s2mlp_deploy.report.html import write_report
@@ -163,6 +164,14 @@ def export(
         _ = precision.files  # Refuses what cannot be made.
     if opset is not None:
         check_opset(opset)
+    if not isinstance(source, CapturedSource):
+        check_options(dynamic, on_hazard)
+        if with_preprocessing and {"height", "width"} & set(dynamic):
+            raise ExportError(
+                "a graph that resizes to one size has no free height and width",
+                where="--dynamic and --with-preprocessing",
+                fix="leave height and width out of --dynamic; every picture size is taken anyway",
+            )
     check_output(directory, force=force)
     if isinstance(source, str):
         source = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess, seed=seed)

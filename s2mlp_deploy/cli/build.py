@@ -11,6 +11,7 @@ from rich.console import Console
 
 from s2mlp_deploy import api
 from s2mlp_deploy.cli.console import Json, emit, progress
+from s2mlp_deploy.cli.options import output_path
 
 _SHAPES = "NAME:1x3x224x224"
 
@@ -38,7 +39,9 @@ def register(app: typer.Typer) -> None:
         ] = None,
         output: Annotated[
             Path | None,
-            typer.Option("--output", "-o", metavar="FILE", help="Default: <stem>.<engine>.<targets>.engine."),
+            typer.Option(
+                "--output", "-o", metavar="FILE", parser=output_path, help="Default: <stem>.<engine>.<targets>.engine."
+            ),
         ] = None,
         as_json: Json = False,
     ) -> None:

@@ -23,6 +23,7 @@ from s2mlp_deploy.cli.options import (
     Seed,
     Settings,
     Source,
+    output_path,
     parse_settings,
 )
 
@@ -33,7 +34,9 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def export(
         source: Source,
-        output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where the artifact goes.")],
+        output: Annotated[
+            Path, typer.Option("--output", "-o", metavar="DIR", parser=output_path, help="Where the artifact goes.")
+        ],
         checkpoint: Checkpoint = None,
         settings: Settings = None,
         preprocess: Preprocess = None,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from s2mlp_deploy.errors import InputError
+from s2mlp_deploy.errors import InputError, OutputError
 
 Source = Annotated[
     str,
@@ -45,6 +45,17 @@ CalibrationCache = Annotated[
 ]
 HalfIo = Annotated[bool, typer.Option("--half-io", help="Give float16 graphs float16 inputs and outputs.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of random weights and of drawn samples.")]
+
+
+def output_path(text: str) -> Path:
+    """Reads the value of ``--output``. An empty one is what a script's unset variable leaves, not the current folder.
+
+    Raises:
+        OutputError: It is empty.
+    """
+    if not text.strip():
+        raise OutputError("--output is empty", fix="name a place; for the current folder write --output .")
+    return Path(text)
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, Any]:

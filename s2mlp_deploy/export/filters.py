@@ -33,19 +33,8 @@ class Part(GraphBuilder):
     """One step. Numbers among the inputs become initializers, so that formulas read like formulas."""
 
     def __init__(self, name: str, opset: int, whole: Builder) -> None:
-        super().__init__(f"{SCOPE}/{name}", opset, whole.constants)
+        super().__init__(f"{SCOPE}/{name}", opset, whole.constants, owner=SCOPE)
         self.nodes = whole.nodes
-
-    def constant(self, array: np.ndarray[Any, Any], label: str) -> ir.Value:
-        """An initializer, one for all equal arrays of the preprocessing."""
-        key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in self._constants:
-            name = f"{SCOPE}.{label}.{len(self._constants)}"
-            tensor = ir.tensor(array, name=name)
-            self._constants[key] = ir.Value(
-                name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
-            )
-        return self._constants[key]
 
     def __call__(self, op_type: str, *inputs: ir.Value | float | np.ndarray[Any, Any], **attributes: Any) -> ir.Value:
         """Adds a node; its output and the numbers have the dtype of its first tensor, unless it casts or compares."""

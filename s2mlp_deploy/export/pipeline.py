@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from s2mlp_deploy.artifact import HazardRecord
 from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.canonical import DEFAULT_OPSET, DOMAIN, ORIGIN, check_opset, to_canonical
-from s2mlp_deploy.export.capture import Captured, capture, first_line, user_frame
+from s2mlp_deploy.export.capture import DYNAMIC_AXES, Captured, capture, first_line, user_frame
 from s2mlp_deploy.export.lower import spec_of
 from s2mlp_deploy.export.rewrite import MissOrigin, ShiftOrigin, rewrite_shifts
 from s2mlp_deploy.shift import hazards
@@ -49,6 +49,22 @@ class Understood:
         return self.captured.program.module()
 
 
+def check_options(dynamic: Sequence[str], on_hazard: str) -> None:
+    """Refuses what no module could be captured with, before one is loaded.
+
+    Raises:
+        ExportError: An axis has no such name, or ``on_hazard`` is none of its values.
+    """
+    if unknown := [name for name in dynamic if name not in DYNAMIC_AXES]:
+        raise ExportError(
+            f"no axis is called {', '.join(map(repr, unknown))}",
+            where="--dynamic",
+            fix=f"choose from {', '.join(DYNAMIC_AXES)}",
+        )
+    if on_hazard not in ("warn", "error"):
+        raise ExportError(f"--on-hazard cannot be {on_hazard!r}", fix="choose warn or error")
+
+
 def understand(
     module: nn.Module | ExportedProgram,
     example_inputs: Sequence[Any],
@@ -73,8 +89,7 @@ def understand(
             ``error``.
         CheckpointError: A weight is NaN, infinite or on the meta device.
     """
-    if on_hazard not in ("warn", "error"):
-        raise ExportError(f"--on-hazard cannot be {on_hazard!r}", fix="choose warn or error")
+    check_options(dynamic, on_hazard)
     captured = capture(module, example_inputs, input_names=input_names, output_names=output_names, dynamic=dynamic)
     found: tuple[HazardRecord, ...] = ()
     if isinstance(module, nn.Module):

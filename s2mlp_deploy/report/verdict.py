@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
@@ -14,8 +14,14 @@ from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.evidence import Evidence, failures_of, outputs_of, state_of, text, worst_of
 
 Tone = Literal["good", "bad", "warn"]
-STATES = {"holds": "holds", "fails": "FAILS", "unclear": "unclear", "missing": "not measured"}
-TONES: dict[str, Tone] = {"holds": "good", "fails": "bad", "unclear": "warn", "missing": "warn"}
+STATES = {
+    "holds": "holds",
+    "fails": "FAILS",
+    "unclear": "unclear",
+    "missing": "not measured",
+    "stale": "of an older file",
+}
+TONES: dict[str, Tone] = {"holds": "good", "fails": "bad", "unclear": "warn", "missing": "warn", "stale": "warn"}
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,25 @@ def file_of(report: Mapping[str, Any]) -> str:
     return PurePath(text(report.get("file")).replace("\\", "/")).name
 
 
+def is_stale(report: Mapping[str, Any], manifest: Manifest) -> bool:
+    """Whether a comparison was made with an older file of the same name, and so says nothing of the one there is."""
+    digest = report.get("file_sha256")
+    present = {PurePath(record.path).name: record.sha256 for record in manifest.files}.get(file_of(report))
+    return isinstance(digest, str) and digest != "" and present is not None and digest != present
+
+
+def state_in(report: Mapping[str, Any], manifest: Manifest) -> str:
+    """What a saved comparison says of the artifact's file: a key of ``STATES``."""
+    return "stale" if is_stale(report, manifest) else state_of(report)
+
+
+def current(evidence: Evidence, manifest: Manifest) -> Evidence:
+    """The evidence without comparisons of older files."""
+    return replace(evidence, parity=tuple(saved for saved in evidence.parity if not is_stale(saved.data, manifest)))
+
+
 def unmeasured(manifest: Manifest, evidence: Evidence) -> tuple[str, ...]:
-    """The artifact's files that no saved comparison speaks of."""
+    """The artifact's files that no comparison of the current evidence speaks of."""
     measured = {file_of(saved.data) for saved in evidence.parity}
     return tuple(record.path for record in manifest.files if PurePath(record.path).name not in measured)
 
@@ -69,12 +92,15 @@ def judge(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict:
         evidence: Of the artifact.
         directory: How commands name the artifact.
     """
+    stale = sorted({file_of(saved.data) for saved in evidence.parity if is_stale(saved.data, manifest)})
+    evidence = current(evidence, manifest)
     missing = unmeasured(manifest, evidence)
     command = (parity_command(manifest, directory, missing),) if missing else ()
     states = {saved.name: state_of(saved.data) for saved in evidence.parity}
     failing = [saved for saved in evidence.parity if states[saved.name] == "fails"]
     unclear = [saved.name for saved in evidence.parity if states[saved.name] == "unclear"]
-    gap = (f"Not measured: {fmt.words(missing)}.",) if missing else ()
+    older = (f"Measured before the file changed, which counts no more: {fmt.words(stale)}.",) if stale else ()
+    gap = (*older, f"Not measured: {fmt.words(missing)}.") if missing else older
     if failing:
         names = sorted({file_of(saved.data) for saved in failing})
         return Verdict(
@@ -94,7 +120,7 @@ def judge(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict:
     if not evidence.parity:
         what = "this file computes" if len(manifest.files) == 1 else "these files compute"
         sentence = f"Nothing here shows that {what} what the source computes. This command measures it:"
-        return Verdict("warn", "Parity was not measured yet", (sentence,), (), command)
+        return Verdict("warn", "Parity was not measured yet", (*older, sentence), (), command)
     sentences = tuple(_held(saved.data) for saved in evidence.parity)
     if missing:
         return Verdict("warn", "Parity holds where it was measured", (*sentences, *gap), (), command)

@@ -23,7 +23,17 @@ from s2mlp_deploy.report.evidence import (
     worst_of,
 )
 from s2mlp_deploy.report.shifts import ShiftSummary, summarise
-from s2mlp_deploy.report.verdict import STATES, TONES, Verdict, build_command, file_of, judge, unmeasured
+from s2mlp_deploy.report.verdict import (
+    STATES,
+    TONES,
+    Verdict,
+    build_command,
+    current,
+    file_of,
+    judge,
+    state_in,
+    unmeasured,
+)
 
 
 @dataclass(frozen=True)
@@ -119,12 +129,13 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
     # The name alone: a page that is sent around says nothing of the machine it was made on.
     name = directory.resolve().name
     verdict = judge(manifest, evidence, name)
+    present = current(evidence, manifest)
     return ArtifactView(
         manifest=manifest,
         evidence=evidence,
         verdict=verdict,
         warnings=_warnings(manifest),
-        tiles=_tiles(manifest, evidence),
+        tiles=_tiles(manifest, present),
         facts=_facts(manifest),
         config=tuple((key, fmt.plain(value)) for key, value in manifest.source.config.items()),
         preprocessing=tuple(
@@ -136,9 +147,9 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
             for kind, infos in (("input", manifest.inputs), ("output", manifest.outputs))
             for info in infos
         ),
-        parity=parity_table(evidence),
-        limits=_limits(evidence),
-        files=_files(directory, manifest, evidence, base),
+        parity=parity_table(manifest, evidence),
+        limits=_limits(present),
+        files=_files(directory, manifest, present, base),
         engines=engine_table(directory, manifest, evidence, base),
         build=build_command(name, manifest.files[0].path) if manifest.files else "",
         hazards=_hazards(manifest),
@@ -220,7 +231,7 @@ def _facts(manifest: Manifest) -> tuple[tuple[str, Cell], ...]:
     return tuple(facts)
 
 
-def parity_table(evidence: Evidence) -> Table:
+def parity_table(manifest: Manifest, evidence: Evidence) -> Table:
     """A row for each output of each comparison."""
     rows = []
     for saved in evidence.parity:
@@ -231,7 +242,7 @@ def parity_table(evidence: Evidence) -> Table:
         counted = "" if images is None else f"{fmt.integer(images)} image{'' if images == 1 else 's'}"
         data = ": ".join(part for part in (counted, text(report.get("data"), "")) if part)
         rows += [
-            (file, state_cell(state_of(report)), engine, *_parity_cells(output, data))
+            (file, state_cell(state_in(report, manifest)), engine, *_parity_cells(output, data))
             for output in outputs_of(report) or (worst_of(()),)
         ]
         eager = Cell("torch, eager", note="undefined: its code races", tone="warn")
@@ -359,7 +370,7 @@ def overview_row(
             rows.append(
                 (
                     Cell(label, note=record.path, href=href, title=directory.name),
-                    state_cell(state_of(report) if report else "missing"),
+                    state_cell(state_in(report, manifest) if report else "missing"),
                     Cell(fmt.integer(record.nodes)),
                     Cell(fmt.size(record.bytes)),
                     Cell(fmt.figure(worst.max_abs)),

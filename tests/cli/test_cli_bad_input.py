@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 import zipfile
+import zlib
 
 import nano_artifact
 import pytest
@@ -104,6 +106,36 @@ def test_an_opset_out_of_range_names_the_range(no_export, opset):
 def test_options_out_of_range_are_refused(no_export, arguments):
     text = no_export(*arguments)
     assert arguments[0] in text or "choose one of" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--dynamic", "batch,depth"), "no axis is called 'depth'"),
+        (("--on-hazard", "ignore"), "choose warn or error"),
+        (("--dynamic", "batch,height", "--with-preprocessing"), "leave height and width out of --dynamic"),
+        (("--shift-form", "magic"), "choose one of"),
+        (("--opset", "26"), "18 to 25"),
+    ],
+)
+def test_options_are_refused_before_a_model_is_loaded(no_export, monkeypatch, arguments, says):
+    from s2mlp_deploy.api import exporting
+
+    def load(*args, **kwargs):
+        raise AssertionError("the model was loaded first")
+
+    monkeypatch.setattr(exporting, "load", load)
+    assert says in no_export(*arguments)
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+@pytest.mark.parametrize("command", [("export", "s2mlpv2_nano"), ("build", "x.onnx", "--target", "sm89"), ("demo",)])
+def test_an_empty_output_is_not_the_current_folder(refused, tmp_path, monkeypatch, command, empty):
+    monkeypatch.chdir(tmp_path)
+    text = refused(*command, "--output", empty)
+    assert "--output is empty" in text
+    assert "--output ." in text
+    assert list(tmp_path.iterdir()) == []
 
 
 # Checkpoints
@@ -264,6 +296,16 @@ def test_engine_options_that_cannot_be_are_explained(refused, graph, arguments, 
 # Pictures, artifacts, comparisons
 
 
+def giant(path):
+    """A header of 50,000 x 50,000 pixels is all that is needed, or there would be 7 MB of zeros to read."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b""))
+
+
 def zip_named_png(path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.txt", "hello")
@@ -275,10 +317,11 @@ def zip_named_png(path):
         (lambda path: path.write_bytes(b""), "fix:"),
         (lambda path: path.write_text("hello"), "not a picture"),
         (zip_named_png, "zip"),
+        (giant, "too large to decode safely"),
         (lambda path: path.mkdir(), "folder"),
         (lambda _: None, "does not exist"),
     ],
-    ids=["empty", "text", "zip", "folder", "missing"],
+    ids=["empty", "text", "zip", "giant", "folder", "missing"],
 )
 def test_a_picture_that_is_not_a_picture_is_named(refused, tmp_path, write, says):
     path = tmp_path / "picture.png"

@@ -242,6 +242,33 @@ def test_stale_engine_and_changed_file_are_said(tmp_path: Path) -> None:
     assert any("changed since the export" in cell for cell in page.of("td"))
 
 
+def test_a_comparison_of_an_older_file_counts_no_more(tmp_path: Path) -> None:
+    for name, older in (("good", {}), ("bad", {"failures": ["max abs difference 1 > 0.1"]})):
+        directory = artifact(tmp_path / name, parity_fp32=saved(file_sha256="1" * 64, **older))
+        page = page_of(directory)
+        assert tone(page) == "warn"
+        assert "Parity was not measured yet" in page.body
+        assert "Measured before the file changed, which counts no more: model.fp32.onnx." in page.body
+        assert "s2mlp-deploy parity" in page.body
+        assert "of an older file" in page.of("td")
+        assert "FAILS" not in page.body
+        assert "Max abs difference" not in page.body, "no headline figure comes from it"
+        overview = Page(write_overview(tmp_path / "all.html", {"a": directory}, title="all").read_text())
+        assert "of an older file" in overview.of("td")
+        assert "Parity holds" not in overview.body
+    # The same comparison of the file that is there, and one saved before hashes were, do count.
+    for name, digest in (("same", SHA), ("none", "")):
+        assert tone(page_of(artifact(tmp_path / name, parity_fp32=saved(file_sha256=digest)))) == "good"
+
+
+def test_an_older_comparison_beside_a_new_one_is_told_and_harms_nothing(tmp_path: Path) -> None:
+    page = page_of(
+        artifact(tmp_path, parity_a=saved(file_sha256=SHA), parity_b=saved(file_sha256="1" * 64, failures=["x"]))
+    )
+    assert tone(page) == "good"
+    assert {"holds", "of an older file"} <= set(page.of("td"))
+
+
 def test_text_of_others_is_escaped(tmp_path: Path) -> None:
     evil = '<script>alert("x")</script>'
     described = manifest(

@@ -32,21 +32,25 @@ class ShiftForm(Protocol):
 
 
 class GraphBuilder:
-    """Collects the nodes of one lowered shift.
+    """Collects nodes and constants.
 
     Constants become initializers, never Constant nodes: TensorRT wants the axes of Slice and Pad as initializers.
 
     Args:
         scope: Prefix of every name, unique in the graph.
         opset: The opset the model is written in.
-        constants: Initializers of the whole graph by value, shared between shifts.
+        constants: Initializers of the whole graph by value, shared between builders.
+        owner: What the names of constants begin with.
     """
 
-    def __init__(self, scope: str, opset: int, constants: dict[tuple[Any, ...], ir.Value]) -> None:
+    def __init__(
+        self, scope: str, opset: int, constants: dict[tuple[Any, ...], ir.Value], *, owner: str = "shift"
+    ) -> None:
         self.scope = scope
         self.opset = opset
         self.nodes: list[ir.Node] = []
         self._constants = constants
+        self._owner = owner
         self._counts: dict[str, int] = {}
 
     def op(
@@ -100,7 +104,7 @@ class GraphBuilder:
         """An initializer, one for all equal arrays of the graph."""
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
-            name = f"shift.{label}.{len(self._constants)}"
+            name = f"{self._owner}.{label}.{len(self._constants)}"
             tensor = ir.tensor(array, name=name)
             self._constants[key] = ir.Value(
                 name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
