@@ -9,6 +9,7 @@ dynamic, at others.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,9 +18,11 @@ from torch import Tensor
 from torch.fx import Graph, Node
 
 from s2mlp_deploy.shift.judge import NoShift, judge
-from s2mlp_deploy.shift.movement import Sizes, is_movement, move, packet, tensor_inputs
+from s2mlp_deploy.shift.movement import Sizes, dtype, is_movement, move, packet, tensor_inputs, varying
 from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.spec import ShiftSpec
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,8 @@ def recognise(graph: Graph, sizes: Sequence[Sizes]) -> Recognition:
     # took 40 times as long as the work (36 blocks written in place: 1.6 s alone, 71 s of CPU time with two threads).
     torch.set_num_threads(1)
     try:
-        results = [_Region(region, sizes).search() for region in _regions(graph, sizes[0])]
+        reached = varying(graph, sizes[0])
+        results = [_search(region, sizes, reached) for region in _regions(graph, sizes[0])]
     finally:
         torch.set_num_threads(threads)
     return Recognition(
@@ -126,6 +130,17 @@ def recognise(graph: Graph, sizes: Sequence[Sizes]) -> Recognition:
         tuple(copy for result in results for copy in result.copies),
         tuple(miss for result in results for miss in result.near_misses),
     )
+
+
+def _search(nodes: list[Node], sizes: Sequence[Sizes], reached: set[Node]) -> Recognition:
+    """A region's results. What goes wrong in one ends neither the export nor the search through the others."""
+    try:
+        return _Region(nodes, sizes, reached).search()
+    except Exception as error:
+        LOG.debug("the region that ends in %s could not be followed", nodes[-1].name, exc_info=True)
+        message = next(iter(str(error).strip().splitlines()), "")
+        reason = f"its cells could not be followed: {type(error).__name__}: {message}"
+        return Recognition((), (), (NearMiss(nodes[-1], reason, _in_words(set(map(_operator, nodes)))),))
 
 
 def _regions(graph: Graph, sizes: Sizes) -> Iterator[list[Node]]:
@@ -179,9 +194,10 @@ class _Numbered:
 class _Region:
     """The search through one region."""
 
-    def __init__(self, nodes: list[Node], sizes: Sequence[Sizes]) -> None:
+    def __init__(self, nodes: list[Node], sizes: Sequence[Sizes], reached: set[Node]) -> None:
         self.nodes = nodes
         self.members = set(nodes)
+        self.reached = reached
         self.sizes = sizes
         self.at_example = _Numbered(nodes, sizes[0])
         self._elsewhere: list[_Numbered | None] | None = None
@@ -194,7 +210,7 @@ class _Region:
         seen: set[Node] = set()
         while pending:
             node = pending.pop()
-            if node in seen or node not in self.members:
+            if node in seen or node not in self.members or node not in self.reached:
                 continue
             seen.add(node)
             verdict = self._judge(node)
@@ -275,7 +291,7 @@ class _Region:
         upstream = self._upstream(node)
         for candidate in upstream:
             numbers = self.at_example.tensor(candidate)
-            if numbers is None or numbers.dim() != moved.dim() or _dtype(candidate) != _dtype(node):
+            if numbers is None or numbers.dim() != moved.dim() or dtype(candidate) != dtype(node):
                 continue
             base = _window(candidate, numbers, moved)
             if base is None:
@@ -356,15 +372,18 @@ def _window(node: Node, numbers: Tensor, moved: Tensor) -> Base | None:
     if len(shorter) > 1 or moved.shape[shorter[0]] > numbers.shape[shorter[0]]:
         return None
     axis, length = shorter[0], moved.shape[shorter[0]]
-    held = torch.isin(numbers.contiguous(), moved.contiguous()).movedim(axis, 0).flatten(1).any(1).nonzero().flatten()
+    held = (
+        torch.isin(numbers.contiguous(), moved.contiguous())
+        .movedim(axis, 0)
+        .reshape(numbers.shape[axis], -1)
+        .any(1)
+        .nonzero()
+        .flatten()
+    )
     if not len(held) or int(held[-1]) - int(held[0]) >= length:
         return None
     start = min(int(held[0]), numbers.shape[axis] - length)
     return Base(node, axis, start, length)
-
-
-def _dtype(node: Node) -> object:
-    return getattr(node.meta.get("val"), "dtype", None)
 
 
 def _distinct(numbers: Tensor) -> bool:
