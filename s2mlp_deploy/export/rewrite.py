@@ -94,15 +94,20 @@ def rewrite_shifts(program: ExportedProgram) -> Rewritten:
             spec = ShiftSpec.from_op_args(*node.args[1:])
             origins[node.name] = ShiftOrigin(*_location(node), spec, OWN_SPELLING, 0)
     found: Recognition = recognise(graph, _sizes(program))
-    for shift in found.shifts:
+    position = {node: index for index, node in enumerate(graph.nodes)}
+    made: dict[tuple[Base, ShiftSpec], Node] = {}
+    for shift in sorted(found.shifts, key=lambda shift: position[shift.target]):
         target = shift.target
-        with graph.inserting_before(target):
-            source = _materialise(graph, shift.base, target)
-            new = graph.call_function(torch.ops.s2mlp.shift.default, (source, *shift.spec.op_args()))
-        new.meta = dict(target.meta)
+        new = made.get((shift.base, shift.spec))
+        if new is None:
+            with graph.inserting_before(target):
+                source = _materialise(graph, shift.base, target)
+                new = graph.call_function(torch.ops.s2mlp.shift.default, (source, *shift.spec.op_args()))
+            new.meta = dict(target.meta)
+            made[shift.base, shift.spec] = new
+            origins[new.name] = ShiftOrigin(*_location(shift.site), shift.spec, shift.spelling, shift.sizes)
         target.replace_all_uses_with(new)
         program.graph_signature.replace_all_uses(target.name, new.name)
-        origins[new.name] = ShiftOrigin(*_location(shift.site), shift.spec, shift.spelling, shift.sizes)
     for copy in found.copies:
         with graph.inserting_before(copy.target):
             source = _materialise(graph, copy.base, copy.target)

@@ -68,6 +68,26 @@ _MOVES = {
     aten._reshape_copy,
     aten._unsafe_view,
 }
+# Of those, the ones that show a part of one tensor, or all of it in another shape.
+_VIEWS = {
+    aten.alias,
+    aten.detach,
+    aten.flatten,
+    aten.movedim,
+    aten.narrow,
+    aten.permute,
+    aten.reshape,
+    aten.select,
+    aten.slice,
+    aten.squeeze,
+    aten.t,
+    aten.transpose,
+    aten.unflatten,
+    aten.unsqueeze,
+    aten.view,
+    aten._unsafe_view,
+    operator.getitem,
+}
 # Operators that move cells by an index, which must be the same for every input: argument positions of indices.
 _INDEXED = {
     aten.index: (1,),
@@ -277,6 +297,16 @@ def _one_hot_kernel(node: Node, sizes: Sizes) -> Tensor | None:
     if not bool(((kernel == 0) | (kernel == 1)).all()) or not bool((kernel.flatten(1).sum(1) == 1).all()):
         return None
     return kernel if isinstance(kernel, Tensor) else None
+
+
+def viewed(node: Node) -> Node | None:
+    """The tensor that a node only shows a part or another shape of; None for any other node."""
+    if packet(node) not in _VIEWS:
+        return None
+    source = node.args[0]
+    if node.target is operator.getitem and isinstance(source, Node):
+        source = source.args[0]  # of the split
+    return source if isinstance(source, Node) else None
 
 
 def varying(graph: Graph, sizes: Sizes) -> set[Node]:

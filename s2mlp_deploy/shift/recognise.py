@@ -10,7 +10,7 @@ dynamic, at others.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.fx import Graph, Node
 
 from s2mlp_deploy.shift.judge import NoShift, judge
-from s2mlp_deploy.shift.movement import Sizes, dtype, is_movement, move, packet, tensor_inputs, varying
+from s2mlp_deploy.shift.movement import Sizes, dtype, is_movement, move, packet, tensor_inputs, varying, viewed
 from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.spec import ShiftSpec
 
@@ -221,6 +221,8 @@ class _Region:
             if verdict is not None:
                 misses[node] = verdict
             pending += tensor_inputs(node, self.sizes[0])
+        # A slice of a shift is a shift of a slice too: one that is there anyway is not done twice.
+        found = {node: verdict for node, verdict in found.items() if not _shows_one_of(node, found)}
         # Where a shift was found, what lies between it and the way out (a view, a stack) is no near miss.
         kept = {n: miss for n, miss in misses.items() if not self._reaches(n, set(found))}
         outermost = {n: miss for n, miss in kept.items() if not any(u in kept for u in self._users_inside(n))}
@@ -362,6 +364,16 @@ class _Region:
                 if _operator(member) in names:
                     return member
         return node
+
+
+def _shows_one_of(node: Node, targets: Container[Node]) -> bool:
+    """Whether a node is a view of one of them."""
+    source = viewed(node)
+    while source is not None:
+        if source in targets:
+            return True
+        source = viewed(source)
+    return False
 
 
 def _window(node: Node, numbers: Tensor, moved: Tensor) -> Base | None:
