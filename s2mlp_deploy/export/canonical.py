@@ -16,13 +16,18 @@ import onnx
 import onnx_ir as ir
 import onnxscript
 import torch
+from onnxscript.function_libs.torch_lib.ops.vision import torchvision_deform_conv2d
+from torch.export import ExportedProgram
 
 from s2mlp_deploy.errors import ExportError
-from s2mlp_deploy.export.capture import DYNAMIC_AXES, Captured, quiet_exporter
+from s2mlp_deploy.export.capture import DYNAMIC_AXES, Captured, quiet_exporter, stack_line
+from s2mlp_deploy.shift.deform import is_deformable
 
 DOMAIN = "s2mlp"
 MIN_OPSET, MAX_OPSET, DEFAULT_OPSET = 18, 25, 20
 """torch 2.13 writes 18 when asked for less, and an invalid graph when asked for 26."""
+DEFORM_CONV_OPSET = 19
+"""ONNX has DeformConv from there on."""
 ORIGIN = "s2mlp_deploy.origin"
 """Key in a Shift node's ``meta``: the name of the node of the captured program that it translates."""
 
@@ -93,6 +98,28 @@ def _translate_shift(
     )
 
 
+def _translations(program: ExportedProgram, opset: int) -> dict[Any, Any]:
+    """What torch's exporter cannot translate by itself.
+
+    It knows torchvision's operators only where torchvision is installed; a program may hold them without. TensorRT-RTX
+    1.7 has no DeformConv: such a file runs in ONNX Runtime only.
+
+    Raises:
+        ExportError: The opset is too old for an operator.
+    """
+    table: dict[Any, Any] = {torch.ops.s2mlp.shift.default: _translate_shift}
+    for node in program.graph.nodes:
+        if is_deformable(node):
+            if opset < DEFORM_CONV_OPSET:
+                raise ExportError(
+                    f"deform_conv2d needs opset {DEFORM_CONV_OPSET} or later, and {opset} was asked for",
+                    where=stack_line(node.meta.get("stack_trace") or ""),
+                    fix=f"choose {DEFORM_CONV_OPSET} to {MAX_OPSET}, or write constant offsets as a shift",
+                )
+            table[node.target] = torchvision_deform_conv2d
+    return table
+
+
 def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
     """Translates a captured program with torch's exporter and cleans what it leaves.
 
@@ -104,12 +131,13 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
     """
     check_opset(opset)
     _shift_schema()
+    translations = _translations(captured.program, opset)
     try:
         with torch.no_grad(), quiet_exporter():
             exported = torch.onnx.export(
                 captured.program,
                 dynamo=True,
-                custom_translation_table={torch.ops.s2mlp.shift.default: _translate_shift},
+                custom_translation_table=translations,
                 opset_version=opset,
                 input_names=list(captured.input_names),
                 output_names=list(captured.output_names),

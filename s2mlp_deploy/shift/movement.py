@@ -103,7 +103,9 @@ _FILLS = {
     aten.full,
     aten.full_like,
     aten.new_full,
+    aten.new_ones,
     aten.new_zeros,
+    aten.ones,
     aten.ones_like,
     aten.zero,
     aten.zeros,
@@ -175,7 +177,7 @@ class Sizes:
         """``zeros_like`` and its kin look only at the shape of a tensor, so that may depend on the input."""
         shape = self.shapes[node]
         value: Any = 0.0
-        if packet(node) is aten.ones_like:
+        if packet(node) in (aten.new_ones, aten.ones, aten.ones_like):
             value = 1.0
         elif packet(node) in (aten.fill, aten.full, aten.full_like):
             value = node.args[1]

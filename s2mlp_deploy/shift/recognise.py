@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, Node
 
+from s2mlp_deploy.shift.deform import FoundSampling, is_deformable, read_sampling
 from s2mlp_deploy.shift.judge import NoShift, judge
 from s2mlp_deploy.shift.movement import Sizes, dtype, is_movement, move, packet, tensor_inputs, varying, viewed
 from s2mlp_deploy.shift.op import shift
@@ -104,9 +105,10 @@ class NearMiss:
 class Recognition:
     """All that was found in a graph."""
 
-    shifts: tuple[FoundShift, ...]
-    copies: tuple[FoundCopy, ...]
-    near_misses: tuple[NearMiss, ...]
+    shifts: tuple[FoundShift, ...] = ()
+    copies: tuple[FoundCopy, ...] = ()
+    samplings: tuple[FoundSampling, ...] = ()
+    near_misses: tuple[NearMiss, ...] = ()
 
 
 def recognise(graph: Graph, sizes: Sequence[Sizes]) -> Recognition:
@@ -123,11 +125,13 @@ def recognise(graph: Graph, sizes: Sequence[Sizes]) -> Recognition:
     try:
         reached = varying(graph, sizes[0])
         results = [_search(region, sizes, reached) for region in _regions(graph, sizes[0])]
+        results += [_sampling(node, sizes) for node in graph.nodes if is_deformable(node)]
     finally:
         torch.set_num_threads(threads)
     return Recognition(
         tuple(shift for result in results for shift in result.shifts),
         tuple(copy for result in results for copy in result.copies),
+        tuple(sampling for result in results for sampling in result.samplings),
         tuple(miss for result in results for miss in result.near_misses),
     )
 
@@ -140,7 +144,14 @@ def _search(nodes: list[Node], sizes: Sequence[Sizes], reached: set[Node]) -> Re
         LOG.debug("the region that ends in %s could not be followed", nodes[-1].name, exc_info=True)
         message = next(iter(str(error).strip().splitlines()), "")
         reason = f"its cells could not be followed: {type(error).__name__}: {message}"
-        return Recognition((), (), (NearMiss(nodes[-1], reason, _in_words(set(map(_operator, nodes)))),))
+        return Recognition(near_misses=(NearMiss(nodes[-1], reason, _in_words(set(map(_operator, nodes)))),))
+
+
+def _sampling(node: Node, sizes: Sequence[Sizes]) -> Recognition:
+    found = read_sampling(node, sizes)
+    if isinstance(found, NoShift):
+        return Recognition(near_misses=(NearMiss(node, found.reason, "deformable convolution"),))
+    return Recognition(samplings=(found,))
 
 
 def _regions(graph: Graph, sizes: Sizes) -> Iterator[list[Node]]:
@@ -229,7 +240,7 @@ class _Region:
         return Recognition(
             tuple(item for item in found.values() if isinstance(item, FoundShift)),
             tuple(item for item in found.values() if isinstance(item, FoundCopy)),
-            tuple(NearMiss(node, miss.reason, self._spelling(node, None)) for node, miss in outermost.items()),
+            near_misses=tuple(NearMiss(n, miss.reason, self._spelling(n, None)) for n, miss in outermost.items()),
         )
 
     def _users_inside(self, node: Node) -> set[Node]:
