@@ -20,8 +20,10 @@ from onnxscript.function_libs.torch_lib.ops.vision import torchvision_deform_con
 from torch.export import ExportedProgram
 
 from s2mlp_deploy.errors import ExportError
-from s2mlp_deploy.export.capture import DYNAMIC_AXES, Captured, quiet_exporter, stack_line
+from s2mlp_deploy.export.capture import DYNAMIC_AXES, Captured
+from s2mlp_deploy.export.tracing import quiet_exporter
 from s2mlp_deploy.shift.deform import is_deformable
+from s2mlp_deploy.shift.frames import line_of_stack
 
 DOMAIN = "s2mlp"
 MIN_OPSET, MAX_OPSET, DEFAULT_OPSET = 18, 25, 20
@@ -111,9 +113,10 @@ def _translations(program: ExportedProgram, opset: int) -> dict[Any, Any]:
     for node in program.graph.nodes:
         if is_deformable(node):
             if opset < DEFORM_CONV_OPSET:
+                line = line_of_stack(node.meta.get("stack_trace"))
                 raise ExportError(
                     f"deform_conv2d needs opset {DEFORM_CONV_OPSET} or later, and {opset} was asked for",
-                    where=stack_line(node.meta.get("stack_trace") or ""),
+                    where=str(line) if line else None,
                     fix=f"choose {DEFORM_CONV_OPSET} to {MAX_OPSET}, or write constant offsets as a shift",
                 )
             table[node.target] = torchvision_deform_conv2d

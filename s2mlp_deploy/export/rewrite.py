@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import sympy
@@ -15,7 +13,7 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from s2mlp_deploy.shift.deform import SPELLING, FoundSampling
-from s2mlp_deploy.shift.frames import is_user_file
+from s2mlp_deploy.shift.frames import line_of_stack
 from s2mlp_deploy.shift.movement import Sizes
 from s2mlp_deploy.shift.recognise import Base, FoundCopy, FoundShift, NearMiss, Recognition, recognise
 from s2mlp_deploy.shift.spec import ShiftSpec
@@ -178,20 +176,14 @@ def _miss(miss: NearMiss) -> MissOrigin:
     return MissOrigin(*_location(miss.target), miss.reason, miss.spelling)
 
 
-_FRAME = re.compile(r'File "(?P<file>.+?)", line (?P<line>\d+), in .*\n\s*(?P<code>.*)')
-
-
 def _location(node: Node) -> tuple[str, str, str]:
     """Module path, ``file.py:12`` and source line of a node, from what torch.export noted."""
     stack: Mapping[str, Any] = node.meta.get("nn_module_stack") or {}
     path = ""
     for entry in stack.values():
         path = entry[0] if isinstance(entry, tuple) else path
-    frames = [m for m in _FRAME.finditer(node.meta.get("stack_trace") or "") if is_user_file(m["file"])]
-    if not frames:
-        return path, "", ""
-    last = frames[-1]
-    return path, f"{Path(last['file']).name}:{last['line']}", last["code"].strip()
+    line = line_of_stack(node.meta.get("stack_trace"))
+    return (path, line.short, line.code) if line else (path, "", "")
 
 
 def _sizes(program: ExportedProgram) -> list[Sizes]:
