@@ -21,6 +21,7 @@ from torch.export import ExportedProgram
 
 from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.capture import DYNAMIC_AXES, Captured
+from s2mlp_deploy.export.checks import first_line
 from s2mlp_deploy.export.tracing import quiet_exporter
 from s2mlp_deploy.shift.deform import is_deformable
 from s2mlp_deploy.shift.frames import line_of_stack
@@ -148,11 +149,14 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
                 verbose=False,
             )
     except Exception as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
+        causes: list[BaseException] = [error]
+        while causes[-1].__cause__ is not None:
+            causes.append(causes[-1].__cause__)
+        named = {name for cause in causes for name in re.findall(r"translating node %(\w+)", str(cause))}
+        lines = [line_of_stack(n.meta.get("stack_trace")) for n in captured.program.graph.nodes if n.name in named]
         raise ExportError(
-            f"an operation has no translation to ONNX: {str(cause).strip().splitlines()[0] if str(cause) else cause!r}",
+            f"an operation has no translation to ONNX: {first_line(causes[-1])}",
+            where=next((str(line) for line in lines if line), None),
             fix="replace that operation in the model, or report it with the model's code",
         ) from error
     assert exported is not None

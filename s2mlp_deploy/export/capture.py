@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import ConstantArgument, OutputKind
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 import s2mlp_deploy.shift.op  # noqa: F401  registers s2mlp::shift
@@ -191,6 +192,13 @@ def _try_export(module: nn.Module, inputs: tuple[Any, ...], shapes: Any) -> Expo
         # Under gradients, torch.export refuses in-place writes on the pieces of a chunk.
         with torch.no_grad(), quiet_exporter(), whole_stacks():
             return torch.export.export(module, inputs, dynamic_shapes=_bound(module, shapes))
+    except GuardOnDataDependentSymNode as error:
+        raise ExportError(
+            f"{type(module).__name__} decides by the values of tensors, and a graph takes one way only",
+            where=user_frame(error),
+            fix="use torch.where instead of `if`; make integers that come from tensors (int(x), x.item()) constants of "
+            "the module",
+        ) from error
     except Exception as error:
         raise ExportError(
             f"torch.export cannot capture {type(module).__name__}: {_reason(error)}",

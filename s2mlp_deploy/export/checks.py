@@ -89,14 +89,20 @@ def refuse_mutation(program: ExportedProgram) -> None:
     """
     signature = program.graph_signature
     inputs, buffers = signature.user_inputs_to_mutate.values(), signature.buffers_to_mutate.values()
+    # What is written back is the value of the last write.
+    written = {*signature.user_inputs_to_mutate, *signature.buffers_to_mutate}
+    lines = [line_of_stack(node.meta.get("stack_trace")) for node in program.graph.nodes if node.name in written]
+    where = _some(list(dict.fromkeys(str(line) for line in lines if line))) or None
     if inputs:
         raise ExportError(
             f"forward changes {', '.join(map(repr, inputs))} in place",
+            where=where,
             fix="work on a copy: begin forward with x = x.clone()",
         )
     if buffers:
         raise ExportError(
             f"forward changes the buffers {', '.join(map(repr, buffers))}, and a graph keeps no state between runs",
+            where=where,
             fix="update them in training only (if self.training: ...), or make them an input and an output",
         )
 

@@ -8,16 +8,25 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from torch.export import _trace
 from torch.fx.proxy import TracerBase
 
 from s2mlp_deploy.shift.frames import in_forward
 
+_LOGGERS = ("torch.onnx", "torch._export", "torch.export", "torch.fx.experimental.symbolic_shapes")
+
 
 @contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Keeps torch's notes about itself (torchvision is absent, names that will change) from the user's terminal."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch._export", "torch.export")]
+    """Keeps torch's notes about itself (torchvision is absent, names that will change) from the user's terminal.
+
+    So does it with the graphs that torch prints when a trace fails: the error that is raised names the user's line.
+    """
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
+    names = vars(_trace)
+    before = names.get("print", print)
+    names["print"] = lambda *_, **__: None  # In that module only, in place of the builtin.
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
@@ -25,6 +34,7 @@ def quiet_exporter() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
+        names["print"] = before
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 

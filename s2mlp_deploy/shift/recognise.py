@@ -294,7 +294,7 @@ class _Region:
                 confirmed = self._confirm(node, base, spec)
                 if confirmed:
                     return FoundShift(
-                        node, base, spec, self._spelling(node, base.node), confirmed, self._site(node, base.node)
+                        node, base, spec, self._spelling(node, base.node), confirmed, self._site(node, base)
                     )
             reasons.append(NoShift("at another input size the same code moves cells differently"))
         return reasons[0] if reasons else None
@@ -367,14 +367,22 @@ class _Region:
         """What the region between two tensors is made of."""
         return _in_words({_operator(member) for member in self._between(node, base)})
 
-    def _site(self, node: Node, base: Node) -> Node:
-        """The node whose line shows the spelling best."""
-        between = self._between(node, base)
-        for names, _ in _WORDS:
-            for member in between:
-                if _operator(member) in names:
-                    return member
-        return node
+    def _site(self, node: Node, base: Base) -> Node:
+        """The node whose line shows the spelling best: the first typical one that moves only cells of the base.
+
+        In-place code on the pieces of a chunk writes into one tensor in turn, and what was written for another piece
+        lies between a piece and its base.
+        """
+        between = self._between(node, base.node)
+        whole = self.at_example.tensor(base.node)
+        assert whole is not None
+        cells = torch.cat([base.of(whole).flatten(), torch.zeros(1, dtype=whole.dtype)])
+        typical = [member for names, _ in _WORDS for member in between if _operator(member) in names]
+        for member in typical:
+            numbers = self.at_example.tensor(member)
+            if numbers is not None and bool(torch.isin(numbers.contiguous(), cells).all()):
+                return member
+        return typical[0] if typical else node
 
 
 def _shows_one_of(node: Node, targets: Container[Node]) -> bool:

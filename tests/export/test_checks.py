@@ -61,9 +61,10 @@ class TestRefusals:
         assert raised.value.fix
 
     def test_control_flow_on_values_and_says_where_it_stands(self) -> None:
-        with pytest.raises(ExportError, match=r"torch\.export cannot capture Deciding") as raised:
+        with pytest.raises(ExportError, match="Deciding decides by the values of tensors") as raised:
             capture(Deciding(), EXAMPLE)
         assert raised.value.fix
+        assert "torch.where" in raised.value.fix
         assert raised.value.where is not None
         assert f"{Path(__file__).name}:" in raised.value.where
         assert "image.sum() > 0" in raised.value.where
@@ -77,3 +78,28 @@ class TestRefusals:
         with pytest.raises(ExportError, match="forward changes 'image' in place") as raised:
             capture(Writing(), EXAMPLE)
         assert raised.value.fix
+        assert raised.value.where is not None
+        assert raised.value.where.endswith("image[:, :, 0] = 0")
+
+    def test_a_forward_that_counts_in_a_buffer(self) -> None:
+        class Counting(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.register_buffer("seen", torch.zeros(1))
+
+            def forward(self, image: Tensor) -> Tensor:
+                self.seen += 1
+                return image + self.seen
+
+        with pytest.raises(ExportError, match="forward changes the buffers 'seen'") as raised:
+            capture(Counting(), EXAMPLE)
+        assert raised.value.where is not None
+        assert raised.value.where.endswith("self.seen += 1")
+
+
+def test_failed_trace_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    # torch prints its graph of a trace that data-dependent control flow ended.
+    with pytest.raises(ExportError):
+        capture(Deciding(), EXAMPLE)
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")

@@ -12,6 +12,7 @@ import gallery_deform
 import gallery_in_place
 import gallery_near_misses
 import gallery_networks
+import gallery_relatives
 import gallery_slices
 import gallery_tables
 import onnx_ir as ir
@@ -35,6 +36,7 @@ SHIFTS: tuple[Case, ...] = tuple(
         gallery_tables.gallery,
         gallery_deform.gallery,
         gallery_networks.gallery,
+        gallery_relatives.gallery,
     )
     for case in gallery.cases
 )

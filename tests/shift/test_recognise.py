@@ -60,3 +60,22 @@ def test_constants_are_neither_shifts_nor_near_misses() -> None:
     result = found(ShiftedConstant(), 2, 3, 7)
     assert not result.shifts
     assert not result.near_misses
+
+
+class Pieces(nn.Module):
+    """Two pieces of one tensor, written in turn."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + 1
+        first, second = x.chunk(2, 2)
+        first[:, 1:] = first[:, :-1]
+        second[:, :-1] = second[:, 1:]
+        return torch.stack([first, second])
+
+
+def test_line_of_a_shift_is_that_of_its_own_piece() -> None:
+    result = found(Pieces(), 2, 7, 6)
+    assert [origin.code for origin in result.shifts.values()] == [
+        "first[:, 1:] = first[:, :-1]",
+        "second[:, :-1] = second[:, 1:]",
+    ]
