@@ -176,6 +176,13 @@ def _mode(values: Tensor, valid: Tensor) -> Tensor:
 
 def _why_not(deltas: list[Tensor], inside: Tensor, moving: tuple[int, ...], channel_axes: list[int]) -> str:
     """The nearest thing to an explanation: where the steps are not the same for a whole channel."""
+    if len(moving) == 1 and bool(inside.all()):
+        slices = deltas[moving[0]].expand(inside.shape).movedim(moving[0], 0).flatten(1)
+        if bool((slices == slices[:, :1]).all()):
+            return (
+                f"whole slices along axis {moving[0]} change places, and not by one step: a permutation of channels, "
+                "for example, or a flip"
+            )
     least: tuple[float, str] = (2.0, "")
     for channel_axis in channel_axes:
         for axis in moving:

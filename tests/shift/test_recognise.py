@@ -79,3 +79,17 @@ def test_line_of_a_shift_is_that_of_its_own_piece() -> None:
         "first[:, 1:] = first[:, :-1]",
         "second[:, :-1] = second[:, 1:]",
     ]
+
+
+class Shuffled(nn.Module):
+    """Channels change places."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + 1)[:, [2, 0, 1, 3]]
+
+
+def test_permutation_of_channels_is_told_as_one() -> None:
+    result = found(Shuffled(), 2, 4, 6, 5)
+    assert not result.shifts
+    (miss,) = result.near_misses
+    assert miss.reason.startswith("whole slices along axis 1 change places")
