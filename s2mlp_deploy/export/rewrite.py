@@ -13,9 +13,10 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from s2mlp_deploy.shift.deform import SPELLING, FoundSampling
+from s2mlp_deploy.shift.found import Base, FoundCopy, FoundShift, NearMiss, Recognition
 from s2mlp_deploy.shift.frames import line_of_stack
 from s2mlp_deploy.shift.movement import Sizes
-from s2mlp_deploy.shift.recognise import Base, FoundCopy, FoundShift, NearMiss, Recognition, recognise
+from s2mlp_deploy.shift.recognise import recognise
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 OWN_SPELLING = "s2mlp::shift"
