@@ -88,6 +88,7 @@ _VIEWS = {
     aten._unsafe_view,
     operator.getitem,
 }
+_SPLITS = {aten.chunk, aten.split, aten.split_with_sizes, aten.unbind, aten.unsafe_split}
 # Operators that move cells by an index, which must be the same for every input: argument positions of indices.
 _INDEXED = {
     aten.index: (1,),
@@ -307,7 +308,7 @@ def viewed(node: Node) -> Node | None:
         return None
     source = node.args[0]
     if node.target is operator.getitem and isinstance(source, Node):
-        source = source.args[0]  # of the split
+        source = source.args[0] if packet(source) in _SPLITS else None
     return source if isinstance(source, Node) else None
 
 
