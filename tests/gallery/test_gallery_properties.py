@@ -116,6 +116,7 @@ def test_any_spelling_of_any_shift_is_found_and_computed_exactly(example: Writte
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @settings(max_examples=200, deadline=None, suppress_health_check=CHECKS, phases=PHASES)
 @given(written(), st.sampled_from(list(FORMS)))
 def test_two_hundred_more_spellings_are_found_and_computed_exactly(example: Written, form: str) -> None:
