@@ -30,10 +30,11 @@ from gallery_case import Array, Case, explains, numbers
 from gallery_flow import NEAR_MISSES, SHIFTS, node_counts, run_program, session
 
 from s2mlp_deploy.export.canonical import to_canonical
-from s2mlp_deploy.export.capture import capture, quiet_exporter
+from s2mlp_deploy.export.capture import capture
 from s2mlp_deploy.export.forms import DEFAULT_FORM, FORMS
 from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.export.rewrite import rewrite_shifts
+from s2mlp_deploy.export.tracing import quiet_exporter
 
 COUNTED = ("ScatterND", "Transpose")
 

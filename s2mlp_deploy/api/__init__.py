@@ -1,8 +1,13 @@
 """The Python API: every command is one of these functions.
 
 Importing this package imports no torch, no onnx and no runtime; each function imports what it needs and says which
-extra is missing.
+extra is missing. The converters of public checkpoints, which work on tensors, are imported at their first use.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from s2mlp_deploy.api.comparing import parity
 from s2mlp_deploy.api.engines import build, doctor
@@ -12,6 +17,9 @@ from s2mlp_deploy.api.predicting import predict
 from s2mlp_deploy.api.progress import Progress, quiet
 from s2mlp_deploy.api.quantizing import CALIBRATION_SAMPLES, EVAL_SAMPLES, PrecisionOptions, Quantized, quantize
 from s2mlp_deploy.api.sources import from_module, load, models, require_export
+
+if TYPE_CHECKING:
+    from s2mlp_deploy.sources.converters import convert_s2attention, convert_sequential
 
 __all__ = [
     "CALIBRATION_SAMPLES",
@@ -24,6 +32,8 @@ __all__ = [
     "SourceInspection",
     "build",
     "capture",
+    "convert_s2attention",
+    "convert_sequential",
     "doctor",
     "export",
     "from_module",
@@ -38,3 +48,12 @@ __all__ = [
     "require_export",
     "understand",
 ]
+
+_CONVERTERS = ("convert_s2attention", "convert_sequential")
+
+
+def __getattr__(name: str) -> Any:
+    """The converters, whose module imports torch."""
+    if name in _CONVERTERS:
+        return getattr(importlib.import_module("s2mlp_deploy.sources.converters"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

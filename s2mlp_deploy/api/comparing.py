@@ -218,7 +218,7 @@ def _references(
     module = origin.module
     if isinstance(module, nn.Module) and origin.info.reference in MODELS:
         # The zoo's shift is one operator that never writes into its input: nothing to watch for.
-        from s2mlp_deploy.export.capture import check_weights
+        from s2mlp_deploy.export.checks import check_weights
 
         check_weights(module)
         return TorchEngine(module, origin.example_inputs, inputs, outputs), None

@@ -16,13 +16,21 @@ import onnx
 import onnx_ir as ir
 import onnxscript
 import torch
+from onnxscript.function_libs.torch_lib.ops.vision import torchvision_deform_conv2d
+from torch.export import ExportedProgram
 
 from s2mlp_deploy.errors import ExportError
-from s2mlp_deploy.export.capture import DYNAMIC_AXES, Captured, quiet_exporter
+from s2mlp_deploy.export.capture import DYNAMIC_AXES, Captured
+from s2mlp_deploy.export.checks import first_line
+from s2mlp_deploy.export.tracing import quiet_exporter
+from s2mlp_deploy.shift.deform import is_deformable
+from s2mlp_deploy.shift.frames import line_of_stack
 
 DOMAIN = "s2mlp"
 MIN_OPSET, MAX_OPSET, DEFAULT_OPSET = 18, 25, 20
 """torch 2.13 writes 18 when asked for less, and an invalid graph when asked for 26."""
+DEFORM_CONV_OPSET = 19
+"""ONNX has DeformConv from there on."""
 ORIGIN = "s2mlp_deploy.origin"
 """Key in a Shift node's ``meta``: the name of the node of the captured program that it translates."""
 
@@ -93,6 +101,29 @@ def _translate_shift(
     )
 
 
+def _translations(program: ExportedProgram, opset: int) -> dict[Any, Any]:
+    """What torch's exporter cannot translate by itself.
+
+    It knows torchvision's operators only where torchvision is installed; a program may hold them without. TensorRT-RTX
+    1.7 has no DeformConv: such a file runs in ONNX Runtime only.
+
+    Raises:
+        ExportError: The opset is too old for an operator.
+    """
+    table: dict[Any, Any] = {torch.ops.s2mlp.shift.default: _translate_shift}
+    for node in program.graph.nodes:
+        if is_deformable(node):
+            if opset < DEFORM_CONV_OPSET:
+                line = line_of_stack(node.meta.get("stack_trace"))
+                raise ExportError(
+                    f"deform_conv2d needs opset {DEFORM_CONV_OPSET} or later, and {opset} was asked for",
+                    where=str(line) if line else None,
+                    fix=f"choose {DEFORM_CONV_OPSET} to {MAX_OPSET}, or write constant offsets as a shift",
+                )
+            table[node.target] = torchvision_deform_conv2d
+    return table
+
+
 def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
     """Translates a captured program with torch's exporter and cleans what it leaves.
 
@@ -104,12 +135,13 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
     """
     check_opset(opset)
     _shift_schema()
+    translations = _translations(captured.program, opset)
     try:
         with torch.no_grad(), quiet_exporter():
             exported = torch.onnx.export(
                 captured.program,
                 dynamo=True,
-                custom_translation_table={torch.ops.s2mlp.shift.default: _translate_shift},
+                custom_translation_table=translations,
                 opset_version=opset,
                 input_names=list(captured.input_names),
                 output_names=list(captured.output_names),
@@ -117,11 +149,14 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
                 verbose=False,
             )
     except Exception as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
+        causes: list[BaseException] = [error]
+        while causes[-1].__cause__ is not None:
+            causes.append(causes[-1].__cause__)
+        named = {name for cause in causes for name in re.findall(r"translating node %(\w+)", str(cause))}
+        lines = [line_of_stack(n.meta.get("stack_trace")) for n in captured.program.graph.nodes if n.name in named]
         raise ExportError(
-            f"an operation has no translation to ONNX: {str(cause).strip().splitlines()[0] if str(cause) else cause!r}",
+            f"an operation has no translation to ONNX: {first_line(causes[-1])}",
+            where=next((str(line) for line in lines if line), None),
             fix="replace that operation in the model, or report it with the model's code",
         ) from error
     assert exported is not None

@@ -7,26 +7,28 @@ written. Eager PyTorch does not promise that (see :mod:`s2mlp_deploy.shift.hazar
 from __future__ import annotations
 
 import inspect
-import logging
-import re
-import traceback
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import ConstantArgument, OutputKind
-from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 import s2mlp_deploy.shift.op  # noqa: F401  registers s2mlp::shift
-from s2mlp_deploy.errors import CheckpointError, ExportError
-from s2mlp_deploy.shift.frames import is_user_file, last_user_line
+from s2mlp_deploy.errors import ExportError
+from s2mlp_deploy.export.checks import (
+    check_operators,
+    check_runs,
+    check_weights,
+    first_line,
+    refuse_mutation,
+    user_frame,
+)
+from s2mlp_deploy.export.tracing import quiet_exporter, whole_stacks
 from s2mlp_deploy.shift.hazards import evaluating
 
 DYNAMIC_AXES = {"batch": 0, "height": 2, "width": 3}
@@ -84,7 +86,7 @@ def capture(
         # An empty table decomposes nothing and still turns in-place writes into values.
         program = program.run_decompositions({})
     refuse_mutation(program)
-    notes = (*notes, *_check_operators(program))
+    notes = (*notes, *check_operators(program))
     inputs = program.graph_signature.user_inputs
     count = sum(isinstance(name, str) for name in inputs)
     if input_names is None or len(input_names) != count:
@@ -124,7 +126,7 @@ def _export(
             if "batch" in dynamic and "batch" not in free:
                 return program, (f"the batch is fixed: {failures[0].problem}", *limits)
             return program, (*_fixed_batch_notes(program), *limits)
-        _check_runs(module, inputs)
+        check_runs(module, inputs)
     # What ties a size says more than torch's constraints; else the last attempt, which asked for the least.
     raise next((failure for failure in failures if "cannot be free" in failure.problem), failures[0 if spatial else -1])
 
@@ -188,8 +190,15 @@ def _symbols(size: Any) -> str:
 def _try_export(module: nn.Module, inputs: tuple[Any, ...], shapes: Any) -> ExportedProgram:
     try:
         # Under gradients, torch.export refuses in-place writes on the pieces of a chunk.
-        with torch.no_grad(), quiet_exporter():
+        with torch.no_grad(), quiet_exporter(), whole_stacks():
             return torch.export.export(module, inputs, dynamic_shapes=_bound(module, shapes))
+    except GuardOnDataDependentSymNode as error:
+        raise ExportError(
+            f"{type(module).__name__} decides by the values of tensors, and a graph takes one way only",
+            where=user_frame(error),
+            fix="use torch.where instead of `if`; make integers that come from tensors (int(x), x.item()) constants of "
+            "the module",
+        ) from error
     except Exception as error:
         raise ExportError(
             f"torch.export cannot capture {type(module).__name__}: {_reason(error)}",
@@ -214,34 +223,6 @@ def _bound(module: nn.Module, shapes: tuple[Any, ...]) -> tuple[Any, ...]:
         return shapes
     first = kinds.index(inspect.Parameter.VAR_POSITIONAL)
     return (*shapes[:first], tuple(shapes[first:]))
-
-
-def _check_runs(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-    """Tells example inputs that do not fit from a module that cannot be captured.
-
-    Raises:
-        ExportError: The module itself fails on the example.
-    """
-    copies = pytree.tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, inputs)
-    try:
-        with torch.no_grad():
-            module(*copies)
-    except Exception as error:
-        raise ExportError(
-            f"{type(module).__name__} does not run on its example inputs: {first_line(error)}",
-            where=user_frame(error),
-            fix=f"give example inputs that fit; they are {_described(inputs)}",
-        ) from error
-
-
-def _described(inputs: tuple[Any, ...]) -> str:
-    leaves = [
-        f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
-        if isinstance(value, Tensor)
-        else type(value).__name__
-        for value in pytree.tree_leaves(inputs)
-    ]
-    return ", ".join(leaves) or "none"
 
 
 def _widened(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -298,153 +279,6 @@ def _output_names(program: ExportedProgram) -> list[str]:
         text = "_".join(keys) if keys else "output"
         names.append(f"output_{text}" if text[:1].isdigit() else text)
     return names
-
-
-def refuse_mutation(program: ExportedProgram) -> None:
-    """Refuses a module whose forward changes its input or its buffers.
-
-    Raises:
-        ExportError: Names what is changed.
-    """
-    signature = program.graph_signature
-    inputs, buffers = signature.user_inputs_to_mutate.values(), signature.buffers_to_mutate.values()
-    if inputs:
-        raise ExportError(
-            f"forward changes {', '.join(map(repr, inputs))} in place",
-            fix="work on a copy: begin forward with x = x.clone()",
-        )
-    if buffers:
-        raise ExportError(
-            f"forward changes the buffers {', '.join(map(repr, buffers))}, and a graph keeps no state between runs",
-            fix="update them in training only (if self.training: ...), or make them an input and an output",
-        )
-
-
-def _check_operators(program: ExportedProgram) -> tuple[str, ...]:
-    """Refuses what cannot be compared or has no fixed interface; notes what is drawn at random.
-
-    Raises:
-        ExportError: Dropout is on, a shape depends on values, or an output is no tensor.
-    """
-    notes = []
-    for node in program.graph.nodes:
-        line = stack_line(node.meta.get("stack_trace") or "")
-        value = node.meta.get("val")
-        if isinstance(value, Tensor) and free_unbacked_symbols(value):
-            raise ExportError(
-                f"a shape depends on the values of tensors: {node.target}",
-                where=line,
-                fix="return whole tensors with a mask or scores (torch.where), and select after the model",
-            )
-        schema = getattr(node.target, "_schema", None)
-        if node.op != "call_function" or schema is None or not _is_random(node.target):
-            continue
-        values = {
-            argument.name: node.args[index] if index < len(node.args) else node.kwargs.get(argument.name)
-            for index, argument in enumerate(schema.arguments)
-        }
-        if values.get("train") is True or values.get("dropout_p"):
-            raise ExportError(
-                "dropout is on in evaluation mode",
-                where=line,
-                fix="use nn.Dropout, or F.dropout(x, p, self.training); export a .pt2 program from model.eval()",
-            )
-        if not {"train", "training", "dropout_p"} & values.keys():
-            notes.append(f"{node.target} draws at random, so that parity cannot hold ({_short(line)})")
-    for spec in program.graph_signature.output_specs:
-        if isinstance(spec.arg, ConstantArgument) and spec.arg.value is not None:
-            raise ExportError(
-                f"forward returns {spec.arg.value!r}, which is no tensor", fix="return tensors, or structures of them"
-            )
-    return tuple(dict.fromkeys(notes))
-
-
-def _is_random(target: Any) -> bool:
-    return torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())
-
-
-def _short(line: str | None) -> str:
-    """A stack line without the folders of the machine, for what ships."""
-    if line is None:
-        return "its place is unknown"
-    file, _, rest = line.rpartition(".py:")
-    return f"{Path(file).name}.py:{rest}"
-
-
-def check_weights(module: nn.Module) -> None:
-    """Refuses a module that can only answer NaN, or that has no weights yet.
-
-    Raises:
-        CheckpointError: Names the weights.
-    """
-    # Buffers that are not saved count too: named_buffers has them, the state dict has not.
-    named = {**dict(module.named_parameters()), **dict(module.named_buffers()), **module.state_dict()}
-    state = {name: tensor for name, tensor in named.items() if isinstance(tensor, Tensor)}
-    lazy = [name for name, tensor in state.items() if nn.parameter.is_lazy(tensor)]
-    if lazy:
-        raise CheckpointError(
-            f"{len(lazy)} weights of lazy layers have no shape yet",
-            where=_some(lazy),
-            fix="call the module once on its example in the factory, then load its weights",
-        )
-    meta = [name for name, tensor in state.items() if tensor.is_meta]
-    if meta:
-        raise CheckpointError(
-            f"{len(meta)} weights are on the meta device and have no values",
-            where=_some(meta),
-            fix="load a checkpoint, or build the module on the CPU",
-        )
-    bad = [
-        f"{name} ({int((~torch.isfinite(tensor)).sum())} of {tensor.numel()} values)"
-        for name, tensor in state.items()
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
-    ]
-    if bad:
-        raise CheckpointError(
-            f"{len(bad)} weights hold NaN or infinite values",
-            where=_some(bad),
-            fix="use a checkpoint from before the training diverged",
-        )
-
-
-def _some(items: Sequence[str]) -> str:
-    return "; ".join(items[:8]) + (" …" if len(items) > 8 else "")
-
-
-@contextmanager
-def quiet_exporter() -> Iterator[None]:
-    """Keeps torch's notes about itself (torchvision is absent, names that will change) from the user's terminal."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch._export", "torch.export")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message that says something."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-_FRAME = re.compile(r'File "(?P<file>.+?)", line (?P<line>\d+), in .*\n\s*(?P<code>.*)')
-
-
-def stack_line(stack: str) -> str | None:
-    """File, line and code of the innermost frame of the user in a node's stack, as torch.export noted it."""
-    mine = [match for match in _FRAME.finditer(stack) if is_user_file(match["file"])]
-    return f"{mine[-1]['file']}:{mine[-1]['line']}: {mine[-1]['code'].strip()}" if mine else None
-
-
-def user_frame(error: BaseException) -> str | None:
-    """File, line and code of the innermost frame of a traceback that is the user's."""
-    line = last_user_line(traceback.extract_tb(error.__traceback__))
-    return f"{line.file}:{line.number}: {line.code}" if line else None
 
 
 def input_shapes(program: ExportedProgram) -> list[tuple[int | str, ...]]:

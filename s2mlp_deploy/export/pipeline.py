@@ -15,7 +15,8 @@ from torch.export import ExportedProgram
 from s2mlp_deploy.artifact import HazardRecord
 from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.canonical import DEFAULT_OPSET, DOMAIN, ORIGIN, check_opset, to_canonical
-from s2mlp_deploy.export.capture import DYNAMIC_AXES, Captured, capture, first_line, user_frame
+from s2mlp_deploy.export.capture import DYNAMIC_AXES, Captured, capture
+from s2mlp_deploy.export.checks import first_line, user_frame
 from s2mlp_deploy.export.lower import spec_of
 from s2mlp_deploy.export.rewrite import MissOrigin, ShiftOrigin, rewrite_shifts
 from s2mlp_deploy.shift import hazards

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import sympy
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
-from torch.fx import Graph, Node
+from torch.fx import Node
 
-from s2mlp_deploy.shift.frames import is_user_file
+from s2mlp_deploy.shift.deform import SPELLING, FoundSampling
+from s2mlp_deploy.shift.found import Base, FoundCopy, FoundShift, NearMiss, Recognition
+from s2mlp_deploy.shift.frames import line_of_stack
 from s2mlp_deploy.shift.movement import Sizes
-from s2mlp_deploy.shift.recognise import Base, NearMiss, Recognition, recognise
+from s2mlp_deploy.shift.recognise import recognise
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 OWN_SPELLING = "s2mlp::shift"
@@ -94,20 +94,15 @@ def rewrite_shifts(program: ExportedProgram) -> Rewritten:
             spec = ShiftSpec.from_op_args(*node.args[1:])
             origins[node.name] = ShiftOrigin(*_location(node), spec, OWN_SPELLING, 0)
     found: Recognition = recognise(graph, _sizes(program))
-    for shift in found.shifts:
-        target = shift.target
-        with graph.inserting_before(target):
-            source = _materialise(graph, shift.base, target)
-            new = graph.call_function(torch.ops.s2mlp.shift.default, (source, *shift.spec.op_args()))
-        new.meta = dict(target.meta)
-        target.replace_all_uses_with(new)
-        program.graph_signature.replace_all_uses(target.name, new.name)
-        origins[new.name] = ShiftOrigin(*_location(shift.site), shift.spec, shift.spelling, shift.sizes)
+    edit = _Edit(program)
+    position = {node: index for index, node in enumerate(graph.nodes)}
+    for shift in sorted(found.shifts, key=lambda shift: position[shift.target]):
+        edit.shift(shift)
+    for sampling in found.samplings:
+        edit.convolve(sampling)
     for copy in found.copies:
-        with graph.inserting_before(copy.target):
-            source = _materialise(graph, copy.base, copy.target)
-        copy.target.replace_all_uses_with(source)
-        program.graph_signature.replace_all_uses(copy.target.name, source.name)
+        edit.drop(copy)
+    origins.update(edit.origins)
     misses = tuple(_miss(miss) for miss in found.near_misses)
     graph.eliminate_dead_code()
     program.graph_module.recompile()
@@ -115,22 +110,71 @@ def rewrite_shifts(program: ExportedProgram) -> Rewritten:
     return Rewritten(program, {name: origins[name] for name in order}, misses)
 
 
-def _materialise(graph: Graph, base: Base, like: Node) -> Node:
-    """The node of a base; a window becomes a slice of the shape of ``like``."""
-    if base.axis is None:
-        return base.node
-    window = graph.call_function(
-        torch.ops.aten.slice.Tensor, (base.node, base.axis, base.start, base.start + base.length)
-    )
-    window.meta = dict(like.meta)
-    return window
+class _Edit:
+    """Replacements in one program, in the graph's order."""
+
+    def __init__(self, program: ExportedProgram) -> None:
+        self.origins: dict[str, ShiftOrigin] = {}
+        self._program = program
+        self._graph = program.graph
+        self._shifted: dict[tuple[Base, ShiftSpec], Node] = {}
+        self._replaced: dict[Node, Node] = {}
+
+    def shift(self, found: FoundShift) -> None:
+        """One ``s2mlp::shift`` for all tensors that are the same shift of the same tensor."""
+        target = found.target
+        key = (found.base, found.spec)
+        if key not in self._shifted:
+            with self._graph.inserting_before(target):
+                source = self._materialise(found.base, target)
+                self._shifted[key] = self._insert(source, found.spec, target.meta)
+            origin = ShiftOrigin(*_location(found.site), found.spec, found.spelling, found.sizes)
+            self.origins[self._shifted[key].name] = origin
+        self._replace(target, self._shifted[key])
+
+    def convolve(self, found: FoundSampling) -> None:
+        """A deformable convolution becomes a shift of what it samples, and a convolution."""
+        target, source = found.target, found.target.args[0]
+        assert isinstance(source, Node)
+        with self._graph.inserting_before(target):
+            if found.spec is not None:
+                source = self._insert(source, found.spec, {**target.meta, "val": source.meta["val"]})
+                origin = ShiftOrigin(*_location(target), found.spec, SPELLING, found.sizes)
+                self.origins[source.name] = origin
+            new = self._graph.call_function(torch.ops.aten.conv2d.default, (source, *found.convolution))
+        new.meta = dict(target.meta)
+        self._replace(target, new)
+
+    def drop(self, found: FoundCopy) -> None:
+        """A tensor that equals another one is no longer made."""
+        with self._graph.inserting_before(found.target):
+            source = self._materialise(found.base, found.target)
+        self._replace(found.target, source)
+
+    def _insert(self, source: Node, spec: ShiftSpec, meta: Mapping[str, Any]) -> Node:
+        new: Node = self._graph.call_function(torch.ops.s2mlp.shift.default, (source, *spec.op_args()))
+        new.meta = dict(meta)
+        return new
+
+    def _replace(self, old: Node, new: Node) -> None:
+        old.replace_all_uses_with(new)
+        self._program.graph_signature.replace_all_uses(old.name, new.name)
+        self._replaced[old] = new
+
+    def _materialise(self, base: Base, like: Node) -> Node:
+        """The node of a base, which may be replaced by now; a window becomes a slice of the shape of ``like``."""
+        whole: Node = self._replaced.get(base.node, base.node)
+        if base.axis is None:
+            return whole
+        window: Node = self._graph.call_function(
+            torch.ops.aten.slice.Tensor, (whole, base.axis, base.start, base.start + base.length)
+        )
+        window.meta = dict(like.meta)
+        return window
 
 
 def _miss(miss: NearMiss) -> MissOrigin:
     return MissOrigin(*_location(miss.target), miss.reason, miss.spelling)
-
-
-_FRAME = re.compile(r'File "(?P<file>.+?)", line (?P<line>\d+), in .*\n\s*(?P<code>.*)')
 
 
 def _location(node: Node) -> tuple[str, str, str]:
@@ -139,11 +183,8 @@ def _location(node: Node) -> tuple[str, str, str]:
     path = ""
     for entry in stack.values():
         path = entry[0] if isinstance(entry, tuple) else path
-    frames = [m for m in _FRAME.finditer(node.meta.get("stack_trace") or "") if is_user_file(m["file"])]
-    if not frames:
-        return path, "", ""
-    last = frames[-1]
-    return path, f"{Path(last['file']).name}:{last['line']}", last["code"].strip()
+    line = line_of_stack(node.meta.get("stack_trace"))
+    return (path, line.short, line.code) if line else (path, "", "")
 
 
 def _sizes(program: ExportedProgram) -> list[Sizes]:

@@ -225,6 +225,7 @@ class S2MLPv2Config(StagedConfig):
         branches: Which of the three branches there are, in order.
         shift1: Directions of the first branch.
         shift2: Directions of the second branch.
+        head_norm: Whether a LayerNorm stands before the head. The paper's network has it, most public code has not.
     """
 
     expansion: int = 3
@@ -233,6 +234,7 @@ class S2MLPv2Config(StagedConfig):
     branches: tuple[Branch, ...] = ("shift1", "shift2", "identity")
     shift1: str = "down,up,right,left"
     shift2: str = "right,left,down,up"
+    head_norm: bool = True
 
     family: ClassVar[str] = "s2mlpv2"
 
@@ -276,7 +278,7 @@ class S2MLPv2Config(StagedConfig):
 
     def norm_parameters(self) -> int:
         """The norm before the head."""
-        return 2 * self.dims[-1]
+        return 2 * self.dims[-1] if self.head_norm else 0
 
 
 ModelConfig = S2MLPConfig | S2MLPv2Config

@@ -121,7 +121,7 @@ class S2MLPv2(nn.Module):
         super().__init__()
         self.config = config
         self.stages = nn.Sequential(*(Stage(config, i) for i in range(len(config.dims))))
-        self.norm = channel_norm("layernorm", config.dims[-1], config.layout)
+        self.norm = channel_norm("layernorm", config.dims[-1], config.layout) if config.head_norm else nn.Identity()
         self.head = nn.Linear(config.dims[-1], config.classes)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -36,8 +36,8 @@ def print_source_inspection(console: Console, found: Mapping[str, Any]) -> None:
     for index, site in enumerate(sites, start=1):
         record = ShiftRecord(site["module"], site["line"], site["spec"], site["spelling"], site["form"], 0)
         summary = summarise([record])[0]
-        place = " ".join(part for part in (site["module"], f"({site['line']})" if site["line"] else "") if part)
-        console.print(visible_text(console, f"Shift {index} in {place or 'the root module'}", "bold"))
+        line = f" ({site['line']})" if site["line"] else ""
+        console.print(visible_text(console, f"Shift {index} in {site['module'] or 'the root module'}{line}", "bold"))
         groups = ", ".join(f"{group['channels']} by {tuple(group['offsets'])}" for group in site["spec"]["groups"])
         checked = f", equal at {fmt.count(site['sizes'], 'input size')}" if site["sizes"] else ""
         print_pairs(

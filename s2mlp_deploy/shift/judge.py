@@ -125,13 +125,16 @@ def _channel_axes(moving: tuple[int, ...], rank: int) -> list[int]:
 
 
 def _is_plausible(spec: ShiftSpec, shape: Sequence[int]) -> bool:
-    """Whether most cells stay inside: halves of a tensor that change places are no shift that anybody wrote."""
-    for group in spec.groups:
-        for axis, step in zip(spec.axes, group.offsets, strict=True):
-            limit = 2 * abs(step)
-            if limit > shape[axis] or (limit == shape[axis] and spec.border == "circular"):
-                return False
-    return True
+    """Whether a circular step says the smaller of the two ways round.
+
+    Around n cells +k is k - n. A step of n/2 is told neither way: halves that change places are no shift that anybody
+    wrote. At the other borders a step of any size has one meaning.
+    """
+    return spec.border != "circular" or all(
+        2 * abs(step) < shape[axis]
+        for group in spec.groups
+        for axis, step in zip(spec.axes, group.offsets, strict=True)
+    )
 
 
 def _by_likelihood(axes: list[int], deltas: list[Tensor], moving: tuple[int, ...], inside: Tensor) -> list[int]:
@@ -173,6 +176,13 @@ def _mode(values: Tensor, valid: Tensor) -> Tensor:
 
 def _why_not(deltas: list[Tensor], inside: Tensor, moving: tuple[int, ...], channel_axes: list[int]) -> str:
     """The nearest thing to an explanation: where the steps are not the same for a whole channel."""
+    if len(moving) == 1 and bool(inside.all()):
+        slices = deltas[moving[0]].expand(inside.shape).movedim(moving[0], 0).flatten(1)
+        if bool((slices == slices[:, :1]).all()):
+            return (
+                f"whole slices along axis {moving[0]} change places, and not by one step: a permutation of channels, "
+                "for example, or a flip"
+            )
     least: tuple[float, str] = (2.0, "")
     for channel_axis in channel_axes:
         for axis in moving:

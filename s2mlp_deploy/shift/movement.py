@@ -10,6 +10,7 @@ Numbers are float64, exact up to 2**53, because padding and convolution do not e
 
 from __future__ import annotations
 
+import logging
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,8 +18,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import Node
+from torch.fx import Graph, Node
 
+LOG = logging.getLogger(__name__)
 aten = torch.ops.aten
 
 # Operators that move cells and compute nothing. Looked at by overload packet, so that every overload counts.
@@ -66,6 +68,27 @@ _MOVES = {
     aten._reshape_copy,
     aten._unsafe_view,
 }
+# Of those, the ones that show a part of one tensor, or all of it in another shape.
+_VIEWS = {
+    aten.alias,
+    aten.detach,
+    aten.flatten,
+    aten.movedim,
+    aten.narrow,
+    aten.permute,
+    aten.reshape,
+    aten.select,
+    aten.slice,
+    aten.squeeze,
+    aten.t,
+    aten.transpose,
+    aten.unflatten,
+    aten.unsqueeze,
+    aten.view,
+    aten._unsafe_view,
+    operator.getitem,
+}
+_SPLITS = {aten.chunk, aten.split, aten.split_with_sizes, aten.unbind, aten.unsafe_split}
 # Operators that move cells by an index, which must be the same for every input: argument positions of indices.
 _INDEXED = {
     aten.index: (1,),
@@ -81,7 +104,9 @@ _FILLS = {
     aten.full,
     aten.full_like,
     aten.new_full,
+    aten.new_ones,
     aten.new_zeros,
+    aten.ones,
     aten.ones_like,
     aten.zero,
     aten.zeros,
@@ -144,12 +169,16 @@ class Sizes:
             return call(node)(*args, **kwargs)
         except UnknownValueError as unknown:
             return unknown
+        except Exception as error:
+            # Another kernel than the network's own may run here (a constant on another device, a custom operator).
+            LOG.debug("%s: not known before the network runs", node.name, exc_info=True)
+            return UnknownValueError(f"{node.name} fails on its constants: {error}")
 
     def _fill(self, node: Node) -> Tensor:
         """``zeros_like`` and its kin look only at the shape of a tensor, so that may depend on the input."""
         shape = self.shapes[node]
         value: Any = 0.0
-        if packet(node) is aten.ones_like:
+        if packet(node) in (aten.new_ones, aten.ones, aten.ones_like):
             value = 1.0
         elif packet(node) in (aten.fill, aten.full, aten.full_like):
             value = node.args[1]
@@ -157,7 +186,7 @@ class Sizes:
             value = node.args[2]
         if isinstance(value, Node):
             value = self.constant(value)
-        return torch.full(shape, float(value), dtype=torch.float64)
+        return torch.full(shape, value, dtype=dtype(node))
 
     def arguments(self, node: Node, tensor: Callable[[Node], Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """A node's arguments with integers known and tensors as ``tensor`` gives them."""
@@ -166,6 +195,11 @@ class Sizes:
             return self.integers[argument] if argument in self.integers else tensor(argument)
 
         return torch.fx.map_arg(node.args, value), torch.fx.map_arg(node.kwargs, value)
+
+
+def dtype(node: Node) -> torch.dtype | None:
+    """The type of a tensor node's values; None where it is no tensor."""
+    return getattr(node.meta.get("val"), "dtype", None)
 
 
 def packet(node: Node) -> Any:
@@ -266,6 +300,31 @@ def _one_hot_kernel(node: Node, sizes: Sizes) -> Tensor | None:
     if not bool(((kernel == 0) | (kernel == 1)).all()) or not bool((kernel.flatten(1).sum(1) == 1).all()):
         return None
     return kernel if isinstance(kernel, Tensor) else None
+
+
+def viewed(node: Node) -> Node | None:
+    """The tensor that a node only shows a part or another shape of; None for any other node."""
+    if packet(node) not in _VIEWS:
+        return None
+    source = node.args[0]
+    if node.target is operator.getitem and isinstance(source, Node):
+        source = source.args[0] if packet(source) in _SPLITS else None
+    return source if isinstance(source, Node) else None
+
+
+def varying(graph: Graph, sizes: Sizes) -> set[Node]:
+    """The nodes that an input or chance reaches; all others are constants, which the exporter folds."""
+    reached: set[Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder":
+            fixed = node in sizes.constants
+        elif packet(node) in _FILLS or packet(node) in _EMPTY or node in sizes.integers:
+            fixed = True
+        else:
+            fixed = is_deterministic(node) and reached.isdisjoint(node.all_input_nodes)
+        if not fixed:
+            reached.add(node)
+    return reached
 
 
 def tensor_inputs(node: Node, sizes: Sizes) -> list[Node]:

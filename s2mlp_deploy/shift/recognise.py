@@ -9,101 +9,21 @@ dynamic, at others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.fx import Graph, Node
 
+from s2mlp_deploy.shift.deform import is_deformable, read_sampling
+from s2mlp_deploy.shift.found import Base, FoundCopy, FoundShift, NearMiss, Recognition
 from s2mlp_deploy.shift.judge import NoShift, judge
-from s2mlp_deploy.shift.movement import Sizes, is_movement, move, packet, tensor_inputs
+from s2mlp_deploy.shift.movement import Sizes, dtype, is_movement, move, packet, tensor_inputs, varying, viewed
 from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.spec import ShiftSpec
 
-
-@dataclass(frozen=True)
-class Base:
-    """A tensor that others are compared with: one of the graph, or a window of one along one axis.
-
-    In-place code on the pieces of a chunk leaves no node for a piece of the original tensor, only for pieces of the
-    tensors written later; the window names it all the same.
-
-    Attributes:
-        node: The tensor.
-        axis: Axis of the window; None for the whole tensor.
-        start: First cell.
-        length: Cells.
-    """
-
-    node: Node
-    axis: int | None = None
-    start: int = 0
-    length: int = 0
-
-    def of(self, numbers: Tensor) -> Tensor:
-        """The base's cells of the tensor's."""
-        return numbers if self.axis is None else numbers.narrow(self.axis, self.start, self.length)
-
-
-@dataclass(frozen=True)
-class FoundShift:
-    """A tensor of the graph that is a shift of another.
-
-    Attributes:
-        target: The node that computes it.
-        base: What it is a shift of.
-        spec: Which.
-        spelling: What the region between them is made of, in words.
-        sizes: At how many choices of input sizes the equality was checked.
-        site: The first node between them that is typical of the spelling; its line is where a reader looks.
-    """
-
-    target: Node
-    base: Base
-    spec: ShiftSpec
-    spelling: str
-    sizes: int
-    site: Node
-
-
-@dataclass(frozen=True)
-class FoundCopy:
-    """A tensor that holds, cell by cell, what another one holds.
-
-    Code that shifts one part of a tensor in place makes new tensors of the parts that it never touches.
-
-    Attributes:
-        target: The node that computes it.
-        base: What it equals.
-    """
-
-    target: Node
-    base: Base
-
-
-@dataclass(frozen=True)
-class NearMiss:
-    """A tensor whose cells move, but not as a grouped shift.
-
-    Attributes:
-        target: The node that computes it.
-        reason: Why it is none.
-        spelling: What the region is made of.
-    """
-
-    target: Node
-    reason: str
-    spelling: str
-
-
-@dataclass(frozen=True)
-class Recognition:
-    """All that was found in a graph."""
-
-    shifts: tuple[FoundShift, ...]
-    copies: tuple[FoundCopy, ...]
-    near_misses: tuple[NearMiss, ...]
+LOG = logging.getLogger(__name__)
 
 
 def recognise(graph: Graph, sizes: Sequence[Sizes]) -> Recognition:
@@ -118,14 +38,35 @@ def recognise(graph: Graph, sizes: Sequence[Sizes]) -> Recognition:
     # took 40 times as long as the work (36 blocks written in place: 1.6 s alone, 71 s of CPU time with two threads).
     torch.set_num_threads(1)
     try:
-        results = [_Region(region, sizes).search() for region in _regions(graph, sizes[0])]
+        reached = varying(graph, sizes[0])
+        results = [_search(region, sizes, reached) for region in _regions(graph, sizes[0])]
+        results += [_sampling(node, sizes) for node in graph.nodes if is_deformable(node)]
     finally:
         torch.set_num_threads(threads)
     return Recognition(
         tuple(shift for result in results for shift in result.shifts),
         tuple(copy for result in results for copy in result.copies),
+        tuple(sampling for result in results for sampling in result.samplings),
         tuple(miss for result in results for miss in result.near_misses),
     )
+
+
+def _search(nodes: list[Node], sizes: Sequence[Sizes], reached: set[Node]) -> Recognition:
+    """A region's results. What goes wrong in one ends neither the export nor the search through the others."""
+    try:
+        return _Region(nodes, sizes, reached).search()
+    except Exception as error:
+        LOG.debug("the region that ends in %s could not be followed", nodes[-1].name, exc_info=True)
+        message = next(iter(str(error).strip().splitlines()), "")
+        reason = f"its cells could not be followed: {type(error).__name__}: {message}"
+        return Recognition(near_misses=(NearMiss(nodes[-1], reason, _in_words(set(map(_operator, nodes)))),))
+
+
+def _sampling(node: Node, sizes: Sequence[Sizes]) -> Recognition:
+    found = read_sampling(node, sizes)
+    if isinstance(found, NoShift):
+        return Recognition(near_misses=(NearMiss(node, found.reason, "deformable convolution"),))
+    return Recognition(samplings=(found,))
 
 
 def _regions(graph: Graph, sizes: Sizes) -> Iterator[list[Node]]:
@@ -179,9 +120,10 @@ class _Numbered:
 class _Region:
     """The search through one region."""
 
-    def __init__(self, nodes: list[Node], sizes: Sequence[Sizes]) -> None:
+    def __init__(self, nodes: list[Node], sizes: Sequence[Sizes], reached: set[Node]) -> None:
         self.nodes = nodes
         self.members = set(nodes)
+        self.reached = reached
         self.sizes = sizes
         self.at_example = _Numbered(nodes, sizes[0])
         self._elsewhere: list[_Numbered | None] | None = None
@@ -194,7 +136,7 @@ class _Region:
         seen: set[Node] = set()
         while pending:
             node = pending.pop()
-            if node in seen or node not in self.members:
+            if node in seen or node not in self.members or node not in self.reached:
                 continue
             seen.add(node)
             verdict = self._judge(node)
@@ -205,13 +147,15 @@ class _Region:
             if verdict is not None:
                 misses[node] = verdict
             pending += tensor_inputs(node, self.sizes[0])
+        # A slice of a shift is a shift of a slice too: one that is there anyway is not done twice.
+        found = {node: verdict for node, verdict in found.items() if not _shows_one_of(node, found)}
         # Where a shift was found, what lies between it and the way out (a view, a stack) is no near miss.
         kept = {n: miss for n, miss in misses.items() if not self._reaches(n, set(found))}
         outermost = {n: miss for n, miss in kept.items() if not any(u in kept for u in self._users_inside(n))}
         return Recognition(
             tuple(item for item in found.values() if isinstance(item, FoundShift)),
             tuple(item for item in found.values() if isinstance(item, FoundCopy)),
-            tuple(NearMiss(node, miss.reason, self._spelling(node, None)) for node, miss in outermost.items()),
+            near_misses=tuple(NearMiss(n, miss.reason, self._spelling(n, None)) for n, miss in outermost.items()),
         )
 
     def _users_inside(self, node: Node) -> set[Node]:
@@ -265,7 +209,7 @@ class _Region:
                 confirmed = self._confirm(node, base, spec)
                 if confirmed:
                     return FoundShift(
-                        node, base, spec, self._spelling(node, base.node), confirmed, self._site(node, base.node)
+                        node, base, spec, self._spelling(node, base.node), confirmed, self._site(node, base)
                     )
             reasons.append(NoShift("at another input size the same code moves cells differently"))
         return reasons[0] if reasons else None
@@ -275,7 +219,7 @@ class _Region:
         upstream = self._upstream(node)
         for candidate in upstream:
             numbers = self.at_example.tensor(candidate)
-            if numbers is None or numbers.dim() != moved.dim() or _dtype(candidate) != _dtype(node):
+            if numbers is None or numbers.dim() != moved.dim() or dtype(candidate) != dtype(node):
                 continue
             base = _window(candidate, numbers, moved)
             if base is None:
@@ -338,14 +282,32 @@ class _Region:
         """What the region between two tensors is made of."""
         return _in_words({_operator(member) for member in self._between(node, base)})
 
-    def _site(self, node: Node, base: Node) -> Node:
-        """The node whose line shows the spelling best."""
-        between = self._between(node, base)
-        for names, _ in _WORDS:
-            for member in between:
-                if _operator(member) in names:
-                    return member
-        return node
+    def _site(self, node: Node, base: Base) -> Node:
+        """The node whose line shows the spelling best: the first typical one that moves only cells of the base.
+
+        In-place code on the pieces of a chunk writes into one tensor in turn, and what was written for another piece
+        lies between a piece and its base.
+        """
+        between = self._between(node, base.node)
+        whole = self.at_example.tensor(base.node)
+        assert whole is not None
+        cells = torch.cat([base.of(whole).flatten(), torch.zeros(1, dtype=whole.dtype)])
+        typical = [member for names, _ in _WORDS for member in between if _operator(member) in names]
+        for member in typical:
+            numbers = self.at_example.tensor(member)
+            if numbers is not None and bool(torch.isin(numbers.contiguous(), cells).all()):
+                return member
+        return typical[0] if typical else node
+
+
+def _shows_one_of(node: Node, targets: Container[Node]) -> bool:
+    """Whether a node is a view of one of them."""
+    source = viewed(node)
+    while source is not None:
+        if source in targets:
+            return True
+        source = viewed(source)
+    return False
 
 
 def _window(node: Node, numbers: Tensor, moved: Tensor) -> Base | None:
@@ -356,15 +318,18 @@ def _window(node: Node, numbers: Tensor, moved: Tensor) -> Base | None:
     if len(shorter) > 1 or moved.shape[shorter[0]] > numbers.shape[shorter[0]]:
         return None
     axis, length = shorter[0], moved.shape[shorter[0]]
-    held = torch.isin(numbers.contiguous(), moved.contiguous()).movedim(axis, 0).flatten(1).any(1).nonzero().flatten()
+    held = (
+        torch.isin(numbers.contiguous(), moved.contiguous())
+        .movedim(axis, 0)
+        .reshape(numbers.shape[axis], -1)
+        .any(1)
+        .nonzero()
+        .flatten()
+    )
     if not len(held) or int(held[-1]) - int(held[0]) >= length:
         return None
     start = min(int(held[0]), numbers.shape[axis] - length)
     return Base(node, axis, start, length)
-
-
-def _dtype(node: Node) -> object:
-    return getattr(node.meta.get("val"), "dtype", None)
 
 
 def _distinct(numbers: Tensor) -> bool:

@@ -54,14 +54,12 @@ class Converted:
 
     Attributes:
         weights: The zoo's state dict.
-        settings: Fields of the zoo's configuration that the shapes tell.
-        head_norm: Whether there is a norm before the head. The paper's network has one, most public code has not.
+        settings: Fields of the zoo's configuration that names and shapes tell.
         remarks: How the network differs from the paper's, in words.
     """
 
     weights: dict[str, Tensor]
     settings: dict[str, Any]
-    head_norm: bool
     remarks: tuple[str, ...]
 
 
@@ -153,7 +151,7 @@ class _Reader:
             raise CheckpointError(
                 "this is no network but a single S2Attention block",
                 where=self._mixers[0] + _MARK,
-                fix="s2mlp_deploy.sources.converters.convert_s2attention converts it",
+                fix="s2mlp_deploy.api.convert_s2attention converts it",
             )
         blocks = self._blocks()
         convolutions = sorted(
@@ -182,16 +180,17 @@ class _Reader:
             "classes": classes,
             "expansion": self._only("the expansion of the MLPs", self._expansions),
             "attention_ratio": self._only("channels over the bottleneck of split attention", self._ratios),
+            "head_norm": head_norm,
         }
         remarks = []
         if not head_norm:
-            remarks.append("there is no norm before the head (the paper has one): the zoo's is left out")
+            remarks.append("there is no norm before the head (the paper has one)")
         if settings["attention_ratio"] != 4:
             ratio = settings["attention_ratio"]
             remarks.append(
                 f"split attention's bottleneck is channels / {ratio} (the paper's parameter counts fit channels / 4)"
             )
-        return Converted(self._result, settings, head_norm, tuple(remarks))
+        return Converted(self._result, settings, tuple(remarks))
 
     def _blocks(self) -> list[tuple[str, str]]:
         """Paths of the two branches of each block, in order."""

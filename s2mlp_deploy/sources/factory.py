@@ -139,19 +139,18 @@ def _unwrapped(module: nn.Module) -> nn.Module:
 def _positional(inputs: Any, reference: str) -> tuple[Any, ...]:
     """Example inputs as positional arguments; one tensor or one dictionary is one argument."""
     arguments = (inputs,) if isinstance(inputs, (Tensor, dict)) else inputs
+    fix = "give a tensor, or a tuple of the positional arguments of forward; torch.from_numpy(...) makes a tensor"
     if not isinstance(arguments, (tuple, list)):
         problem = f"example inputs are {_kind(inputs)}"
     elif not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(tuple(arguments))):
         problem = f"there is no tensor in the example inputs {_kind(arguments)}"
     elif any(isinstance(leaf, Tensor) and not leaf.numel() for leaf in pytree.tree_leaves(tuple(arguments))):
         problem = "a tensor of the example inputs is empty"
+    elif any(isinstance(leaf, Tensor) and leaf.is_meta for leaf in pytree.tree_leaves(tuple(arguments))):
+        problem, fix = "example inputs on the meta device have no values", "make them on the CPU"
     else:
         return tuple(arguments)
-    raise SourceError(
-        problem,
-        where=reference,
-        fix="give a tensor, or a tuple of the positional arguments of forward; torch.from_numpy(...) makes a tensor",
-    )
+    raise SourceError(problem, where=reference, fix=fix)
 
 
 def _kind(value: Any) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from s2mlp_deploy.artifact import SourceInfo
 from s2mlp_deploy.errors import CheckpointError, PreprocessingError
@@ -53,9 +53,7 @@ def load_zoo(
     module = build_model(config, seed=seed)
     info = SourceInfo(entry.name, config.to_dict(), seed=seed)
     if converted is not None:
-        info = replace(info, config=info.config | {"checkpoint_layout": LAYOUT, "head_norm": converted.head_norm})
-        if not converted.head_norm:
-            module.norm = nn.Identity()
+        info = replace(info, config=info.config | {"checkpoint_layout": LAYOUT})
     if checkpoint is not None and weights is not None:
         load_weights(module, converted.weights if converted else weights, where=str(checkpoint), config=config)
         info = replace(info, checkpoint=checkpoint.name, checkpoint_sha256=sha256_of(checkpoint), seed=None)

@@ -144,7 +144,7 @@ def nothing():
             "make",
             ("line 6, in weights", "line 9, in make", "error: the factory raised ValueError: no [bold]weights here"),
         ),
-        ("deciding", ("cannot capture Deciding", "if x.sum() > 0", "torch.where")),
+        ("deciding", ("Deciding decides by the values", "if x.sum() > 0", "torch.where")),
         ("misfit", ("Linear does not run on its example inputs", "float32 [2, 3]")),
         ("nothing", ("returned NoneType", "returns an nn.Module")),
     ],

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import gallery_deform
 import gallery_in_place
 import gallery_near_misses
 import gallery_networks
+import gallery_relatives
 import gallery_slices
 import gallery_tables
 import onnx_ir as ir
@@ -32,11 +34,13 @@ SHIFTS: tuple[Case, ...] = tuple(
         gallery_in_place.gallery,
         gallery_slices.gallery,
         gallery_tables.gallery,
+        gallery_deform.gallery,
         gallery_networks.gallery,
+        gallery_relatives.gallery,
     )
     for case in gallery.cases
 )
-NEAR_MISSES: tuple[Case, ...] = tuple(gallery_near_misses.gallery.cases)
+NEAR_MISSES: tuple[Case, ...] = (*gallery_near_misses.gallery.cases, *gallery_deform.near_misses.cases)
 CASES = {case.name: case for case in (*SHIFTS, *NEAR_MISSES)}
 
 OWN = "shift"

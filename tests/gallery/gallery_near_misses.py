@@ -186,11 +186,6 @@ def pixel_shuffle(x: Tensor) -> Tensor:
 
 
 @gallery.add(shape=PLANES)
-def channels_rolled(x: Tensor) -> Tensor:
-    return torch.roll(x + 1, 1, dims=1)
-
-
-@gallery.add(shape=PLANES)
 def mirrored(x: Tensor) -> Tensor:
     return (x + 1).flip(3)
 

@@ -356,7 +356,12 @@ def _exchanged(module, x):  # type: ignore[no-untyped-def]
     return [np.concatenate([up, down], 1)]
 
 
-@gallery.add(*HALVES, shape=PLANES, truth=_exchanged, rest=PART)
+# Half of the channels, four further and one row down, with zeros around: told of one channels-last image it is the same
+# movement, and nothing in the code says which axis holds channels.
+DIAGONAL = nhwc([(5, (4, 1))], "zero")
+
+
+@gallery.add(*HALVES, also=(((DIAGONAL,), (HALVES[1],)),), shape=PLANES, truth=_exchanged, rest=PART)
 def halves_that_change_places(x: Tensor) -> Tensor:
     # The groups move as in a shift but come out in another order of channels.
     x = x + 1
@@ -405,3 +410,10 @@ def roll_then_border_of_the_input(x: Tensor) -> Tensor:
     y[:, :4] = torch.roll(x[:, :4], 2, 2)
     y[:, :4, :2] = x[:, :4, :2]
     return y
+
+
+@gallery.add(nhwc([(5, (1, 0))], "circular"), shape=PLANES)
+def channels_rolled(x: Tensor) -> Tensor:
+    # Meant as a permutation of channels; it cannot be told from rows of a channels-last image that move around, and is
+    # the same values either way.
+    return torch.roll(x + 1, 1, dims=1)

@@ -1,4 +1,4 @@
-"""Shifts by index tables, one-hot kernels and constant sampling offsets."""
+"""Shifts by index tables and one-hot kernels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from gallery_case import Collection, four, moved, nchw, nhwc, seeded, spec
+from gallery_case import Collection, four, moved, nchw, nhwc, spec
 from torch import Tensor, nn
 
 gallery = Collection("tables")
@@ -201,132 +201,6 @@ class OneHotCausal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv1d(F.pad(x + 1, (1, 0)), self.weight, groups=6)
-
-
-def register_deform_conv2d() -> None:
-    """``torchvision::deform_conv2d`` for a machine without torchvision: the same signature, bilinear, zeros outside."""
-    if hasattr(torch.ops.torchvision, "deform_conv2d"):
-        return
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    library.define(
-        "deform_conv2d(Tensor input, Tensor weight, Tensor offset, Tensor mask, Tensor bias, SymInt stride_h, "
-        "SymInt stride_w, SymInt pad_h, SymInt pad_w, SymInt dilation_h, SymInt dilation_w, SymInt groups, "
-        "SymInt offset_groups, bool use_mask) -> Tensor"
-    )
-    library.impl("deform_conv2d", _deform_conv2d, "CPU")
-    torch.library.register_fake("torchvision::deform_conv2d", _deform_shape, lib=library)
-    _LIBRARIES.append(library)
-
-
-_LIBRARIES: list[Any] = []
-"""A library that is collected takes its operators with it."""
-
-
-def _deform_size(x: Tensor, weight: Tensor, stride: tuple[int, int], pad: tuple[int, int], dilation: Any) -> Any:
-    return [
-        (x.shape[2 + axis] + 2 * pad[axis] - dilation[axis] * (weight.shape[2 + axis] - 1) - 1) // stride[axis] + 1
-        for axis in (0, 1)
-    ]
-
-
-def _deform_shape(x, weight, offset, mask, bias, sh, sw, ph, pw, dh, dw, groups, offset_groups, use_mask):  # type: ignore[no-untyped-def]
-    height, width = _deform_size(x, weight, (sh, sw), (ph, pw), (dh, dw))
-    return x.new_empty((x.shape[0], weight.shape[0], height, width))
-
-
-def _deform_conv2d(x, weight, offset, mask, bias, sh, sw, ph, pw, dh, dw, groups, offset_groups, use_mask):  # type: ignore[no-untyped-def]
-    assert groups == 1
-    assert not use_mask
-    kh, kw = weight.shape[2:]
-    height, width = _deform_size(x, weight, (sh, sw), (ph, pw), (dh, dw))
-    n, c, h, w = x.shape
-    offset = offset.view(n, offset_groups, kh * kw, 2, height, width)
-    out = bias.view(1, -1, 1, 1).expand(n, -1, height, width).clone()
-    for tap in range(kh * kw):
-        i, j = divmod(tap, kw)
-        rows = torch.arange(height).view(-1, 1) * sh - ph + i * dh
-        columns = torch.arange(width).view(1, -1) * sw - pw + j * dw
-        sampled = []
-        for group in range(offset_groups):
-            part = x[:, group * c // offset_groups : (group + 1) * c // offset_groups]
-            at_y, at_x = rows + offset[:, group, tap, 0], columns + offset[:, group, tap, 1]
-            low_y, low_x = at_y.floor(), at_x.floor()
-            total = torch.zeros(n, part.shape[1], height, width)
-            for cell_y, cell_x in ((low_y, low_x), (low_y, low_x + 1), (low_y + 1, low_x), (low_y + 1, low_x + 1)):
-                share = (1 - (at_y - cell_y).abs()) * (1 - (at_x - cell_x).abs())
-                share = share * ((cell_y >= 0) & (cell_y < h) & (cell_x >= 0) & (cell_x < w))
-                flat = (cell_y.clamp(0, h - 1) * w + cell_x.clamp(0, w - 1)).long().flatten(1)
-                index = flat.unsqueeze(1).expand(-1, part.shape[1], -1)
-                total += part.flatten(2).gather(2, index).view_as(total) * share.unsqueeze(1)
-            sampled.append(total)
-        out += torch.einsum("oc,nchw->nohw", weight[:, :, i, j], torch.cat(sampled, 1))
-    return out
-
-
-CYCLE = [(1, (0, -step)) for step in ((channel + 1) % 3 - 1 for channel in range(6))]
-"""CycleFC reads ahead by its offset, so content moves back by it."""
-
-
-def _cycle_truth(module: Any, x: Any) -> list[Any]:
-    shifted = torch.from_numpy(moved(x, CYCLE, (2, 3), 1, "zero"))
-    with torch.no_grad():
-        return [F.conv2d(shifted, module.weight, module.bias).numpy()]
-
-
-@gallery.add(
-    nchw(CYCLE, "zero"),
-    shape=(2, 6, 4, 5),
-    truth=_cycle_truth,
-    exact=False,
-    export=True,
-)
-class CycleFullyConnected(nn.Module):
-    """CycleMLP: a 1×1 deformable convolution whose channels read 1×3 cells in turn."""
-
-    def __init__(self, channels: int = 6, out: int = 4, kernel: tuple[int, int] = (1, 3)) -> None:
-        super().__init__()
-        register_deform_conv2d()
-        self.weight = nn.Parameter(torch.empty(out, channels, 1, 1))
-        self.bias = nn.Parameter(torch.empty(out))
-        seeded(self)
-        offset = torch.zeros(1, channels * 2, 1, 1)
-        start = kernel[0] * kernel[1] // 2
-        for channel in range(channels):
-            if kernel[0] == 1:
-                offset[0, 2 * channel + 1] = (channel + start) % kernel[1] - kernel[1] // 2
-            else:
-                offset[0, 2 * channel] = (channel + start) % kernel[0] - kernel[0] // 2
-        self.register_buffer("offset", offset)
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        offset = self.offset.expand(b, -1, h, w)
-        mask = x.new_zeros(b, 1)
-        return torch.ops.torchvision.deform_conv2d(
-            x, self.weight, offset, mask, self.bias, 1, 1, 0, 0, 1, 1, 1, c, False
-        )
-
-
-TALL = [(1, (-step, 0)) for step in ((channel + 1) % 3 - 1 for channel in range(6))]
-
-
-def _tall_truth(module: Any, x: Any) -> list[Any]:
-    shifted = torch.from_numpy(moved(x, TALL, (2, 3), 1, "zero"))
-    with torch.no_grad():
-        return [F.conv2d(shifted, module.weight, module.bias).numpy()]
-
-
-@gallery.add(
-    nchw(TALL, "zero"),
-    shape=(2, 6, 4, 5),
-    truth=_tall_truth,
-    exact=False,
-)
-class CycleFullyConnectedTall(CycleFullyConnected):
-    """The same along H."""
-
-    def __init__(self) -> None:
-        super().__init__(kernel=(3, 1))
 
 
 @gallery.add(nchw([(4, (1, 0)), (4, (0, 1))], "edge"), shape=PLANES)

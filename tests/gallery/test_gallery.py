@@ -19,7 +19,6 @@ from gallery_flow import (
     rewritten,
     run_onnx,
 )
-from gallery_known import KNOWN, MAYBE
 
 from s2mlp_deploy.export.forms import FORMS
 from s2mlp_deploy.shift import hazards
@@ -56,17 +55,11 @@ LAYERS = frozenset({"conv1d", "conv2d", "conv3d", "convolution", "stack", "selec
 SPATIAL = ("batch", "height", "width")
 
 
-def named(cases: Sequence[Case], asked: str, *, slow: bool = False) -> list[Any]:
-    """Cases as parameters of a test that asks this of them; with ``slow``, only a third in the default run."""
-    parameters = []
-    for case in cases:
-        marks: list[Any] = [pytest.mark.slow] if slow and not case.export else []
-        for strict, table in ((True, KNOWN), (False, MAYBE)):
-            reason = table.get(case.name, {}).get(asked)
-            if reason:
-                marks.append(pytest.mark.xfail(strict=strict, reason=reason))
-        parameters.append(pytest.param(case, id=case.name, marks=marks))
-    return parameters
+def named(cases: Sequence[Case], *, slow: bool = False) -> list[Any]:
+    """Cases as parameters of a test; with ``slow``, only a third in the default run."""
+    return [
+        pytest.param(case, id=case.name, marks=[pytest.mark.slow] if slow and not case.export else []) for case in cases
+    ]
 
 
 def assert_same(actual: Sequence[Array], wanted: Sequence[Array], *, exact: bool) -> None:
@@ -94,13 +87,13 @@ def test_gallery_is_large_and_no_name_is_taken_twice() -> None:
     assert not any(case.expected for case in NEAR_MISSES)
 
 
-@pytest.mark.parametrize("case", named(SHIFTS, "found"))
+@pytest.mark.parametrize("case", named(SHIFTS))
 def test_shifts_found_are_those_the_author_means(case: Case) -> None:
     found = flow(case.name).specs
     assert any(explains(found, answer) for answer in (case.expected, *case.also)), [spec.to_dict() for spec in found]
 
 
-@pytest.mark.parametrize("case", named(SHIFTS, "left"))
+@pytest.mark.parametrize("case", named(SHIFTS))
 def test_nothing_that_belonged_to_a_shift_is_left(case: Case) -> None:
     result = flow(case.name)
     unwanted = (MOVERS | LAYERS if case.exact else MOVERS) - case.rest
@@ -108,38 +101,38 @@ def test_nothing_that_belonged_to_a_shift_is_left(case: Case) -> None:
     assert not {name: count for name, count in result.operators.items() if name in unwanted}
 
 
-@pytest.mark.parametrize("case", named(SHIFTS, "truth"))
+@pytest.mark.parametrize("case", named(SHIFTS))
 def test_functional_program_computes_what_the_author_means(case: Case) -> None:
     result = flow(case.name)
     wanted = case.truth(result.module, *result.inputs) if case.truth else eager(case)
     assert_same(result.functional, wanted, exact=case.exact)
 
 
-@pytest.mark.parametrize("case", named((*SHIFTS, *NEAR_MISSES), "same"))
+@pytest.mark.parametrize("case", named((*SHIFTS, *NEAR_MISSES)))
 def test_recognition_changes_no_output(case: Case) -> None:
     result = flow(case.name)
     assert_same(rewritten(case.name), result.functional, exact=case.exact)
 
 
-@pytest.mark.parametrize("case", named([case for case in (*SHIFTS, *NEAR_MISSES) if not case.race], "eager"))
+@pytest.mark.parametrize("case", named([case for case in (*SHIFTS, *NEAR_MISSES) if not case.race]))
 def test_eager_agrees_where_nothing_overlaps(case: Case) -> None:
     assert_same(flow(case.name).functional, eager(case), exact=case.exact)
 
 
-@pytest.mark.parametrize("case", named((*SHIFTS, *NEAR_MISSES), "race"))
+@pytest.mark.parametrize("case", named((*SHIFTS, *NEAR_MISSES)))
 def test_overlapping_writes_are_told_as_races(case: Case) -> None:
     found = hazards.watch(case.module().eval(), case.inputs())
     assert any(hazard.kind == "race" for hazard in found) == case.race
 
 
-@pytest.mark.parametrize("case", named(NEAR_MISSES, "found"))
+@pytest.mark.parametrize("case", named(NEAR_MISSES))
 def test_near_miss_is_left_as_it_was(case: Case) -> None:
     result = flow(case.name)
     assert not result.shifts, [spec.to_dict() for spec in result.specs]
     assert OWN not in result.operators
 
 
-@pytest.mark.parametrize("case", named(SHIFTS, "onnx", slow=True))
+@pytest.mark.parametrize("case", named(SHIFTS, slow=True))
 def test_onnx_runtime_computes_the_functional_meaning_without_scatters(case: Case) -> None:
     result = flow(case.name)
     model, shifts = lowered(case.name)
@@ -153,7 +146,7 @@ def test_onnx_runtime_computes_the_functional_meaning_without_scatters(case: Cas
     assert {shift.spec for shift in shifts} == set(result.specs)
 
 
-@pytest.mark.parametrize("case", named(NEAR_MISSES, "onnx", slow=True))
+@pytest.mark.parametrize("case", named(NEAR_MISSES, slow=True))
 def test_onnx_runtime_computes_a_near_miss_as_it_was(case: Case) -> None:
     result = flow(case.name)
     model, _ = lowered(case.name)
@@ -161,7 +154,7 @@ def test_onnx_runtime_computes_a_near_miss_as_it_was(case: Case) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("case", named([case for case in SHIFTS if case.forms], "forms"))
+@pytest.mark.parametrize("case", named([case for case in SHIFTS if case.forms]))
 def test_every_form_computes_the_functional_meaning(case: Case, form: str) -> None:
     result = flow(case.name)
     model, shifts = lowered(case.name, form)
@@ -169,7 +162,7 @@ def test_every_form_computes_the_functional_meaning(case: Case, form: str) -> No
     assert_same(run_onnx(model, result.inputs), result.functional, exact=case.exact)
 
 
-@pytest.mark.parametrize("case", named([case for case in SHIFTS if case.sizes], "dynamic"))
+@pytest.mark.parametrize("case", named([case for case in SHIFTS if case.sizes]))
 def test_shifts_of_dynamic_sizes_are_found(case: Case) -> None:
     found = flow(case.name, SPATIAL)
     assert explains(found.specs, case.expected), [spec.to_dict() for spec in found.specs]

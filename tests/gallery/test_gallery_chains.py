@@ -254,6 +254,7 @@ def test_recognition_keeps_the_meaning_of_any_chain(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @settings(max_examples=300, deadline=None, suppress_health_check=CHECKS, phases=PHASES)
 @given(chains, st.booleans(), axes)
 def test_recognition_keeps_the_meaning_of_many_chains(

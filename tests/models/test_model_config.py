@@ -78,7 +78,8 @@ class TestRefusals:
         ("overrides", "problem", "fix"),
         [
             ({"clases": 3}, "S2MLPv2Config has no field 'clases'", "did you mean classes?"),
-            ({"norm": "affine"}, "has no field 'norm'", "choose one of"),
+            ({"pool": "mean"}, "has no field 'pool'", "choose one of"),
+            ({"norm": "affine"}, "has no field 'norm'", "did you mean head_norm"),
             ({"classes": "many"}, "classes cannot be 'many'", "int"),
             ({"classes": 1.5}, "classes cannot be 1.5", "int"),
             ({"classes": None}, "classes cannot be None", "int"),

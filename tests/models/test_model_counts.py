@@ -16,6 +16,7 @@ ENTRIES = pytest.mark.parametrize("entry", list_models(), ids=lambda entry: entr
 SMALL_V1 = {"dims": [8], "depths": [2], "patches": [4], "image_size": 16, "classes": 3}
 SMALL_V2 = {"dims": [16, 32], "depths": [2, 1], "patches": [4, 2], "image_size": 16, "classes": 3}
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("s2mlpv2_nano", {"head_norm": "false"}),
     ("s2mlp_wide", SMALL_V1),
     ("s2mlp_wide", SMALL_V1 | {"norm": "affine", "expansion": 1, "directions": "b"}),
     ("s2mlp_wide", SMALL_V2 | {"directions": "none", "in_channels": 1}),

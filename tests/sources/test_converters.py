@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from s2mlp_deploy import api
 from s2mlp_deploy.errors import CheckpointError
 from s2mlp_deploy.models.config import S2MLPv2Config
 from s2mlp_deploy.models.registry import create_model, get_model
@@ -252,7 +253,7 @@ def test_the_zoos_own_names_are_not_converted(tmp_path, caplog):
             "s2mlpv2_nano", checkpoint=saved(own, tmp_path), overrides={"dims": "8,8", "depths": "1,1"}
         ).info
     assert "Sequentials" not in caplog.text
-    assert "head_norm" not in info.config
+    assert info.config["head_norm"] is True
 
 
 def test_the_size_of_the_image_is_asked_for_where_the_patches_do_not_divide_it(tmp_path):
@@ -351,7 +352,7 @@ def test_the_head_may_be_any_linear_layer_and_the_norm_a_sibling_of_it():
     rename("mlp_head.2.", "classifier.")(state)
     converted = convert_sequential(state)
     assert converted is not None
-    assert converted.head_norm
+    assert converted.settings["head_norm"] is True
 
 
 def test_a_refusal_names_the_file(tmp_path):
@@ -453,3 +454,10 @@ def test_parity_of_the_public_code_finds_what_weights_cannot_show(tmp_path, capl
     (report,) = api.parity(api.from_module(original, example), files, samples=4)
     assert not report.passed
     assert get_model("s2mlpv2_nano").config.attention_ratio == 4
+
+
+def test_the_api_has_the_converters():
+    assert api.convert_s2attention is convert_s2attention
+    assert api.convert_sequential is convert_sequential
+    with pytest.raises(AttributeError, match="has no attribute 'convert_anything'"):
+        _ = api.convert_anything
