@@ -10,7 +10,7 @@ from typing import Literal
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.saved import Activation
 
-# Both drawings in their own units; the page shows them at two thirds of that or larger.
+# Both drawings in their own units; the page shows them at three fifths of that or larger.
 _SQNR_WIDTH, _SQNR_LEFT, _SQNR_TOP, _SQNR_HEIGHT, _THINNEST = 560.0, 44.0, 18.0, 130.0, 6.0
 _MOST_WORST = 5
 _LOUDEST, _QUIETEST = -100.0, 200.0
