@@ -74,9 +74,9 @@ def table(shared: Path, budget: float) -> None:
         def show(name: str, candidate: Any, size: float) -> None:
             row = judge.row(candidate, file=name, precision="", size=0, arithmetic="")
             sqnr = f"{row.sqnr:.1f}" if row.sqnr is not None else "exact"
+            drop = judge.reference_score - row.score
             print(
-                f"| {name} | {row.score:.2f} | {judge.reference_score - row.score:+.2f} | {row.agreement:.2f} | {sqnr} | "
-                f"{size / 1e6:.1f} |",
+                f"| {name} | {row.score:.2f} | {drop:+.2f} | {row.agreement:.2f} | {sqnr} | {size / 1e6:.1f} |",
                 flush=True,
             )
 

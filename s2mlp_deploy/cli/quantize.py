@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 
@@ -67,9 +66,12 @@ def register(app: typer.Typer) -> None:
 
         def render(console: Console) -> None:
             from s2mlp_deploy.report.accuracy import print_accuracy
+            from s2mlp_deploy.report.evidence import read_evidence
+            from s2mlp_deploy.report.terminal import visible_text
 
-            if result.accuracy is not None:
-                print_accuracy(console, msgspec.to_builtins(result.accuracy))
-            console.print(f"\nwritten into {directory}")
+            scores = read_evidence(directory).scores
+            if scores is not None:
+                print_accuracy(console, scores)
+            console.print(visible_text(console, f"Written into {directory}"))
 
         emit(result, as_json=as_json, render=render)

@@ -15,6 +15,10 @@ from typing import Any, Literal
 
 from s2mlp_deploy.artifact import EVIDENCE
 from s2mlp_deploy.report.format import number
+from s2mlp_deploy.report.saved import Calibration, Scores, read_calibration, read_scores
+
+ACCURACY = "accuracy.json"
+CALIBRATION = "calibration.json"
 
 State = Literal["holds", "fails", "unclear"]
 
@@ -39,6 +43,8 @@ class Evidence:
     Attributes:
         parity: Comparisons.
         builds: Engines built.
+        scores: What the files score.
+        calibration: What ranges were chosen from.
         others: Names of files of other kinds.
         notes: What could not be read, in words.
         damaged_parity: How many of the comparisons could not be read.
@@ -46,6 +52,8 @@ class Evidence:
 
     parity: tuple[Saved, ...] = ()
     builds: tuple[Saved, ...] = ()
+    scores: Scores | None = None
+    calibration: Calibration | None = None
     others: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     damaged_parity: int = 0
@@ -53,8 +61,9 @@ class Evidence:
 
 def read_evidence(directory: Path) -> Evidence:
     """Reads ``evidence/`` of an artifact; a directory without one has none."""
-    parity: list[Saved] = []
-    builds: list[Saved] = []
+    saved: dict[str, list[Saved]] = {"parity": [], "build": []}
+    scores: Scores | None = None
+    calibration: Calibration | None = None
     others: list[str] = []
     notes: list[str] = []
     damaged_parity = 0
@@ -62,23 +71,33 @@ def read_evidence(directory: Path) -> Evidence:
     # Hidden names are files that are being written.
     paths = (path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else ()
     for path in sorted(paths):
-        kind = {"parity": parity, "build": builds}.get(path.name.partition("-")[0])
-        if kind is None or path.suffix != ".json" or "-" not in path.name:
+        kind = path.name.partition("-")[0]
+        several = kind in saved and path.suffix == ".json" and "-" in path.name
+        if not several and path.name not in (ACCURACY, CALIBRATION):
             others.append(path.name)
             continue
-        problem = None
         try:
-            data = json.loads(path.read_bytes())
-            if not isinstance(data, dict):
-                problem = "it holds no JSON object"
+            data = _read_object(path)
+            if path.name == ACCURACY:
+                scores = read_scores(data)
+            elif path.name == CALIBRATION:
+                calibration = read_calibration(data)
+            else:
+                saved[kind].append(Saved(path.name, data))
         except (OSError, ValueError, RecursionError) as error:
             problem = (isinstance(error, OSError) and error.strerror) or str(error)
-        if problem is not None:
             notes.append(f"{EVIDENCE}/{path.name} is damaged and was left out: {problem}")
-            damaged_parity += kind is parity
-            continue
-        kind.append(Saved(path.name, data))
-    return Evidence(tuple(parity), tuple(builds), tuple(others), tuple(notes), damaged_parity)
+            damaged_parity += kind == "parity"
+    return Evidence(
+        tuple(saved["parity"]), tuple(saved["build"]), scores, calibration, tuple(others), tuple(notes), damaged_parity
+    )
+
+
+def _read_object(path: Path) -> Mapping[str, Any]:
+    data = json.loads(path.read_bytes())
+    if not isinstance(data, dict):
+        raise ValueError("it holds no JSON object")
+    return data
 
 
 def mapping(value: object) -> Mapping[str, Any]:

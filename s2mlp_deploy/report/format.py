@@ -77,6 +77,17 @@ def percent(value: float | None, digits: int = 2) -> str:
     return f"{shown:.{digits}f} %"
 
 
+def points(value: float | None, *, signed: bool = False) -> str:
+    """A score or a drop: two decimals, as percentage points are given."""
+    if value is None:
+        return MISSING
+    if not math.isfinite(value):
+        return NOT_FINITE
+    # Adding 0 makes the -0.0 that a tiny loss rounds to a plain 0.
+    shown = round(value, 2) + 0.0
+    return f"{shown:{'+' if signed else ''}{'.2f' if abs(shown) < 1e6 else '.3g'}}"
+
+
 def size(value: object) -> str:
     """Bytes with a decimal unit, as file managers and registries count."""
     amount = number(value)

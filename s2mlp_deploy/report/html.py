@@ -17,9 +17,10 @@ from s2mlp_deploy.artifact import REPORT, read_manifest
 from s2mlp_deploy.errors import InputError, MissingDependencyError
 from s2mlp_deploy.files import write_file
 from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.cells import Cell, Table
 from s2mlp_deploy.report.evidence import read_evidence, text
 from s2mlp_deploy.report.verdict import Verdict, judge
-from s2mlp_deploy.report.view import Cell, Table, engine_table, overview_row, view_artifact
+from s2mlp_deploy.report.view import engine_table, overview_row, view_artifact
 
 if TYPE_CHECKING:
     import jinja2

@@ -159,12 +159,12 @@ def print_build(console: Console, record: Mapping[str, Any]) -> None:
 
 
 def print_manifest(console: Console, manifest: Manifest, directory: Path) -> None:
-    """Prints what an export made, and what to do next.
+    """Prints what an export made.
 
     Args:
         console: Where to.
         manifest: Of the artifact.
-        directory: Where it is, as the user named it: the commands repeat that.
+        directory: Where it is, as the user named it.
     """
     console.print(visible_text(console, f"{manifest.name} in {directory}", "bold"))
     weights = manifest.source.checkpoint
@@ -199,6 +199,16 @@ def print_manifest(console: Console, manifest: Manifest, directory: Path) -> Non
         )
     else:
         console.print("No shift was found.\n")
+
+
+def print_next(console: Console, manifest: Manifest, directory: Path) -> None:
+    """Prints what to do with an artifact next; nothing where it has no files.
+
+    Args:
+        console: Where to.
+        manifest: Of the artifact.
+        directory: Where it is, as the user named it: the commands repeat that.
+    """
     if manifest.files:
         console.print(visible_text(console, "Next", "bold"))
         names = [record.path for record in manifest.files]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
 
 from s2mlp_deploy.artifact import Manifest, read_manifest
 from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.cells import Cell, Table
 from s2mlp_deploy.report.evidence import (
     Evidence,
     Figures,
@@ -22,6 +23,7 @@ from s2mlp_deploy.report.evidence import (
     text,
     worst_of,
 )
+from s2mlp_deploy.report.precision import PrecisionView, precision_tiles, view_precision
 from s2mlp_deploy.report.shifts import ShiftSummary, summarise
 from s2mlp_deploy.report.verdict import (
     STATES,
@@ -34,40 +36,6 @@ from s2mlp_deploy.report.verdict import (
     state_in,
     unmeasured,
 )
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A value.
-
-    Attributes:
-        text: What is shown.
-        note: A smaller second line.
-        href: Where it leads, relative to the page.
-        title: The whole of what was shortened.
-        tone: ``good``, ``bad`` or ``warn``; never the only sign of it.
-    """
-
-    text: str
-    note: str = ""
-    href: str = ""
-    title: str = ""
-    tone: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows under headings.
-
-    Attributes:
-        columns: Headings.
-        rows: One cell for each heading.
-        numeric: Columns that are aligned right.
-    """
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    numeric: frozenset[int] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True)
@@ -87,6 +55,7 @@ class ArtifactView:
         parity: Figures of every comparison.
         limits: The tolerances that were judged by, in words.
         files: ONNX files.
+        precision: What files of other precisions cost and score; None where float32 is all there is.
         engines: Engines built.
         build: The command that builds one; empty where there is no file to build.
         hazards: Lines that mean different things to different runtimes.
@@ -107,6 +76,7 @@ class ArtifactView:
     parity: Table
     limits: tuple[str, ...]
     files: Table
+    precision: PrecisionView | None
     engines: Table
     build: str
     hazards: Table
@@ -150,6 +120,7 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
         parity=parity_table(manifest, evidence),
         limits=_limits(present),
         files=_files(directory, manifest, present, base),
+        precision=view_precision(manifest, evidence),
         engines=engine_table(directory, manifest, evidence, base),
         build=build_command(name, manifest.files[0].path) if manifest.files else "",
         hazards=_hazards(manifest),
@@ -205,6 +176,7 @@ def _tiles(manifest: Manifest, evidence: Evidence) -> tuple[tuple[str, str, str]
         first = manifest.files[0]
         more = f", {len(manifest.files) - 1} more" if len(manifest.files) > 1 else ""
         tiles.append(("File size", fmt.size(first.bytes), f"{first.precision}, {fmt.count(first.nodes, 'node')}{more}"))
+    tiles += precision_tiles(manifest, evidence)
     distinct = len(summarise(manifest.shifts))
     tiles.append(("Shifts", fmt.integer(len(manifest.shifts)), f"{distinct} distinct" if distinct else "none found"))
     return tuple(tiles)

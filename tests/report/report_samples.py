@@ -8,12 +8,23 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy.artifact import FileRecord, Manifest, ShiftRecord, SourceInfo, TensorInfo
+from s2mlp_deploy.artifact import (
+    CalibrationRecord,
+    FileRecord,
+    Manifest,
+    PrecisionException,
+    ShiftRecord,
+    SourceInfo,
+    TensorInfo,
+)
 from s2mlp_deploy.engines.profiles import InputProfile
 from s2mlp_deploy.engines.tensorrt_rtx import BuildRecord
 from s2mlp_deploy.files import to_json, write_file
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
 from s2mlp_deploy.parity.compare import TOLERANCES, OutputParity, ParityReport, judge
+from s2mlp_deploy.precision.accuracy import AccuracyReport, AccuracyRow, Guess, WorstImage
+from s2mlp_deploy.precision.budget import keep_budget
+from s2mlp_deploy.precision.report import ActivationRange, CalibrationReport
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 DOWN, UP, RIGHT, LEFT, STAY = (1, 0), (-1, 0), (0, 1), (0, -1), (0, 0)
@@ -136,6 +147,53 @@ def build() -> BuildRecord:
         layer_dtypes={"float": 801, "int64": 11},
         seconds=12.4,
         platform="linux-x86_64",
+    )
+
+
+INT8 = "model.int8.onnx"
+SAMPLES = CalibrationRecord("photos", "5a" * 32, 512, 3, 0, "percentile", (INT8,))
+PICTURE = "data:image/png;base64,iVBORw0KGgo="
+COSTS = {"stem": 41.0, "fc1": 12.5, "fc2": 30.0, "head": 22.25}
+
+
+def quantized_manifest(**changes: Any) -> Manifest:
+    files = (FileRecord(FILE, "fp32", SHA, 1000, 612), FileRecord(INT8, "int8", "b" * 64, 260, 700))
+    kept = PrecisionException("fc1", "fp32", "kept by the accuracy budget", INT8)
+    return manifest(
+        **({"files": files, "shifts": (), "calibration": SAMPLES, "precision_exceptions": (kept,)} | changes)
+    )
+
+
+def accuracy() -> AccuracyReport:
+    """Only fc1 matters to the score: a real climb over four layers keeps it and nothing else."""
+    ladder = keep_budget(
+        COSTS, lambda kept: 82.9 if "fc1" in kept else 80.0, reference=83.0, max_drop=0.5, metric="top-1 accuracy"
+    )
+    worst = (
+        WorstImage(PICTURE, "cat", Guess("cat", 0.51), Guess("dog", 0.49), 0.025),
+        WorstImage("", "", Guess("3", 0.9), Guess("3", 0.8), 0.0125),
+    )
+    return AccuracyReport(
+        metric="top-1 accuracy",
+        data="1000 photos",
+        images=1000,
+        rows=(
+            AccuracyRow(FILE, "fp32", 1000, 83.0, 100.0, None, "as in the file"),
+            AccuracyRow(INT8, "int8", 260, 82.9, 98.6, 31.88, "rounded to float16", worst),
+        ),
+        sqnr={"int8": COSTS},
+        ladders={"int8": ladder},
+        sha256={FILE: SHA, INT8: "b" * 64},
+    )
+
+
+def calibration() -> CalibrationReport:
+    """Values from -0.5 to 5.9 in bins of 0.5: both ranges cut off the last one, and one of them two more."""
+    counts = (40, 1000, 500, 200, 100, 50, 20, 10, 5, 3, 2, 0, 1)
+    ranges = {"asymmetric": (-0.5, 5.0), "symmetric": (-4.0, 4.0)}
+    return CalibrationReport(
+        SAMPLES,
+        tuple(ActivationRange(f"{layer}.in", (layer,), -0.5, 5.9, counts, -0.5, 0.5, ranges) for layer in COSTS),
     )
 
 

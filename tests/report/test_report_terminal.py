@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from report_samples import accuracy
 from rich.console import Console
 
 from s2mlp_deploy.artifact import FileRecord, Manifest, ShiftRecord, SourceInfo, TensorInfo
@@ -17,7 +18,9 @@ from s2mlp_deploy.engines.tensorrt_rtx import BuildRecord
 from s2mlp_deploy.files import to_json
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
 from s2mlp_deploy.parity.compare import TOLERANCES, OutputParity, ParityReport, judge
-from s2mlp_deploy.report.terminal import print_build, print_manifest, print_parity, print_table
+from s2mlp_deploy.report.accuracy import print_accuracy
+from s2mlp_deploy.report.saved import Scores, read_scores
+from s2mlp_deploy.report.terminal import print_build, print_manifest, print_next, print_parity, print_table
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 SPEC = ShiftSpec.equal_groups(96, [(1, 0), (-1, 0), (0, 1), (0, -1)], axes=(1, 2), channel_axis=3)
@@ -161,6 +164,7 @@ def test_manifest_groups_shifts_and_names_the_next_commands() -> None:
     assert ["model.fp32.onnx", "fp32", "1.2", "MB", "1,612"] in pipe.lines
     assert ["36", "96", "down,", "up,", "right,", "left", "keep", "pad-slice", "8"] in pipe.lines
     assert "36 shifts" in pipe.text
+    print_next(pipe.console, manifest(), Path("out/my digits"))
     # Whole on one line, though it is longer than the pipe is wide.
     assert (
         "  s2mlp-deploy parity s2mlpv2_nano 'out/my digits/model.fp32.onnx' --checkpoint digits.safetensors"
@@ -171,10 +175,46 @@ def test_manifest_groups_shifts_and_names_the_next_commands() -> None:
 
 def test_manifest_with_nothing_in_it() -> None:
     pipe = Pipe()
-    print_manifest(pipe.console, manifest(source=SourceInfo("x", seed=0), shifts=(), files=()), Path("out"))
+    empty = manifest(source=SourceInfo("x", seed=0), shifts=(), files=())
+    print_manifest(pipe.console, empty, Path("out"))
+    print_next(pipe.console, empty, Path("out"))
     assert "RANDOM (seed 0)" in pipe.text
     assert "No shift was found." in pipe.text
     assert "Next" not in pipe.text
+
+
+def scores(**changes: Any) -> Scores:
+    return read_scores(json.loads(to_json(accuracy())) | changes)
+
+
+def test_accuracy_names_every_file_and_what_a_budget_kept() -> None:
+    pipe = Pipe()
+    print_accuracy(pipe.console, scores())
+    assert "top-1 accuracy, in points, on 1000 photos" in pipe.text
+    assert ["model.fp32.onnx", "1.0", "kB", "83.00", "-", "100", "%", "-"] in pipe.lines
+    assert ["model.int8.onnx", "260", "bytes", "82.90", "+0.10", "98.60", "%", "31.9", "dB"] in pipe.lines
+    assert "rounded to float16" in pipe.text
+    assert "model.int8.onnx: 0.10 points below fp32" in pipe.text
+    assert "1 of 4 layers in higher precision" in " ".join(pipe.text.split())
+    assert ["fc1", "12.5", "dB", "2.90"] in pipe.lines
+
+
+def test_a_long_ladder_is_cut_short() -> None:
+    pipe = Pipe()
+    kept = [{"layer": f"fc{index}", "sqnr": None, "bought": 0.5} for index in range(10)]
+    ladder = {"metric": "mAP", "max_drop": 1.0, "reference": 50.0, "score": 50.5, "kept": kept}
+    print_accuracy(pipe.console, scores(ladders={"int8": ladder}))
+    assert "0.50 points above fp32 in mAP" in pipe.text
+    assert ["fc7", "-", "0.50"] in pipe.lines
+    assert "and 2 more" in pipe.text
+    assert "fc8" not in pipe.text
+
+
+def test_text_in_scores_is_neither_markup_nor_control() -> None:
+    pipe = Pipe("ascii")
+    print_accuracy(pipe.console, scores(metric="[bold]\x1b[31mmAP", data="文"))
+    assert "[bold]" in pipe.text
+    assert "\x1b" not in pipe.text
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
