@@ -10,8 +10,8 @@ from typing import Literal
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.saved import Activation
 
-# Both drawings in their own units; the page shows them at three fifths of that or larger.
-_SQNR_WIDTH, _SQNR_LEFT, _SQNR_TOP, _SQNR_HEIGHT, _THINNEST = 560.0, 44.0, 18.0, 130.0, 6.0
+# Both drawings in their own units; the page shows them at three fifths of that or larger. 150 layers fit the width.
+_SQNR_WIDTH, _SQNR_LEFT, _SQNR_TOP, _SQNR_HEIGHT, _THINNEST = 560.0, 44.0, 18.0, 130.0, 3.4
 _MOST_WORST = 5
 _LOUDEST, _QUIETEST = -100.0, 200.0
 """Ends of the axis in dB; 200 is what is written for a layer without any error."""
@@ -54,6 +54,7 @@ class SqnrPlot:
         description: The worst layers in words.
         width: Of the picture.
         height: Of the picture.
+        wide: Whether it has more layers than fit: then it keeps its size, and the page scrolls it.
         left: Where the axis stands.
         ticks: Height and label of each line.
         bars: The layers.
@@ -65,6 +66,7 @@ class SqnrPlot:
     description: str
     width: float
     height: float
+    wide: bool
     left: float
     ticks: tuple[tuple[float, str], ...]
     bars: tuple[Bar, ...]
@@ -115,6 +117,7 @@ def draw_sqnr(costs: Mapping[str, float | None], kept: Set[str]) -> SqnrPlot | N
         description=f"The worst: {fmt.words([f'{layer} {value}' for layer, value, _ in worst])}.",
         width=round(width, 2),
         height=_SQNR_TOP + _SQNR_HEIGHT + 22,
+        wide=width > _SQNR_WIDTH,
         left=_SQNR_LEFT,
         ticks=tuple((y(tick), f"{tick} dB" if tick + step > high else f"{tick}") for tick in ticks),
         bars=bars,

@@ -120,11 +120,11 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
         parity=parity_table(manifest, evidence),
         limits=_limits(present),
         files=_files(directory, manifest, present, base),
-        precision=view_precision(manifest, evidence),
         engines=engine_table(directory, manifest, evidence, base),
         build=build_command(name, manifest.files[0].path) if manifest.files else "",
         hazards=_hazards(manifest),
         effect=fmt.effect(next((h.effect for h in manifest.hazards if h.effect), None)),
+        precision=view_precision(manifest, evidence),
         shifts=tuple(summarise(manifest.shifts)),
         tools=tuple(manifest.tools.items()),
     )

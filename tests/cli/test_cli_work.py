@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import nano_artifact
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -44,6 +45,24 @@ def test_export_writes_an_artifact_that_verifies_and_one_json_document(process, 
     assert read_manifest(tmp_path / "again").file("fp32").sha256 == record.sha256
     assert cli("export", *TINY[:-1], "6", "-o", tmp_path / "again", "--force").code == 0
     assert read_manifest(tmp_path / "again").file("fp32").sha256 != record.sha256
+
+
+def test_export_prints_and_shows_the_scores_of_other_precisions(cli, tmp_path):
+    images = np.random.default_rng(0).standard_normal((24, 3, 32, 32), np.float32)
+    np.save(tmp_path / "images.npy", images)
+    directory = tmp_path / "out"
+    data = ("--calibration-data", tmp_path / "images.npy")
+    result = cli("export", *TINY, "-o", directory, "--precision", "fp16", *data)
+    assert result.code == 0, result.err
+    scores = json.loads((directory / "evidence" / "accuracy.json").read_text())
+    lines = [line.split() for line in result.out.splitlines()]
+    for row in scores["rows"]:
+        printed = next(line for line in lines if line[:1] == [row["file"]] and f"{row['score']:.2f}" in line)
+        assert printed[-1] == ("-" if row["sqnr"] is None else "dB")
+    assert result.out.index("top-1 agreement with fp32") < result.out.index("Next")
+    page = (directory / "report.html").read_text()
+    assert "Size and accuracy" in page
+    assert "older files" not in page
 
 
 def test_an_exported_checkpoint_is_told_by_name_and_hash():
