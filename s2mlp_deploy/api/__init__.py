@@ -5,7 +5,15 @@ extra is missing.
 """
 
 from s2mlp_deploy.api.comparing import parity
-from s2mlp_deploy.api.engines import build, doctor
+from s2mlp_deploy.api.engines import (
+    EngineInspection,
+    Health,
+    build,
+    doctor,
+    inspect_engine,
+    optimize,
+    preflight,
+)
 from s2mlp_deploy.api.exporting import CapturedSource, capture, export, understand
 from s2mlp_deploy.api.inspecting import FileInspection, SourceInspection, inspect_file, inspect_source
 from s2mlp_deploy.api.predicting import predict
@@ -14,7 +22,9 @@ from s2mlp_deploy.api.sources import from_module, load, models, require_export
 
 __all__ = [
     "CapturedSource",
+    "EngineInspection",
     "FileInspection",
+    "Health",
     "Progress",
     "SourceInspection",
     "build",
@@ -22,12 +32,15 @@ __all__ = [
     "doctor",
     "export",
     "from_module",
+    "inspect_engine",
     "inspect_file",
     "inspect_source",
     "load",
     "models",
+    "optimize",
     "parity",
     "predict",
+    "preflight",
     "quiet",
     "require_export",
     "understand",

@@ -98,8 +98,8 @@ def make_profiles(
     count = max(map(len, given)) or 1
     if any(len(shapes) not in (0, count) for shapes in given):
         times = ", ".join(
-            f"{option} {len(shapes)}" for option, shapes in zip(("--min-shapes", "--opt-shapes", "--max-shapes"), given,
-                                                                strict=True)
+            f"{option} {len(shapes)}"
+            for option, shapes in zip(("--min-shapes", "--opt-shapes", "--max-shapes"), given, strict=True)
         )
         raise InputError(
             f"the shape options are repeated differently often: {times} times",
@@ -125,9 +125,7 @@ def check_shapes(profiles: Sequence[Profile], shapes: Mapping[str, Sequence[int]
         (name for name, shape in shapes.items() if not any(p[name].takes(shape) for p in profiles if name in p)),
         next(iter(shapes)),
     )
-    allowed = " or ".join(
-        f"{text_of(p[name].minimum)} to {text_of(p[name].maximum)}" for p in profiles if name in p
-    )
+    allowed = " or ".join(f"{text_of(p[name].minimum)} to {text_of(p[name].maximum)}" for p in profiles if name in p)
     raise InputError(
         f"the shape {text_of(tuple(shapes[name]))} of {name} is outside the engine's profiles",
         fix=f"stay within {allowed}, or build again with wider --min-shapes and --max-shapes",

@@ -17,7 +17,9 @@ def test_every_name_of_the_bindings_that_is_used_exists():
 
     tree = ast.parse(inspect.getsource(cuda))
     names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("cuda")}
-    names |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and str(node.value)[:10] == "cudaMemcpy"}
+    names |= {
+        node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and str(node.value)[:10] == "cudaMemcpy"
+    }
     assert "cudaMalloc" in names
     module = cuda.runtime()
     known = {*dir(module), *dir(module.cudaMemcpyKind), *dir(module.cudaDeviceAttr), *dir(module.cudaStreamCaptureMode)}

@@ -13,7 +13,9 @@ def test_the_lines_of_nvidia_smi_become_gpus():
 
 
 def test_what_is_no_line_of_a_gpu_is_none():
-    text = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n\na, b, c, d\nx, [N/A], 1, 2\n"
+    text = (
+        "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n\na, b, c, d\nx, [N/A], 1, 2\n"
+    )
     assert gpu.parse_gpus(text) == ()
 
 

@@ -19,11 +19,11 @@ contains HW-specific datatypes: fp8_e4m3`."""
 # onnx 1.23). The operator table of TensorRT 10.15 names the same ones, but for DeformConv, which has a plugin there.
 _NO_IMPORTER = frozenset(
     """AffineGrid Bernoulli BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor CenterCropPad Col2Im Compress
-    ConcatFromSequence ConvInteger CumProd DFT Det DynamicQuantizeLinear ImageDecoder MatMulInteger MaxRoiPool MaxUnpool
-    MelWeightMatrix Multinomial NegativeLogLikelihoodLoss Optional OptionalGetElement OptionalHasElement QLinearConv
+    ConcatFromSequence ConvInteger CumProd DFT Det DynamicQuantizeLinear ImageDecoder MatMulInteger MaxRoiPool
+    MaxUnpool MelWeightMatrix Multinomial NegativeLogLikelihoodLoss Optional OptionalGetElement OptionalHasElement QLinearConv
     QLinearMatMul RegexFullMatch SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength
     SequenceMap SoftmaxCrossEntropyLoss SplitToSequence StringConcat StringNormalizer StringSplit SwiGLU
-    TfIdfVectorizer Unique""".split()
+    TfIdfVectorizer Unique""".split()  # noqa: SIM905
 )
 # From the change log of the ONNX parser.
 _SINCE = {
@@ -37,7 +37,7 @@ _SINCE = {
     "RMSNormalization": (10, 15),
     "TensorScatter": (10, 15),
 }
-# Same source: inputs that had to be initializers before that version. 
+# Same source: inputs that had to be initializers before that version.
 _TENSOR_AXES_SINCE = {"Slice": (10, 3), "Pad": (10, 4)}
 
 Version = tuple[int, ...]
@@ -161,8 +161,9 @@ def flavour(name: str, version: str | None = None) -> Flavour:
         numbers = ()
     if not numbers or numbers[0] not in _MAJORS[name] or min(numbers) < 0:
         majors = " or ".join(f"{major}.x" for major in _MAJORS[name])
-        raise TargetError(f"{found.title} {version} is not known here", fix=f"give a version {majors}, such as "
-                          f"{found.version_text}")
+        raise TargetError(
+            f"{found.title} {version} is not known here", fix=f"give a version {majors}, such as {found.version_text}"
+        )
     # A major alone means its newest minor: nothing is refused that some 10.x can do.
     return replace(found, version=numbers if len(numbers) > 1 else (*numbers, 99))
 

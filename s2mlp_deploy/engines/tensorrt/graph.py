@@ -21,8 +21,21 @@ GEMMS = frozenset(("MatMul", "Gemm", "Conv"))
 """The operators whose precision an engine is judged by."""
 
 MOVEMENTS = frozenset(
-    ("Reshape", "Transpose", "Slice", "Concat", "Split", "Gather", "Pad", "Squeeze", "Unsqueeze", "Flatten", "Identity",
-     "Expand", "Tile")
+    (
+        "Reshape",
+        "Transpose",
+        "Slice",
+        "Concat",
+        "Split",
+        "Gather",
+        "Pad",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "Identity",
+        "Expand",
+        "Tile",
+    )
 )
 """Operators that move cells without computing, so that quantized values pass through them."""
 
