@@ -171,16 +171,16 @@ def inspect_engine(path: str | Path) -> EngineInspection:
         ArtifactError: Engine or sidecar are missing or damaged, or do not belong together.
     """
     from s2mlp_deploy.engines.gpu import gpus
-    from s2mlp_deploy.engines.packages import version_of
+    from s2mlp_deploy.engines.tensorrt.flavours import flavour
+    from s2mlp_deploy.engines.tensorrt.library import version_here
     from s2mlp_deploy.engines.tensorrt.record import mismatches, read_engine
 
     file = Path(path)
     record = read_engine(file)
     here = gpus()
     capability = here[0].capability if here else None
-    return EngineInspection(
-        file.name, record, mismatches(record, version=version_of(record.flavour), capability=capability)
-    )
+    version = version_here(flavour(record.flavour))
+    return EngineInspection(file.name, record, mismatches(record, version=version, capability=capability))
 
 
 def optimize(onnx_file: str | Path, *, output: str | Path | None = None) -> OptimizedRecord:

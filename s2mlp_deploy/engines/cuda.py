@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from s2mlp_deploy.errors import MissingDependencyError, TargetError
 
@@ -231,19 +230,3 @@ class Buffer(_Owned):
 
     def _destroy(self, handle: Any) -> None:
         call(self._cuda.cudaFree, handle)
-
-
-class HostArray(_Owned):
-    """Page-locked host memory seen as an array: only from such memory is a copy truly asynchronous."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: DTypeLike) -> None:
-        import ctypes
-
-        self._cuda = runtime()
-        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        self._handle = call(self._cuda.cudaMallocHost, max(size, 1))
-        memory = (ctypes.c_byte * size).from_address(int(self._handle))
-        self.array: NDArray[Any] = np.frombuffer(memory, np.dtype(dtype)).reshape(shape)
-
-    def _destroy(self, handle: Any) -> None:
-        call(self._cuda.cudaFreeHost, handle)

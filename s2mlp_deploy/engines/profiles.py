@@ -106,7 +106,7 @@ def make_profiles(
             fix="each repetition is one profile: give every option as often, or leave it out",
         )
     filled = [shapes or [{}] * count for shapes in given]
-    profiles = [_profile(inputs, *shapes, default_batches) for shapes in zip(*filled, strict=True)]
+    profiles = [_profile(inputs, low, mid, high, default_batches) for low, mid, high in zip(*filled, strict=True)]
     return tuple(profiles) if any(profiles) else ()
 
 

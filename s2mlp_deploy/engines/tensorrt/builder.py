@@ -305,6 +305,7 @@ def _build(plan: Plan, report: Report) -> BuildRecord:
         advice=plan.advice,
         timing_cache_sha256=plan.timing_cache_sha256,
         arguments=plan.arguments,
+        preprocessing_in_graph=plan.file.metadata.get("preprocessing_in_graph") is True,
         key=plan.key,
     )
     write_sidecar(plan.output, record)

@@ -41,6 +41,12 @@ def installed(wanted: Flavour) -> Flavour:
     return flavour(wanted.name, str(load(wanted).__version__))
 
 
+def version_here(wanted: Flavour) -> str | None:
+    """The version of the installed packages, without importing them; None where there are none."""
+    names = (wanted.distribution, f"{wanted.distribution}-cu13", f"{wanted.distribution}-cu12")
+    return next(filter(None, map(version_of, names)), None)
+
+
 @functools.cache
 def logger_of(trt: Any) -> Any:
     """The logger of a library: it ignores every one after the first of a process."""
@@ -75,8 +81,8 @@ def logger_of(trt: Any) -> Any:
 
 def tensorrt_status() -> EngineStatus:
     """Whether TensorRT is installed; does not import it."""
-    version = next(filter(None, map(version_of, ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"))), None)
     name = "tensorrt"
+    version = version_here(flavour(name))
     # The packages of that name only fetch the libraries: what counts is whether there is something to import.
     if version is None or importlib.util.find_spec("tensorrt") is None:
         return EngineStatus(

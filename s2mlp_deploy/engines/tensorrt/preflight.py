@@ -1,4 +1,4 @@
-"""Will this file build for that flavour, version and GPU? Answered from the file alone: nothing needs to be installed."""
+"""Will this file build for that flavour, version and GPU? Answered from the file: no builder needs to be installed."""
 
 from __future__ import annotations
 

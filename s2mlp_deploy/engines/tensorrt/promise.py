@@ -79,5 +79,5 @@ def check_promise(file: OnnxFile, precision: str | None, contents: Contents) -> 
         f"the file promises {precision}, and {len(found)} of {len(contents.gemms)} GEMMs are not\n    "
         + "\n    ".join(lines),
         where=f"{file.path} ({contents.source})",
-        fix=f"export with --precision {precision}, which casts or quantizes every GEMM and lists exceptions in the manifest",
+        fix=f"export with --precision {precision}, which treats every GEMM and lists the exceptions in the manifest",
     )

@@ -1,7 +1,7 @@
 """Where the Q/DQ pairs of a graph stand, and why int8 may be slower than fp16 with them.
 
-The pains are those of TensorRT's users (TensorRT #3197, #4554): a pair that no GEMM reads turns into a kernel of its own
-and a reformat, and what is not quantized runs in the type of the graph around it.
+The pains are those of TensorRT's users (TensorRT #3197, #4554): a pair that no GEMM reads turns into a kernel of its
+own and a reformat, and what is not quantized runs in the type of the graph around it.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _advice(found: Quantization) -> Iterator[str]:
         )
     if found.gemms and found.quantize > 2 * found.gemms:
         yield (
-            f"{found.quantize} QuantizeLinear nodes for {found.gemms} GEMMs: more conversions than the GEMMs' inputs need"
+            f"{found.quantize} QuantizeLinear nodes for {found.gemms} GEMMs: more conversions than their inputs need"
         )
 
 

@@ -53,6 +53,7 @@ class BuildRecord:
         advice: Why int8 is likely slower than fp16; empty where nothing speaks for it.
         timing_cache_sha256: Of the timing cache that was read; None without one.
         arguments: The command-line arguments that build it again.
+        preprocessing_in_graph: Whether the graph takes decoded pictures.
         key: Hash of everything that determines the engine.
         cached: Whether an engine of that key was there and nothing was built.
         schema_version: Of this description.
@@ -81,6 +82,7 @@ class BuildRecord:
     advice: tuple[str, ...] = ()
     timing_cache_sha256: str | None = None
     arguments: tuple[str, ...] = ()
+    preprocessing_in_graph: bool = False
     key: str = ""
     cached: bool = False
     schema_version: int = SCHEMA_VERSION

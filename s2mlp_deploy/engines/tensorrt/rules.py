@@ -1,4 +1,4 @@
-"""What a flavour's ONNX parser or builder refuses, one function a rule, so that it can be said before anything is loaded.
+"""What a flavour's ONNX parser or builder refuses, a function for each rule, so that it is said before anything loads.
 
 Every rule was met on TensorRT-RTX 1.7.1.116 unless its comment names another source; ``tests`` give each one a graph
 and compare the verdict with that parser's.
@@ -124,7 +124,7 @@ def quantized_types(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) 
 
 def mixed_types(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Breach]:
     """``ElementWiseOperation SUM must have same input types``: the standard asks for that too."""
-    del targets
+    del flavour, targets
     import onnx
 
     for node in file.nodes:
