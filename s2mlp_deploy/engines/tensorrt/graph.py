@@ -116,7 +116,7 @@ class OnnxFile:
 
     def is_shift(self, name: str) -> bool:
         """Whether a node of that name is part of a shift that is written as arithmetic (``grouped-conv``)."""
-        return any(name.startswith(f"{where}/Shift") for where in self._shift_modules)
+        return any(name.startswith(f"{where}/Shift" if where else "Shift") for where in self._shift_modules)
 
     @cached_property
     def _shift_modules(self) -> tuple[str, ...]:

@@ -118,7 +118,7 @@ def quantized_types(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) 
         dtype = quantized.dtype.name if quantized is not None and quantized.dtype is not None else None
         if dtype == "INT32":
             yield Breach(_name(node), f"{flavour.title} takes no bias quantized to int32", _FOR_TENSORRT)
-        elif dtype is not None and dtype not in _QUANTIZED_TYPES:
+        elif dtype is not None and dtype not in _QUANTIZED_TYPES | _NO_TYPES:
             yield Breach(_name(node), f"{flavour.title} does not quantize to {dtype.lower()}", _FOR_TENSORRT)
 
 
