@@ -109,7 +109,13 @@ def to_quantized(
     path: Path, output: Path, feeds: Callable[[], list[dict[str, np.ndarray]]], precision: str = "int8"
 ) -> Path:
     """Q/DQ on the inputs of every GEMM, by ONNX Runtime's quantizer."""
-    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:

@@ -95,7 +95,12 @@ def test_options_repeated_differently_often_are_refused():
 
 
 def test_the_profile_that_takes_a_shape_is_found_and_a_shape_outside_says_what_is_allowed():
-    profiles = make_profiles([BATCH], [{"input": (1, 3, 32, 32)}, {"input": (16, 3, 32, 32)}], (), [{"input": (4, 3, 32, 32)}, {"input": (32, 3, 32, 32)}])
+    profiles = make_profiles(
+        [BATCH],
+        [{"input": (1, 3, 32, 32)}, {"input": (16, 3, 32, 32)}],
+        (),
+        [{"input": (4, 3, 32, 32)}, {"input": (32, 3, 32, 32)}],
+    )
     assert check_shapes(profiles, {"input": (2, 3, 32, 32)}) == 0
     assert check_shapes(profiles, {"input": (32, 3, 32, 32)}) == 1
     assert check_shapes((), {"input": (99,)}) == 0

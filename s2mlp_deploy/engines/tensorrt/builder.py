@@ -386,8 +386,9 @@ def _inspect(trt: Any, logger: Any, plan: Plan, serialized: Any) -> Contents | N
 
 def _parse_error(parser: Any, plan: Plan) -> BuildError:
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    names = [error.node_name() or error.node_operator() or "model" for error in errors]
-    texts = [f"{name}: {error.desc().splitlines()[0]}" for name, error in zip(names, errors, strict=True)]
+    names = [parser_error.node_name() or parser_error.node_operator() or "model" for parser_error in errors]
+    reasons = [parser_error.desc().splitlines()[0] for parser_error in errors]
+    texts = [f"{name}: {reason}" for name, reason in zip(names, reasons, strict=True)]
     lines = [line for name in names if (line := plan.file.line_of(name))]
     return BuildError(
         f"{plan.flavour.title} cannot parse {len(errors)} node(s): {'; '.join(texts[:5])}"

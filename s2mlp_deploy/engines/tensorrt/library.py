@@ -67,7 +67,7 @@ def logger_of(trt: Any) -> Any:
 
         def log(self, severity: Any, message: str) -> None:
             """Called by the library, from threads of its own too."""
-            if severity <= trt.ILogger.Severity.ERROR:
+            if severity <= trt.ILogger.ERROR:
                 self.errors.append(message)
             if self.verbose:
                 _LOG.warning("%s", message)

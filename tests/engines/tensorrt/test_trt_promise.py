@@ -9,8 +9,10 @@ import numpy as np
 import onnx_graphs as og
 import pytest
 
-trt = pytest.importorskip("tensorrt_rtx")
+pytest.importorskip("tensorrt_rtx")
 pytest.importorskip("onnx_ir")
+import tensorrt_rtx as trt
+
 from s2mlp_deploy.engines.tensorrt.graph import read_onnx
 from s2mlp_deploy.engines.tensorrt.library import logger_of
 from s2mlp_deploy.engines.tensorrt.network import Contents, Gemm, contents_of, contents_of_engine
@@ -68,7 +70,9 @@ def half_with_an_island():
 
 def test_an_fp16_file_that_leaves_a_gemm_in_fp32_is_caught_and_the_layer_named(make):
     file, contents = make(half_with_an_island(), precision="fp16")
-    with pytest.raises(CheckFailedError, match=r"promises fp16, and 1 of 2 GEMMs are not\n +fc2/MatMul: fp32") as caught:
+    with pytest.raises(
+        CheckFailedError, match=r"promises fp16, and 1 of 2 GEMMs are not\n +fc2/MatMul: fp32"
+    ) as caught:
         check_promise(file, file.promised, contents)
     assert caught.value.exit_code == 1
 
