@@ -14,7 +14,19 @@ import nano_artifact
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-HEAVY = ("torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "safetensors", "tensorrt_rtx", "jinja2", "mlxtend")
+HEAVY = (
+    "torch",
+    "onnx",
+    "onnx_ir",
+    "onnxscript",
+    "onnxruntime",
+    "safetensors",
+    "tensorrt_rtx",
+    "tensorrt",
+    "cuda",
+    "jinja2",
+    "mlxtend",
+)
 
 
 def loaded_by(module: str) -> set[str]:
@@ -40,7 +52,13 @@ def loaded_by(module: str) -> set[str]:
         "s2mlp_deploy.serving.predictor",
         "s2mlp_deploy.engines.onnxruntime",
         "s2mlp_deploy.engines.registry",
-        "s2mlp_deploy.engines.tensorrt_rtx",
+        "s2mlp_deploy.engines.cuda",
+        "s2mlp_deploy.engines.gpu",
+        "s2mlp_deploy.engines.optimized",
+        "s2mlp_deploy.engines.tensorrt.builder",
+        "s2mlp_deploy.engines.tensorrt.library",
+        "s2mlp_deploy.engines.tensorrt.preflight",
+        "s2mlp_deploy.engines.tensorrt.runtime",
         "s2mlp_deploy.calibration.images",
         "s2mlp_deploy.parity.compare",
         "s2mlp_deploy.models.registry",
@@ -79,7 +97,7 @@ def test_every_extra_that_a_message_names_exists():
     for path in (REPOSITORY / "s2mlp_deploy").rglob("*.py"):
         text = path.read_text()
         named |= set(re.findall(r"s2mlp-deploy\[(\w+)\]", text)) | set(re.findall(r'extra="(\w+)"', text))
-    assert {"export", "rtx", "cpu", "demo"} <= named
+    assert {"export", "rtx", "tensorrt", "cuda", "cpu", "demo"} <= named
     assert named <= extras
 
 

@@ -104,7 +104,7 @@ def test_they_do_fail_there(flag, tmp_path):
     config, profile = builder.create_builder_config(), builder.create_optimization_profile()
     config.num_compute_capabilities = 1
     config.set_compute_capability(library.ComputeCapability.SM89, 0)
-    profile.set_shape("input", *3 * ((1, 1, 28, 28),))
+    profile.set_shape("input", *3 * ((1, 3, 32, 32),))
     config.add_optimization_profile(profile)
     config.set_flag(getattr(library.BuilderFlag, flag))
     assert builder.build_serialized_network(network, config) is None

@@ -39,7 +39,7 @@ class Case:
 
 CASES = [
     Case(model, precision, targets, image)
-    for model, image in (("s2mlpv2_nano", (1, 28, 28)), ("s2mlpv2_small_7", (3, 224, 224)))
+    for model, image in (("s2mlpv2_nano", (3, 32, 32)), ("s2mlpv2_small_7", (3, 224, 224)))
     for precision, targets in (("fp32", ALL), ("fp16", ALL), ("int8", ALL), ("int8-over-fp16", ALL), ("fp8", FP8))
 ]
 KEPT = tempfile.TemporaryDirectory(prefix="engine-forms-")

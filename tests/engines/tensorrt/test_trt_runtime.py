@@ -56,9 +56,9 @@ def test_outputs_are_those_of_onnx_runtime_at_every_batch_and_again(tmp_path, cu
     reference = OnnxRuntimeEngine(graph)
     rng = np.random.default_rng(0)
     for batch in (1, 8, 3, 8, 8, 32, 1, 1):
-        feeds = {"input": rng.standard_normal((batch, 1, 28, 28)).astype(np.float32)}
+        feeds = {"input": rng.standard_normal((batch, 3, 32, 32)).astype(np.float32)}
         np.testing.assert_allclose(engine.run(feeds)["logits"], reference.run(feeds)["logits"], atol=2e-2)
     with pytest.raises(InputError, match="outside the engine's profiles"):
-        engine.run({"input": np.zeros((33, 1, 28, 28), np.float32)})
+        engine.run({"input": np.zeros((33, 3, 32, 32), np.float32)})
     with pytest.raises(InputError, match="float32"):
-        engine.run({"input": np.zeros((1, 1, 28, 28))})
+        engine.run({"input": np.zeros((1, 3, 32, 32))})
