@@ -9,99 +9,24 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from s2mlp_deploy.engines import cuda
 from s2mlp_deploy.engines.gpu import gpus
-from s2mlp_deploy.engines.profiles import Profile, Shapes
+from s2mlp_deploy.engines.profiles import Shapes
 from s2mlp_deploy.engines.tensorrt import library
-from s2mlp_deploy.engines.tensorrt.flavours import Flavour, check_targets, flavour
-from s2mlp_deploy.engines.tensorrt.graph import OnnxFile, read_onnx
 from s2mlp_deploy.engines.tensorrt.network import Contents, contents_of, contents_of_engine
-from s2mlp_deploy.engines.tensorrt.options import BuildOptions, check_options
-from s2mlp_deploy.engines.tensorrt.preflight import find, profiles_of, refuse
+from s2mlp_deploy.engines.tensorrt.options import BuildOptions
+from s2mlp_deploy.engines.tensorrt.plan import Plan, make_plan
 from s2mlp_deploy.engines.tensorrt.progress import Interrupt, Report, monitor_of
-from s2mlp_deploy.engines.tensorrt.promise import check_promise, promised_precision
-from s2mlp_deploy.engines.tensorrt.quantized import examine
-from s2mlp_deploy.engines.tensorrt.record import (
-    BuildRecord,
-    key_of,
-    profile_arguments,
-    read_engine,
-    sidecar_of,
-    this_platform,
-    write_sidecar,
-)
-from s2mlp_deploy.errors import ArtifactError, BuildError, MissingDependencyError, OutputError, TargetError
+from s2mlp_deploy.engines.tensorrt.promise import check_promise
+from s2mlp_deploy.engines.tensorrt.record import BuildRecord, read_engine, sidecar_of, write_sidecar
+from s2mlp_deploy.errors import ArtifactError, BuildError, MissingDependencyError
 from s2mlp_deploy.files import replacing, sha256_of, write_file
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that is settled before a library is asked to build.
-
-    Attributes:
-        file: The graph.
-        flavour: Of the builder, in the installed version.
-        version: Of the library, in full.
-        targets: Compute capabilities.
-        profiles: Shapes.
-        precision: Promised; None where nothing is.
-        options: Of the build.
-        output: Where the engine goes.
-        timing_cache: The cache's bytes; None where there is none to read.
-        advice: Why int8 is likely slower than fp16.
-    """
-
-    file: OnnxFile
-    flavour: Flavour
-    version: str
-    targets: tuple[str, ...]
-    profiles: tuple[Profile, ...]
-    precision: str | None
-    options: BuildOptions
-    output: Path
-    timing_cache: bytes | None
-    advice: tuple[str, ...]
-
-    @property
-    def timing_cache_sha256(self) -> str | None:
-        """Hash of the timing cache that is read."""
-        return None if self.timing_cache is None else hashlib.sha256(self.timing_cache).hexdigest()
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        """The command-line arguments that build this again."""
-        words = ["--engine", self.flavour.name]
-        if self.flavour.targets:
-            words += [word for target in self.targets for word in ("--target", target)]
-        return (*words, *profile_arguments(self.profiles), *self.options.arguments())
-
-    @property
-    def key(self) -> str:
-        """Hash of everything that determines the engine."""
-        return key_of(
-            {
-                "onnx": self.file.sha256,
-                "flavour": self.flavour.name,
-                "version": self.version,
-                "targets": self.targets,
-                "platform": this_platform(),
-                "profiles": self.profiles,
-                "precision": self.precision,
-                "flags": self.options.flags(),
-                "timing_cache": self.timing_cache_sha256,
-            }
-        )
-
-
-def engine_path(onnx_file: Path, engine: str, targets: Sequence[str]) -> Path:
-    """``<onnx stem>.<flavour>.<targets>.engine`` beside the ONNX file."""
-    return onnx_file.with_name(f"{onnx_file.stem}.{engine}.{'-'.join(targets)}.engine")
 
 
 def build(
@@ -124,7 +49,7 @@ def build(
         onnx_file: The graph.
         engine: ``tensorrt`` or ``tensorrt-rtx``.
         targets: Compute capabilities, for example ``["sm86", "sm89"]``.
-        output: Where to write; default :func:`engine_path`.
+        output: Where to write; default :func:`~s2mlp_deploy.engines.tensorrt.plan.engine_path`.
         minimum: Smallest shapes by input, for each profile.
         optimum: Shapes to tune for by input, for each profile.
         maximum: Largest shapes by input, for each profile.
@@ -143,7 +68,9 @@ def build(
         OutputError: The engine cannot be written.
         KeyboardInterrupt: The build was stopped; nothing was written.
     """
-    plan = _plan(onnx_file, engine, targets, output, (minimum, optimum, maximum), precision, options or BuildOptions())
+    plan = make_plan(
+        onnx_file, engine, targets, output, (minimum, optimum, maximum), precision, options or BuildOptions()
+    )
     report("waiting for another build of this engine", 0, None)
     with _alone(plan.output):
         found = None if force else _cached(plan)
@@ -152,80 +79,6 @@ def build(
         for advice in plan.advice:
             _LOG.warning("int8 is likely slower than fp16 here: %s", advice)
         return _build(plan, report)
-
-
-def _plan(
-    onnx_file: Path,
-    engine: str,
-    targets: Sequence[str],
-    output: Path | None,
-    shapes: tuple[Sequence[Shapes], Sequence[Shapes], Sequence[Shapes]],
-    precision: str | None,
-    options: BuildOptions,
-) -> Plan:
-    """Settles everything, cheap refusals first: nothing is loaded before the input is known to be good."""
-    wanted, chosen = flavour(engine), tuple(dict.fromkeys(targets))
-    if chosen or wanted.targets:
-        check_targets(wanted, chosen)
-    here = gpus()
-    check_options(options, wanted, gpu=bool(here))
-    file = read_onnx(onnx_file)
-    kept = promised_precision(file, precision)
-    refuse(file, find(file, wanted, chosen), wanted)
-    profiles = profiles_of(file, *shapes)
-    known = library.installed(wanted)
-    if not wanted.targets:
-        chosen = (_capability_here(wanted, chosen, options),)
-    # The version that is installed may know less than the newest one.
-    refuse(file, find(file, known, chosen), known)
-    path = output or engine_path(onnx_file, engine, chosen)
-    _check_output(path, onnx_file, engine_path(onnx_file, engine, chosen))
-    quantization = examine(file)
-    return Plan(
-        file=file,
-        flavour=known,
-        version=str(library.load(wanted).__version__),
-        targets=chosen,
-        profiles=profiles,
-        precision=kept,
-        options=options,
-        output=path,
-        timing_cache=_read_timing_cache(options.timing_cache),
-        advice=quantization.advice if quantization else (),
-    )
-
-
-def _capability_here(wanted: Flavour, targets: tuple[str, ...], options: BuildOptions) -> str:
-    here = gpus()
-    if not 0 <= options.device < len(here):
-        raise TargetError(f"there is no GPU {options.device}", fix=f"choose 0 to {len(here) - 1} with --device")
-    capability = here[options.device].capability
-    if targets and targets != (capability,):
-        raise TargetError(
-            f"{wanted.title} builds for the GPU at hand, which is {capability}, not {targets[0]}",
-            fix="build on such a GPU, or pass --hardware-compatible ampere+",
-        )
-    return capability
-
-
-def _check_output(output: Path, onnx_file: Path, usual: Path) -> None:
-    if output.exists() and (output.is_dir() or output.samefile(onnx_file)):
-        raise OutputError(
-            "the engine would replace " + ("a directory" if output.is_dir() else "the graph it is built from"),
-            where=str(output),
-            fix=f"name another file, for example {usual.name}",
-        )
-
-
-def _read_timing_cache(path: Path | None) -> bytes | None:
-    if path is None or not path.exists():
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ArtifactError(
-            f"the timing cache cannot be read: {error.strerror or error}", where=str(path), fix="name another file"
-        ) from error
 
 
 @contextlib.contextmanager
@@ -281,7 +134,11 @@ def _build(plan: Plan, report: Report) -> BuildRecord:
     report("writing the engine", 0, None)
     _write(plan, serialized)
     if plan.options.timing_cache is not None:
-        write_file(plan.options.timing_cache, bytes(config.get_timing_cache().serialize()))
+        timing_cache = config.get_timing_cache()
+        measured = bytes(timing_cache.serialize())
+        write_file(plan.options.timing_cache, measured)
+        # The next build reads this one: with it in the key, an equal build finds this engine.
+        plan = replace(plan, timing_cache=measured)
     record = BuildRecord(
         onnx=plan.file.path.name,
         onnx_sha256=plan.file.sha256,

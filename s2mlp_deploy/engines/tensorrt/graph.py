@@ -64,13 +64,15 @@ class OnnxFile:
     Attributes:
         path: Of the file.
         model: The graph, with types as far as they could be inferred.
-        sha256: Of the file and, where its weights lie beside it, of those too.
+        sha256: Of the file.
+        digest: Of the file and, where its weights lie beside it, of those too.
         metadata: The timeless manifest of an artifact's file; empty for others.
     """
 
     path: Path
     model: ir.Model
     sha256: str
+    digest: str
     metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -184,13 +186,14 @@ def read_onnx(path: Path) -> OnnxFile:
         raise ArtifactError(
             f"the file's own description is damaged: {error}", where=str(path), fix="export it again"
         ) from error
-    digest = _digest(path, model)
+    own = sha256_of(path)
+    digest = _digest(path, model, own)
     # Types the exporter did not write down; where inference fails they stay unknown, and nothing is said of them.
     ShapeInferencePass()(model)
-    return OnnxFile(path, model, digest, metadata)
+    return OnnxFile(path, model, own, digest, metadata)
 
 
-def _digest(path: Path, model: ir.Model) -> str:
+def _digest(path: Path, model: ir.Model, own: str) -> str:
     import onnx_ir as ir
 
     beside = sorted(
@@ -200,7 +203,6 @@ def _digest(path: Path, model: ir.Model) -> str:
             if isinstance(value.const_value, ir.ExternalTensor)
         }
     )
-    own = sha256_of(path)
     if not beside:
         return own
     total = hashlib.sha256(own.encode())

@@ -31,7 +31,7 @@ class BuildRecord:
 
     Attributes:
         onnx: The file that was built.
-        onnx_sha256: Its hash, weights beside it included.
+        onnx_sha256: Its hash; the key knows the weights beside it too.
         engine: The file that was written.
         engine_sha256: Its hash.
         bytes: Its size.
@@ -51,7 +51,7 @@ class BuildRecord:
         engine_contents: What the EngineInspector saw; None where no GPU was there.
         exceptions: Layers left in higher precision on purpose.
         advice: Why int8 is likely slower than fp16; empty where nothing speaks for it.
-        timing_cache_sha256: Of the timing cache that was read; None without one.
+        timing_cache_sha256: Of the timing cache after the build; None without one.
         arguments: The command-line arguments that build it again.
         preprocessing_in_graph: Whether the graph takes decoded pictures.
         key: Hash of everything that determines the engine.

@@ -32,7 +32,9 @@ pytest.importorskip("onnx_ir")
 import tensorrt_rtx as trt
 
 from s2mlp_deploy import api
-from s2mlp_deploy.engines.tensorrt import builder, library
+from s2mlp_deploy.engines.gpu import gpus
+from s2mlp_deploy.engines.tensorrt import builder, library, plan
+from s2mlp_deploy.engines.tensorrt.flavours import flavour
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions
 from s2mlp_deploy.engines.tensorrt.record import read_engine, sidecar_of
 
@@ -227,7 +229,7 @@ def test_what_only_the_parser_notices_is_told_in_its_words(tmp_path, monkeypatch
         [og.value("x", og.FLOAT, [2, 4]), og.value("axes", og.INT64, [1])],
         [og.value("y", og.FLOAT, [None, None])],
     )
-    monkeypatch.setattr(builder, "find", lambda *_: ())
+    monkeypatch.setattr(plan, "find", lambda *_: ())
     text = refuse(BuildError, og.save(made, tmp_path / "graph.onnx"))
     assert "the_sum: " in text
     assert "build-time constant" in text
@@ -265,7 +267,7 @@ def test_a_broken_promise_writes_no_engine(tmp_path):
     assert "fc1/MatMul: fp32" in text
 
 
-@pytest.mark.skipif(bool(builder.gpus()), reason="this machine has a GPU")
+@pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")
 @pytest.mark.parametrize("option", ["refit", "strip_plan", "version_compatible"])
 def test_options_that_need_a_gpu_say_so(graph, option):
     assert "GPU" in refuse(TargetError, graph, options=BuildOptions(**{option: True}))
@@ -343,7 +345,7 @@ def test_a_killed_build_leaves_nothing_that_looks_whole_and_the_next_one_cleans_
     )
     environment = {"PYTHONPATH": nano_artifact.PACKAGE_ROOT}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == -signal.SIGKILL
-    engine = builder.engine_path(graph, "tensorrt-rtx", ["sm89"])
+    engine = plan.engine_path(graph, "tensorrt-rtx", ["sm89"])
     with pytest.raises(ArtifactError, match="no readable sidecar"):
         read_engine(engine)
     half = engine.with_name(f".{engine.name}.abc.tmp")
@@ -369,4 +371,4 @@ def test_concurrent_builds_of_one_engine_wait_and_one_builds(graph):
         worker.join()
     assert sorted(cached for cached, _, _ in results) == [False, True, True]
     assert len({digest for _, digest, _ in results}) == 1
-    assert library.version_here(builder.flavour("tensorrt-rtx")) == trt.__version__
+    assert library.version_here(flavour("tensorrt-rtx")) == trt.__version__
