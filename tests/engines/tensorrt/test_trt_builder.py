@@ -372,3 +372,22 @@ def test_concurrent_builds_of_one_engine_wait_and_one_builds(graph):
     assert sorted(cached for cached, _, _ in results) == [False, True, True]
     assert len({digest for _, digest, _ in results}) == 1
     assert library.version_here(flavour("tensorrt-rtx")) == trt.__version__
+
+
+def test_weights_beside_the_graph_are_part_of_the_key_and_must_be_there(graph):
+    import onnx
+
+    large = graph.with_name("model.large.onnx")
+    onnx.save(onnx.load(graph), large, save_as_external_data=True, location="model.large.onnx.data", size_threshold=0)
+    data = graph.with_name("model.large.onnx.data")
+    first = api.build(large, targets=["sm89"])
+    assert api.build(large, targets=["sm89"]).cached
+    weights = bytearray(data.read_bytes())
+    weights[3] ^= 1
+    data.write_bytes(weights)
+    again = api.build(large, targets=["sm89"])
+    assert not again.cached
+    assert again.onnx_sha256 == first.onnx_sha256 == sha256_of(large)
+    data.unlink()
+    with pytest.raises(ArtifactError, match=r"weights beside the graph are missing[\s\S]*model\.large\.onnx\.data"):
+        api.build(large, targets=["sm89"])
