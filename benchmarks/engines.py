@@ -126,7 +126,7 @@ def main() -> None:
         version = version_here(flavour(args.engine))
         args.output.write_text(
             f"# Engines\n\nBuilt without a GPU by {args.engine} {version} for {', '.join(args.targets)}. `build s` "
-            "(wall) and `CPU s` are the\nfaster of two builds, `peak MB` the larger, on top of the imports; `same bytes` "
+            "(wall) and `CPU s` are the\nfaster of two builds, `peak MB` the larger beyond the imports; `same bytes` "
             "compares the two engines. MB are 10^6 bytes.\n\n"
             f"    {shlex.join(['python', *sys.argv])}\n\n" + "\n".join(lines) + "\n"
         )
