@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy.engines import cuda
 from s2mlp_deploy.engines.gpu import gpus
 from s2mlp_deploy.engines.profiles import Shapes
 from s2mlp_deploy.engines.tensorrt import library
@@ -114,8 +113,6 @@ def _build(plan: Plan, report: Report) -> BuildRecord:
     trt = library.load(plan.flavour)
     logger = library.logger_of(trt)
     logger.begin(verbose=plan.options.verbose)
-    if not plan.flavour.targets:
-        cuda.use_device(plan.options.device)
     report("parsing the graph", 0, None)
     builder = trt.Builder(logger)
     # TensorRT 10 has to be asked for it; later ones know nothing else.

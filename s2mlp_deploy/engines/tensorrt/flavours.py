@@ -60,6 +60,7 @@ class Flavour:
         timing_cache: Whether a timing cache changes anything.
         needs: Options that cannot be used without something, and what that is.
         max_opset: The newest opset it is documented for, or was built with here.
+        no_fp32_gemm: Targets for which it compiles no fp32 MatMul or Gemm.
         own_cuda_graphs: Whether the library captures CUDA graphs itself (``IRuntimeConfig.cuda_graph_strategy``).
         no_importer: Standard operators that its parser refuses.
         since: Operators that its parser takes from a version on.
@@ -79,6 +80,7 @@ class Flavour:
     needs: Mapping[str, str]
     max_opset: int
     own_cuda_graphs: bool
+    no_fp32_gemm: tuple[str, ...] = ()
     no_importer: frozenset[str] = _NO_IMPORTER
     since: Mapping[str, Version] = field(default_factory=dict)
     tensor_axes_since: Mapping[str, Version] = field(default_factory=dict)
@@ -132,6 +134,8 @@ _TENSORRT_RTX = Flavour(
     # Built here up to the newest opset that `export` writes; the parser itself checks no opset.
     max_opset=25,
     own_cuda_graphs=True,
+    # "Cannot compile operation for Turing (SM75): FP32 GEMM is not supported"; fp32 convolutions are.
+    no_fp32_gemm=("sm75",),
     no_importer=_NO_IMPORTER | {"DeformConv"},
 )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from s2mlp_deploy.engines import cuda
 from s2mlp_deploy.engines.gpu import gpus
 from s2mlp_deploy.engines.profiles import Profile, Shapes
 from s2mlp_deploy.engines.tensorrt import library
@@ -101,8 +102,7 @@ def make_plan(
     wanted, chosen = flavour(engine), tuple(dict.fromkeys(targets))
     if chosen or wanted.targets:
         check_targets(wanted, chosen)
-    here = gpus()
-    check_options(options, wanted, gpu=bool(here))
+    check_options(options, wanted, gpu=bool(gpus()))
     file = read_onnx(onnx_file)
     kept = promised_precision(file, precision)
     refuse(file, find(file, wanted, chosen), wanted)
@@ -130,10 +130,7 @@ def make_plan(
 
 
 def _capability_here(wanted: Flavour, targets: tuple[str, ...], options: BuildOptions) -> str:
-    here = gpus()
-    if not 0 <= options.device < len(here):
-        raise TargetError(f"there is no GPU {options.device}", fix=f"choose 0 to {len(here) - 1} with --device")
-    capability = here[options.device].capability
+    capability = cuda.use_device(options.device)
     if targets and targets != (capability,):
         raise TargetError(
             f"{wanted.title} builds for the GPU at hand, which is {capability}, not {targets[0]}",

@@ -26,10 +26,15 @@ class Interrupt:
         del number, frame
         self.requested = True
 
+    @staticmethod
+    def _is_ignored() -> bool:
+        return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
     @contextlib.contextmanager
     def held(self) -> Iterator[Interrupt]:
         """Takes the place of Python's handler; raises KeyboardInterrupt at the end if there was a signal."""
-        if threading.current_thread() is not threading.main_thread():
+        # Only the main thread gets signals; a job in the background may have been told to ignore this one.
+        if threading.current_thread() is not threading.main_thread() or self._is_ignored():
             yield self
             return
         before = signal.signal(signal.SIGINT, self._note)

@@ -214,6 +214,21 @@ def fp8(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[
             )
 
 
+def fp32_gemms(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Breach]:
+    """``Cannot compile operation for Turing (SM75): FP32 GEMM is not supported``."""
+    without = [target for target in targets if target in flavour.no_fp32_gemm]
+    if not without:
+        return
+    for node in file.nodes:
+        value = node.inputs[0] if node.op_type in ("MatMul", "Gemm") else None
+        if value is not None and value.dtype is not None and value.dtype.name == "FLOAT":
+            yield Breach(
+                _name(node),
+                f"{flavour.title} compiles no fp32 {node.op_type} for {', '.join(without)}",
+                f"build the fp16 file for {', '.join(without)}, or leave that target out",
+            )
+
+
 RULES: dict[str, Rule] = {
     "opset": opset,
     "operator": operators,
@@ -224,6 +239,7 @@ RULES: dict[str, Rule] = {
     "scatter": scatters,
     "type": types,
     "fp8": fp8,
+    "fp32-gemm": fp32_gemms,
 }
 
 

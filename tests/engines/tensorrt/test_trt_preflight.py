@@ -154,6 +154,26 @@ def test_fp8_is_refused_below_sm89_as_the_builder_does(read):
     assert find(file, flavour("tensorrt-rtx"), ("sm89", "sm120")) == ()
 
 
+@pytest.mark.parametrize("target", ["sm75", "sm80"])
+@pytest.mark.parametrize("dtype", [og.FLOAT, og.HALF])
+def test_turing_gets_no_fp32_gemm_and_the_builder_agrees(read, monkeypatch, tmp_path, target, dtype):
+    pytest.importorskip("tensorrt_rtx")
+    from s2mlp_deploy import api
+    from s2mlp_deploy.engines.tensorrt import plan
+
+    file = read(og.perceptron(dtype))
+    found = find(file, flavour("tensorrt-rtx"), (target,))
+    fails = (target, dtype) == ("sm75", og.FLOAT)
+    assert [finding.rule for finding in found] == (["fp32-gemm"] if fails else [])
+    monkeypatch.setattr(plan, "find", lambda *_: ())
+    shape = {"input": (1, 8)}
+    if fails:
+        with pytest.raises(BuildError, match="FP32 GEMM is not supported"):
+            api.build(file.path, targets=[target], min_shapes=shape)
+    else:
+        assert api.build(file.path, targets=[target], min_shapes=shape).bytes
+
+
 @pytest.mark.parametrize(
     ("engine", "version", "case", "fails"),
     [
