@@ -24,7 +24,7 @@ class Quantization:
 
     Attributes:
         types: Quantized element types, ``int8`` or ``float8e4m3fn``.
-        quantize: QuantizeLinear nodes: each one is work at run time.
+        quantize: QuantizeLinear nodes on activations, each of which is work at run time; those on weights are folded.
         gemms: GEMMs, without those that a shift is written as.
         quantized_gemms: Of these, how many read quantized values on both sides.
         plain_gemms: Names of the others.
@@ -65,7 +65,7 @@ def examine(file: OnnxFile) -> Quantization | None:
     around = {node.outputs[0].dtype.name.lower() for node in dequantize if node.outputs[0].dtype is not None}
     found = Quantization(
         types=tuple(sorted(_types(dequantize))),
-        quantize=sum(node.op_type == "QuantizeLinear" for node in file.nodes),
+        quantize=sum(node.op_type == "QuantizeLinear" and not _on_constant(node) for node in file.nodes),
         gemms=len(gemms),
         quantized_gemms=len(gemms) - len(plain),
         plain_gemms=_names(node for node in plain if node not in excused),
@@ -123,6 +123,11 @@ def _is_dequantized(value: ir.Value) -> bool:
         source = producer.inputs[0]
         producer = source.producer() if source is not None else None
     return producer is not None and producer.op_type == "DequantizeLinear"
+
+
+def _on_constant(node: ir.Node) -> bool:
+    source = node.inputs[0]
+    return source is not None and source.producer() is None and source.const_value is not None
 
 
 def _feeds_gemm(node: ir.Node) -> bool:

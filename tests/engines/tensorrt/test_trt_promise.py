@@ -162,6 +162,7 @@ def test_a_well_placed_int8_graph_over_fp32_is_told_to_go_over_fp16(quantized):
     found = examine(read_onnx(quantized()))
     assert (found.gemms, found.quantized_gemms, found.off_gemm, found.plain_gemms) == (2, 2, (), ())
     assert found.around == "float32"
+    assert found.quantize == 2
     (advice,) = found.advice
     assert "fp32" in advice
     assert "fp16 graph" in advice
