@@ -154,8 +154,9 @@ def onnxruntime_run(file: Path, images: np.ndarray) -> tuple[str, float, np.ndar
     if session.get_providers()[0] != provider[0]:
         raise RuntimeError("ONNX Runtime fell back to the CPU")
     binding = session.io_binding()
-    name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
-    binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(images, "cuda", 0))
+    taken, output = session.get_inputs()[0], session.get_outputs()[0].name
+    given = images.astype(np.float16) if taken.type == "tensor(float16)" else images
+    binding.bind_ortvalue_input(taken.name, onnxruntime.OrtValue.ortvalue_from_numpy(given, "cuda", 0))
     binding.bind_output(output, "cuda", 0)
     milliseconds = on_torch(lambda: session.run_with_iobinding(binding))
     return "ONNX Runtime CUDA fp16", milliseconds, binding.copy_outputs_to_cpu()[0].astype(np.float32)
@@ -174,7 +175,7 @@ def tensorrt_runs(file: Path, images: np.ndarray, gpu: Gpu) -> Iterator[tuple[st
         except S2MLPDeployError as error:
             print(f"{engine}: {error.problem}", file=sys.stderr)
             continue
-        runner.upload({"input": images})
+        runner.upload({info.name: images.astype(info.dtype) for info in runner.inputs})
         for _ in range(WARMUP):
             runner.launch()
         runner.stream.wait()
