@@ -1,41 +1,135 @@
-"""Builds TensorRT-RTX engines of a model in every form and prints seconds, sizes and layers.
+"""Builds engines of models in every form and precision: seconds, memory, sizes, layers, and whether bytes repeat.
 
-    python benchmarks/engines.py s2mlpv2_nano s2mlpv2_small_7
+    python benchmarks/engines.py s2mlpv2_nano s2mlpv2_small_7 --output benchmarks/engines.md
+    python benchmarks/engines.py --artifacts build/nano build/small --output benchmarks/engines.md
 
-No GPU is used: the engines hold no tuned kernels yet, so this says what building costs and nothing about speed.
+Models of the zoo are exported in every form; of an artifact, every ONNX file is built as it is. Each build runs in a
+process of its own, twice. No GPU is used: the engines hold no tuned kernels yet, so this says what building costs and
+nothing about speed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import shlex
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from s2mlp_deploy import api
+from s2mlp_deploy.artifact import read_manifest
+from s2mlp_deploy.errors import S2MLPDeployError
 from s2mlp_deploy.export.forms import FORMS
+
+COLUMNS = (
+    *("model", "form", "file", "ONNX MB", "weights by type, MB", "engine MB", "layers", "GEMMs"),
+    *("build s", "CPU s", "peak MB", "same bytes"),
+)
+# VmHWM, not ru_maxrss: the latter begins with what the parent had. What importing costs is taken off.
+CHILD = """
+import json, sys, time
+from s2mlp_deploy import api
+from s2mlp_deploy.engines.tensorrt import library
+from s2mlp_deploy.engines.tensorrt.flavours import flavour
+library.load(flavour(sys.argv[2]))
+import onnx_ir
+def peak():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
+before, start = peak(), time.process_time()
+record = api.build(sys.argv[1], engine=sys.argv[2], targets=sys.argv[4:], output=sys.argv[3], force=True)
+gemms = {}
+for gemm in record.contents.gemms:
+    gemms[gemm.precision] = gemms.get(gemm.precision, 0) + 1
+print(json.dumps({"seconds": record.seconds, "bytes": record.bytes, "sha256": record.engine_sha256,
+                  "layers": record.layers, "gemms": gemms, "peak": peak() - before,
+                  "cpu": time.process_time() - start}))
+"""
+
+
+def build(file: Path, engine: str, targets: list[str]) -> dict[str, Any]:
+    """What one build in a process of its own measures."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [sys.executable, "-c", CHILD, str(file), engine, str(Path(folder) / "model.engine"), *targets]
+        done = subprocess.run(arguments, capture_output=True, text=True)
+    if done.returncode:
+        return {"failed": done.stderr.strip().splitlines()[-1]}
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def row(model: str, form: str, file: Path, engine: str, targets: list[str]) -> tuple[str, ...]:
+    """One row of the table: two builds of one file."""
+    first, second = build(file, engine, targets), build(file, engine, targets)
+    held = api.inspect_file(file)
+    head = (model, form, file.name, f"{held.bytes / 1e6:.1f}", _megabytes(held.weights))
+    if "failed" in first:
+        return (*head, f"fails: {first['failed']}", *[""] * (len(COLUMNS) - len(head) - 1))
+    return (
+        *head,
+        f"{first['bytes'] / 1e6:.1f}",
+        f"{first['layers']}",
+        ", ".join(f"{count} {name}" for name, count in first["gemms"].items()),
+        f"{min(first['seconds'], second['seconds']):.1f}",
+        f"{min(first['cpu'], second['cpu']):.1f}",
+        f"{max(first['peak'], second['peak']):.0f}",
+        "yes" if first["sha256"] == second.get("sha256") else "no",
+    )
+
+
+def _megabytes(weights: Mapping[str, int]) -> str:
+    return ", ".join(f"{count / 1e6:.2f} {name}" for name, count in weights.items() if count > 5000)
+
+
+def files(models: list[str], artifacts: list[Path], forms: list[str]) -> Iterator[tuple[str, str, Path]]:
+    """Model, form and ONNX file of everything to build; exported files are gone after they were used."""
+    for model in models:
+        captured = api.capture(api.load(model))
+        for form in forms:
+            with tempfile.TemporaryDirectory() as folder:
+                manifest = api.export(captured, folder, shift_form=form)
+                for record in manifest.files:
+                    if record.path.endswith(".onnx"):
+                        yield model, form, Path(folder) / record.path
+    for directory in artifacts:
+        manifest = read_manifest(directory)
+        used = ", ".join(sorted({shift.form for shift in manifest.shifts})) or "no shift"
+        for record in manifest.files:
+            if record.path.endswith(".onnx"):
+                yield manifest.source.reference, used, directory / record.path
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+")
-    parser.add_argument("--targets", nargs="+", default=["sm89"])
-    parser.add_argument("--layouts", nargs="+", default=["channels-last"])
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--artifacts", nargs="*", type=Path, default=[])
+    parser.add_argument("--forms", nargs="+", default=list(FORMS))
+    parser.add_argument("--engine", default="tensorrt-rtx")
+    parser.add_argument("--targets", nargs="+", default=["sm86", "sm89", "sm120"])
+    parser.add_argument("--output", type=Path, help="a Markdown file to write the table to")
     args = parser.parse_args()
-    print("| model | layout | form | ONNX nodes | ONNX MB | engine MB | parsed layers | build s |")
-    print("|---|---|---|---|---|---|---|---|")
-    for model in args.models:
-        for layout in args.layouts:
-            captured = api.capture(api.load(model, overrides={"layout": layout}))
-            for form in FORMS:
-                with tempfile.TemporaryDirectory() as folder:
-                    manifest = api.export(captured, folder, shift_form=form)
-                    record = api.build(Path(folder) / "model.fp32.onnx", targets=args.targets)
-                file = manifest.files[0]
-                print(
-                    f"| {model} | {layout} | {form} | {file.nodes} | {file.bytes / 2**20:.1f} "
-                    f"| {record.bytes / 2**20:.1f} | {record.layers} | {record.seconds:.1f} |",
-                    flush=True,
-                )
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
+    print("\n".join(lines), flush=True)
+    try:
+        for model, form, file in files(args.models, args.artifacts, args.forms):
+            lines.append(f"| {' | '.join(row(model, form, file, args.engine, args.targets))} |")
+            print(lines[-1], flush=True)
+    except S2MLPDeployError as error:
+        sys.exit(f"error: {error}")
+    if args.output is not None:
+        from s2mlp_deploy.engines.tensorrt.flavours import flavour
+        from s2mlp_deploy.engines.tensorrt.library import version_here
+
+        version = version_here(flavour(args.engine))
+        args.output.write_text(
+            f"# Engines\n\nBuilt without a GPU by {args.engine} {version} for {', '.join(args.targets)}. `build s` "
+            "(wall) and `CPU s` are the\nfaster of two builds, `peak MB` the larger beyond the imports; `same bytes` "
+            "compares the two engines. MB are 10^6 bytes.\n\n"
+            f"    {shlex.join(['python', *sys.argv])}\n\n" + "\n".join(lines) + "\n"
+        )
 
 
 if __name__ == "__main__":

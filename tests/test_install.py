@@ -22,6 +22,8 @@ HEAVY = (
     "onnxruntime",
     "safetensors",
     "tensorrt_rtx",
+    "tensorrt",
+    "cuda",
     "jinja2",
     "mlxtend",
     "datasets",
@@ -51,7 +53,13 @@ def loaded_by(module: str) -> set[str]:
         "s2mlp_deploy.serving.predictor",
         "s2mlp_deploy.engines.onnxruntime",
         "s2mlp_deploy.engines.registry",
-        "s2mlp_deploy.engines.tensorrt_rtx",
+        "s2mlp_deploy.engines.cuda",
+        "s2mlp_deploy.engines.gpu",
+        "s2mlp_deploy.engines.optimized",
+        "s2mlp_deploy.engines.tensorrt.builder",
+        "s2mlp_deploy.engines.tensorrt.library",
+        "s2mlp_deploy.engines.tensorrt.preflight",
+        "s2mlp_deploy.engines.tensorrt.runtime",
         "s2mlp_deploy.calibration.data",
         "s2mlp_deploy.parity.compare",
         "s2mlp_deploy.models.registry",
@@ -90,7 +98,7 @@ def test_every_extra_that_a_message_names_exists():
     for path in (REPOSITORY / "s2mlp_deploy").rglob("*.py"):
         text = path.read_text()
         named |= set(re.findall(r"s2mlp-deploy\[(\w+)\]", text)) | set(re.findall(r'extra="(\w+)"', text))
-    assert {"export", "rtx", "cpu", "demo"} <= named
+    assert {"export", "rtx", "tensorrt", "cuda", "cpu", "demo"} <= named
     assert named <= extras
 
 

@@ -10,7 +10,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from s2mlp_deploy.api.comparing import parity
-from s2mlp_deploy.api.engines import build, doctor
+from s2mlp_deploy.api.engines import (
+    EngineInspection,
+    Health,
+    build,
+    doctor,
+    inspect_engine,
+    optimize,
+    preflight,
+)
 from s2mlp_deploy.api.exporting import CapturedSource, capture, export, understand
 from s2mlp_deploy.api.inspecting import FileInspection, SourceInspection, inspect_file, inspect_source
 from s2mlp_deploy.api.predicting import predict
@@ -25,7 +33,9 @@ __all__ = [
     "CALIBRATION_SAMPLES",
     "EVAL_SAMPLES",
     "CapturedSource",
+    "EngineInspection",
     "FileInspection",
+    "Health",
     "PrecisionOptions",
     "Progress",
     "Quantized",
@@ -37,12 +47,15 @@ __all__ = [
     "doctor",
     "export",
     "from_module",
+    "inspect_engine",
     "inspect_file",
     "inspect_source",
     "load",
     "models",
+    "optimize",
     "parity",
     "predict",
+    "preflight",
     "quantize",
     "quiet",
     "require_export",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from s2mlp_deploy.api.engines import save_evidence
 from s2mlp_deploy.api.exporting import CapturedSource, understand
 from s2mlp_deploy.api.noise import SAMPLES, Inputs, noise
+from s2mlp_deploy.api.opening import open_file
 from s2mlp_deploy.api.progress import Progress, quiet
 from s2mlp_deploy.api.sources import load
 from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo
@@ -23,6 +24,7 @@ from s2mlp_deploy.files import sha256_of
 if TYPE_CHECKING:
     from s2mlp_deploy.engines.base import Arrays, Engine
     from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
+    from s2mlp_deploy.engines.tensorrt.runtime import TensorRTEngine
     from s2mlp_deploy.parity.compare import ParityReport, Tolerances
     from s2mlp_deploy.preprocess import Preprocessing
     from s2mlp_deploy.sources.source import Source
@@ -81,7 +83,7 @@ def parity(
     seed: int = 0,
     progress: Progress = quiet,
 ) -> tuple[ParityReport, ...]:
-    """Compares ONNX files with the PyTorch module they come from.
+    """Compares ONNX or engine files with the PyTorch module they come from.
 
     The reference runs once for all files. Where the module's code races, the reference is its functional meaning, and
     the eager run is reported beside it, never compared with. Reports are saved under ``evidence/`` of each file's
@@ -92,7 +94,7 @@ def parity(
 
     Args:
         source: What :func:`~s2mlp_deploy.api.load` takes, or what it or :func:`~s2mlp_deploy.api.capture` returned.
-        files: ONNX files to compare.
+        files: ONNX files to compare; engine files where their GPU is.
         checkpoint: See :func:`~s2mlp_deploy.api.load`.
         overrides: See there.
         preprocess: See there.
@@ -111,8 +113,6 @@ def parity(
     Raises:
         InputError: Files or data cannot be used (its subclasses say what).
     """
-    from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
-
     if not files:
         raise InputError("no files to compare", fix="name at least one .onnx file")
     if batch < 1 or (samples is not None and samples < 1):
@@ -122,8 +122,8 @@ def parity(
     paths = [Path(file) for file in files]
     for path in paths:
         if not path.is_file():
-            raise ArtifactError("no such ONNX file", where=str(path), fix="check the path")
-    sessions = {str(path): OnnxRuntimeEngine(path, provider=provider) for path in paths}
+            raise ArtifactError("no such file", where=str(path), fix="check the path")
+    sessions = {str(path): open_file(path, provider=provider, batch=batch) for path in paths}
     if isinstance(source, str):
         source = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess, seed=seed)
 
@@ -180,7 +180,7 @@ def parity(
     return tuple(reports)
 
 
-def _preprocesses(session: OnnxRuntimeEngine) -> bool:
+def _preprocesses(session: OnnxRuntimeEngine | TensorRTEngine) -> bool:
     """Whether a file says that it was exported with its preprocessing."""
     try:
         described = msgspec.json.decode(session.metadata.get(METADATA_KEY, "{}"))
@@ -233,9 +233,9 @@ def _references(
 
 
 def _precision(path: Path) -> str:
-    """The precision in an artifact's file name, ``model.<precision>.onnx``; fp32 for foreign files."""
+    """The precision in the name of an artifact's file or of its engine, ``model.<precision>.*``; else fp32."""
     parts = path.name.split(".")
-    return parts[1] if len(parts) == 3 else "fp32"
+    return parts[1] if len(parts) >= 3 else "fp32"
 
 
 def _inputs(

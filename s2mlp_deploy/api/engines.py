@@ -1,74 +1,206 @@
-"""Engines: what there is, building files for them, keeping the evidence."""
+"""Engines: what there is, what would fail, building files, looking into them, keeping the evidence."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s2mlp_deploy.api.progress import Progress, quiet
 from s2mlp_deploy.artifact import EVIDENCE, MANIFEST
 from s2mlp_deploy.files import to_json, write_file
 
 if TYPE_CHECKING:
     from s2mlp_deploy.engines.base import EngineStatus
+    from s2mlp_deploy.engines.gpu import Gpu
+    from s2mlp_deploy.engines.optimized import OptimizedRecord
     from s2mlp_deploy.engines.profiles import Shape
-    from s2mlp_deploy.engines.tensorrt_rtx import BuildRecord
+    from s2mlp_deploy.engines.tensorrt.options import BuildOptions
+    from s2mlp_deploy.engines.tensorrt.preflight import Preflight
+    from s2mlp_deploy.engines.tensorrt.record import BuildRecord, Mismatch
+
+ShapesOption = Mapping[str, "Shape"] | Sequence[Mapping[str, "Shape"]] | None
+"""Shapes by input: one mapping for one profile, or a sequence of them."""
 
 
-def doctor() -> tuple[EngineStatus, ...]:
-    """Which engines can be used on this machine, and what the others lack."""
+@dataclass(frozen=True)
+class Health:
+    """What runs here.
+
+    Attributes:
+        engines: Every engine of the registry.
+        gpus: The NVIDIA GPUs.
+        cuda: The newest CUDA version the driver supports; None without a driver.
+    """
+
+    engines: tuple[EngineStatus, ...]
+    gpus: tuple[Gpu, ...]
+    cuda: str | None
+
+
+@dataclass(frozen=True)
+class EngineInspection:
+    """What an engine file holds.
+
+    Attributes:
+        file: Its name.
+        record: Its sidecar.
+        mismatches: What keeps it from running on this machine, as far as that is known here.
+    """
+
+    file: str
+    record: BuildRecord
+    mismatches: tuple[Mismatch, ...]
+
+
+def doctor() -> Health:
+    """Which engines can be used on this machine, what the others lack, and which GPUs there are."""
+    from s2mlp_deploy.engines.gpu import cuda_version, gpus
     from s2mlp_deploy.engines.registry import statuses
 
-    return statuses()
+    return Health(statuses(), gpus(), cuda_version())
 
 
 def build(
     onnx_file: str | Path,
     *,
     engine: str = "tensorrt-rtx",
-    targets: Sequence[str],
+    targets: Sequence[str] = (),
     output: str | Path | None = None,
-    min_shapes: Mapping[str, Shape] | None = None,
-    opt_shapes: Mapping[str, Shape] | None = None,
-    max_shapes: Mapping[str, Shape] | None = None,
+    min_shapes: ShapesOption = None,
+    opt_shapes: ShapesOption = None,
+    max_shapes: ShapesOption = None,
+    precision: str | None = None,
+    options: BuildOptions | None = None,
+    force: bool = False,
+    progress: Progress = quiet,
 ) -> BuildRecord:
-    """Builds an engine file from an ONNX file; no GPU is needed.
+    """Builds an engine file from an ONNX file. ``tensorrt-rtx`` needs no GPU for that.
 
     The engine is written beside the ONNX file as ``<stem>.<engine>.<targets>.engine`` unless ``output`` says
-    otherwise. In an artifact, the record of the build is saved under ``evidence/``.
+    otherwise, with a sidecar ``<engine>.json``. Where an engine of the same key is there already, nothing is built and
+    the record says ``cached``. In an artifact, the record is saved under ``evidence/`` too.
 
     Args:
         onnx_file: The graph.
-        engine: ``tensorrt-rtx``.
-        targets: Compute capabilities, for example ``["sm89"]``.
+        engine: ``tensorrt-rtx``, or ``tensorrt`` (10.x and 11.x).
+        targets: Compute capabilities, for example ``["sm89"]``; ``tensorrt`` builds for the GPU at hand.
         output: Where to write.
-        min_shapes: Smallest shape by input; default batch 1.
-        opt_shapes: Shape to tune for by input; default batch 8.
-        max_shapes: Largest shape by input; default batch 32.
+        min_shapes: Smallest shape by input, for each profile; artifacts default to batch 1.
+        opt_shapes: Shape to tune for by input, for each profile; artifacts default to batch 8.
+        max_shapes: Largest shape by input, for each profile; artifacts default to batch 32.
+        precision: What every GEMM must compute in; default: what the file's metadata says.
+        options: Workspace, optimization level, compatibility and so on.
+        force: Build even where an equal engine is there.
+        progress: Called with what is being done.
 
     Raises:
-        TargetError: Unknown engine or target.
+        TargetError: Unknown engine, target or option.
         MissingDependencyError: The builder is not installed.
         ArtifactError: The file is not ONNX.
-        InputError: Shapes are missing or do not fit.
+        InputError: Shapes are missing or do not fit, or the file cannot have the precision.
         BuildError: The parser or the builder refuses the graph.
+        CheckFailedError: The network does not keep the promised precision.
         OutputError: The engine cannot be written.
     """
-    from s2mlp_deploy.engines import tensorrt_rtx
-    from s2mlp_deploy.engines.registry import check_builder
+    from s2mlp_deploy.engines.tensorrt import builder
 
-    check_builder(engine)
     path = Path(onnx_file)
-    record = tensorrt_rtx.build(
+    record = builder.build(
         path,
+        engine=engine,
         targets=targets,
         output=Path(output) if output is not None else None,
-        min_shapes=min_shapes,
-        opt_shapes=opt_shapes,
-        max_shapes=max_shapes,
+        minimum=_profiles(min_shapes),
+        optimum=_profiles(opt_shapes),
+        maximum=_profiles(max_shapes),
+        precision=precision,
+        options=options,
+        force=force,
+        report=progress,
     )
     save_evidence(path, f"build-{Path(record.engine).name.removesuffix('.engine')}", record)
     return record
+
+
+def preflight(
+    onnx_file: str | Path,
+    *,
+    engine: str = "tensorrt-rtx",
+    version: str | None = None,
+    targets: Sequence[str] = (),
+    min_shapes: ShapesOption = None,
+    opt_shapes: ShapesOption = None,
+    max_shapes: ShapesOption = None,
+    precision: str | None = None,
+) -> Preflight:
+    """Says what would fail in a build, from the file alone; the builder need not be installed.
+
+    Args:
+        onnx_file: The graph.
+        engine: ``tensorrt-rtx`` or ``tensorrt``.
+        version: Of the builder, such as ``10.16``; default: the newest known one.
+        targets: Compute capabilities.
+        min_shapes: As for :func:`build`.
+        opt_shapes: As for :func:`build`.
+        max_shapes: As for :func:`build`.
+        precision: As for :func:`build`.
+
+    Raises:
+        TargetError: Unknown engine, version or target.
+        ArtifactError: The file is not ONNX.
+        InputError: Given shapes do not fit, or the file cannot have the precision.
+    """
+    from s2mlp_deploy.engines.tensorrt import preflight as checks
+    from s2mlp_deploy.engines.tensorrt.flavours import flavour
+    from s2mlp_deploy.engines.tensorrt.graph import read_onnx
+    from s2mlp_deploy.engines.tensorrt.promise import promised_precision
+
+    wanted = flavour(engine, version)
+    file = read_onnx(Path(onnx_file))
+    promised_precision(file, precision)
+    shapes = map(_profiles, (min_shapes, opt_shapes, max_shapes))
+    return checks.preflight(file, wanted, tuple(dict.fromkeys(targets)), *shapes)
+
+
+def inspect_engine(path: str | Path) -> EngineInspection:
+    """What an engine file holds, from its sidecar; the engine must be the one that the sidecar describes.
+
+    Raises:
+        ArtifactError: Engine or sidecar are missing or damaged, or do not belong together.
+    """
+    from s2mlp_deploy.engines.gpu import gpus
+    from s2mlp_deploy.engines.tensorrt.flavours import flavour
+    from s2mlp_deploy.engines.tensorrt.library import version_here
+    from s2mlp_deploy.engines.tensorrt.record import mismatches, read_engine
+
+    file = Path(path)
+    record = read_engine(file)
+    here = gpus()
+    capability = here[0].capability if here else None
+    version = version_here(flavour(record.flavour))
+    return EngineInspection(file.name, record, mismatches(record, version=version, capability=capability))
+
+
+def optimize(onnx_file: str | Path, *, output: str | Path | None = None) -> OptimizedRecord:
+    """Writes the graph as ONNX Runtime optimizes it for this machine's processor.
+
+    The file starts faster and runs only on a machine with the same traits, which its metadata names.
+
+    Args:
+        onnx_file: The graph.
+        output: Where to write; default ``<stem>.onnxruntime.cpu.onnx`` beside it.
+
+    Raises:
+        MissingDependencyError: ONNX Runtime is not installed.
+        ArtifactError: The file is not ONNX, or was optimized already.
+        BuildError: ONNX Runtime cannot load it.
+        OutputError: The file cannot be written.
+    """
+    from s2mlp_deploy.engines import optimized
+
+    return optimized.optimize(Path(onnx_file), Path(output) if output is not None else None)
 
 
 def save_evidence(file: Path, name: str, value: object) -> Path | None:
@@ -86,3 +218,9 @@ def save_evidence(file: Path, name: str, value: object) -> Path | None:
     write_file(path, to_json(value))
     write_report(directory)
     return path
+
+
+def _profiles(shapes: ShapesOption) -> Sequence[Mapping[str, Shape]]:
+    if shapes is None:
+        return ()
+    return (shapes,) if isinstance(shapes, Mapping) else shapes

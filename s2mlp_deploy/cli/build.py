@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -12,8 +12,14 @@ from rich.console import Console
 from s2mlp_deploy import api
 from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.options import output_path
+from s2mlp_deploy.errors import CheckFailedError, InputError
+
+if TYPE_CHECKING:
+    from s2mlp_deploy.engines.tensorrt.preflight import Preflight
 
 _SHAPES = "NAME:1x3x224x224"
+_PROFILES = "repeat for more profiles, join inputs by commas"
+_ENGINES = "tensorrt-rtx, tensorrt or onnxruntime (with --optimize-for)."
 
 
 def register(app: typer.Typer) -> None:
@@ -22,21 +28,56 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def build(
         file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="The graph to build.")],
-        engine: Annotated[str, typer.Option(help="tensorrt-rtx.")] = "tensorrt-rtx",
+        engine: Annotated[str, typer.Option(help=_ENGINES)] = "tensorrt-rtx",
         target: Annotated[
             list[str] | None, typer.Option(help="Compute capability, for example sm89; may be repeated.")
         ] = None,
         min_shapes: Annotated[
             list[str] | None,
-            typer.Option(metavar=_SHAPES, help="Smallest shape of an input; default batch 1."),
+            typer.Option(metavar=_SHAPES, help=f"Smallest shapes; artifacts default to batch 1; {_PROFILES}."),
         ] = None,
         opt_shapes: Annotated[
-            list[str] | None, typer.Option(metavar=_SHAPES, help="Shape to tune for; default batch 8.")
+            list[str] | None,
+            typer.Option(metavar=_SHAPES, help=f"Shapes to tune for; artifacts default to batch 8; {_PROFILES}."),
         ] = None,
         max_shapes: Annotated[
             list[str] | None,
-            typer.Option(metavar=_SHAPES, help="Largest shape of an input; default batch 32."),
+            typer.Option(metavar=_SHAPES, help=f"Largest shapes; artifacts default to batch 32; {_PROFILES}."),
         ] = None,
+        precision: Annotated[
+            str | None,
+            typer.Option(help="What every GEMM must compute in: fp32, fp16, int8, fp8. Default: the file's own."),
+        ] = None,
+        workspace: Annotated[
+            str | None, typer.Option(metavar="SIZE", help="GPU memory that a layer may use: 512M, 2G.")
+        ] = None,
+        optimization_level: Annotated[int | None, typer.Option(help="0 to 5; higher searches longer.")] = None,
+        timing_cache: Annotated[
+            Path | None, typer.Option(metavar="FILE", help="Measured kernels, read and written (tensorrt).")
+        ] = None,
+        version_compatible: Annotated[
+            bool, typer.Option("--version-compatible", help="Loads in later versions of the same major.")
+        ] = False,
+        hardware_compatible: Annotated[
+            str, typer.Option(metavar="LEVEL", help="none, ampere+ or same-compute-capability (tensorrt).")
+        ] = "none",
+        refit: Annotated[bool, typer.Option("--refit", help="The weights can be replaced later.")] = False,
+        strip_plan: Annotated[
+            bool, typer.Option("--strip-plan", help="Leave the weights out; refitting puts them back.")
+        ] = False,
+        device: Annotated[int, typer.Option(help="Number of the GPU to build on (tensorrt).")] = 0,
+        verbose: Annotated[bool, typer.Option("--verbose", help="Show what the builder logs.")] = False,
+        dry_run: Annotated[
+            bool,
+            typer.Option("--dry-run", help="Only say what would fail; exit status 1 then. Nothing need be installed."),
+        ] = False,
+        engine_version: Annotated[
+            str | None, typer.Option(metavar="VERSION", help="With --dry-run: the builder's version, such as 10.16.")
+        ] = None,
+        optimize_for: Annotated[
+            str | None, typer.Option(help="With --engine onnxruntime: cpu, to optimize for this machine's processor.")
+        ] = None,
+        force: Annotated[bool, typer.Option("--force", help="Build even where an equal engine is there.")] = False,
         output: Annotated[
             Path | None,
             typer.Option(
@@ -45,24 +86,93 @@ def register(app: typer.Typer) -> None:
         ] = None,
         as_json: Json = False,
     ) -> None:
-        """Build an engine file from an ONNX file. No GPU is needed."""
+        """Build an engine file from an ONNX file. tensorrt-rtx needs no GPU for that."""
+        if (engine == "onnxruntime") != (optimize_for is not None):
+            raise InputError(
+                "--optimize-for and --engine onnxruntime belong together: other engines always optimize, and "
+                "ONNX Runtime runs the ONNX file itself",
+                fix="--engine onnxruntime --optimize-for cpu, or neither",
+            )
+        if optimize_for is not None:
+            given = (target, min_shapes, opt_shapes, max_shapes, precision, dry_run)
+            _optimize(file, optimize_for, output, as_json, any(given))
+            return
         from s2mlp_deploy.engines.profiles import parse_shapes
+        from s2mlp_deploy.engines.tensorrt.options import BuildOptions, parse_size
 
-        with progress() as report:
-            report("building", 0, None)
+        shapes = {
+            name: [parse_shapes(text) for text in texts or []]
+            for name, texts in (("min_shapes", min_shapes), ("opt_shapes", opt_shapes), ("max_shapes", max_shapes))
+        }
+        if dry_run:
+            report = api.preflight(
+                file, engine=engine, version=engine_version, targets=target or [], precision=precision, **shapes
+            )
+            _show_dry_run(report, as_json)
+            return
+        if engine_version is not None:
+            raise InputError(
+                "--engine-version is for --dry-run: a build uses the version installed", fix="leave it out"
+            )
+        options = BuildOptions(
+            workspace=None if workspace is None else parse_size(workspace),
+            optimization_level=optimization_level,
+            version_compatible=version_compatible,
+            hardware_compatible=hardware_compatible,
+            refit=refit,
+            strip_plan=strip_plan,
+            timing_cache=timing_cache,
+            device=device,
+            verbose=verbose,
+        )
+        with progress() as told:
             record = api.build(
                 file,
                 engine=engine,
                 targets=target or [],
                 output=output,
-                min_shapes=parse_shapes(min_shapes or []),
-                opt_shapes=parse_shapes(opt_shapes or []),
-                max_shapes=parse_shapes(max_shapes or []),
+                precision=precision,
+                options=options,
+                force=force,
+                progress=told,
+                **shapes,
             )
 
         def render(console: Console) -> None:
-            from s2mlp_deploy.report.terminal import print_build
+            from s2mlp_deploy.report.engines import print_build
 
             print_build(console, msgspec.to_builtins(record))
 
         emit(record, as_json=as_json, render=render)
+
+
+def _show_dry_run(report: Preflight, as_json: bool) -> None:
+    def render(console: Console) -> None:
+        from s2mlp_deploy.report.engines import print_preflight
+
+        print_preflight(console, msgspec.to_builtins(report))
+
+    emit(report, as_json=as_json, render=render)
+    if not report.passed:
+        count = len(report.findings)
+        raise CheckFailedError(
+            f"{report.onnx} would not build: {count} finding{'' if count == 1 else 's'}",
+            fix="\n         ".join(dict.fromkeys(finding.fix for finding in report.findings)),
+        )
+
+
+def _optimize(file: Path, optimize_for: str, output: Path | None, as_json: bool, others: bool) -> None:
+    if optimize_for != "cpu":
+        raise InputError(f"cannot optimize for {optimize_for!r}", fix="choose cpu")
+    if others:
+        raise InputError(
+            "targets, shapes, precision and dry runs are for TensorRT", fix="leave them out with --optimize-for"
+        )
+    record = api.optimize(file, output=output)
+
+    def render(console: Console) -> None:
+        from s2mlp_deploy.report.engines import print_optimized
+
+        print_optimized(console, msgspec.to_builtins(record))
+
+    emit(record, as_json=as_json, render=render)

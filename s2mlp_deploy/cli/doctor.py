@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 
+import msgspec
 import typer
 from rich.console import Console
 
@@ -16,27 +17,14 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def doctor(as_json: Json = False) -> None:
-        """Show which engines can be used on this machine and what the others lack."""
-        statuses = api.doctor()
+        """Show which engines can be used on this machine, what the others lack, and which GPUs there are."""
+        health = api.doctor()
         machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+        document = {"s2mlp_deploy": __version__, "machine": machine, **msgspec.to_builtins(health)}
 
         def render(console: Console) -> None:
-            from s2mlp_deploy.report.terminal import print_table
+            from s2mlp_deploy.report.engines import print_health
 
-            console.print(f"s2mlp-deploy {__version__} on {machine}", highlight=False)
-            rows = [
-                (
-                    status.name,
-                    "yes" if status.available else "no",
-                    status.version or "",
-                    "\n".join(part for part in (status.detail, status.missing, status.install_hint) if part),
-                )
-                for status in statuses
-            ]
-            print_table(console, "Engines", ("engine", "usable", "version", "detail"), rows)
+            print_health(console, document)
 
-        emit(
-            {"s2mlp_deploy": __version__, "machine": machine, "engines": statuses},
-            as_json=as_json,
-            render=render,
-        )
+        emit(document, as_json=as_json, render=render)

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from s2mlp_deploy import api
+from s2mlp_deploy.api.opening import is_engine
 from s2mlp_deploy.cli.console import Json, emit
 from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Settings, parse_settings
 
@@ -21,16 +22,20 @@ def register(app: typer.Typer) -> None:
     def inspect(
         target: Annotated[
             str,
-            typer.Argument(metavar="SOURCE|FILE.onnx", help="A model as `export` takes it, or an ONNX file."),
+            typer.Argument(
+                metavar="SOURCE|FILE.onnx|FILE.engine", help="A model as `export` takes it, an ONNX or an engine file."
+            ),
         ],
         checkpoint: Checkpoint = None,
         settings: Settings = None,
         preprocess: Preprocess = None,
         as_json: Json = False,
     ) -> None:
-        """Show the shifts of a model, or what an ONNX file holds. Writes nothing."""
-        result: api.FileInspection | api.SourceInspection
-        if target.endswith(".onnx"):
+        """Show the shifts of a model, or what an ONNX or engine file holds. Writes nothing."""
+        result: api.FileInspection | api.SourceInspection | api.EngineInspection
+        if is_engine(target):
+            result = api.inspect_engine(target)
+        elif target.endswith(".onnx"):
             result = api.inspect_file(target)
         else:
             result = api.inspect_source(
@@ -38,10 +43,13 @@ def register(app: typer.Typer) -> None:
             )
 
         def render(console: Console) -> None:
+            from s2mlp_deploy.report.engines import print_engine_inspection
             from s2mlp_deploy.report.inspection import print_file_inspection, print_source_inspection
 
             document = msgspec.to_builtins(result)
-            if isinstance(result, api.FileInspection):
+            if isinstance(result, api.EngineInspection):
+                print_engine_inspection(console, document, Path(target))
+            elif isinstance(result, api.FileInspection):
                 print_file_inspection(console, document, Path(target))
             else:
                 print_source_inspection(console, document)

@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def parity(
         source: Source,
-        files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="ONNX files to compare with it.")],
+        files: Annotated[
+            list[Path], typer.Argument(metavar="FILE...", help="ONNX or engine files to compare with it.")
+        ],
         checkpoint: Checkpoint = None,
         settings: Settings = None,
         preprocess: Preprocess = None,
@@ -43,7 +45,7 @@ def register(app: typer.Typer) -> None:
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """Compare ONNX files with the PyTorch model they come from. Exit status 1 where they differ."""
+        """Compare ONNX or engine files with the PyTorch model they come from. Exit status 1 where they differ."""
         from s2mlp_deploy.parity.compare import TOLERANCES
 
         tolerances = None

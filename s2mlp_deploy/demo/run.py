@@ -18,7 +18,7 @@ from s2mlp_deploy.demo.digits import load_digits, weights_path, write_pngs
 from s2mlp_deploy.errors import MissingDependencyError
 
 if TYPE_CHECKING:
-    from s2mlp_deploy.engines.tensorrt_rtx import BuildRecord
+    from s2mlp_deploy.engines.tensorrt.record import BuildRecord
     from s2mlp_deploy.parity.compare import ParityReport
 
 _CALIBRATION = 256
@@ -82,11 +82,11 @@ def run_demo(
         S2MLPDeployError: What the API's functions raise.
     """
     api.require_export()
-    from s2mlp_deploy.engines.tensorrt_rtx import check_targets
+    from s2mlp_deploy.engines.tensorrt.flavours import check_targets, flavour
     from s2mlp_deploy.export.forms import DEFAULT_FORM, FORMS
     from s2mlp_deploy.report.html import write_overview
 
-    check_targets(targets)
+    check_targets(flavour("tensorrt-rtx"), tuple(targets))
     if images is not None:
         # A folder without pictures is refused now, not after the exports.
         collect(images)

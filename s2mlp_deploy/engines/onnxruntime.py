@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 
 from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.engines.base import Arrays, EngineStatus
+from s2mlp_deploy.engines.optimized import check_traits
 from s2mlp_deploy.engines.packages import version_of
 from s2mlp_deploy.errors import BuildError, MissingDependencyError, TargetError
 
 CPU = "CPUExecutionProvider"
+_SUFFIX = "ExecutionProvider"
+# Providers whose tensors live in CUDA memory.
+_ON_GPU = ("CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider")
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -56,36 +60,55 @@ def status() -> EngineStatus:
 class OnnxRuntimeEngine:
     """Runs an ONNX file.
 
+    On a GPU provider, inputs and outputs are bound to device memory (I/O binding), so that nothing between them passes
+    through the host; that path has never run on a GPU.
+
     Args:
         model: Path of the file, or its bytes.
-        provider: The execution provider; asking for one that is not there is an error, never a silent CPU.
+        provider: The execution provider, as ``CUDAExecutionProvider`` or ``cuda``; asking for one that is not there is
+            an error, never a silent CPU.
         threads: Threads within an operator; 0 lets ONNX Runtime choose.
+        arena: Whether memory that was used once is kept for the next run.
+        spin: Whether idle threads spin for work, which is faster and burns the processor.
+        device: Number of the GPU, for providers that run on one.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
         TargetError: The provider is not there.
+        ArtifactError: The file was optimized for another machine.
         BuildError: ONNX Runtime cannot load the file.
     """
 
-    def __init__(self, model: Path | bytes, *, provider: str = CPU, threads: int = 0) -> None:
+    def __init__(
+        self,
+        model: Path | bytes,
+        *,
+        provider: str = CPU,
+        threads: int = 0,
+        arena: bool = True,
+        spin: bool = True,
+        device: int = 0,
+    ) -> None:
         try:
             import onnxruntime
         except ImportError:
             raise MissingDependencyError("onnxruntime", extra="cpu", purpose="running ONNX files") from None
-        there = onnxruntime.get_available_providers()
-        if provider not in there:
-            raise TargetError(
-                f"ONNX Runtime has no {provider} here",
-                fix=f"choose one of {', '.join(there)}, or install another extra",
-            )
+        self._provider = find_provider(provider, onnxruntime.get_available_providers())
+        self._device = device
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        options.enable_cpu_mem_arena = arena
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+        if check_traits(model, onnxruntime.__version__):
+            # It is optimized already: a second look would only cost time at every start.
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         where = str(model) if isinstance(model, Path) else "the given bytes"
+        chosen = (self._provider, {"device_id": device}) if self._provider in _ON_GPU else self._provider
         try:
             self._session = onnxruntime.InferenceSession(
-                str(model) if isinstance(model, Path) else model, options, providers=[provider]
+                str(model) if isinstance(model, Path) else model, options, providers=[chosen]
             )
         except Exception as error:  # ONNX Runtime raises a dozen types of its own, with no common base but this.
             raise BuildError(
@@ -93,20 +116,19 @@ class OnnxRuntimeEngine:
                 where=where,
                 fix="export it again, or check that the file is an ONNX model",
             ) from error
-        if self._session.get_providers()[0] != provider:
+        if self._session.get_providers()[0] != self._provider:
             raise TargetError(
-                f"ONNX Runtime fell back to {self._session.get_providers()[0]} instead of {provider}",
+                f"ONNX Runtime fell back to {self._session.get_providers()[0]} instead of {self._provider}",
                 where=where,
                 fix="`s2mlp-deploy doctor` shows what this machine lacks",
             )
-        self._provider = provider
         self.inputs = tuple(_info(argument) for argument in self._session.get_inputs())
         self.outputs = tuple(_info(argument) for argument in self._session.get_outputs())
 
     @property
     def name(self) -> str:
         """``onnxruntime`` and the provider."""
-        return f"onnxruntime ({self._provider.removesuffix('ExecutionProvider')})"
+        return f"onnxruntime ({self._provider.removesuffix(_SUFFIX)})"
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -120,7 +142,7 @@ class OnnxRuntimeEngine:
             BuildError: The inputs do not fit the graph.
         """
         try:
-            values = self._session.run(None, dict(feeds))
+            values = self._run_bound(feeds) if self._provider in _ON_GPU else self._session.run(None, dict(feeds))
         except Exception as error:  # As above.
             shapes = {name: tuple(array.shape) for name, array in feeds.items()}
             raise BuildError(
@@ -129,6 +151,34 @@ class OnnxRuntimeEngine:
                 fix=f"the graph takes {', '.join(f'{i.name} {list(i.shape)} {i.dtype}' for i in self.inputs)}",
             ) from error
         return {info.name: np.asarray(value) for info, value in zip(self.outputs, values, strict=True)}
+
+    def _run_bound(self, feeds: Mapping[str, NDArray[Any]]) -> list[Any]:
+        import onnxruntime
+
+        binding = self._session.io_binding()
+        for name, array in feeds.items():
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), "cuda", self._device)
+            binding.bind_ortvalue_input(name, value)
+        for info in self.outputs:
+            # ONNX Runtime allocates it once the shape is known.
+            binding.bind_output(info.name, "cuda", self._device)
+        self._session.run_with_iobinding(binding)
+        return list(binding.copy_outputs_to_cpu())
+
+
+def find_provider(name: str, there: Sequence[str]) -> str:
+    """The provider of that name among those that are there; short names and any case are taken.
+
+    Raises:
+        TargetError: It is not there; lists those that are.
+    """
+    wanted = name.lower()
+    for provider in there:
+        if wanted and wanted in (provider.lower(), provider.removesuffix(_SUFFIX).lower()):
+            return provider
+    raise TargetError(
+        f"ONNX Runtime has no {name} here", fix=f"choose one of {', '.join(there)}, or install another extra"
+    )
 
 
 def _first_line(error: Exception) -> str:

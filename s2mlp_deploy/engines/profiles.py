@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,9 +10,12 @@ from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.errors import InputError
 
 Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
 DEFAULT_BATCHES = (1, 8, 32)
 MAX_SIZE = 2**31 - 1
 """Builders take sizes as 32-bit or 64-bit integers; nobody means more than the smaller."""
+
+_OUTSIDE_BRACKETS = re.compile(r",(?![^\[]*\])")
 
 
 @dataclass(frozen=True)
@@ -28,92 +32,170 @@ class InputProfile:
     optimum: Shape
     maximum: Shape
 
+    def takes(self, shape: Sequence[int]) -> bool:
+        """Whether a shape lies inside."""
+        return len(shape) == len(self.minimum) and all(
+            low <= size <= high for low, size, high in zip(self.minimum, shape, self.maximum, strict=True)
+        )
 
-def parse_shapes(texts: Sequence[str]) -> dict[str, Shape]:
-    """Reads ``NAME:1x3x224x224`` as trtexec and Polygraphy users write it; several may be joined by commas.
+
+Profile = dict[str, InputProfile]
+"""One optimization profile: the ranges of all dynamic inputs that hold together."""
+
+
+def parse_shapes(text: str) -> dict[str, Shape]:
+    """Reads the shapes of one profile: ``NAME:1x3x224x224`` (trtexec) or ``NAME:[1,3,224,224]`` (Polygraphy).
+
+    Several inputs are joined by commas.
 
     Raises:
-        InputError: A text has another form.
+        InputError: The text has another form, or names an input twice.
     """
-    shapes = {}
-    for text in (part for joined in texts for part in joined.split(",")):
-        name, colon, sizes = text.strip().rpartition(":")
+    shapes: dict[str, Shape] = {}
+    for part in _OUTSIDE_BRACKETS.split(text):
+        name, colon, sizes = part.strip().rpartition(":")
+        inner = sizes.strip()
+        separator = "," if inner.startswith("[") and inner.endswith("]") else "x"
         try:
-            shape = tuple(int(size) for size in sizes.split("x"))
+            shape = tuple(int(size) for size in inner.strip("[]").split(separator))
         except ValueError:
             shape = ()
         if not colon or not name or not shape or min(shape) < 1:
-            raise InputError(f"{text!r} is not a shape", fix="write NAME:1x3x224x224")
+            raise InputError(f"{part!r} is not a shape", fix="write NAME:1x3x224x224")
+        if name in shapes:
+            raise InputError(
+                f"{text!r} names the input {name} twice", fix="repeat the option: each repetition is a profile"
+            )
         shapes[name] = shape
     return shapes
 
 
 def make_profiles(
     inputs: Sequence[TensorInfo],
-    minimum: Mapping[str, Shape],
-    optimum: Mapping[str, Shape],
-    maximum: Mapping[str, Shape],
-) -> dict[str, InputProfile]:
-    """A profile for every input with a dynamic axis.
+    minimum: Sequence[Shapes],
+    optimum: Sequence[Shapes],
+    maximum: Sequence[Shapes],
+    *,
+    default_batches: tuple[int, int, int] | None = DEFAULT_BATCHES,
+) -> tuple[Profile, ...]:
+    """The profiles of a network: one for each repetition of the options, one where none is given.
 
-    Without shapes a dynamic first axis is a batch of 1, 8 and 32. One given shape stands for those left out.
+    An option that is not given at all is filled from the others. Without shapes a dynamic first axis is a batch of
+    ``default_batches``.
+
+    Args:
+        inputs: Of the network.
+        minimum: Smallest shapes, for each profile.
+        optimum: Shapes to tune for, for each profile.
+        maximum: Largest shapes, for each profile.
+        default_batches: Minimum, optimum and maximum of a dynamic first axis; None where nothing may be assumed.
 
     Raises:
-        InputError: A name is no input, a shape does not fit, or an axis other than the first is dynamic and no shape
-            was given.
+        InputError: A name is no input, a shape does not fit, the options are repeated differently often, or an axis is
+            dynamic and no shape was given.
     """
+    given = [list(shapes) for shapes in (minimum, optimum, maximum)]
+    count = max(map(len, given)) or 1
+    if any(len(shapes) not in (0, count) for shapes in given):
+        times = ", ".join(
+            f"{option} {len(shapes)}"
+            for option, shapes in zip(("--min-shapes", "--opt-shapes", "--max-shapes"), given, strict=True)
+        )
+        raise InputError(
+            f"the shape options are repeated differently often: {times} times",
+            fix="each repetition is one profile: give every option as often, or leave it out",
+        )
+    filled = [shapes or [{}] * count for shapes in given]
+    profiles = [_profile(inputs, low, mid, high, default_batches) for low, mid, high in zip(*filled, strict=True)]
+    return tuple(profiles) if any(profiles) else ()
+
+
+def check_shapes(profiles: Sequence[Profile], shapes: Mapping[str, Sequence[int]]) -> int:
+    """The first profile that takes these shapes.
+
+    Raises:
+        InputError: None does; says which input, and what is allowed.
+    """
+    for index, profile in enumerate(profiles):
+        if all(profile[name].takes(shape) for name, shape in shapes.items() if name in profile):
+            return index
+    if not profiles:
+        return 0
+    name = next(
+        (name for name, shape in shapes.items() if not any(p[name].takes(shape) for p in profiles if name in p)),
+        next(iter(shapes)),
+    )
+    allowed = " or ".join(f"{text_of(p[name].minimum)} to {text_of(p[name].maximum)}" for p in profiles if name in p)
+    raise InputError(
+        f"the shape {text_of(tuple(shapes[name]))} of {name} is outside the engine's profiles",
+        fix=f"stay within {allowed}, or build again with wider --min-shapes and --max-shapes",
+    )
+
+
+def _profile(
+    inputs: Sequence[TensorInfo],
+    minimum: Shapes,
+    optimum: Shapes,
+    maximum: Shapes,
+    default_batches: tuple[int, int, int] | None,
+) -> Profile:
     known = {info.name for info in inputs}
     if strange := sorted({*minimum, *optimum, *maximum} - known):
         raise InputError(
             f"shapes for {', '.join(map(repr, strange))}, which is no input",
             fix=f"the inputs are {', '.join(sorted(known))}",
         )
-    profiles = {}
+    profile = {}
     for info in inputs:
         given = [shapes.get(info.name) for shapes in (minimum, optimum, maximum)]
         dynamic = [axis for axis, size in enumerate(info.shape) if not isinstance(size, int)]
         if not dynamic and not any(given):
             continue
-        shapes = _fill(info, given, dynamic)
+        shapes = _fill(info, given, dynamic, default_batches)
         for shape in shapes:
             _check(info, shape)
         if any(not low <= mid <= high for low, mid, high in zip(*shapes, strict=True)):
             raise InputError(
-                f"the shapes of {info.name} are not in order: {' <= '.join(map(_text, shapes))} does not hold",
+                f"the shapes of {info.name} are not in order: {' <= '.join(map(text_of, shapes))} does not hold",
                 fix="give --min-shapes, --opt-shapes and --max-shapes with growing sizes",
             )
-        profiles[info.name] = InputProfile(*shapes)
-    return profiles
+        profile[info.name] = InputProfile(*shapes)
+    return profile
 
 
-def _fill(info: TensorInfo, given: list[Shape | None], dynamic: list[int]) -> list[Shape]:
+def _fill(
+    info: TensorInfo, given: list[Shape | None], dynamic: list[int], default: tuple[int, int, int] | None
+) -> list[Shape]:
     low, mid, high = given
     if any(given):
         mid = mid or high or low
         return [shape or mid for shape in (low, mid, high)]  # type: ignore[misc]
-    if dynamic != [0]:
+    if dynamic != [0] or default is None:
         axes = ", ".join(f"{axis} ({info.shape[axis]})" for axis in dynamic)
+        are = "axis" if len(dynamic) == 1 else "axes"
         raise InputError(
-            f"axes {axes} of {info.name} are dynamic, so the engine needs their range",
-            fix=f"--min-shapes, --opt-shapes and --max-shapes {info.name}:"
+            f"the {are} {axes} of the input {info.name} {'is' if len(dynamic) == 1 else 'are'} dynamic, so the engine "
+            "needs a range of shapes",
+            fix=f"give --min-shapes, --opt-shapes and --max-shapes {info.name}:"
             + "x".join(str(size) if isinstance(size, int) else "N" for size in info.shape),
         )
     rest = [size for size in info.shape[1:] if isinstance(size, int)]
-    return [(batch, *rest) for batch in DEFAULT_BATCHES]
+    return [(batch, *rest) for batch in default]
 
 
 def _check(info: TensorInfo, shape: Shape) -> None:
     if max(shape) > MAX_SIZE:
-        raise InputError(f"the shape {_text(shape)} of {info.name} is too large", fix=f"no axis may pass {MAX_SIZE}")
+        raise InputError(f"the shape {text_of(shape)} of {info.name} is too large", fix=f"no axis may pass {MAX_SIZE}")
     fits = len(shape) == len(info.shape) and all(
         not isinstance(size, int) or size == given for size, given in zip(info.shape, shape, strict=True)
     )
     if not fits:
         raise InputError(
-            f"the shape {_text(shape)} does not fit the input {info.name}",
+            f"the shape {text_of(shape)} does not fit the input {info.name}",
             fix=f"it is {'x'.join(map(str, info.shape))}; only named axes are free",
         )
 
 
-def _text(shape: Shape) -> str:
+def text_of(shape: Shape) -> str:
+    """``1x3x224x224``."""
     return "x".join(map(str, shape))

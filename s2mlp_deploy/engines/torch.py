@@ -17,7 +17,7 @@ def status() -> EngineStatus:
     version = version_of("torch")
     if version is None:
         return EngineStatus("torch", False, missing="torch", install_hint="pip install 's2mlp-deploy[export]'")
-    return EngineStatus("torch", True, version=version, detail="eager")
+    return EngineStatus("torch", True, version=version, detail="eager and compiled")
 
 
 class TorchEngine:
@@ -29,6 +29,7 @@ class TorchEngine:
         inputs: Names, dtypes and shapes of the tensors in it, in order.
         outputs: The same of the tensors that the module returns.
         name: What to call it in reports.
+        compiled: Whether the module goes through ``torch.compile`` first. Inductor needs a C++ compiler on the machine.
     """
 
     def __init__(
@@ -39,9 +40,15 @@ class TorchEngine:
         outputs: tuple[TensorInfo, ...],
         *,
         name: str = "torch",
+        compiled: bool = False,
     ) -> None:
         from torch.utils import _pytree as pytree
 
+        if compiled:
+            import torch
+
+            module = torch.compile(module)
+            name = f"{name} (compiled)"
         self._module = module
         self._leaves, self._structure = pytree.tree_flatten(example_inputs)
         self.inputs = inputs

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from s2mlp_deploy.artifact import Manifest
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.evidence import Figures, eager_of, failures_of, mapping, outputs_of, sequence, state_of, text
+from s2mlp_deploy.report.evidence import Figures, eager_of, failures_of, mapping, outputs_of, state_of, text
 from s2mlp_deploy.report.shifts import summarise
 from s2mlp_deploy.report.verdict import STATES, TONES, build_command, file_of, parity_command
 
@@ -126,36 +126,6 @@ def _figure_rows(output: Figures, limits: Mapping[str, Any]) -> list[tuple[str, 
     if output.not_finite:
         rows.append(("NaN or infinite values", fmt.integer(output.not_finite), "0"))
     return rows
-
-
-def print_build(console: Console, record: Mapping[str, Any]) -> None:
-    """Prints what a build made.
-
-    Args:
-        console: Where to.
-        record: A ``BuildRecord`` as JSON holds it.
-    """
-    console.print(visible_text(console, f"Built {text(record.get('engine'))}", "bold"))
-    dtypes = ", ".join(f"{fmt.integer(times)} {name}" for name, times in mapping(record.get("layer_dtypes")).items())
-    print_pairs(
-        console,
-        [
-            ("from", f"{text(record.get('onnx'))} (sha256 {fmt.short_hash(record.get('onnx_sha256'))})"),
-            ("builder", f"{text(record.get('flavour'))} {text(record.get('version'), '')}".strip()),
-            ("GPU targets", ", ".join(map(str, sequence(record.get("targets")))) or fmt.MISSING),
-            ("platform", text(record.get("platform"))),
-            ("size", fmt.size(record.get("bytes"))),
-            ("layers", fmt.integer(record.get("layers")) + (f" (outputs: {dtypes})" if dtypes else "")),
-            ("build time", fmt.seconds(record.get("seconds"))),
-            ("sha256", fmt.short_hash(record.get("engine_sha256"))),
-        ],
-    )
-    rows = [
-        (name, *(fmt.shape(mapping(sizes).get(key)) for key in ("minimum", "optimum", "maximum")))
-        for name, sizes in mapping(record.get("profiles")).items()
-    ]
-    if rows:
-        print_table(console, "Shapes it accepts", ("Input", "Minimum", "Optimum", "Maximum"), rows)
 
 
 def print_manifest(console: Console, manifest: Manifest, directory: Path) -> None:

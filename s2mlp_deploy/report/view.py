@@ -298,8 +298,10 @@ def engine_table(directory: Path, manifest: Manifest, evidence: Evidence, base: 
         stale = isinstance(onnx_hash, str) and onnx_hash not in hashes
         profiles = [
             f"{tensor}: " + " / ".join(fmt.shape(mapping(sizes).get(key)) for key in ("minimum", "optimum", "maximum"))
-            for tensor, sizes in mapping(record.get("profiles")).items()
+            for profile in sequence(record.get("profiles"))
+            for tensor, sizes in mapping(profile).items()
         ]
+        promised = text(record.get("precision"), "")
         dtypes = [f"{fmt.integer(times)} {dtype}" for dtype, times in mapping(record.get("layer_dtypes")).items()]
         flavour = f"{text(record.get('flavour'))} {text(record.get('version'), '')}".strip()
         cells = (
@@ -312,7 +314,10 @@ def engine_table(directory: Path, manifest: Manifest, evidence: Evidence, base: 
             Cell(flavour, note=text(record.get("platform"), "")),
             Cell(", ".join(map(str, sequence(record.get("targets")))) or "-"),
             Cell("; ".join(profiles) or "fixed", note="minimum / optimum / maximum" if profiles else ""),
-            Cell(fmt.integer(record.get("layers")), note=", ".join(dtypes)),
+            Cell(
+                fmt.integer(record.get("layers")),
+                note="; ".join(filter(None, (f"every GEMM in {promised}" if promised else "", ", ".join(dtypes)))),
+            ),
             Cell(fmt.seconds(record.get("seconds"))),
             Cell(fmt.size(record.get("bytes"))),
         )

@@ -263,7 +263,7 @@ def test_an_export_without_an_output_says_which_option(cli):
     assert "--output" in result.text
 
 
-# Engines
+# Pictures, artifacts, comparisons
 
 
 @pytest.fixture
@@ -271,26 +271,6 @@ def graph(tmp_path):
     path = tmp_path / "graph.onnx"
     path.write_bytes((nano_artifact.read_only() / "model.fp32.onnx").read_bytes())
     return path
-
-
-@pytest.mark.parametrize("arguments", [("--target", "sm99"), ("--target", "sm89", "--target", "ampere"), ()])
-def test_an_engine_target_that_does_not_exist_lists_them(refused, graph, arguments):
-    text = refused("build", graph, *arguments)
-    assert "sm75, sm80, sm86, sm89, sm120, sm121" in text
-    assert list(graph.parent.iterdir()) == [graph]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (("--engine", "openvino"), "tensorrt-rtx"),
-        (("--max-shapes", "input"), "NAME:1x3x224x224"),
-        (("--min-shapes", "input:ax3"), "NAME:1x3x224x224"),
-    ],
-)
-def test_engine_options_that_cannot_be_are_explained(refused, graph, arguments, says):
-    assert says in refused("build", graph, "--target", "sm89", *arguments)
-    assert list(graph.parent.iterdir()) == [graph]
 
 
 # Pictures, artifacts, comparisons

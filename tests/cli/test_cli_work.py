@@ -241,13 +241,13 @@ def test_the_demo_command_prints_accuracy_of_both_sides(cli, demo, monkeypatch):
 
 def test_the_demo_without_the_builder_says_so_and_goes_on(demo, monkeypatch):
     from s2mlp_deploy.demo import run
-    from s2mlp_deploy.engines import tensorrt_rtx
+    from s2mlp_deploy.engines.tensorrt import library
     from s2mlp_deploy.errors import MissingDependencyError
 
-    def missing():
+    def missing(_):
         raise MissingDependencyError("tensorrt-rtx", extra="rtx", purpose="building")
 
-    monkeypatch.setattr(tensorrt_rtx, "_library", missing)
+    monkeypatch.setattr(library, "load", missing)
     file = next(iter(demo.artifacts.values())) / "model.fp32.onnx"
     engine, said = run._build(file, ["sm89"], lambda *_: None)
     assert engine is None

@@ -43,7 +43,25 @@ def test_an_axis_without_a_name_is_still_dynamic(make_graph):
     assert OnnxRuntimeEngine(make_graph([None, 3])).inputs[0].shape == ("?", 3)
 
 
-@pytest.mark.parametrize("provider", ["NoSuchExecutionProvider", "cpu", ""])
+@pytest.mark.parametrize("provider", ["CPUExecutionProvider", "cpu", "CPU", "cpuexecutionprovider"])
+def test_a_provider_is_known_by_its_short_name_too(make_graph, provider):
+    assert OnnxRuntimeEngine(make_graph(["batch", 3]), provider=provider).name == "onnxruntime (CPU)"
+
+
+@pytest.mark.parametrize("arguments", [{"arena": False}, {"spin": False}, {"threads": 2, "spin": False}])
+def test_options_of_services_change_no_output(make_graph, arguments):
+    engine = OnnxRuntimeEngine(make_graph(["batch", 3]), **arguments)
+    np.testing.assert_array_equal(engine.run({"input": -ONE})["output"], np.zeros_like(ONE))
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_inputs_and_outputs_are_bound_there(make_graph):
+    engine = OnnxRuntimeEngine(make_graph(["batch", 3]), provider="cuda")
+    assert engine.name == "onnxruntime (CUDA)"
+    np.testing.assert_array_equal(engine.run({"input": ONE})["output"], ONE)
+
+
+@pytest.mark.parametrize("provider", ["NoSuchExecutionProvider", "cuda", "tensorrt", ""])
 def test_a_provider_that_is_missing_is_refused_and_those_there_are_named(make_graph, provider):
     with pytest.raises(TargetError) as caught:
         OnnxRuntimeEngine(make_graph(["batch", 3]), provider=provider)

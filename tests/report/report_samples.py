@@ -18,7 +18,7 @@ from s2mlp_deploy.artifact import (
     TensorInfo,
 )
 from s2mlp_deploy.engines.profiles import InputProfile
-from s2mlp_deploy.engines.tensorrt_rtx import BuildRecord
+from s2mlp_deploy.engines.tensorrt.record import BuildRecord
 from s2mlp_deploy.files import to_json, write_file
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
 from s2mlp_deploy.parity.compare import TOLERANCES, OutputParity, ParityReport, judge
@@ -142,7 +142,7 @@ def build() -> BuildRecord:
         flavour="tensorrt-rtx",
         version="1.1.1",
         targets=("sm86", "sm89"),
-        profiles={"image": profile},
+        profiles=({"image": profile},),
         layers=812,
         layer_dtypes={"float": 801, "int64": 11},
         seconds=12.4,

@@ -14,13 +14,14 @@ from rich.console import Console
 
 from s2mlp_deploy.artifact import FileRecord, Manifest, ShiftRecord, SourceInfo, TensorInfo
 from s2mlp_deploy.engines.profiles import InputProfile
-from s2mlp_deploy.engines.tensorrt_rtx import BuildRecord
+from s2mlp_deploy.engines.tensorrt.record import BuildRecord
 from s2mlp_deploy.files import to_json
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
 from s2mlp_deploy.parity.compare import TOLERANCES, OutputParity, ParityReport, judge
 from s2mlp_deploy.report.accuracy import print_accuracy
+from s2mlp_deploy.report.engines import print_build
 from s2mlp_deploy.report.saved import Scores, read_scores
-from s2mlp_deploy.report.terminal import print_build, print_manifest, print_next, print_parity, print_table
+from s2mlp_deploy.report.terminal import print_manifest, print_next, print_parity, print_table
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 SPEC = ShiftSpec.equal_groups(96, [(1, 0), (-1, 0), (0, 1), (0, -1)], axes=(1, 2), channel_axis=3)
@@ -138,7 +139,7 @@ def test_build() -> None:
         "tensorrt-rtx",
         "1.1.1",
         ("sm86", "sm89"),
-        {"image": profile},
+        ({"image": profile},),
         812,
         {"float": 801, "int64": 11},
         75.2,

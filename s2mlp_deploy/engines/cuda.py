@@ -1,0 +1,232 @@
+"""Device memory, streams, events and CUDA graphs through NVIDIA's own bindings, ``cuda-python``; no torch.
+
+This layer knows nothing of TensorRT, so that it can be tested on any NVIDIA GPU. It was written without one: it has
+never run on a GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+from numpy.typing import NDArray
+
+from s2mlp_deploy.errors import MissingDependencyError, TargetError
+
+
+def runtime() -> Any:
+    """The module ``cuda.bindings.runtime``.
+
+    Raises:
+        MissingDependencyError: It is not installed.
+    """
+    try:
+        from cuda.bindings import runtime as cudart
+    except ImportError:
+        raise MissingDependencyError("cuda-bindings", extra="cuda", purpose="running on a GPU") from None
+    return cudart
+
+
+def call(function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
+    """Calls a function of the CUDA runtime, which returns its status first.
+
+    Returns:
+        The rest of what it returns: nothing, one value or a tuple.
+
+    Raises:
+        TargetError: The status is an error; names it in CUDA's words.
+    """
+    status, *values = function(*arguments)
+    if int(status) != 0:
+        cudart = runtime()
+        (_, name), (_, text) = cudart.cudaGetErrorName(status), cudart.cudaGetErrorString(status)
+        raise TargetError(
+            f"CUDA: {_decoded(text)} ({_decoded(name)})", fix="`s2mlp-deploy doctor` shows GPU and driver"
+        )
+    return values[0] if len(values) == 1 else tuple(values) or None
+
+
+def _decoded(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def use_device(number: int) -> str:
+    """Makes a GPU the current one of this thread.
+
+    Returns:
+        Its compute capability, as ``sm89``.
+
+    Raises:
+        TargetError: There is no GPU, or none of that number.
+    """
+    cudart = runtime()
+    status, count = cudart.cudaGetDeviceCount()
+    if int(status) != 0 or not count:
+        raise TargetError(
+            "running an engine needs an NVIDIA GPU, and there is none here",
+            fix="run on the machine that the engine was built for, or use the onnxruntime engine",
+        )
+    if not 0 <= number < count:
+        raise TargetError(f"there is no GPU {number}", fix=f"choose 0 to {count - 1}")
+    call(cudart.cudaSetDevice, number)
+    kinds = cudart.cudaDeviceAttr
+    major = call(cudart.cudaDeviceGetAttribute, kinds.cudaDevAttrComputeCapabilityMajor, number)
+    minor = call(cudart.cudaDeviceGetAttribute, kinds.cudaDevAttrComputeCapabilityMinor, number)
+    return f"sm{major}{minor}"
+
+
+class _Owned:
+    """Something that CUDA made and that must be given back once."""
+
+    _handle: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # At interpreter exit CUDA may be gone already.
+        with contextlib.suppress(Exception):
+            self.close()
+
+    def close(self) -> None:
+        """Gives it back; a second call does nothing."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self._destroy(handle)
+
+    def _destroy(self, handle: Any) -> None:
+        raise NotImplementedError
+
+
+class Stream(_Owned):
+    """A queue of work that does not wait for the default stream."""
+
+    def __init__(self) -> None:
+        self._cuda = runtime()
+        self._handle = call(self._cuda.cudaStreamCreateWithFlags, self._cuda.cudaStreamNonBlocking)
+
+    @property
+    def handle(self) -> int:
+        """``cudaStream_t`` as a number, as TensorRT takes it."""
+        return int(self._handle)
+
+    def wait(self) -> None:
+        """Until everything queued is done."""
+        call(self._cuda.cudaStreamSynchronize, self._handle)
+
+    @contextlib.contextmanager
+    def capture(self) -> Iterator[Graph]:
+        """Records what the block queues into a graph instead of running it."""
+        graph = Graph()
+        call(
+            self._cuda.cudaStreamBeginCapture,
+            self._handle,
+            self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal,
+        )
+        try:
+            yield graph
+        finally:
+            # Must end in any case: a stream that is left capturing takes no other work.
+            status, recorded = self._cuda.cudaStreamEndCapture(self._handle)
+        if int(status) != 0:
+            call(lambda: (status,))
+        graph.instantiate(recorded)
+
+    def _destroy(self, handle: Any) -> None:
+        call(self._cuda.cudaStreamDestroy, handle)
+
+
+class Graph(_Owned):
+    """A recorded sequence of launches that is replayed with one call."""
+
+    def __init__(self) -> None:
+        self._cuda = runtime()
+
+    def instantiate(self, recorded: Any) -> None:
+        """Makes the recording executable."""
+        try:
+            self._handle = call(self._cuda.cudaGraphInstantiate, recorded, 0)
+        finally:
+            call(self._cuda.cudaGraphDestroy, recorded)
+
+    def launch(self, stream: Stream) -> None:
+        """Queues the whole sequence."""
+        call(self._cuda.cudaGraphLaunch, self._handle, stream.handle)
+
+    def _destroy(self, handle: Any) -> None:
+        call(self._cuda.cudaGraphExecDestroy, handle)
+
+
+class Event(_Owned):
+    """A mark in a stream, for timing."""
+
+    def __init__(self) -> None:
+        self._cuda = runtime()
+        self._handle = call(self._cuda.cudaEventCreate)
+
+    def record(self, stream: Stream) -> None:
+        """Puts the mark behind what is queued."""
+        call(self._cuda.cudaEventRecord, self._handle, stream.handle)
+
+    def wait(self) -> None:
+        """Until the mark is reached."""
+        call(self._cuda.cudaEventSynchronize, self._handle)
+
+    def milliseconds_since(self, start: Event) -> float:
+        """GPU time between two marks that were both reached."""
+        return float(call(self._cuda.cudaEventElapsedTime, start._handle, self._handle))
+
+    def _destroy(self, handle: Any) -> None:
+        call(self._cuda.cudaEventDestroy, handle)
+
+
+class Buffer(_Owned):
+    """Device memory that grows when it must and never shrinks, so that addresses stay while sizes do."""
+
+    def __init__(self, size: int = 0) -> None:
+        self._cuda = runtime()
+        self.size = 0
+        if size:
+            self.reserve(size)
+
+    @property
+    def address(self) -> int:
+        """On the device; 0 while nothing is reserved."""
+        return int(self._handle or 0)
+
+    def reserve(self, size: int) -> bool:
+        """Makes room for so many bytes; what was in it may be lost.
+
+        Returns:
+            Whether the address changed.
+        """
+        if size <= self.size:
+            return False
+        self.close()
+        self.size = 0
+        self._handle = call(self._cuda.cudaMalloc, size)
+        self.size = size
+        return True
+
+    def fill_from(self, array: NDArray[Any], stream: Stream) -> None:
+        """Queues a copy from the host. The array must be contiguous and stay alive until the stream is done."""
+        self._copy(self.address, array.ctypes.data, array.nbytes, "cudaMemcpyHostToDevice", stream)
+
+    def copy_to(self, array: NDArray[Any], stream: Stream) -> None:
+        """Queues a copy to the host, as many bytes as the array has."""
+        self._copy(array.ctypes.data, self.address, array.nbytes, "cudaMemcpyDeviceToHost", stream)
+
+    def _copy(self, target: int, source: int, size: int, kind: str, stream: Stream) -> None:
+        if size:
+            kinds = self._cuda.cudaMemcpyKind
+            call(self._cuda.cudaMemcpyAsync, target, source, size, getattr(kinds, kind), stream.handle)
+
+    def _destroy(self, handle: Any) -> None:
+        call(self._cuda.cudaFree, handle)

@@ -1,0 +1,252 @@
+"""Building engine files from ONNX files: the same code for TensorRT 10, TensorRT 11 and TensorRT-RTX."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from s2mlp_deploy.engines.gpu import gpus
+from s2mlp_deploy.engines.profiles import Shapes
+from s2mlp_deploy.engines.tensorrt import library
+from s2mlp_deploy.engines.tensorrt.network import Contents, contents_of, contents_of_engine
+from s2mlp_deploy.engines.tensorrt.options import BuildOptions
+from s2mlp_deploy.engines.tensorrt.plan import Plan, make_plan
+from s2mlp_deploy.engines.tensorrt.progress import Interrupt, Report, monitor_of
+from s2mlp_deploy.engines.tensorrt.promise import check_promise
+from s2mlp_deploy.engines.tensorrt.record import BuildRecord, read_engine, sidecar_of, write_sidecar
+from s2mlp_deploy.errors import ArtifactError, BuildError, MissingDependencyError
+from s2mlp_deploy.files import replacing, sha256_of, write_file
+
+_LOG = logging.getLogger(__name__)
+
+
+def build(
+    onnx_file: Path,
+    *,
+    engine: str,
+    targets: Sequence[str],
+    output: Path | None = None,
+    minimum: Sequence[Shapes] = (),
+    optimum: Sequence[Shapes] = (),
+    maximum: Sequence[Shapes] = (),
+    precision: str | None = None,
+    options: BuildOptions | None = None,
+    force: bool = False,
+    report: Report = lambda *_: None,
+) -> BuildRecord:
+    """Builds an engine file with its sidecar, or finds the one that an equal build made before.
+
+    Args:
+        onnx_file: The graph.
+        engine: ``tensorrt`` or ``tensorrt-rtx``.
+        targets: Compute capabilities, for example ``["sm86", "sm89"]``.
+        output: Where to write; default :func:`~s2mlp_deploy.engines.tensorrt.plan.engine_path`.
+        minimum: Smallest shapes by input, for each profile.
+        optimum: Shapes to tune for by input, for each profile.
+        maximum: Largest shapes by input, for each profile.
+        precision: What the GEMMs must compute in; default: what the file's metadata says.
+        options: Of the builder.
+        force: Build even if an equal engine is there.
+        report: Told how far it is.
+
+    Raises:
+        TargetError: A target or option does not exist here.
+        MissingDependencyError: The library is not installed.
+        ArtifactError: The file is not ONNX.
+        InputError: Shapes are missing or do not fit; the file cannot have the precision.
+        BuildError: The parser or the builder refuses the graph.
+        CheckFailedError: The network does not keep the promised precision.
+        OutputError: The engine cannot be written.
+        KeyboardInterrupt: The build was stopped; nothing was written.
+    """
+    plan = make_plan(
+        onnx_file, engine, targets, output, (minimum, optimum, maximum), precision, options or BuildOptions()
+    )
+    report("waiting for another build of this engine", 0, None)
+    with _alone(plan.output):
+        found = None if force else _cached(plan)
+        if found is not None:
+            return found
+        for advice in plan.advice:
+            _LOG.warning("int8 is likely slower than fp16 here: %s", advice)
+        return _build(plan, report)
+
+
+@contextlib.contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Only one process of this machine builds a file at a time; the others wait and then find it built."""
+    try:
+        from filelock import FileLock
+    except ImportError:
+        raise MissingDependencyError("filelock", extra="rtx", purpose="building engines") from None
+    # Not beside the engine: a lock file cannot be removed without a race, and an artifact holds no strangers.
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir()) / f"s2mlp-deploy-locks-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    name = hashlib.sha256(str(output.resolve()).encode(errors="surrogateescape")).hexdigest()
+    with FileLock(folder / f"{name}.lock"):
+        for abandoned in output.parent.glob(f".{output.name}.*.tmp"):
+            # Left by a build that was killed: nobody else writes here now.
+            abandoned.unlink(missing_ok=True)
+        yield
+
+
+def _cached(plan: Plan) -> BuildRecord | None:
+    """The record of an equal engine that is there and whole."""
+    try:
+        record = read_engine(plan.output)
+    except ArtifactError:
+        return None
+    return replace(record, cached=True) if record.key == plan.key else None
+
+
+def _build(plan: Plan, report: Report) -> BuildRecord:
+    start = time.monotonic()
+    trt = library.load(plan.flavour)
+    logger = library.logger_of(trt)
+    logger.begin(verbose=plan.options.verbose)
+    report("parsing the graph", 0, None)
+    builder = trt.Builder(logger)
+    # TensorRT 10 has to be asked for it; later ones know nothing else.
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    # parse_from_file also finds external data beside the model.
+    if not parser.parse_from_file(str(plan.file.path)):
+        raise _parse_error(parser, plan)
+    contents = contents_of(network)
+    check_promise(plan.file, plan.precision, contents)
+    config = _configure(trt, builder, plan)
+    serialized = _serialize(trt, builder, network, config, logger, plan, report)
+    engine_contents = _inspect(trt, logger, plan, serialized)
+    if engine_contents is not None:
+        check_promise(plan.file, plan.precision, engine_contents)
+    report("writing the engine", 0, None)
+    _write(plan, serialized)
+    if plan.options.timing_cache is not None:
+        timing_cache = config.get_timing_cache()
+        measured = bytes(timing_cache.serialize())
+        write_file(plan.options.timing_cache, measured)
+        # The next build reads this one: with it in the key, an equal build finds this engine.
+        plan = replace(plan, timing_cache=measured)
+    record = BuildRecord(
+        onnx=plan.file.path.name,
+        onnx_sha256=plan.file.sha256,
+        engine=plan.output.name,
+        engine_sha256=sha256_of(plan.output),
+        bytes=plan.output.stat().st_size,
+        flavour=plan.flavour.name,
+        version=plan.version,
+        targets=plan.targets,
+        profiles=plan.profiles,
+        layers=contents.layers,
+        layer_dtypes=contents.dtypes,
+        seconds=round(time.monotonic() - start, 3),
+        precision=plan.precision,
+        flags=plan.options.flags(),
+        inputs=plan.file.inputs,
+        outputs=plan.file.outputs,
+        contents=contents,
+        engine_contents=engine_contents,
+        exceptions=tuple(item.layer for item in plan.file.exceptions),
+        advice=plan.advice,
+        timing_cache_sha256=plan.timing_cache_sha256,
+        arguments=plan.arguments,
+        preprocessing_in_graph=plan.file.metadata.get("preprocessing_in_graph") is True,
+        key=plan.key,
+    )
+    write_sidecar(plan.output, record)
+    return record
+
+
+def _configure(trt: Any, builder: Any, plan: Plan) -> Any:
+    options = plan.options
+    config = builder.create_builder_config()
+    # Layer names, types and formats stay in the engine, so that the inspector can tell what is inside. Measured on
+    # TensorRT-RTX: the nano engine has the same size either way.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if options.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
+    if options.optimization_level is not None:
+        config.builder_optimization_level = options.optimization_level
+    if options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if options.refit:
+        config.set_flag(trt.BuilderFlag.REFIT)
+    if options.strip_plan:
+        config.set_flag(trt.BuilderFlag.STRIP_PLAN)
+    if options.hardware_compatible != "none":
+        level = plan.flavour.hardware_levels[options.hardware_compatible]
+        config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, level)
+    if plan.flavour.targets:
+        config.num_compute_capabilities = len(plan.targets)
+        for index, target in enumerate(plan.targets):
+            config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), index)
+    if options.timing_cache is not None:
+        timing_cache = config.create_timing_cache(plan.timing_cache or b"")
+        if timing_cache is None or not config.set_timing_cache(timing_cache, False):
+            raise ArtifactError(
+                "the timing cache is of another version or GPU",
+                where=str(options.timing_cache),
+                fix="name another file; a new one is made where none is",
+            )
+    for ranges in plan.profiles:
+        profile = builder.create_optimization_profile()
+        for name, shapes in ranges.items():
+            profile.set_shape(name, shapes.minimum, shapes.optimum, shapes.maximum)
+        config.add_optimization_profile(profile)
+    return config
+
+
+def _serialize(trt: Any, builder: Any, network: Any, config: Any, logger: Any, plan: Plan, report: Report) -> Any:
+    with Interrupt().held() as interrupt:
+        config.progress_monitor = monitor_of(trt, report, interrupt)
+        serialized = builder.build_serialized_network(network, config)
+    if serialized is None:
+        raise BuildError(
+            f"{plan.flavour.title} built no engine: {logger.reason()}",
+            where=str(plan.file.path),
+            fix="--verbose shows everything the library says; `build --dry-run` what is known beforehand",
+        )
+    return serialized
+
+
+def _write(plan: Plan, serialized: Any) -> None:
+    """The old sidecar goes first and the new one comes last: between them nothing looks whole."""
+    with replacing(plan.output) as temporary:
+        temporary.write_bytes(memoryview(serialized))
+        sidecar_of(plan.output).unlink(missing_ok=True)
+
+
+def _inspect(trt: Any, logger: Any, plan: Plan, serialized: Any) -> Contents | None:
+    """What the EngineInspector sees, where the GPU of the engine is here. Has never run on a GPU."""
+    here = gpus()
+    if not 0 <= plan.options.device < len(here) or here[plan.options.device].capability not in plan.targets:
+        return None
+    runtime = trt.Runtime(logger)
+    engine = runtime.deserialize_cuda_engine(serialized)
+    if engine is None:
+        return None
+    inspector = engine.create_engine_inspector()
+    return contents_of_engine(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+
+
+def _parse_error(parser: Any, plan: Plan) -> BuildError:
+    errors = [parser.get_error(index) for index in range(parser.num_errors)]
+    names = [parser_error.node_name() or parser_error.node_operator() or "model" for parser_error in errors]
+    reasons = [parser_error.desc().splitlines()[0] for parser_error in errors]
+    texts = [f"{name}: {reason}" for name, reason in zip(names, reasons, strict=True)]
+    lines = [line for name in names if (line := plan.file.line_of(name))]
+    return BuildError(
+        f"{plan.flavour.title} cannot parse {len(errors)} node(s): {'; '.join(texts[:5])}"
+        + (f" (written in {', '.join(dict.fromkeys(lines))})" if lines else ""),
+        where=str(plan.file.path),
+        fix="export again with another --shift-form or --opset",
+    )

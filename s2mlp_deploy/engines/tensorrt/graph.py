@@ -1,0 +1,226 @@
+"""An ONNX file as a builder sees it: interface, promise, types of every value. Needs onnx, no TensorRT and no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo
+from s2mlp_deploy.errors import ArtifactError, MissingDependencyError
+from s2mlp_deploy.files import sha256_of
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+GEMMS = frozenset(("MatMul", "Gemm", "Conv"))
+"""The operators whose precision an engine is judged by."""
+
+MOVEMENTS = frozenset(
+    (
+        "Reshape",
+        "Transpose",
+        "Slice",
+        "Concat",
+        "Split",
+        "Gather",
+        "Pad",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "Identity",
+        "Expand",
+        "Tile",
+    )
+)
+"""Operators that move cells without computing, so that quantized values pass through them."""
+
+
+@dataclass(frozen=True)
+class PrecisionException:
+    """A layer that its exporter left in higher precision.
+
+    Attributes:
+        layer: A node's name, or the path of a module: then all its nodes.
+        reason: Why.
+    """
+
+    layer: str
+    reason: str = ""
+
+    def covers(self, name: str) -> bool:
+        """Whether a node of that name belongs to it."""
+        return name == self.layer or name.startswith((f"{self.layer}/", f"{self.layer}."))
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """A graph with what its file says of it.
+
+    Attributes:
+        path: Of the file.
+        model: The graph, with types as far as they could be inferred.
+        sha256: Of the file.
+        digest: Of the file and, where its weights lie beside it, of those too.
+        metadata: The timeless manifest of an artifact's file; empty for others.
+    """
+
+    path: Path
+    model: ir.Model
+    sha256: str
+    digest: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ours(self) -> bool:
+        """Whether this package wrote the file."""
+        return bool(self.metadata)
+
+    @property
+    def opset(self) -> int:
+        """Of the standard domain."""
+        return self.model.opset_imports[""]
+
+    @cached_property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """Inputs that a caller gives."""
+        return tuple(_info(value) for value in self.model.graph.inputs if not value.is_initializer())
+
+    @cached_property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """Of the graph."""
+        return tuple(_info(value) for value in self.model.graph.outputs)
+
+    @cached_property
+    def nodes(self) -> tuple[ir.Node, ...]:
+        """All nodes, those of subgraphs too."""
+        return tuple(self.model.graph.all_nodes())
+
+    @cached_property
+    def exceptions(self) -> tuple[PrecisionException, ...]:
+        """Layers left in higher precision on purpose."""
+        listed = self.metadata.get("precision_exceptions") or ()
+        return tuple(
+            PrecisionException(str(item["layer"]), str(item.get("reason", "")))
+            for item in listed
+            if isinstance(item, dict) and item.get("layer")
+        )
+
+    @property
+    def promised(self) -> str | None:
+        """The precision the metadata names; None for a file that says nothing."""
+        precision = self.metadata.get("precision")
+        return base_precision(precision) if isinstance(precision, str) else None
+
+    def is_shift(self, name: str) -> bool:
+        """Whether a node of that name is part of a shift that is written as arithmetic (``grouped-conv``)."""
+        return any(name.startswith(f"{where}/Shift" if where else "Shift") for where in self._shift_modules)
+
+    @cached_property
+    def _shift_modules(self) -> tuple[str, ...]:
+        return tuple(str(shift.get("where", "")) for shift in self._shifts)
+
+    @cached_property
+    def _shifts(self) -> list[dict[str, Any]]:
+        return [shift for shift in self.metadata.get("shifts") or () if isinstance(shift, dict)]
+
+    def line_of(self, name: str) -> str:
+        """The source line of the shift that a node belongs to, as ``file.py:12``; empty where nobody knows."""
+        for shift in self._shifts:
+            where = str(shift.get("where", ""))
+            if where and name.startswith((f"{where}/", f"{where}.")):
+                return str(shift.get("line", ""))
+        return ""
+
+
+def module_of(name: str) -> str:
+    """The module path in a node's name: ``stages.0.norm`` of ``stages.0.norm/LayerNormalization``."""
+    return name.rpartition("/")[0]
+
+
+def base_precision(name: str) -> str:
+    """``int8`` of ``int8-trt``: the placement of Q/DQ is no part of a precision."""
+    return name.partition("-")[0]
+
+
+def read_onnx(path: Path) -> OnnxFile:
+    """Reads a graph and infers its types; weights stay where they are.
+
+    Raises:
+        MissingDependencyError: The package onnx is not installed.
+        ArtifactError: It is no ONNX file, or written for a later ONNX than the one installed.
+    """
+    try:
+        import onnx
+        import onnx_ir as ir
+        from onnx_ir.passes.common import ShapeInferencePass
+    except ImportError as error:
+        raise MissingDependencyError(error.name or "onnx", extra="rtx", purpose="reading ONNX files") from None
+    if not path.is_file():
+        raise ArtifactError("no such ONNX file", where=str(path), fix="export one with `s2mlp-deploy export`")
+    try:
+        model = ir.load(path)
+        known = model.ir_version, model.opset_imports.get("")
+    except Exception as error:  # protobuf and onnx_ir raise types of their own.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ArtifactError(f"not an ONNX file: {reason}", where=str(path), fix="name an ONNX file") from error
+    if known[1] is None or not model.graph.outputs:
+        # Bytes that are no protobuf of a graph, the empty file among them, can be read as an empty message.
+        raise ArtifactError("there is no ONNX graph in the file", where=str(path), fix="name an ONNX file")
+    newest = onnx.defs.onnx_opset_version()
+    if known[1] > newest or known[0] > onnx.IR_VERSION:
+        raise ArtifactError(
+            f"the file is written for opset {known[1]} and IR version {known[0]}; the installed onnx "
+            f"{onnx.__version__} knows opset {newest} and IR version {onnx.IR_VERSION}",
+            where=str(path),
+            fix="export with a lower --opset, or install a newer onnx",
+        )
+    text = model.metadata_props.get(METADATA_KEY)
+    try:
+        metadata = msgspec.json.decode(text, type=dict[str, Any]) if text else {}
+    except msgspec.DecodeError as error:
+        raise ArtifactError(
+            f"the file's own description is damaged: {error}", where=str(path), fix="export it again"
+        ) from error
+    own = sha256_of(path)
+    digest = _digest(path, model, own)
+    # Types the exporter did not write down; where inference fails they stay unknown, and nothing is said of them.
+    ShapeInferencePass()(model)
+    return OnnxFile(path, model, own, digest, metadata)
+
+
+def _digest(path: Path, model: ir.Model, own: str) -> str:
+    import onnx_ir as ir
+
+    beside = sorted(
+        {
+            str(value.const_value.location)
+            for value in model.graph.initializers.values()
+            if isinstance(value.const_value, ir.ExternalTensor)
+        }
+    )
+    if not beside:
+        return own
+    total = hashlib.sha256(own.encode())
+    for name in beside:
+        data = path.parent / name
+        if not data.is_file():
+            raise ArtifactError(
+                f"the weights beside the graph are missing: {name}", where=str(data), fix="copy both files together"
+            )
+        total.update(sha256_of(data).encode())
+    return total.hexdigest()
+
+
+def _info(value: ir.Value) -> TensorInfo:
+    dtype = value.dtype.name.lower() if value.dtype is not None else "unknown"
+    shape = value.shape if value.shape is not None else ()
+    sizes = tuple(size if isinstance(size, int) else (size.value or f"axis{i}") for i, size in enumerate(shape))
+    return TensorInfo(value.name or "", _NUMPY.get(dtype, dtype), sizes)
+
+
+_NUMPY = {"float": "float32", "double": "float64"}

@@ -1,0 +1,109 @@
+"""Loading TensorRT or TensorRT-RTX, and the one logger that each of them takes."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import logging
+from typing import Any
+
+from s2mlp_deploy.engines.base import EngineStatus
+from s2mlp_deploy.engines.gpu import gpus
+from s2mlp_deploy.engines.packages import version_of
+from s2mlp_deploy.engines.tensorrt.flavours import Flavour, flavour
+from s2mlp_deploy.errors import MissingDependencyError, TargetError
+
+_LOG = logging.getLogger(__name__)
+
+
+def load(wanted: Flavour) -> Any:
+    """The library's module.
+
+    Raises:
+        MissingDependencyError: It is not installed.
+    """
+    try:
+        return importlib.import_module(wanted.module)
+    except ImportError:
+        raise MissingDependencyError(
+            wanted.distribution, extra=wanted.extra, purpose=f"{wanted.title} engines"
+        ) from None
+
+
+def installed(wanted: Flavour) -> Flavour:
+    """The flavour in the version that is installed.
+
+    Raises:
+        MissingDependencyError: It is not installed.
+        TargetError: Its version is none that this package knows.
+    """
+    return flavour(wanted.name, str(load(wanted).__version__))
+
+
+def version_here(wanted: Flavour) -> str | None:
+    """The version of the installed packages, without importing them; None where there are none."""
+    names = (wanted.distribution, f"{wanted.distribution}-cu13", f"{wanted.distribution}-cu12")
+    return next(filter(None, map(version_of, names)), None)
+
+
+@functools.cache
+def logger_of(trt: Any) -> Any:
+    """The logger of a library: it ignores every one after the first of a process."""
+    base: Any = trt.ILogger
+
+    class Logger(base):  # type: ignore[misc]
+        """Keeps errors for the message that the user will see; tells everything else to Python's logging."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+            self.verbose = False
+
+        def begin(self, *, verbose: bool = False) -> None:
+            """Forgets an earlier build."""
+            self.errors.clear()
+            self.verbose = verbose
+
+        def log(self, severity: Any, message: str) -> None:
+            """Called by the library, from threads of its own too."""
+            if severity <= trt.ILogger.ERROR:
+                self.errors.append(message)
+            if self.verbose:
+                _LOG.warning("%s", message)
+
+        def reason(self) -> str:
+            """What the library said went wrong."""
+            return "; ".join(dict.fromkeys(self.errors)) or "it gave no reason"
+
+    return Logger()
+
+
+def tensorrt_status() -> EngineStatus:
+    """Whether TensorRT is installed; does not import it."""
+    name = "tensorrt"
+    version = version_here(flavour(name))
+    # The packages of that name only fetch the libraries: what counts is whether there is something to import.
+    if version is None or importlib.util.find_spec("tensorrt") is None:
+        return EngineStatus(
+            name,
+            False,
+            missing="tensorrt, 10.x or 11.x; `build --dry-run --engine tensorrt` works without it",
+            install_hint="pip install 's2mlp-deploy[tensorrt]'",
+        )
+    try:
+        flavour(name, ".".join(version.split(".")[:2]))
+    except TargetError as error:
+        return EngineStatus(name, False, version, missing=error.problem, install_hint=error.fix or "")
+    found = gpus()
+    detail = f"builds for and runs on {found[0].name} ({found[0].capability})" if found else ""
+    return EngineStatus(name, bool(found), version, detail, "" if found else "an NVIDIA GPU: it builds only on one", "")
+
+
+def rtx_status() -> EngineStatus:
+    """Whether TensorRT-RTX is installed; does not import it."""
+    name, version = "tensorrt-rtx", version_of("tensorrt-rtx")
+    if version is None:
+        return EngineStatus(name, False, missing="tensorrt-rtx", install_hint="pip install 's2mlp-deploy[rtx]'")
+    runs = "" if gpus() else "; runs engines only where an NVIDIA GPU is"
+    return EngineStatus(name, True, version, f"builds for {', '.join(flavour(name).targets)}{runs}")

@@ -1,0 +1,158 @@
+"""What a parsed network or a built engine holds: layers, types, formats, and how every GEMM computes."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from s2mlp_deploy.artifact import TensorInfo
+
+GEMM_LAYERS = frozenset(("MATRIX_MULTIPLY", "CONVOLUTION"))
+# Layers through which the parser leads quantized values unchanged.
+_PASSING = frozenset(("SHUFFLE", "SLICE", "CONCATENATION", "GATHER", "IDENTITY", "SQUEEZE", "UNSQUEEZE"))
+# DataType of the library, as this package calls precisions.
+_PRECISIONS = {
+    "float": "fp32",
+    "half": "fp16",
+    "bf16": "bf16",
+    "int8": "int8",
+    "fp8": "fp8",
+    "int4": "int4",
+    "fp4": "fp4",
+}
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """A matrix multiplication or convolution of the network.
+
+    Attributes:
+        name: Of the layer, which is the ONNX node's.
+        precision: ``fp32``, ``fp16``, ``bf16``, or the quantized type that both its inputs were dequantized from.
+    """
+
+    name: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is inside.
+
+    Attributes:
+        source: ``network`` (parsed, before building) or ``engine`` (EngineInspector, after building).
+        layers: How many layers.
+        types: How many of each kind.
+        dtypes: How many outputs have each element type.
+        formats: How many outputs have each memory format; an engine's only.
+        reformats: Layers that only change a format or a type; an engine's only.
+        gemms: In order; for an engine, those the inspector names as such.
+    """
+
+    source: str
+    layers: int
+    types: dict[str, int]
+    dtypes: dict[str, int]
+    formats: dict[str, int] = field(default_factory=dict)
+    reformats: int = 0
+    gemms: tuple[Gemm, ...] = ()
+
+
+def contents_of(network: Any) -> Contents:
+    """Reads a parsed network; no GPU is needed."""
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    producers = {layer.get_output(position).name: layer for layer in layers for position in range(layer.num_outputs)}
+    types = collections.Counter(_enum(layer.type) for layer in layers)
+    dtypes = collections.Counter(
+        _enum(layer.get_output(position).dtype).lower() for layer in layers for position in range(layer.num_outputs)
+    )
+    gemms = tuple(
+        Gemm(layer.name, _gemm_precision(layer, producers)) for layer in layers if _enum(layer.type) in GEMM_LAYERS
+    )
+    return Contents("network", len(layers), dict(types.most_common()), dict(sorted(dtypes.items())), gemms=gemms)
+
+
+def tensor_infos(network: Any) -> tuple[TensorInfo, ...]:
+    """The inputs of a parsed network."""
+    found = []
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        shape = tuple(
+            int(size) if size >= 0 else (tensor.get_dimension_name(axis) or f"axis{axis}")
+            for axis, size in enumerate(tensor.shape)
+        )
+        found.append(TensorInfo(tensor.name, _enum(tensor.dtype).lower(), shape))
+    return tuple(found)
+
+
+def _gemm_precision(layer: Any, producers: Mapping[str, Any]) -> str:
+    """Strongly typed: a GEMM computes in the type of its inputs, or in what both were dequantized from."""
+    inputs = [tensor for index in range(min(layer.num_inputs, 2)) if (tensor := layer.get_input(index)) is not None]
+    # A convolution with constant weights has them inside: one input, whose type is the layer's.
+    own = _PRECISIONS.get(_enum(inputs[0].dtype).lower(), _enum(inputs[0].dtype).lower())
+    sources = [_quantized_source(tensor, producers) for tensor in inputs]
+    complete = len(inputs) == 2 or _enum(layer.type) == "MATRIX_MULTIPLY"
+    if complete and None not in sources and len(set(sources)) == 1:
+        return str(sources[0])
+    return own
+
+
+def _quantized_source(tensor: Any, producers: Mapping[str, Any]) -> str | None:
+    """The type that a tensor was dequantized from; None where it was not."""
+    layer = producers.get(tensor.name)
+    while layer is not None and _enum(layer.type) in _PASSING:
+        tensor = layer.get_input(0)
+        layer = producers.get(tensor.name) if tensor is not None else None
+    if layer is None or _enum(layer.type) != "DEQUANTIZE":
+        return None
+    dtype = _enum(layer.get_input(0).dtype).lower()
+    return _PRECISIONS.get(dtype, dtype)
+
+
+def _enum(value: Any) -> str:
+    return str(value).rpartition(".")[2]
+
+
+# An engine, where a GPU is. Layout of the JSON: TensorRT's EngineInspector with ProfilingVerbosity.DETAILED.
+
+_GEMM_WORDS = ("gemm", "matmul", "matrixmultiply", "conv")
+_FORMAT_PRECISIONS = (("FP8", "fp8"), ("Int8", "int8"), ("FP16", "fp16"), ("BF16", "bf16"), ("FP32", "fp32"))
+
+
+def contents_of_engine(text: str) -> Contents:
+    """Reads what ``EngineInspector.get_engine_information(JSON)`` returns. Has never run on a GPU's own output."""
+    document = msgspec.json.decode(text)
+    layers = [layer for layer in document.get("Layers", []) if isinstance(layer, dict)]
+    types = collections.Counter(str(layer.get("LayerType", "?")) for layer in layers)
+    formats = collections.Counter(_formats(layers, "Outputs"))
+    gemms = tuple(
+        Gemm(str(layer.get("Name", "?")), _format_precision(next(_formats([layer], "Inputs"), "")))
+        for layer in layers
+        if any(word in f"{layer.get('LayerType')} {layer.get('TacticName')}".lower() for word in _GEMM_WORDS)
+    )
+    dtypes: collections.Counter[str] = collections.Counter()
+    for name, count in formats.items():
+        dtypes[_format_precision(name)] += count
+    return Contents(
+        "engine",
+        len(document.get("Layers", [])),
+        dict(types.most_common()),
+        dict(sorted(dtypes.items())),
+        dict(formats.most_common()),
+        sum(count for name, count in types.items() if "reformat" in name.lower()),
+        gemms,
+    )
+
+
+def _formats(layers: list[dict[str, Any]], side: str) -> Iterator[str]:
+    for layer in layers:
+        for tensor in layer.get(side) or []:
+            yield str(tensor.get("Format/Datatype", tensor.get("Format", "?"))) if isinstance(tensor, dict) else "?"
+
+
+def _format_precision(text: str) -> str:
+    return next((name for word, name in _FORMAT_PRECISIONS if word.lower() in text.lower()), "other")

@@ -1,0 +1,162 @@
+"""Where the Q/DQ pairs of a graph stand, and why int8 may be slower than fp16 with them.
+
+The pains are those of TensorRT's users (TensorRT #3197, #4554): a pair that no GEMM reads turns into a kernel of its
+own and a reformat, and what is not quantized runs in the type of the graph around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from s2mlp_deploy.engines.tensorrt.graph import GEMMS, MOVEMENTS, OnnxFile
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """What the Q/DQ pairs of a graph do.
+
+    Attributes:
+        types: Quantized element types, ``int8`` or ``float8e4m3fn``.
+        quantize: QuantizeLinear nodes on activations, each of which is work at run time; those on weights are folded.
+        gemms: GEMMs, without those that a shift is written as.
+        quantized_gemms: Of these, how many read quantized values on both sides.
+        plain_gemms: Names of the others.
+        exceptions: Names of GEMMs left in higher precision on purpose.
+        off_gemm: Names of DequantizeLinear nodes whose values reach no GEMM.
+        islands: Names of Cast nodes that lead from fp16 to fp32.
+        around: The type of the graph around: ``float32`` or ``float16``.
+        advice: Why int8 is likely slower than fp16 with this graph; empty where nothing speaks for it.
+    """
+
+    types: tuple[str, ...]
+    quantize: int
+    gemms: int
+    quantized_gemms: int
+    plain_gemms: tuple[str, ...]
+    exceptions: tuple[str, ...]
+    off_gemm: tuple[str, ...]
+    islands: tuple[str, ...]
+    around: str
+    advice: tuple[str, ...]
+
+
+def has_quantized_values(file: OnnxFile) -> bool:
+    """Whether there is a DequantizeLinear at all."""
+    return any(node.op_type == "DequantizeLinear" for node in file.nodes)
+
+
+def examine(file: OnnxFile) -> Quantization | None:
+    """Looks at a graph; None where it has no Q/DQ."""
+    dequantize = [node for node in file.nodes if node.op_type == "DequantizeLinear"]
+    if not dequantize:
+        return None
+    gemms = [node for node in file.nodes if node.op_type in GEMMS and not file.is_shift(node.name or "")]
+    plain = [node for node in gemms if not _reads_quantized(node)]
+    excused = [node for node in plain if any(item.covers(node.name or "") for item in file.exceptions)]
+    off_gemm = [node for node in dequantize if not node.outputs[0].is_graph_output() and not _feeds_gemm(node)]
+    islands = [node for node in file.nodes if node.op_type == "Cast" and _widens(node)]
+    around = {node.outputs[0].dtype.name.lower() for node in dequantize if node.outputs[0].dtype is not None}
+    found = Quantization(
+        types=tuple(sorted(_types(dequantize))),
+        quantize=sum(node.op_type == "QuantizeLinear" and not _on_constant(node) for node in file.nodes),
+        gemms=len(gemms),
+        quantized_gemms=len(gemms) - len(plain),
+        plain_gemms=_names(node for node in plain if node not in excused),
+        exceptions=_names(excused),
+        off_gemm=_names(off_gemm),
+        islands=_names(islands),
+        around={"float": "float32"}.get(name := "/".join(sorted(around)), name),
+        advice=(),
+    )
+    return replace(found, advice=tuple(_advice(found)))
+
+
+def _advice(found: Quantization) -> Iterator[str]:
+    if "float32" in found.around or "float" in found.around.split("/"):
+        yield (
+            "the graph around the Q/DQ pairs is fp32, so everything that is not quantized runs in fp32 and moves twice "
+            "the bytes of fp16: quantize on top of an fp16 graph"
+        )
+    if found.plain_gemms:
+        yield (
+            f"{len(found.plain_gemms)} of {found.gemms} GEMMs are not quantized ({_some(found.plain_gemms)}): each "
+            "boundary between them and the others costs a quantizing or reformatting pass"
+        )
+    if found.off_gemm:
+        yield (
+            f"{len(found.off_gemm)} Q/DQ pairs feed no GEMM ({_some(found.off_gemm)}): they break fusions and become "
+            "kernels that only convert; quantize the inputs of GEMMs alone"
+        )
+    if found.islands and "float16" in found.around:
+        yield (
+            f"{len(found.islands)} casts lead from fp16 into fp32 islands ({_some(found.islands)}): what lies between "
+            "runs in fp32 with a conversion on each side"
+        )
+    if found.gemms and found.quantize > 2 * found.gemms:
+        yield (
+            f"{found.quantize} QuantizeLinear nodes for {found.gemms} GEMMs: more conversions than their inputs need"
+        )
+
+
+def _types(dequantize: list[ir.Node]) -> set[str]:
+    return {
+        node.inputs[0].dtype.name.lower()
+        for node in dequantize
+        if node.inputs[0] is not None and node.inputs[0].dtype is not None
+    }
+
+
+def _reads_quantized(node: ir.Node) -> bool:
+    return all(value is not None and _is_dequantized(value) for value in node.inputs[:2])
+
+
+def _is_dequantized(value: ir.Value) -> bool:
+    producer = value.producer()
+    while producer is not None and producer.op_type in MOVEMENTS:
+        source = producer.inputs[0]
+        producer = source.producer() if source is not None else None
+    return producer is not None and producer.op_type == "DequantizeLinear"
+
+
+def _on_constant(node: ir.Node) -> bool:
+    source = node.inputs[0]
+    return source is not None and source.producer() is None and source.const_value is not None
+
+
+def _feeds_gemm(node: ir.Node) -> bool:
+    waiting, seen = [node.outputs[0]], set()
+    while waiting:
+        value = waiting.pop()
+        for user, _ in value.uses():
+            if user.op_type in GEMMS:
+                return True
+            if user.op_type in MOVEMENTS and user not in seen:
+                seen.add(user)
+                waiting += user.outputs
+    return False
+
+
+def _widens(node: ir.Node) -> bool:
+    source, target = node.inputs[0], node.outputs[0]
+    return (
+        source is not None
+        and source.dtype is not None
+        and target.dtype is not None
+        and (source.dtype.name, target.dtype.name) == ("FLOAT16", "FLOAT")
+        and not target.is_graph_output()
+    )
+
+
+def _names(nodes: Iterator[ir.Node] | list[ir.Node]) -> tuple[str, ...]:
+    return tuple(node.name or node.op_type for node in nodes)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

@@ -1,0 +1,241 @@
+"""What is inside a parsed network, and whether it is what the file promises. Real parser, no GPU."""
+
+from __future__ import annotations
+
+import json
+
+import nano_artifact
+import numpy as np
+import onnx_graphs as og
+import pytest
+
+pytest.importorskip("tensorrt_rtx")
+pytest.importorskip("onnx_ir")
+import tensorrt_rtx as trt
+
+from s2mlp_deploy.engines.tensorrt.graph import read_onnx
+from s2mlp_deploy.engines.tensorrt.library import logger_of
+from s2mlp_deploy.engines.tensorrt.network import Contents, Gemm, contents_of, contents_of_engine
+from s2mlp_deploy.engines.tensorrt.promise import breaking, check_promise, promised_precision
+from s2mlp_deploy.engines.tensorrt.quantized import examine
+from s2mlp_deploy.errors import CheckFailedError, InputError
+
+
+def noise(count=1, size=8):
+    rng = np.random.default_rng(0)
+    return lambda: [{"input": rng.standard_normal((2, size)).astype(np.float32)} for _ in range(count)]
+
+
+def parsed(path):
+    logger = logger_of(trt)
+    network = trt.Builder(logger).create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    assert trt.OnnxParser(network, logger).parse_from_file(str(path))
+    return contents_of(network)
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Saves a graph with a description; returns the file and what the parser makes of it."""
+
+    def save(made, **metadata):
+        path = og.save(og.describe(made, **metadata), tmp_path / "graph.onnx")
+        return read_onnx(path), parsed(path)
+
+    return save
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [(og.FLOAT, "fp32"), (og.HALF, "fp16")])
+def test_a_gemm_computes_in_the_type_of_its_inputs(make, dtype, precision):
+    file, contents = make(og.perceptron(dtype), precision=precision)
+    assert [(gemm.name, gemm.precision) for gemm in contents.gemms] == [
+        ("fc1/MatMul", precision),
+        ("fc2/MatMul", precision),
+    ]
+    check_promise(file, file.promised, contents)
+
+
+def half_with_an_island():
+    made = og.perceptron(og.HALF)
+    del made.graph.node[2], made.graph.initializer[1]
+    made.graph.initializer.append(og.constant("w2", np.eye(8), np.float32))
+    made.graph.node.extend(
+        [
+            og.node("Cast", ["b"], ["c"], "fc2/Cast", to=og.FLOAT),
+            og.node("MatMul", ["c", "w2"], ["d"], "fc2/MatMul"),
+            og.node("Cast", ["d"], ["output"], "fc2/Cast_1", to=og.HALF),
+        ]
+    )
+    return made
+
+
+def test_an_fp16_file_that_leaves_a_gemm_in_fp32_is_caught_and_the_layer_named(make):
+    file, contents = make(half_with_an_island(), precision="fp16")
+    with pytest.raises(
+        CheckFailedError, match=r"promises fp16, and 1 of 2 GEMMs are not\n +fc2/MatMul: fp32"
+    ) as caught:
+        check_promise(file, file.promised, contents)
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize(("layer", "excused"), [("fc2", True), ("fc2/MatMul", True), ("fc", False), ("fc1", False)])
+def test_an_exception_of_the_manifest_excuses_a_node_or_a_module(make, layer, excused):
+    exceptions = [{"layer": layer, "precision": "fp32", "reason": "overflow"}]
+    file, contents = make(half_with_an_island(), precision="fp16", precision_exceptions=exceptions)
+    assert (breaking(file, "fp16", contents) == ()) == excused
+
+
+@pytest.mark.parametrize("exceptions", [None, [], "fc2", [3, {"reason": "x"}]])
+def test_exceptions_that_say_nothing_excuse_nothing(make, exceptions):
+    file, contents = make(half_with_an_island(), precision="fp16", precision_exceptions=exceptions or [])
+    assert len(breaking(file, "fp16", contents)) == 1
+
+
+@pytest.fixture
+def quantized(tmp_path):
+    """The perceptron quantized by ONNX Runtime's own tool."""
+
+    def make(precision="int8", base=og.FLOAT):
+        path = og.save(og.perceptron(base), tmp_path / "plain.onnx")
+        return og.to_quantized(path, tmp_path / "quantized.onnx", noise(), precision)
+
+    return make
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+def test_quantized_gemms_are_seen_through_the_dequantizing_layers(quantized, precision):
+    path = quantized(precision)
+    file, contents = read_onnx(path), parsed(path)
+    assert {gemm.precision for gemm in contents.gemms} == {precision}
+    assert file.promised == precision
+    check_promise(file, precision, contents)
+
+
+def test_an_int8_file_whose_gemm_reads_no_int8_is_caught(quantized):
+    import onnx
+
+    path = quantized()
+    made = onnx.load(path)
+    # The second GEMM reads its activation past the Q/DQ pair.
+    gemm = next(item for item in made.graph.node if item.name.startswith("fc2"))
+    gemm.input[0] = "b"
+    og.save(made, path)
+    file, contents = read_onnx(path), parsed(path)
+    assert [gemm.name for gemm in breaking(file, "int8", contents)] == [gemm.name]
+    with pytest.raises(CheckFailedError, match=gemm.name):
+        check_promise(file, file.promised, contents)
+
+
+def test_a_shift_written_as_a_convolution_is_no_gemm_that_must_be_quantized(make):
+    kernel = np.zeros((8, 1, 3, 3), np.float32)
+    kernel[:, 0, 1, 1] = 1
+    made = og.model(
+        [og.node("Conv", ["input", "k"], ["output"], "mixer.shift/Shift/Conv", group=8, pads=[1, 1, 1, 1])],
+        [og.value("input", og.FLOAT, [1, 8, 4, 4])],
+        [og.value("output", og.FLOAT, [1, 8, 4, 4])],
+        [og.constant("k", kernel)],
+    )
+    file, contents = make(made, precision="int8", shifts=[{"where": "mixer.shift"}])
+    assert len(contents.gemms) == 1
+    assert breaking(file, "int8", contents) == ()
+    # In an fp16 file it must be fp16 like everything else.
+    assert len(breaking(file, "fp16", contents)) == 1
+
+
+def test_what_the_user_asks_must_be_in_the_file(make, quantized):
+    plain, _ = make(og.perceptron())
+    assert promised_precision(plain, None) is None or plain.promised is None
+    assert promised_precision(plain, "fp32") == "fp32"
+    with pytest.raises(InputError, match=r"int8 was asked for, and the file has no Q/DQ"):
+        promised_precision(plain, "int8")
+    with pytest.raises(InputError, match="no precision 'int9'"):
+        promised_precision(plain, "int9")
+    known = read_onnx(quantized())
+    assert promised_precision(known, "int8-trt") == "int8"
+    with pytest.raises(InputError, match="fp16 was asked for, and the file says it is int8"):
+        promised_precision(known, "fp16")
+
+
+# Why int8 may be slower than fp16
+
+
+def test_a_well_placed_int8_graph_over_fp32_is_told_to_go_over_fp16(quantized):
+    found = examine(read_onnx(quantized()))
+    assert (found.gemms, found.quantized_gemms, found.off_gemm, found.plain_gemms) == (2, 2, (), ())
+    assert found.around == "float32"
+    assert found.quantize == 2
+    (advice,) = found.advice
+    assert "fp32" in advice
+    assert "fp16 graph" in advice
+
+
+def test_q_dq_that_feeds_no_gemm_and_gemms_without_it_are_named(make):
+    scale, zero = og.constant("s", 0.1, np.float32), og.constant("z", 0, np.int8)
+    made = og.perceptron()
+    made.graph.initializer.extend([scale, zero])
+    made.graph.node[1].input[0] = "a_dq"
+    made.graph.node.insert(1, og.node("QuantizeLinear", ["a", "s", "z"], ["a_q"], "act/Q"))
+    made.graph.node.insert(2, og.node("DequantizeLinear", ["a_q", "s", "z"], ["a_dq"], "act/DQ"))
+    file, _ = make(made)
+    found = examine(file)
+    assert found.off_gemm == ("act/DQ",)
+    assert found.plain_gemms == ("fc1/MatMul", "fc2/MatMul")
+    assert any("act/DQ" in line and "feed no GEMM" in line for line in found.advice)
+    assert any("2 of 2 GEMMs are not quantized" in line for line in found.advice)
+
+
+def test_a_graph_without_q_dq_has_nothing_to_explain(make):
+    assert examine(make(og.perceptron())[0]) is None
+
+
+def test_islands_of_fp32_in_a_quantized_fp16_graph_are_named(make):
+    made = half_with_an_island()
+    scale, zero = og.constant("s", 0.1, np.float16), og.constant("z", 0, np.int8)
+    made.graph.initializer.extend([scale, zero])
+    made.graph.node[0].input[0] = "x_dq"
+    made.graph.node.insert(0, og.node("QuantizeLinear", ["input", "s", "z"], ["x_q"], "fc1/Q"))
+    made.graph.node.insert(1, og.node("DequantizeLinear", ["x_q", "s", "z"], ["x_dq"], "fc1/DQ"))
+    file, _ = make(made)
+    found = examine(file)
+    assert found.around == "float16"
+    assert found.islands == ("fc2/Cast",)
+    assert any("fp32 islands (fc2/Cast)" in line for line in found.advice)
+
+
+# What an inspector says of a built engine: the layout of its JSON is documented, its text was never seen here
+
+
+def test_the_inspectors_json_is_read():
+    tensor = {"Name": "x", "Dimensions": [1, 8], "Format/Datatype": "Row major linear FP16 format"}
+    layers = [
+        {"Name": "fc1/MatMul + fc1/Add", "LayerType": "gemm", "Inputs": [tensor], "Outputs": [tensor]},
+        {
+            "Name": "fc2/MatMul",
+            "LayerType": "CaskGemmMatrixMultiply",
+            "Inputs": [tensor | {"Format/Datatype": "Row major linear FP32"}],
+            "Outputs": [tensor],
+        },
+        {"Name": "Reformatting CopyNode", "LayerType": "Reformat", "Inputs": [tensor], "Outputs": [tensor]},
+        "a layer by name only",
+    ]
+    found = contents_of_engine(json.dumps({"Layers": layers, "Bindings": ["x", "y"]}))
+    assert found.source == "engine"
+    assert found.layers == 4
+    assert found.reformats == 1
+    assert found.gemms == (Gemm("fc1/MatMul + fc1/Add", "fp16"), Gemm("fc2/MatMul", "fp32"))
+    assert found.formats == {"Row major linear FP16 format": 3}
+
+
+def test_an_engine_breaks_the_promise_only_where_a_gemm_stayed_in_fp32(make):
+    exceptions = [{"layer": "fc3", "precision": "fp32"}]
+    file, _ = make(og.perceptron(og.HALF), precision="fp16", precision_exceptions=exceptions)
+    gemms = (Gemm("fc1/MatMul", "fp32"), Gemm("fc2/MatMul", "other"), Gemm("fc3/MatMul + fc3/Add", "fp32"))
+    contents = Contents("engine", 3, {}, {}, gemms=gemms)
+    assert [gemm.name for gemm in breaking(file, "fp16", contents)] == ["fc1/MatMul"]
+
+
+def test_the_digit_network_is_what_its_metadata_says():
+    path = nano_artifact.read_only() / "model.fp32.onnx"
+    file, contents = read_onnx(path), parsed(path)
+    assert file.promised == "fp32"
+    assert {gemm.precision for gemm in contents.gemms} == {"fp32"}
+    assert len(contents.gemms) == sum(node.op_type in ("MatMul", "Gemm", "Conv") for node in file.nodes)
