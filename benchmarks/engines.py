@@ -127,7 +127,8 @@ def main() -> None:
         args.output.write_text(
             f"# Engines\n\nBuilt without a GPU by {args.engine} {version} for {', '.join(args.targets)}. `build s` "
             "(wall) and `CPU s` are the\nfaster of two builds, `peak MB` the larger beyond the imports; `same bytes` "
-            "compares the two engines. MB are 10^6 bytes.\n\n"
+            "compares the two engines. MB are 10^6 bytes.\nWall time holds whatever else the machine did: compare CPU "
+            "seconds.\n\n"
             f"    {shlex.join(['python', *sys.argv])}\n\n" + "\n".join(lines) + "\n"
         )
 

@@ -161,7 +161,7 @@ def print_preflight(console: Console, report: Mapping[str, Any]) -> None:
                     "GEMMs",
                     f"{quantization.get('quantized_gemms')} of {quantization.get('gemms')} read quantized values",
                 ),
-                ("around", text(quantization.get("around"))),
+                ("around", ", ".join(map(str, sequence(quantization.get("around"))))),
             ],
         )
         for line_ in sequence(quantization.get("advice")):

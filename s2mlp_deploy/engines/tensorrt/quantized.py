@@ -30,8 +30,8 @@ class Quantization:
         plain_gemms: Names of the others.
         exceptions: Names of GEMMs left in higher precision on purpose.
         off_gemm: Names of DequantizeLinear nodes whose values reach no GEMM.
-        islands: Names of Cast nodes that lead from fp16 to fp32.
-        around: The type of the graph around: ``float32`` or ``float16``.
+        islands: Names of Cast nodes that lead from fp16 to fp32 and belong to no exception.
+        around: Types that values are dequantized to: that of the graph around, ``float32`` or ``float16``.
         advice: Why int8 is likely slower than fp16 with this graph; empty where nothing speaks for it.
     """
 
@@ -43,7 +43,7 @@ class Quantization:
     exceptions: tuple[str, ...]
     off_gemm: tuple[str, ...]
     islands: tuple[str, ...]
-    around: str
+    around: tuple[str, ...]
     advice: tuple[str, ...]
 
 
@@ -61,8 +61,13 @@ def examine(file: OnnxFile) -> Quantization | None:
     plain = [node for node in gemms if not _reads_quantized(node)]
     excused = [node for node in plain if any(item.covers(node.name or "") for item in file.exceptions)]
     off_gemm = [node for node in dequantize if not node.outputs[0].is_graph_output() and not _feeds_gemm(node)]
-    islands = [node for node in file.nodes if node.op_type == "Cast" and _widens(node)]
-    around = {node.outputs[0].dtype.name.lower() for node in dequantize if node.outputs[0].dtype is not None}
+    islands = [
+        node
+        for node in file.nodes
+        if node.op_type == "Cast"
+        and _widens(node)
+        and not any(item.covers(node.name or "") for item in file.exceptions)
+    ]
     found = Quantization(
         types=tuple(sorted(_types(dequantize))),
         quantize=sum(node.op_type == "QuantizeLinear" and not _on_constant(node) for node in file.nodes),
@@ -72,14 +77,14 @@ def examine(file: OnnxFile) -> Quantization | None:
         exceptions=_names(excused),
         off_gemm=_names(off_gemm),
         islands=_names(islands),
-        around={"float": "float32"}.get(name := "/".join(sorted(around)), name),
+        around=tuple(sorted(_around(dequantize))),
         advice=(),
     )
     return replace(found, advice=tuple(_advice(found)))
 
 
 def _advice(found: Quantization) -> Iterator[str]:
-    if "float32" in found.around or "float" in found.around.split("/"):
+    if "float32" in found.around:
         yield (
             "the graph around the Q/DQ pairs is fp32, so everything that is not quantized runs in fp32 and moves twice "
             "the bytes of fp16: quantize on top of an fp16 graph"
@@ -111,6 +116,11 @@ def _types(dequantize: list[ir.Node]) -> set[str]:
         for node in dequantize
         if node.inputs[0] is not None and node.inputs[0].dtype is not None
     }
+
+
+def _around(dequantize: list[ir.Node]) -> set[str]:
+    names = {node.outputs[0].dtype.name.lower() for node in dequantize if node.outputs[0].dtype is not None}
+    return {"float32" if name == "float" else name for name in names}
 
 
 def _reads_quantized(node: ir.Node) -> bool:

@@ -161,7 +161,7 @@ def test_what_the_user_asks_must_be_in_the_file(make, quantized):
 def test_a_well_placed_int8_graph_over_fp32_is_told_to_go_over_fp16(quantized):
     found = examine(read_onnx(quantized()))
     assert (found.gemms, found.quantized_gemms, found.off_gemm, found.plain_gemms) == (2, 2, (), ())
-    assert found.around == "float32"
+    assert found.around == ("float32",)
     assert found.quantize == 2
     (advice,) = found.advice
     assert "fp32" in advice
@@ -196,7 +196,7 @@ def test_islands_of_fp32_in_a_quantized_fp16_graph_are_named(make):
     made.graph.node.insert(1, og.node("DequantizeLinear", ["x_q", "s", "z"], ["x_dq"], "fc1/DQ"))
     file, _ = make(made)
     found = examine(file)
-    assert found.around == "float16"
+    assert found.around == ("float16",)
     assert found.islands == ("fc2/Cast",)
     assert any("fp32 islands (fc2/Cast)" in line for line in found.advice)
 
