@@ -97,14 +97,6 @@ def perceptron(dtype: int = FLOAT, *, metadata: dict[str, Any] | None = None) ->
     )
 
 
-def to_half(path: Path, output: Path) -> Path:
-    """fp16 by ONNX Runtime's converter, with the interface in fp32."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    made = convert_float_to_float16(onnx.load(path), keep_io_types=True)
-    return save(describe(made, precision="fp16"), output)
-
-
 def to_quantized(
     path: Path, output: Path, feeds: Callable[[], list[dict[str, np.ndarray]]], precision: str = "int8"
 ) -> Path:

@@ -1,7 +1,7 @@
 """Every form in every precision, built for real: what the exporter writes, TensorRT-RTX builds, and it keeps promises.
 
-The table is (network, precision, targets, shape of its pictures). Nano in fp32 and one form in the other precisions run
-by default; everything else is slow.
+The table is (network, precision, targets, shape of its pictures). Nano runs by default, in every form in fp32 and one
+in the other precisions; everything else is slow.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 
 import nano_artifact
 import numpy as np
-import onnx_graphs as og
 import pytest
 
 pytest.importorskip("tensorrt_rtx")
 pytest.importorskip("torch")
 from s2mlp_deploy import api
+from s2mlp_deploy.artifact import read_manifest
 from s2mlp_deploy.export.forms import DEFAULT_FORM, FORMS
 
 ALL, FP8 = ("sm86", "sm89", "sm120"), ("sm89", "sm120")
@@ -40,15 +40,13 @@ class Case:
 CASES = [
     Case(model, precision, targets, image)
     for model, image in (("s2mlpv2_nano", (3, 32, 32)), ("s2mlpv2_small_7", (3, 224, 224)))
-    for precision, targets in (("fp32", ALL), ("fp16", ALL), ("int8", ALL), ("int8-over-fp16", ALL), ("fp8", FP8))
+    for precision, targets in (("fp32", ALL), ("fp16", ALL), ("int8-trt", ALL), ("fp8-trt", FP8))
 ]
 KEPT = tempfile.TemporaryDirectory(prefix="engine-forms-")
 
 
 def is_quick(case: Case, form: str) -> bool:
-    if case.model != "s2mlpv2_nano":
-        return False
-    return case.precision == "fp32" or (form == DEFAULT_FORM and case.precision != "int8")
+    return case.model == "s2mlpv2_nano" and (case.precision == "fp32" or form == DEFAULT_FORM)
 
 
 PARAMETERS = [
@@ -65,31 +63,17 @@ def captured(model: str):
 
 
 @functools.cache
-def exported(model: str, form: str) -> Path:
+def exported(model: str, form: str, image: tuple[int, ...]) -> Path:
+    """An artifact with every precision."""
     place = Path(KEPT.name) / model / form
-    api.export(captured(model), place, shift_form=form)
-    return place / "model.fp32.onnx"
+    samples = list(np.random.default_rng(0).standard_normal((8, *image)).astype(np.float32))
+    options = api.PrecisionOptions(precisions=["fp16", "int8", "fp8"], data=samples)
+    api.export(captured(model), place, shift_form=form, precision=options)
+    return place
 
 
 def file_of(case: Case, form: str) -> Path:
-    """The ONNX file of a case: ours in fp32, other precisions by converters that are not ours."""
-    plain = exported(case.model, form)
-    made = plain.parent / "converted" / f"model.{case.precision}.onnx"
-    made.parent.mkdir(exist_ok=True)
-    rng = np.random.default_rng(0)
-
-    def feeds() -> list[dict[str, np.ndarray]]:
-        return [{"input": rng.standard_normal((2, *case.image)).astype(np.float32)}]
-
-    match case.precision:
-        case "fp32":
-            return plain
-        case "fp16":
-            return og.to_half(plain, made)
-        case "int8-over-fp16":
-            return og.to_quantized(og.to_half(plain, made.with_name("half.onnx")), made, feeds)
-        case precision:
-            return og.to_quantized(plain, made, feeds, precision)
+    return exported(case.model, form, case.image) / f"model.{case.precision}.onnx"
 
 
 @pytest.mark.parametrize(("case", "form"), PARAMETERS)
@@ -99,20 +83,24 @@ def test_it_builds_for_every_target_and_keeps_its_promise(case, form, tmp_path):
     precision = case.precision.partition("-")[0]
     assert record.targets == case.targets
     assert record.precision == precision
-    gemms = [gemm for gemm in record.contents.gemms if "/Shift" not in gemm.name]
-    assert len(gemms) > 40
+    excused = {item.layer for item in read_manifest(file.parent).precision_exceptions if item.file == file.name}
+    gemms = [
+        gemm
+        for gemm in record.contents.gemms
+        if "/Shift" not in gemm.name and gemm.name.rsplit("/", 1)[0] not in excused
+    ]
+    assert len(gemms) > 30
     assert {gemm.precision for gemm in gemms} == {precision}
     assert (tmp_path / "model.engine").stat().st_size == record.bytes > 1_000_000
     if precision in ("int8", "fp8"):
-        around = "QUANTIZE" in record.contents.types and record.contents.dtypes
-        assert around[precision] >= len(gemms)
-        assert bool(record.advice) == (case.precision != "int8-over-fp16")
+        assert record.contents.dtypes[precision] >= len(gemms)
+        assert "float" not in {gemm.precision for gemm in record.contents.gemms}
 
 
 def test_fp8_for_a_gpu_that_has_none_is_refused(tmp_path):
     from s2mlp_deploy.errors import BuildError
 
-    case = next(case for case in CASES if str(case) == "s2mlpv2_nano-fp8")
+    case = next(case for case in CASES if str(case) == "s2mlpv2_nano-fp8-trt")
     with pytest.raises(BuildError, match="sm86 has no fp8 arithmetic"):
         api.build(file_of(case, DEFAULT_FORM), targets=["sm86"], output=tmp_path / "model.engine")
     assert list(tmp_path.iterdir()) == []
