@@ -219,7 +219,9 @@ class Manifest:
         data["precision_exceptions"] = [asdict(item) for item in self.precision_exceptions if item.file == name]
         if self.calibration is not None:
             own = name in self.calibration.files
-            data["calibration"] = asdict(replace(self.calibration, files=(name,))) if own else None
+            # float16 asks for the largest magnitudes, by whatever method the ranges beside it were chosen.
+            method = "maxima" if precision == "fp16" else self.calibration.method
+            data["calibration"] = asdict(replace(self.calibration, files=(name,), method=method)) if own else None
         return msgspec.json.encode(data | {"precision": precision}, order="sorted").decode()
 
     def file(self, precision: str) -> FileRecord:

@@ -100,8 +100,8 @@ def keep_budget(
 
     fails, count, last = -1, 0, measure(frozenset())
     while not last.holds:
-        fails, count = count, max(1, 2 * count)
-        if count >= len(order):
+        fails, count = count, min(max(1, 2 * count), len(order) - 1)
+        if count <= fails:
             raise CheckFailedError(
                 f"no graph with a quantized layer is within {max_drop:g} points of {metric}; "
                 f"with the {rungs[-1].kept} worst layers of {len(order)} kept, it drops by {rungs[-1].drop:.2f}",

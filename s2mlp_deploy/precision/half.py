@@ -15,7 +15,15 @@ import numpy as np
 import onnx_ir as ir
 
 from s2mlp_deploy.errors import QuantizationError
-from s2mlp_deploy.precision.graphs import FLOATS, PREPROCESSING, Editor, array_of, drop_unused_initializers
+from s2mlp_deploy.precision.graphs import (
+    FLOATS,
+    PREPROCESSING,
+    Editor,
+    array_of,
+    data_inputs,
+    drop_unused_initializers,
+    is_movement,
+)
 
 LARGEST = 65504.0
 """Of float16."""
@@ -34,6 +42,8 @@ _ALWAYS = {
     **dict.fromkeys(("InstanceNormalization", "GroupNormalization"), "statistics of many numbers"),
 }
 _VARIANCE = "part of a variance: squares overflow from 256 on and vanish below 0.0002"
+_STEPS = {ir.DataType.INT8: 128.0, ir.DataType.UINT8: 255.0, ir.DataType.FLOAT8E4M3FN: 448.0}
+"""The largest distance from 0, in units of the scale, that a quantized number can have."""
 _STAY_FLOAT32 = {"Resize": (1, 2)}
 """Inputs that the operator wants in float32 whatever it works on."""
 
@@ -104,6 +114,7 @@ def _has_graph(attribute: ir.Attr) -> bool:
 def _islands(graph: ir.Graph, magnitudes: Mapping[str, float]) -> dict[str, str]:
     """Names of the nodes that stay in float32, with the reason, in graph order."""
     variance = _variances(graph)
+    magnitudes = _spread(graph, magnitudes)
     found: dict[str, str] = {}
     for node in graph:
         name = str(node.name)
@@ -116,6 +127,21 @@ def _islands(graph: ir.Graph, magnitudes: Mapping[str, float]) -> dict[str, str]
         elif reason := _too_large(node, magnitudes):
             found[name] = reason
     return found
+
+
+def _spread(graph: ir.Graph, magnitudes: Mapping[str, float]) -> dict[str, float]:
+    """Magnitudes of what was not measured: results of data movement, and of DQ, which saturates."""
+    known = dict(magnitudes)
+    for node in graph:
+        if is_movement(node):
+            moved = [known.get(str(v.name), 0.0) for i in data_inputs(node) if (v := node.inputs[i]) is not None]
+            known |= {str(value.name): max(moved) for value in node.outputs if str(value.name) not in known}
+        elif node.op_type == "DequantizeLinear" and node.inputs[0] is not None:
+            scale, steps = array_of(node.inputs[1]), _STEPS.get(node.inputs[0].dtype or ir.DataType.UNDEFINED)
+            if scale is not None and steps is not None:
+                # Like a constant's, it does not grow with the data.
+                known[str(node.outputs[0].name)] = float(scale.max(initial=0.0)) * steps / MARGIN
+    return known
 
 
 def _too_large(node: ir.Node, magnitudes: Mapping[str, float]) -> str:

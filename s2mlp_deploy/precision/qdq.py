@@ -17,6 +17,8 @@ from s2mlp_deploy.precision.sites import Site
 _SMALLEST = 2.0**-24
 """float16's smallest number: a smaller scale would become zero in a float16 graph."""
 
+_LARGEST_HALF = 65504.0
+"""float16's largest number; larger activations are clipped at 127 times this."""
 
 _LARGEST_FP8 = 448.0
 """Of E4M3 without infinities."""
@@ -76,7 +78,9 @@ class Scheme:
     def _representable(self, scale: float) -> float:
         if not scale > 0:
             return 1.0
-        return max(float(np.float16(scale)), _SMALLEST) if self.half_scales else float(np.float32(scale))
+        if self.half_scales:
+            return float(np.float16(np.clip(scale, _SMALLEST, _LARGEST_HALF)))
+        return float(np.float32(scale))
 
 
 def _largest(dtype: ir.DataType) -> float:
@@ -228,7 +232,9 @@ class Quantizer:
                 continue
             for value in node.outputs:
                 value.type = ir.TensorType(self.scheme.dtype)
-            if node.op_type == "Pad" and len(node.inputs) > 2 and node.inputs[2] is not None:
+            if node.op_type == "Pad":
+                # Also where the graph leaves it out: the default is the integer 0, which is not what 0 becomes.
+                node.resize_inputs(max(3, len(node.inputs)))
                 node.replace_input_with(2, self.editor.constant(zero_array, f"{node.name}.zero"))
 
     def _one_hot(self, node: ir.Node, scale: ir.Value, zero: ir.Value) -> None:
