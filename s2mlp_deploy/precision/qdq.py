@@ -116,8 +116,7 @@ class Quantizer:
         if movement is None or not movement.nodes:
             integers = self._quantize(value, scale, zero, before=sites[0].node)
         else:
-            self._move_integers(movement.sources, movement.nodes, scale, zero)
-            integers = value
+            integers = self._move_integers(movement.sources, movement.nodes, scale, zero, value)
         restored = self._dequantize(integers, scale, zero, before=sites[0].node, like=value)
         for site in sites:
             site.node.replace_input_with(0, restored)
@@ -213,9 +212,13 @@ class Quantizer:
         )  # fmt: skip
 
     def _move_integers(
-        self, sources: Sequence[ir.Value], nodes: Sequence[ir.Node], scale: ir.Value, zero: ir.Value
-    ) -> None:
-        """Lets movements move integers: their sources are quantized, their results change type."""
+        self, sources: Sequence[ir.Value], nodes: Sequence[ir.Node], scale: ir.Value, zero: ir.Value, last: ir.Value
+    ) -> ir.Value:
+        """Lets movements move integers: their sources are quantized, their results change type.
+
+        Returns:
+            What holds the integers of ``last``, the value that the movements end in.
+        """
         inside = set(nodes)
         for source in sources:
             readers = [(reader, index) for reader, index in source.uses() if reader in inside]
@@ -228,7 +231,8 @@ class Quantizer:
         assert zero_array is not None
         for node in nodes:
             if is_one_hot_convolution(node):
-                self._one_hot(node, scale, zero)
+                integers = self._one_hot(node, scale, zero)
+                last = integers if node.outputs[0] is last else last
                 continue
             for value in node.outputs:
                 value.type = ir.TensorType(self.scheme.dtype)
@@ -236,8 +240,9 @@ class Quantizer:
                 # Also where the graph leaves it out: the default is the integer 0, which is not what 0 becomes.
                 node.resize_inputs(max(3, len(node.inputs)))
                 node.replace_input_with(2, self.editor.constant(zero_array, f"{node.name}.zero"))
+        return last
 
-    def _one_hot(self, node: ir.Node, scale: ir.Value, zero: ir.Value) -> None:
+    def _one_hot(self, node: ir.Node, scale: ir.Value, zero: ir.Value) -> ir.Value:
         """A convolution takes no integers in Q/DQ form: DQ before it and Q behind it, with one scale for both.
 
         Kernels of zeros and ones are exact with the scale 1, so the integers behind are those before.
@@ -268,3 +273,4 @@ class Quantizer:
         )  # fmt: skip
         for reader, index in readers:
             reader.replace_input_with(index, integers)
+        return integers

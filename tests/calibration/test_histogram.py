@@ -34,7 +34,8 @@ def test_counts_are_those_of_numpy_after_the_limit_has_doubled_many_times():
     assert histogram.limit / 2 <= np.abs(everything).max() < histogram.limit
 
 
-floats = st.floats(-(2.0**20), 2.0**20, width=32)
+# Of what is smaller than a 2^-120th of the largest value the sign may be lost; its bin is one of the middle two.
+floats = st.floats(-(2.0**20), 2.0**20, width=32, allow_subnormal=False).map(lambda v: v if abs(v) > 2.0**-90 else 0.0)
 
 
 @settings(deadline=None, max_examples=150)
