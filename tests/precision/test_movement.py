@@ -9,13 +9,13 @@ import onnx_ir as ir
 import pytest
 
 pytest.importorskip("torch")
-from onnx import helper  # noqa: E402
-from small_nets import FORMS, LAYOUTS, graph, hand_made, images, kinds, run, statistics  # noqa: E402
+from onnx import helper
+from small_nets import FORMS, LAYOUTS, graph, hand_made, images, kinds, run, statistics
 
-from s2mlp_deploy.precision import qdq  # noqa: E402
-from s2mlp_deploy.precision.movement import Movement, movement_before  # noqa: E402
-from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated  # noqa: E402
-from s2mlp_deploy.precision.sites import find_sites  # noqa: E402
+from s2mlp_deploy.precision import qdq
+from s2mlp_deploy.precision.movement import Movement, movement_before
+from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
+from s2mlp_deploy.precision.sites import find_sites
 
 INTEGERS = {"int8": ir.DataType.UINT8, "int8-trt": ir.DataType.INT8}
 # What each form is made of; around a grouped convolution stand Q and DQ, since TensorRT fuses them into it.
@@ -188,7 +188,8 @@ def test_a_pad_fills_with_what_zero_became(fill, precision):
 
 def test_a_pad_with_another_number_is_not_moved_over():
     constants = {"pads": PADS, "fill": np.float32(1)}
-    assert movement(shifted_product(helper.make_node("Pad", ["x", "pads", "fill"], ["y"]), constants=constants)).nodes == ()  # fmt: skip
+    pad = helper.make_node("Pad", ["x", "pads", "fill"], ["y"])
+    assert movement(shifted_product(pad, constants=constants)).nodes == ()
 
 
 def test_sources_that_meet_in_a_concat_share_one_scale():

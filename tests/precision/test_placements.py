@@ -10,12 +10,12 @@ import onnx_ir as ir
 import pytest
 
 pytest.importorskip("torch")
-from small_nets import FORMS, LAYOUTS, graph, images, kinds, run, statistics  # noqa: E402
+from small_nets import FORMS, LAYOUTS, graph, images, kinds, run, statistics
 
-from s2mlp_deploy.export.write import save_model  # noqa: E402
-from s2mlp_deploy.precision.derive import FILES_OF, check_opset, derive, file_precisions  # noqa: E402
-from s2mlp_deploy.precision.placements import PLACEMENTS  # noqa: E402
-from s2mlp_deploy.precision.sites import find_sites  # noqa: E402
+from s2mlp_deploy.export.write import save_model
+from s2mlp_deploy.precision.derive import FILES_OF, check_opset, derive, file_precisions
+from s2mlp_deploy.precision.placements import PLACEMENTS
+from s2mlp_deploy.precision.sites import find_sites
 
 PRECISIONS = ("fp16", *PLACEMENTS)
 FREE = ("batch", "height", "width")

@@ -8,14 +8,14 @@ import onnx_ir as ir
 import pytest
 
 pytest.importorskip("torch")
-from onnx import helper  # noqa: E402
-from small_nets import graph, hand_made, kinds, run, statistics  # noqa: E402
+from onnx import helper
+from small_nets import graph, hand_made, kinds, run, statistics
 
-from s2mlp_deploy.calibration.ranges import Range  # noqa: E402
-from s2mlp_deploy.errors import QuantizationError  # noqa: E402
-from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated  # noqa: E402
-from s2mlp_deploy.precision.qdq import Scheme  # noqa: E402
-from s2mlp_deploy.precision.sites import find_sites  # noqa: E402
+from s2mlp_deploy.calibration.ranges import Range
+from s2mlp_deploy.errors import QuantizationError
+from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
+from s2mlp_deploy.precision.qdq import Scheme
+from s2mlp_deploy.precision.sites import find_sites
 
 UINT8 = Scheme(ir.DataType.UINT8, half_scales=False)
 INT8 = Scheme(ir.DataType.INT8, half_scales=False)

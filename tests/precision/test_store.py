@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnx_ir")
-from s2mlp_deploy.calibration.histogram import Histogram  # noqa: E402
-from s2mlp_deploy.errors import OutputError, QuantizationError  # noqa: E402
-from s2mlp_deploy.precision.observe import Statistics  # noqa: E402
-from s2mlp_deploy.precision.store import Key, load, save  # noqa: E402
+from s2mlp_deploy.calibration.histogram import Histogram
+from s2mlp_deploy.errors import OutputError, QuantizationError
+from s2mlp_deploy.precision.observe import Statistics
+from s2mlp_deploy.precision.store import Key, load, save
 
 KEY = Key("graph" * 12, "data" * 16, '{"size":[4,4]}')
 
