@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from s2mlp_deploy.errors import ArtifactError, OutputError
-from s2mlp_deploy.files import output_error, sha256_of, to_json, write_file
+from s2mlp_deploy.files import has_ended, output_error, remove_abandoned, sha256_of, to_json, write_file
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -416,15 +416,12 @@ class ArtifactWriter:
 
 
 def _remove_abandoned(directory: Path) -> None:
-    """Removes what killed exports left; the number in the name is their process."""
+    """Removes what killed commands left; the number in the name is their process."""
     for path in directory.glob(f"{_STAGING}*"):
-        number = path.name.removeprefix(_STAGING).split("-")[0]
-        try:
-            os.kill(int(number), 0)
-        except ProcessLookupError:
+        if has_ended(path.name.removeprefix(_STAGING).partition("-")[0]):
             shutil.rmtree(path, ignore_errors=True)
-        except (ValueError, OSError):
-            continue
+    for place in (directory, directory / EVIDENCE):
+        remove_abandoned(place)
 
 
 def check_output(directory: Path, *, force: bool) -> None:

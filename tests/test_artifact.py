@@ -391,6 +391,24 @@ def test_errors_say_what_where_and_fix():
     assert str(S2MLPDeployError("it broke")) == "it broke"
 
 
+def test_files_that_a_killed_process_was_writing_are_removed_by_the_next_writer(tmp_path):
+    write_tiny(tmp_path)
+    (tmp_path / "evidence").mkdir()
+    code = (
+        "import os, signal, sys; from pathlib import Path; from s2mlp_deploy.files import replacing\n"
+        "with replacing(Path(sys.argv[1])) as temporary: os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    env = os.environ | {"PYTHONPATH": nano_artifact.PACKAGE_ROOT}
+    for name in ("calibration.npz", "evidence/accuracy.json"):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], env=env, check=False)
+    assert len(list(tmp_path.rglob(".*.tmp"))) == 2
+    others = [tmp_path / f".report.html.{os.getpid()}-abc.tmp", tmp_path / ".someone else's.tmp"]
+    for path in others:
+        path.write_text("")
+    add_tiny(tmp_path, {"model.int8.onnx": b"new"})
+    assert sorted(tmp_path.rglob(".*")) == sorted(others)
+
+
 # The real thing
 
 

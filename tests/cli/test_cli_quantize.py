@@ -300,7 +300,7 @@ while True:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT], ids=["kill", "ctrl-c"])
 def test_an_artifact_stays_valid_whenever_quantize_is_ended(artifact, pictures, sent):
     from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 
@@ -319,4 +319,4 @@ def test_an_artifact_stays_valid_whenever_quantize_is_ended(artifact, pictures, 
     from s2mlp_deploy import api
 
     api.quantize(artifact, api.PrecisionOptions(precisions=["int8"], data=pictures))
-    assert not [path for path in artifact.iterdir() if path.name.startswith(".")], "what was abandoned stays"
+    assert list(artifact.rglob(".*")) == [], "what was abandoned stays"
