@@ -3,9 +3,9 @@
     python benchmarks/engines.py s2mlpv2_nano s2mlpv2_small_7 --output benchmarks/engines.md
     python benchmarks/engines.py --artifacts build/nano build/small --output benchmarks/engines.md
 
-Models of the zoo are exported in every form; of an artifact, every ONNX file is built as it is. Each build runs in a
-process of its own, twice. No GPU is used: the engines hold no tuned kernels yet, so this says what building costs and
-nothing about speed.
+Models of the zoo are exported in every form and precision; of an artifact, every ONNX file is built as it is. Each build
+runs in a process of its own, twice. No GPU is used: the engines hold no tuned kernels yet, so this says what building
+costs and nothing about speed.
 """
 
 from __future__ import annotations
@@ -17,13 +17,19 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from s2mlp_deploy import api
-from s2mlp_deploy.artifact import read_manifest
+from s2mlp_deploy.artifact import Manifest, read_manifest
 from s2mlp_deploy.errors import S2MLPDeployError
 from s2mlp_deploy.export.forms import FORMS
+from s2mlp_deploy.precision.derive import derive
+from s2mlp_deploy.precision.observe import Observer, Statistics, observed_values
+from s2mlp_deploy.precision.sites import find_sites
 
 COLUMNS = (
     *("model", "form", "file", "ONNX MB", "weights by type, MB", "engine MB", "layers", "GEMMs"),
@@ -63,6 +69,8 @@ def build(file: Path, engine: str, targets: list[str]) -> dict[str, Any]:
 
 def row(model: str, form: str, file: Path, engine: str, targets: list[str]) -> tuple[str, ...]:
     """One row of the table: two builds of one file."""
+    # There is no fp8 before compute capability 8.9.
+    targets = [target for target in targets if "fp8" not in file.name or int(target.removeprefix("sm")) >= 89]
     first, second = build(file, engine, targets), build(file, engine, targets)
     held = api.inspect_file(file)
     head = (model, form, file.name, f"{held.bytes / 1e6:.1f}", _megabytes(held.weights))
@@ -84,16 +92,39 @@ def _megabytes(weights: Mapping[str, int]) -> str:
     return ", ".join(f"{count / 1e6:.2f} {name}" for name, count in weights.items() if count > 5000)
 
 
-def files(models: list[str], artifacts: list[Path], forms: list[str]) -> Iterator[tuple[str, str, Path]]:
+def other_precisions(folder: Path, manifest: Manifest, precisions: list[str]) -> Iterator[Path]:
+    """The artifact's graph in other precisions, calibrated on noise: builds do not depend on the ranges."""
+    import onnx_ir as ir
+
+    from s2mlp_deploy.export.write import file_metadata, save_model
+
+    model = ir.load(folder / "model.fp32.onnx")
+    values = observed_values(find_sites(model))
+    info = manifest.inputs[0]
+    shape = (4, *(size for size in info.shape if isinstance(size, int)))
+    noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    statistics = Observer(model, values).update(Statistics(), {info.name: noise})
+    for precision in precisions:
+        derived = derive(model, precision, statistics, method="minmax")
+        described = replace(manifest, precision_exceptions=derived.exceptions)
+        derived.model.metadata_props.clear()
+        derived.model.metadata_props.update(file_metadata(described, precision))
+        save_model(derived.model, folder / derived.file)
+        yield folder / derived.file
+
+
+def files(
+    models: list[str], artifacts: list[Path], forms: list[str], precisions: list[str]
+) -> Iterator[tuple[str, str, Path]]:
     """Model, form and ONNX file of everything to build; exported files are gone after they were used."""
     for model in models:
         captured = api.capture(api.load(model))
         for form in forms:
             with tempfile.TemporaryDirectory() as folder:
                 manifest = api.export(captured, folder, shift_form=form)
-                for record in manifest.files:
-                    if record.path.endswith(".onnx"):
-                        yield model, form, Path(folder) / record.path
+                yield model, form, Path(folder) / "model.fp32.onnx"
+                for path in other_precisions(Path(folder), manifest, precisions):
+                    yield model, form, path
     for directory in artifacts:
         manifest = read_manifest(directory)
         used = ", ".join(sorted({shift.form for shift in manifest.shifts})) or "no shift"
@@ -107,6 +138,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*")
     parser.add_argument("--artifacts", nargs="*", type=Path, default=[])
     parser.add_argument("--forms", nargs="+", default=list(FORMS))
+    parser.add_argument("--precisions", nargs="*", default=["fp16", "int8-trt", "fp8-trt"], help="beside fp32")
     parser.add_argument("--engine", default="tensorrt-rtx")
     parser.add_argument("--targets", nargs="+", default=["sm86", "sm89", "sm120"])
     parser.add_argument("--output", type=Path, help="a Markdown file to write the table to")
@@ -114,7 +146,7 @@ def main() -> None:
     lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     print("\n".join(lines), flush=True)
     try:
-        for model, form, file in files(args.models, args.artifacts, args.forms):
+        for model, form, file in files(args.models, args.artifacts, args.forms, args.precisions):
             lines.append(f"| {' | '.join(row(model, form, file, args.engine, args.targets))} |")
             print(lines[-1], flush=True)
     except S2MLPDeployError as error:

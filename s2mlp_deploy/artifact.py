@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from s2mlp_deploy.errors import ArtifactError, OutputError
-from s2mlp_deploy.files import output_error, sha256_of, to_json, write_file
+from s2mlp_deploy.files import has_ended, output_error, remove_abandoned, sha256_of, to_json, write_file
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -219,7 +219,9 @@ class Manifest:
         data["precision_exceptions"] = [asdict(item) for item in self.precision_exceptions if item.file == name]
         if self.calibration is not None:
             own = name in self.calibration.files
-            data["calibration"] = asdict(replace(self.calibration, files=(name,))) if own else None
+            # float16 asks for the largest magnitudes, by whatever method the ranges beside it were chosen.
+            method = "maxima" if precision == "fp16" else self.calibration.method
+            data["calibration"] = asdict(replace(self.calibration, files=(name,), method=method)) if own else None
         return msgspec.json.encode(data | {"precision": precision}, order="sorted").decode()
 
     def file(self, precision: str) -> FileRecord:
@@ -414,15 +416,12 @@ class ArtifactWriter:
 
 
 def _remove_abandoned(directory: Path) -> None:
-    """Removes what killed exports left; the number in the name is their process."""
+    """Removes what killed commands left; the number in the name is their process."""
     for path in directory.glob(f"{_STAGING}*"):
-        number = path.name.removeprefix(_STAGING).split("-")[0]
-        try:
-            os.kill(int(number), 0)
-        except ProcessLookupError:
+        if has_ended(path.name.removeprefix(_STAGING).partition("-")[0]):
             shutil.rmtree(path, ignore_errors=True)
-        except (ValueError, OSError):
-            continue
+    for place in (directory, directory / EVIDENCE):
+        remove_abandoned(place)
 
 
 def check_output(directory: Path, *, force: bool) -> None:

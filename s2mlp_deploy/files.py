@@ -14,6 +14,8 @@ import msgspec
 
 from s2mlp_deploy.errors import OutputError
 
+_TEMPORARY = ".tmp"
+
 
 def sha256_of(path: Path) -> str:
     """Hash of a file, read in pieces."""
@@ -47,6 +49,24 @@ def _without_surrogates(value: Any) -> Any:
     return value
 
 
+def remove_abandoned(directory: Path) -> None:
+    """Removes what :func:`replacing` left in a directory when its process was killed."""
+    for path in directory.glob(f".*{_TEMPORARY}"):
+        if has_ended(path.name.removesuffix(_TEMPORARY).rpartition(".")[2].partition("-")[0]):
+            path.unlink(missing_ok=True)
+
+
+def has_ended(process: str) -> bool:
+    """Whether a number, as it stands in a file name, is that of a process that is no more."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, OverflowError, OSError):
+        return False
+    return False
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Writes a file that appears whole or not at all.
 
@@ -66,7 +86,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.{os.getpid()}-", suffix=_TEMPORARY, dir=path.parent)
         os.close(handle)
     except OSError as error:
         raise output_error(path, error) from error

@@ -10,6 +10,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import nano_artifact
@@ -18,8 +19,10 @@ import pytest
 from s2mlp_deploy.artifact import (
     MANIFEST,
     ArtifactWriter,
+    CalibrationRecord,
     FileRecord,
     Manifest,
+    PrecisionException,
     SourceInfo,
     TensorInfo,
     check_output,
@@ -388,6 +391,24 @@ def test_errors_say_what_where_and_fix():
     assert str(S2MLPDeployError("it broke")) == "it broke"
 
 
+def test_files_that_a_killed_process_was_writing_are_removed_by_the_next_writer(tmp_path):
+    write_tiny(tmp_path)
+    (tmp_path / "evidence").mkdir()
+    code = (
+        "import os, signal, sys; from pathlib import Path; from s2mlp_deploy.files import replacing\n"
+        "with replacing(Path(sys.argv[1])) as temporary: os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    env = os.environ | {"PYTHONPATH": nano_artifact.PACKAGE_ROOT}
+    for name in ("calibration.npz", "evidence/accuracy.json"):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], env=env, check=False)
+    assert len(list(tmp_path.rglob(".*.tmp"))) == 2
+    others = [tmp_path / f".report.html.{os.getpid()}-abc.tmp", tmp_path / ".someone else's.tmp"]
+    for path in others:
+        path.write_text("")
+    add_tiny(tmp_path, {"model.int8.onnx": b"new"})
+    assert sorted(tmp_path.rglob(".*")) == sorted(others)
+
+
 # The real thing
 
 
@@ -451,3 +472,102 @@ def test_killed_exports_never_leave_something_that_looks_whole(tmp_path):
     assert whole > 10
     assert torn > 10, "hardly any export was killed while it wrote: the test proves nothing"
     assert len(checked) == 3
+
+
+# Adding to an artifact
+
+
+def add_tiny(directory: Path, files: dict[str, bytes], **changes) -> Manifest:
+    with ArtifactWriter(directory, force=True) as writer:
+        for name, content in files.items():
+            (writer.staging / name).write_bytes(content)
+        facts = {name: (name.split(".")[1], 3) for name in files}
+        return writer.add(replace(read_manifest(directory), **changes), facts)
+
+
+def test_added_files_join_the_others(tmp_path):
+    write_tiny(tmp_path)
+    (tmp_path / "evidence").mkdir()
+    (tmp_path / "evidence" / "parity.json").write_text("{}")
+    before = nano_artifact.snapshot(tmp_path)
+    returned = add_tiny(tmp_path, {"model.int8.onnx": b"int8", "model.fp16.onnx": b"fp16"}, notes=("more",))
+    manifest = read_manifest(tmp_path)
+    assert manifest == returned
+    assert [file.precision for file in manifest.files] == ["fp32", "int8", "fp16"]
+    assert manifest.notes == ("more",)
+    for record in manifest.files:
+        verify_file(tmp_path, record)
+    after = nano_artifact.snapshot(tmp_path)
+    assert set(after) == set(before) | {"model.int8.onnx", "model.fp16.onnx"}
+    assert all(after[name] == content for name, content in before.items() if name != MANIFEST)
+
+
+def test_an_added_file_replaces_the_older_one(tmp_path):
+    write_tiny(tmp_path)
+    add_tiny(tmp_path, {"model.int8.onnx": b"old"})
+    add_tiny(tmp_path, {"model.int8.onnx": b"new"})
+    assert [file.path for file in read_manifest(tmp_path).files] == ["model.fp32.onnx", "model.int8.onnx"]
+    assert verify_file(tmp_path, read_manifest(tmp_path).file("int8")).read_bytes() == b"new"
+
+
+def test_an_error_before_adding_leaves_everything(tmp_path):
+    write_tiny(tmp_path)
+    before = nano_artifact.snapshot(tmp_path)
+    with pytest.raises(CrashError):
+        write_half(tmp_path, force=True)
+    assert nano_artifact.snapshot(tmp_path) == before
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_full_disk_while_adding_leaves_everything(tmp_path):
+    write_tiny(tmp_path)
+    before = nano_artifact.snapshot(tmp_path)
+    with largest_file(300), pytest.raises(OutputError):
+        add_tiny(tmp_path, {"model.int8.onnx": b"new"}, classes=("long name" * 1000,))
+    assert nano_artifact.snapshot(tmp_path) == before
+
+
+def test_at_every_moment_of_adding_the_manifest_is_true(tmp_path, monkeypatch):
+    """Ending it after each rename leaves an artifact whose every listed file is the one that is described."""
+    replaced = Path.replace
+    names = {"model.fp16.onnx", "model.int8.onnx"}
+    for moment in range(5):
+        directory = tmp_path / str(moment)
+        write_tiny(directory)
+        add_tiny(directory, dict.fromkeys(names, b"old"))
+        done = []
+
+        def ending(path: Path, target: Path, directory=directory, done=done, moment=moment) -> Path:
+            # Writing a manifest beside its place is a rename too, and none of the artifact.
+            if Path(target).parent == directory:
+                if len(done) == moment:
+                    raise CrashError
+                done.append(target)
+            return replaced(path, target)
+
+        with monkeypatch.context() as patch, contextlib.suppress(CrashError):
+            patch.setattr(Path, "replace", ending)
+            add_tiny(directory, dict.fromkeys(names, b"new"))
+        manifest = read_manifest(directory)
+        for record in manifest.files:
+            verify_file(directory, record)
+        assert len(manifest.files) == (3 if moment in (0, 4) else 1)
+
+
+def test_metadata_speaks_of_its_own_file_only():
+    exceptions = tuple(
+        PrecisionException(f"layer of {name}", "fp32", "why", f"model.{name}.onnx") for name in ("fp16", "int8")
+    )
+    record = CalibrationRecord("data", "hash", 8, 0, 0, "entropy", ("model.fp16.onnx", "model.int8.onnx"))
+    both = make_manifest(precision_exceptions=exceptions, calibration=record)
+    told = {name: json.loads(both.timeless(name)) for name in ("fp32", "fp16", "int8", "int8-trt")}
+    assert [item["layer"] for item in told["int8"]["precision_exceptions"]] == ["layer of int8"]
+    assert told["fp32"]["precision_exceptions"] == told["int8-trt"]["precision_exceptions"] == []
+    assert told["fp32"]["calibration"] is told["int8-trt"]["calibration"] is None
+    assert told["int8"]["calibration"]["files"] == ["model.int8.onnx"]
+    assert [told[name]["calibration"]["method"] for name in ("fp16", "int8")] == ["maxima", "entropy"]
+    # Nothing of it depends on what else was made, nor on the files' own bytes.
+    alone = replace(both, precision_exceptions=exceptions[1:], calibration=replace(record, files=("model.int8.onnx",)))
+    assert alone.timeless("int8") == both.timeless("int8")
+    filed = replace(both, files=(FileRecord("model.int8.onnx", "int8", "0", 1, 1),))
+    assert filed.timeless("int8") == both.timeless("int8")

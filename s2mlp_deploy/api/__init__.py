@@ -23,13 +23,21 @@ from s2mlp_deploy.api.exporting import CapturedSource, capture, export, understa
 from s2mlp_deploy.api.inspecting import FileInspection, SourceInspection, inspect_file, inspect_source
 from s2mlp_deploy.api.predicting import predict
 from s2mlp_deploy.api.progress import Progress, quiet
-from s2mlp_deploy.api.quantizing import CALIBRATION_SAMPLES, EVAL_SAMPLES, PrecisionOptions, Quantized, quantize
+from s2mlp_deploy.api.quantizing import (
+    CALIBRATION_METHOD,
+    CALIBRATION_SAMPLES,
+    EVAL_SAMPLES,
+    PrecisionOptions,
+    Quantized,
+    quantize,
+)
 from s2mlp_deploy.api.sources import from_module, load, models, require_export
 
 if TYPE_CHECKING:
     from s2mlp_deploy.sources.converters import convert_s2attention, convert_sequential
 
 __all__ = [
+    "CALIBRATION_METHOD",
     "CALIBRATION_SAMPLES",
     "EVAL_SAMPLES",
     "CapturedSource",

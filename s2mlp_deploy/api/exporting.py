@@ -149,19 +149,18 @@ def export(
             given.
     """
     require_export()
-    from s2mlp_deploy.export.canonical import check_opset
+    from s2mlp_deploy.export.canonical import DEFAULT_OPSET, check_opset
     from s2mlp_deploy.export.forms import choose_form
     from s2mlp_deploy.export.lower import lower_shifts
     from s2mlp_deploy.export.pipeline import check_options
     from s2mlp_deploy.export.preprocessing import add_preprocessing
     from s2mlp_deploy.export.write import GraphFile, stage, tensor_infos, tool_versions, write_artifact
+    from s2mlp_deploy.precision.derive import check_opset as check_precisions
     from s2mlp_deploy.report.html import write_report
 
     directory = Path(output)
     # Everything that can be refused is refused before minutes are spent.
     form = choose_form(shift_form)
-    if precision is not None:
-        _ = precision.files  # Refuses what cannot be made.
     if opset is not None:
         check_opset(opset)
     if not isinstance(source, CapturedSource):
@@ -172,6 +171,9 @@ def export(
                 where="--dynamic and --with-preprocessing",
                 fix="leave height and width out of --dynamic; every picture size is taken anyway",
             )
+    if precision is not None:
+        # Asking for the files refuses what cannot be made.
+        check_precisions(precision.files, DEFAULT_OPSET if opset is None else opset)
     check_output(directory, force=force)
     if isinstance(source, str):
         source = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess, seed=seed)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from numpy.typing import NDArray
 
+from s2mlp_deploy.api.calibrating import cache_key, known_statistics, measure
 from s2mlp_deploy.api.engines import save_evidence
 from s2mlp_deploy.api.progress import Progress, quiet
 from s2mlp_deploy.api.sources import require_export
@@ -28,8 +26,9 @@ from s2mlp_deploy.artifact import (
     verify_file,
 )
 from s2mlp_deploy.calibration.data import CalibrationData, open_data
-from s2mlp_deploy.calibration.ranges import DEFAULT_METHOD, check_method
-from s2mlp_deploy.errors import DataError, InputError, QuantizationError
+from s2mlp_deploy.calibration.ranges import DEFAULT_METHOD as CALIBRATION_METHOD
+from s2mlp_deploy.calibration.ranges import check_method
+from s2mlp_deploy.errors import DataError, InputError
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from s2mlp_deploy.precision.budget import Ladder
     from s2mlp_deploy.precision.derive import Derived
     from s2mlp_deploy.precision.observe import Statistics
-    from s2mlp_deploy.precision.remembered import Remembered
     from s2mlp_deploy.precision.report import CalibrationReport
     from s2mlp_deploy.preprocess import Preprocessing
 
@@ -52,9 +50,6 @@ EVAL_SAMPLES = 1000
 
 _SENSITIVITY_SAMPLES = 64
 """Samples for a layer's error: each has hundreds of cells, so the ratio of sums is settled long before."""
-
-_SAVE_EVERY = 10.0
-"""Seconds between two savings of an unfinished calibration."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ class PrecisionOptions:
 
     precisions: Sequence[str] = ("int8",)
     data: str | Path | Iterable[Any] | None = None
-    method: str = DEFAULT_METHOD
+    method: str = CALIBRATION_METHOD
     samples: int | None = CALIBRATION_SAMPLES
     max_drop: float | None = None
     metric: Metric | None = None
@@ -201,7 +196,7 @@ def make(
         progress: Told what is being done.
     """
     from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
-    from s2mlp_deploy.precision.derive import derive
+    from s2mlp_deploy.precision.derive import check_opset, derive
     from s2mlp_deploy.precision.observe import Observer, Statistics, batch_for, observed_values
     from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
     from s2mlp_deploy.precision.remembered import Remembered
@@ -210,6 +205,7 @@ def make(
     from s2mlp_deploy.precision.sites import Sites, find_sites
 
     wanted = options.files
+    check_opset(wanted, manifest.opset)
     quantized = [precision for precision in wanted if precision != "fp16"]
     sites = find_sites(model) if quantized else Sites((), {})
     values = observed_values(sites)
@@ -218,30 +214,30 @@ def make(
     samples = Remembered(())
     if options.data is not None:
         data = _open(options.data, manifest, preprocessing, options.samples, batch_for(values), options, progress)
-        if data.count > 1 and data.duplicates == data.count - 1:
-            raise DataError(
-                f"all {data.count} samples are equal (all black, perhaps), so there is no range to measure",
-                where=data.described,
-                fix="give real pictures",
-            )
-        for warning in data.warnings:
-            LOG.warning("%s", warning)
         cache = Path(options.cache) if options.cache is not None else home / CALIBRATION_CACHE
         # A cache that was named on purpose is never silently replaced.
         foreign = "refuse" if options.cache is not None else foreign_cache
         samples = Remembered(data)
-        statistics = _statistics(model, values, path, data, samples, preprocessing, cache, foreign, options, progress)
-        for warning in data.warnings[1:] if data.skipped.count else ():
+        key = cache_key(path, data, preprocessing)
+        statistics, complete = known_statistics(values, cache, key, foreign)
+        # Data that cannot be scored on is refused before time goes into ranges.
+        judge = _judge(OnnxRuntimeEngine(path, threads=options.threads), manifest, preprocessing, options, progress)
+        if complete:
+            progress("calibrating", data.count, data.count)
+        else:
+            statistics = measure(
+                model, values, data, samples, cache, key, statistics, threads=options.threads, progress=progress
+            )
+        for warning in data.warnings:
             LOG.warning("%s", warning)
         record = CalibrationRecord(
-            data.described, data.content_hash, statistics.samples, data.skipped.count, data.duplicates,
+            data.described, data.content_hash, statistics.samples, statistics.skipped, data.duplicates,
             options.method if quantized else "maxima", (),
         )  # fmt: skip
-        judge = _judge(OnnxRuntimeEngine(path, threads=options.threads), manifest, preprocessing, options, progress)
     else:
         observer, statistics = Observer(model, values, threads=options.threads), Statistics()
         for feeds, _ in noise:
-            observer.update(statistics, feeds)
+            statistics = observer.update(statistics, feeds)
         record = CalibrationRecord("seeded noise", "", statistics.samples, 0, 0, "maxima", ())
         LOG.warning("float16 ranges were measured on noise; give --calibration-data to measure them on real pictures")
     graphs: list[Derived] = []
@@ -321,69 +317,6 @@ def _open(
         batch=batch,
         progress=progress,
     )
-
-
-def _statistics(
-    model: ir.Model,
-    values: Sequence[ir.Value],
-    path: Path,
-    data: CalibrationData,
-    batches: Remembered,
-    preprocessing: Preprocessing | None,
-    cache: Path,
-    foreign: str,
-    options: PrecisionOptions,
-    progress: Progress,
-) -> Statistics:
-    """The statistics of the graph over the data: from the cache, or measured from where the cache ends."""
-    from s2mlp_deploy.files import sha256_of
-    from s2mlp_deploy.precision import store
-    from s2mlp_deploy.precision.observe import Observer, Statistics
-
-    settings = msgspec.json.encode(preprocessing.to_dict(), order="sorted").decode() if preprocessing else ""
-    key = store.Key(sha256_of(path), data.content_hash, settings)
-    known = store.load(cache, key, foreign=foreign)
-    statistics, complete = known if known is not None else (Statistics(), False)
-    # float16 alone measures no histograms, so what it left is not enough for int8.
-    if missing := [value for value in values if str(value.name) not in statistics.histograms]:
-        if statistics.samples:
-            LOG.info("the cache lacks %d histograms; calibrating anew", len(missing))
-        statistics, complete = Statistics(), False
-    if complete:
-        progress("calibrating", data.count, data.count)
-        return statistics
-    observer = Observer(model, values, threads=options.threads)
-    done, saved = 0, time.monotonic()
-    progress("calibrating", 0, data.count)
-    with _keeping(cache, key, statistics):
-        for feeds, _ in batches:
-            size = len(next(iter(feeds.values())))
-            # Batches come in the same order every time: what an interrupted run has seen is not seen again.
-            if done >= statistics.samples:
-                observer.update(statistics, feeds)
-            done += size
-            progress("calibrating", done, data.count)
-            if time.monotonic() - saved > _SAVE_EVERY:
-                store.save(cache, key, statistics, complete=False)
-                saved = time.monotonic()
-    store.save(cache, key, statistics, complete=True)
-    return statistics
-
-
-@contextlib.contextmanager
-def _keeping(cache: Path, key: Any, statistics: Statistics) -> Iterator[None]:
-    """Saves what was measured when the user interrupts; an error leaves nothing."""
-    from s2mlp_deploy.precision import store
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        store.save(cache, key, statistics, complete=False)
-        LOG.warning("interrupted after %d samples; the next run goes on from there", statistics.samples)
-        raise
-    except QuantizationError:
-        cache.unlink(missing_ok=True)
-        raise
 
 
 def _judge(

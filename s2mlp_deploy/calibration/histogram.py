@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from s2mlp_deploy.errors import DataError
 
 BINS = 2048
-"""Bins over the whole range. The range may double past the largest value, so at least 512 lie between 0 and it."""
+"""Bins over the whole range. It ends at most one doubling above the largest value, so at least 512 lie up to it."""
+
+_SMALLEST_LIMIT = 2.0**-100
+"""What is smaller than a bin of this is 0 to every number type here, and float32 could not number its bins."""
 
 
 class Histogram:
@@ -60,10 +65,16 @@ class Histogram:
             self.counts[BINS // 2] += values.size
             return
         flat = np.asarray(values, np.float32).ravel()
-        # Truncation is floor here: nothing is below -limit. A float32 product may round up to the last bin's end.
-        index = ((flat + np.float32(self.limit)) * np.float32(BINS / (2 * self.limit))).astype(np.int32)
-        np.minimum(index, BINS - 1, out=index)
+        # A product with a power of two is exact, so a value is in the bin that it would be in at any other limit.
+        index = np.floor(flat * np.float32(BINS / (2 * self.limit))).astype(np.int32) + BINS // 2
         self.counts += np.bincount(index, minlength=BINS)
+
+    def copy(self) -> Histogram:
+        """One that is updated on its own."""
+        other = Histogram()
+        other.limit, other.counts = self.limit, self.counts.copy()
+        other.minimum, other.maximum = self.minimum, self.maximum
+        return other
 
     def magnitudes(self) -> NDArray[np.int64]:
         """Counts of absolute values, in ``BINS / 2`` bins of the same width from 0 on."""
@@ -71,10 +82,10 @@ class Histogram:
         return self.counts[half:] + self.counts[:half][::-1]
 
     def _cover(self, magnitude: float) -> None:
-        """Makes the limit at least the magnitude."""
-        if magnitude <= self.limit or magnitude == 0.0:
+        """Makes the limit larger than the magnitude."""
+        if magnitude < self.limit or magnitude == 0.0:
             return
-        target = float(2.0 ** np.ceil(np.log2(magnitude)))
+        target = max(2.0 ** math.frexp(magnitude)[1], _SMALLEST_LIMIT)
         if self.limit == 0.0:
             self.limit = target
             return

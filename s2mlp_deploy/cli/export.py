@@ -68,7 +68,7 @@ def register(app: typer.Typer) -> None:
             str | None,
             typer.Option(help="What int8 and fp8 are calibrated on: pictures in a folder or archive, .npy, .npz."),
         ] = None,
-        method: Method = "minmax",
+        method: Method = api.CALIBRATION_METHOD,
         samples: Samples = api.CALIBRATION_SAMPLES,
         max_drop: MaxDrop = None,
         eval_data: EvalData = None,

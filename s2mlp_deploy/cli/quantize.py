@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
         precision: Annotated[
             list[str] | None, typer.Option(help="fp16, int8 or fp8; may be repeated. Default: int8.")
         ] = None,
-        method: Method = "minmax",
+        method: Method = api.CALIBRATION_METHOD,
         samples: Samples = api.CALIBRATION_SAMPLES,
         max_drop: MaxDrop = None,
         eval_data: EvalData = None,

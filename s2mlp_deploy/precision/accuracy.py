@@ -181,11 +181,12 @@ class Judge:
     def row(self, engine: Engine, *, file: str, precision: str, size: int, arithmetic: str) -> AccuracyRow:
         """All figures of an engine."""
         outputs = self._outputs(engine)[0]
-        difference = outputs.astype(np.float64) - self._expected
+        alike = outputs.shape == self._expected.shape
+        difference = outputs.astype(np.float64) - self._expected if alike else np.zeros(0)
         signal, noise = float(np.square(self._expected, dtype=np.float64).sum()), float(np.square(difference).sum())
         agreement = None
         worst: tuple[WorstImage, ...] = ()
-        if self._expected.ndim == 2:
+        if self._expected.ndim == 2 and alike:
             same = outputs.argmax(axis=1) == self._expected.argmax(axis=1)
             agreement = float(same.mean() * 100)
             worst = self._worst(outputs)

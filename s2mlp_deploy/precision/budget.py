@@ -76,8 +76,8 @@ def keep_budget(
 ) -> Ladder:
     """Finds the layers to keep.
 
-    The layers are kept worst first: 1, 2, 4, ... until the budget holds, then bisected. Of what is kept then, each is
-    quantized again in turn, the least bad first, and stays so where the budget holds without it.
+    The layers are kept worst first: 1, 2, 4, ... or at last all, until the budget holds, then bisected. Of what is kept
+    then, each is quantized again in turn, the least bad first, and stays so where the budget holds without it.
 
     Args:
         sqnr: Of every layer, in dB.
@@ -99,14 +99,8 @@ def keep_budget(
         return rung
 
     fails, count, last = -1, 0, measure(frozenset())
-    while not last.holds:
-        fails, count = count, max(1, 2 * count)
-        if count >= len(order):
-            raise CheckFailedError(
-                f"no graph with a quantized layer is within {max_drop:g} points of {metric}; "
-                f"with the {rungs[-1].kept} worst layers of {len(order)} kept, it drops by {rungs[-1].drop:.2f}",
-                fix="allow a larger --max-drop, try another --method, or calibrate with more images like the real ones",
-            )
+    while not last.holds and count < len(order):
+        fails, count = count, min(max(1, 2 * count), len(order))
         last = measure(set(order[:count]))
     while count - fails > 1:
         middle = (count + fails) // 2
@@ -117,12 +111,19 @@ def keep_budget(
             fails = middle
     kept = order[:count]
     bought: dict[str, float] = {}
-    for layer in reversed(order[:count]):
+    for layer in reversed(order[:count] if last.holds else []):
         without = measure(set(kept) - {layer})
         if without.holds:
             kept, last = [name for name in kept if name != layer], without
         else:
             bought[layer] = last.score - without.score
+    if not last.holds or (order and len(kept) == len(order)):
+        best = min((rung for rung in rungs if rung.kept < len(order)), key=lambda rung: rung.drop)
+        raise CheckFailedError(
+            f"no graph with a quantized layer was found within {max_drop:g} points of {metric}; "
+            f"with {best.kept} of {len(order)} layers kept, it drops by {best.drop:.2f}",
+            fix="allow a larger --max-drop, try another --method, or calibrate with more images like the real ones",
+        )
     return Ladder(
         metric=metric,
         max_drop=max_drop,

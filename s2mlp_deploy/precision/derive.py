@@ -18,6 +18,7 @@ from s2mlp_deploy.precision.sites import find_sites
 FILES_OF = {"fp32": (), "fp16": ("fp16",), "int8": ("int8", "int8-trt"), "fp8": ("fp8-trt",)}
 """The precisions of the files that a precision on the command line stands for, beside fp32, which is always there."""
 
+_HALF_SCALES_FROM = 19
 _BY_BUDGET = "kept by the accuracy budget"
 
 
@@ -55,6 +56,24 @@ def file_precisions(wanted: Sequence[str]) -> tuple[str, ...]:
     if strange := [name for name in wanted if name not in FILES_OF]:
         raise InputError(f"there is no precision {strange[0]!r}", fix=f"choose from {', '.join(FILES_OF)}")
     return tuple(dict.fromkeys(file for name in FILES_OF if name in wanted for file in FILES_OF[name]))
+
+
+def check_opset(wanted: Sequence[str], opset: int) -> None:
+    """Refuses float16 scales and fp8 in an opset that has none.
+
+    Args:
+        wanted: What :func:`file_precisions` returned.
+        opset: Of the float32 graph.
+
+    Raises:
+        InputError: QuantizeLinear takes float16, and gives fp8, from opset 19 on.
+    """
+    lacking = [name for name in wanted if name in PLACEMENTS and PLACEMENTS[name].over_half]
+    if opset < _HALF_SCALES_FROM and lacking:
+        raise InputError(
+            f"{file_of(lacking[0])} cannot be written in opset {opset}, whose Q and DQ know neither float16 nor fp8",
+            fix=f"export with --opset {_HALF_SCALES_FROM} or more",
+        )
 
 
 def derive(

@@ -114,13 +114,16 @@ def move(value: ir.Value, target: ir.Value) -> None:
 def is_movement(node: ir.Node) -> bool:
     """Whether a node only moves numbers, those of :func:`data_inputs`, so that int8 passes through it."""
     if node.op_type == "Pad":
-        fill = array_of(node.inputs[2]) if len(node.inputs) > 2 else None
-        mode = node.attributes.get("mode")
-        constant = mode is None or mode.as_string() == "constant"
-        return not constant or (
-            (len(node.inputs) < 3 or node.inputs[2] is None) or (fill is not None and float(fill) == 0.0)
-        )
+        given = node.inputs[2] if len(node.inputs) > 2 else None
+        fill = array_of(given)
+        return not fills_with_constant(node) or given is None or (fill is not None and float(fill) == 0.0)
     return node.op_type in _MOVES or is_one_hot_convolution(node)
+
+
+def fills_with_constant(pad: ir.Node) -> bool:
+    """Whether a Pad writes a number of its own, not the border's."""
+    mode = pad.attributes.get("mode")
+    return mode is None or mode.as_string() == "constant"
 
 
 def is_one_hot_convolution(node: ir.Node) -> bool:

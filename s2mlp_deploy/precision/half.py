@@ -12,10 +12,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from s2mlp_deploy.errors import QuantizationError
-from s2mlp_deploy.precision.graphs import FLOATS, PREPROCESSING, Editor, array_of, drop_unused_initializers
+from s2mlp_deploy.precision.graphs import (
+    FLOATS,
+    PREPROCESSING,
+    Editor,
+    array_of,
+    data_inputs,
+    drop_unused_initializers,
+    is_movement,
+)
 
 LARGEST = 65504.0
 """Of float16."""
@@ -34,8 +43,9 @@ _ALWAYS = {
     **dict.fromkeys(("InstanceNormalization", "GroupNormalization"), "statistics of many numbers"),
 }
 _VARIANCE = "part of a variance: squares overflow from 256 on and vanish below 0.0002"
-_STAY_FLOAT32 = {"Resize": (1, 2)}
-"""Inputs that the operator wants in float32 whatever it works on."""
+_STEPS = {ir.DataType.INT8: 128.0, ir.DataType.UINT8: 255.0, ir.DataType.FLOAT8E4M3FN: 448.0}
+"""The largest distance from 0, in units of the scale, that a quantized number can have."""
+_HALF = "tensor(float16)"
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,8 @@ def to_half(model: ir.Model, magnitudes: Mapping[str, float], *, keep_io: bool =
     """Casts a copy of a float32 graph to float16.
 
     Precondition: every value has a type, no node has a subgraph. Postconditions: all float inputs of a node have one
-    type; a Cast stands wherever two types meet and nowhere else; inputs and outputs have their old types, or float16.
+    type, except where ONNX leaves no choice (the scales of Resize, for example); a Cast stands wherever two types meet
+    and nowhere else; inputs and outputs have their old types, or float16.
 
     Args:
         model: The graph; Q and DQ may be in it.
@@ -90,7 +101,7 @@ def to_half(model: ir.Model, magnitudes: Mapping[str, float], *, keep_io: bool =
             fix="leave out --precision fp16",
         )
     reasons = _islands(graph, magnitudes)
-    caster = _Caster(graph, reasons)
+    caster = _Caster(graph, reasons, model.opset_imports.get("", 1))
     caster.run(keep_io=keep_io)
     drop_unused_initializers(graph)
     islands = tuple(Island(name, reason) for name, reason in reasons.items() if not name.startswith(PREPROCESSING))
@@ -104,6 +115,7 @@ def _has_graph(attribute: ir.Attr) -> bool:
 def _islands(graph: ir.Graph, magnitudes: Mapping[str, float]) -> dict[str, str]:
     """Names of the nodes that stay in float32, with the reason, in graph order."""
     variance = _variances(graph)
+    magnitudes = _spread(graph, magnitudes)
     found: dict[str, str] = {}
     for node in graph:
         name = str(node.name)
@@ -116,6 +128,21 @@ def _islands(graph: ir.Graph, magnitudes: Mapping[str, float]) -> dict[str, str]
         elif reason := _too_large(node, magnitudes):
             found[name] = reason
     return found
+
+
+def _spread(graph: ir.Graph, magnitudes: Mapping[str, float]) -> dict[str, float]:
+    """Magnitudes of what was not measured: results of data movement, and of DQ, which saturates."""
+    known = dict(magnitudes)
+    for node in graph:
+        if is_movement(node):
+            moved = [known.get(str(v.name), 0.0) for i in data_inputs(node) if (v := node.inputs[i]) is not None]
+            known |= {str(value.name): max(moved) for value in node.outputs if str(value.name) not in known}
+        elif node.op_type == "DequantizeLinear" and node.inputs[0] is not None:
+            scale, steps = array_of(node.inputs[1]), _STEPS.get(node.inputs[0].dtype or ir.DataType.UNDEFINED)
+            if scale is not None and steps is not None:
+                # Like a constant's, it does not grow with the data.
+                known[str(node.outputs[0].name)] = float(scale.max(initial=0.0)) * steps / MARGIN
+    return known
 
 
 def _too_large(node: ir.Node, magnitudes: Mapping[str, float]) -> str:
@@ -171,13 +198,28 @@ def _is_float(value: ir.Value | None) -> bool:
     return value is not None and value.dtype in FLOATS
 
 
+def _formal_types(node: ir.Node, opset: int) -> tuple[list[set[str]], list[set[str]]]:
+    """The types that ONNX allows for an operator's inputs and outputs; none are known of operators of other domains."""
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
+    except onnx.defs.SchemaError:
+        return [], []
+    return [set(formal.types) for formal in schema.inputs], [set(formal.types) for formal in schema.outputs]
+
+
+def _allows_half(formal: list[set[str]], position: int) -> bool:
+    # The last of an operator's inputs or outputs may stand for any number of them.
+    return not formal or _HALF in formal[min(position, len(formal) - 1)]
+
+
 class _Caster:
     """Gives every node its type and puts Casts where types meet."""
 
-    def __init__(self, graph: ir.Graph, islands: Mapping[str, str]) -> None:
+    def __init__(self, graph: ir.Graph, islands: Mapping[str, str], opset: int) -> None:
         self.graph = graph
         self.editor = Editor(graph)
         self.islands = islands
+        self.opset = opset
         self.vanished = 0
         self._casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
 
@@ -205,21 +247,22 @@ class _Caster:
         return ir.DataType.FLOAT if str(node.name) in self.islands else ir.DataType.FLOAT16
 
     def _retype(self, node: ir.Node, target: ir.DataType) -> None:
+        taken, given = _formal_types(node, self.opset)
         for position, value in enumerate(node.inputs):
-            if value is None or not _is_float(value) or value.dtype == target:
+            if value is None or not _is_float(value):
                 continue
-            if position in _STAY_FLOAT32.get(node.op_type, ()):
-                continue
-            node.replace_input_with(position, self._as(value, target))
+            wanted = target if _allows_half(taken, position) else ir.DataType.FLOAT
+            if value.dtype != wanted:
+                node.replace_input_with(position, self._as(value, wanted))
         for name, attribute in list(node.attributes.items()):
             if name in ("to", "dtype") and attribute.value in (ir.DataType.FLOAT.value, ir.DataType.FLOAT16.value):
                 node.attributes[name] = ir.AttrInt64(name, target.value)
             elif attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype in FLOATS:
                 array = attribute.as_tensor().numpy().astype(target.numpy())
                 node.attributes[name] = ir.AttrTensor(name, ir.tensor(array))
-        for value in node.outputs:
+        for position, value in enumerate(node.outputs):
             if _is_float(value):
-                value.type = ir.TensorType(target)
+                value.type = ir.TensorType(target if _allows_half(given, position) else ir.DataType.FLOAT)
 
     def _as(self, value: ir.Value, target: ir.DataType) -> ir.Value:
         """The value in another type, made once."""

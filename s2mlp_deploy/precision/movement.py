@@ -30,8 +30,8 @@ class Movement:
 def movement_before(activation: ir.Value, readers: Set[ir.Node]) -> Movement:
     """The data movement between an activation and what computed its numbers.
 
-    Everyone who reads a value inside is either inside too or one of ``readers``: another one would need the same
-    value in float.
+    Everyone who reads a value inside is either inside too, or one of ``readers``, or asks for its shape: another one
+    would need the same value in float.
 
     Args:
         activation: A matrix product's first input.
@@ -72,6 +72,9 @@ def _upstream(activation: ir.Value, within: dict[ir.Node, None] | None = None) -
 def _closed(node: ir.Node, region: dict[ir.Node, None], readers: Set[ir.Node]) -> bool:
     return all(
         not value.is_graph_output()
-        and all(reader in region or (reader in readers and index == 0) for reader, index in value.uses())
+        and all(
+            reader in region or (reader in readers and index == 0) or reader.op_type == "Shape"
+            for reader, index in value.uses()
+        )
         for value in node.outputs
     )

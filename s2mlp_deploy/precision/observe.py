@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ BATCH_BYTES = 2**28
 """Activations of one batch that may be in memory at once: 256 MiB."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Statistics:
     """What the calibration data did to a graph, so far.
 
@@ -30,11 +30,13 @@ class Statistics:
         histograms: Of the values that may be quantized, by name.
         magnitudes: The largest magnitude of every float value, by name.
         samples: How many samples were seen.
+        skipped: How many could not be used; known when all were seen.
     """
 
     histograms: dict[str, Histogram] = field(default_factory=dict)
     magnitudes: dict[str, float] = field(default_factory=dict)
     samples: int = 0
+    skipped: int = 0
 
 
 def observed_values(sites: Sites) -> tuple[ir.Value, ...]:
@@ -71,8 +73,8 @@ class Observer:
         self._results = [str(value.name) for value in model.graph.outputs]
         self._engine = _engine(self._with_outputs(), threads)
 
-    def update(self, statistics: Statistics, feeds: Mapping[str, NDArray[Any]]) -> None:
-        """Adds a batch.
+    def update(self, statistics: Statistics, feeds: Mapping[str, NDArray[Any]]) -> Statistics:
+        """Statistics with one batch more; those given stay as they are, so an interrupt never leaves half a batch.
 
         Raises:
             QuantizationError: A value is NaN or infinite; the first such tensor in graph order is named.
@@ -82,13 +84,17 @@ class Observer:
         finite = all(np.isfinite(peak) for peak in peaks.values())
         if not finite or not all(np.isfinite(outputs[name]).all() for name in (*self._results, *self._wanted)):
             raise self._not_finite(feeds)
+        histograms = dict(statistics.histograms)
         for name in self._wanted:
-            histogram = statistics.histograms.setdefault(name, Histogram())
+            histogram = histograms[name].copy() if name in histograms else Histogram()
             histogram.update(outputs[name])
+            histograms[name] = histogram
             peaks[name] = float(np.abs(outputs[name]).max(initial=0.0))
+        magnitudes = dict(statistics.magnitudes)
         for name, peak in peaks.items():
-            statistics.magnitudes[name] = max(statistics.magnitudes.get(name, 0.0), peak)
-        statistics.samples += len(next(iter(feeds.values())))
+            magnitudes[name] = max(magnitudes.get(name, 0.0), peak)
+        samples = statistics.samples + len(next(iter(feeds.values())))
+        return replace(statistics, histograms=histograms, magnitudes=magnitudes, samples=samples)
 
     def _with_outputs(self) -> ir.Model:
         """The graph with the wanted values, and the largest magnitude of every other one, as outputs."""
@@ -133,8 +139,10 @@ class Observer:
             value for node in graph for value in node.outputs
             if value.dtype == ir.DataType.FLOAT and value.name not in present
         )  # fmt: skip
+        free = all(v.shape is not None and len(v.shape) > 0 and not isinstance(v.shape[0], int) for v in graph.inputs)
         one = {name: array[:1] for name, array in feeds.items()}
-        for inputs in (one, feeds):
+        # Everything at once takes memory, so the first sample is tried alone.
+        for inputs in (one, feeds) if free else (feeds,):
             outputs = _engine(model, 0).run(inputs)
             for node in self._model.graph:
                 for value in node.outputs:

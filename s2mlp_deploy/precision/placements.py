@@ -98,7 +98,7 @@ class ForOnnxRuntime:
             scale = float(self.scheme.parameters(chosen)[0])
             quantizer.activation(value, chosen, sites, through_movement=True)
             for site in sites:
-                bias = quantizer.bias(site, scale, quantizer.weight(site))
+                bias = quantizer.weight_and_bias(site, scale)
                 if site.node.op_type == "Conv":
                     if bias is not None:
                         site.node.replace_input_with(2, bias)

@@ -10,13 +10,18 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from s2mlp_deploy.calibration.ranges import Range
-from s2mlp_deploy.precision.graphs import Editor, array_of, data_inputs, is_one_hot_convolution
+from s2mlp_deploy.precision.graphs import Editor, array_of, data_inputs, fills_with_constant, is_one_hot_convolution
 from s2mlp_deploy.precision.movement import movement_before
 from s2mlp_deploy.precision.sites import Site
 
 _SMALLEST = 2.0**-24
 """float16's smallest number: a smaller scale would become zero in a float16 graph."""
 
+_LARGEST_HALF = 65504.0
+"""float16's largest number; larger activations are clipped at 127 times this."""
+
+_LARGEST_BIAS = 2.0**30
+"""Of int32 a quarter is left to the products that are added to a bias."""
 
 _LARGEST_FP8 = 448.0
 """Of E4M3 without infinities."""
@@ -56,17 +61,24 @@ class Scheme:
         """Weights are symmetric always."""
         return self.dtype if self.symmetric else ir.DataType.INT8
 
-    def weights(self, array: NDArray[np.float32], axis: int) -> tuple[NDArray[np.generic], NDArray[np.float32]]:
+    def weights(
+        self, array: NDArray[np.float32], axis: int, least: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.generic], NDArray[np.float32]]:
         """Weights as integers (or fp8) and their scales, one per output channel.
 
         Args:
             array: The weights.
             axis: The one that counts output channels.
+            least: Smallest scales, where smaller ones cannot be used.
         """
         dtype = self.weight_dtype()
         top = _largest(dtype)
         others = tuple(index for index in range(array.ndim) if index != axis)
-        scale = np.array([self._representable(peak / top) for peak in np.abs(array).max(axis=others)], np.float32)
+        peaks = np.abs(array).max(axis=others)
+        scale = np.array([self._representable(peak / top) for peak in peaks], np.float32)
+        if least is not None:
+            # Any scale does for a channel of zeros.
+            scale = np.where((peaks == 0) & (least > 0), least, np.maximum(scale, least))
         divided = array / np.expand_dims(scale, others)
         if dtype == ir.DataType.INT8:
             # -128 stays unused: with it, the sum of two products of one pair of bytes passes 16 bits on old CPUs.
@@ -76,7 +88,9 @@ class Scheme:
     def _representable(self, scale: float) -> float:
         if not scale > 0:
             return 1.0
-        return max(float(np.float16(scale)), _SMALLEST) if self.half_scales else float(np.float32(scale))
+        if self.half_scales:
+            return float(np.float16(np.clip(scale, _SMALLEST, _LARGEST_HALF)))
+        return float(np.float32(scale))
 
 
 def _largest(dtype: ir.DataType) -> float:
@@ -94,7 +108,7 @@ class Quantizer:
     def __init__(self, model: ir.Model, scheme: Scheme) -> None:
         self.editor = Editor(model.graph)
         self.scheme = scheme
-        self._weights: dict[tuple[str, int], tuple[ir.Value, ir.Value, ir.Value, NDArray[np.float32]]] = {}
+        self._weights: dict[tuple[str, int, bytes], tuple[ir.Value, ir.Value, ir.Value, NDArray[np.float32]]] = {}
 
     def activation(self, value: ir.Value, chosen: Range, sites: Sequence[Site], *, through_movement: bool) -> None:
         """Quantizes what matrix products read.
@@ -112,8 +126,7 @@ class Quantizer:
         if movement is None or not movement.nodes:
             integers = self._quantize(value, scale, zero, before=sites[0].node)
         else:
-            # Behind a convolution the integers are another value than the activation.
-            integers = self._move_integers(movement.sources, movement.nodes, scale, zero).get(value, value)
+            integers = self._move_integers(movement.sources, movement.nodes, scale, zero, value)
         restored = self._dequantize(integers, scale, zero, before=sites[0].node, like=value)
         for site in sites:
             site.node.replace_input_with(0, restored)
@@ -142,15 +155,19 @@ class Quantizer:
             quantize.replace_input_with(0, value)
             value.name, restored.name = self.editor.free_name(f"{name}/float"), name
 
-    def weight(self, site: Site) -> NDArray[np.float32]:
+    def weight(self, site: Site, least: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Stores a product's weights as integers behind a DQ.
+
+        Args:
+            site: The product.
+            least: See :meth:`Scheme.weights`.
 
         Returns:
             Their scales, one per output channel.
         """
-        key = (str(site.weight.name), site.axis)
+        key = (str(site.weight.name), site.axis, b"" if least is None else least.tobytes())
         if key not in self._weights:
-            integers, scales = self.scheme.weights(site.weights, site.axis)
+            integers, scales = self.scheme.weights(site.weights, site.axis, least)
             zeros = np.zeros(scales.shape, integers.dtype)
             self._weights[key] = (
                 self.editor.constant(integers, f"{key[0]}.quantized"),
@@ -167,14 +184,22 @@ class Quantizer:
         site.node.replace_input_with(1, restored)
         return scales
 
-    def bias(self, site: Site, activation_scale: float, weight_scales: NDArray[np.float32]) -> ir.Value | None:
-        """A bias as int32 in units of the product's accumulator, behind a DQ; None where there is none."""
+    def weight_and_bias(self, site: Site, activation_scale: float) -> ir.Value | None:
+        """Stores weights as integers, and a bias as int32 in units of the product's accumulator, both behind a DQ.
+
+        Where weights are so small that the bias would pass int32, their scale grows until it does not.
+
+        Returns:
+            The bias; None where there is none.
+        """
         bias = array_of(site.bias)
         if bias is None:
+            self.weight(site)
             return None
-        scales = (np.float32(activation_scale) * weight_scales).astype(np.float32)
-        limits = np.iinfo(np.int32)
-        integers = np.clip(np.rint(bias.astype(np.float64) / scales), limits.min, limits.max).astype(np.int32)
+        least = np.abs(bias.astype(np.float64)) / (_LARGEST_BIAS * activation_scale)
+        scales = np.float32(activation_scale) * self.weight(site, least.astype(np.float32))
+        scales = np.maximum(scales, np.finfo(np.float32).tiny)
+        integers = np.rint(bias.astype(np.float64) / scales).astype(np.int32)
         return self.editor.node(
             "DequantizeLinear",
             [
@@ -209,14 +234,13 @@ class Quantizer:
         )  # fmt: skip
 
     def _move_integers(
-        self, sources: Sequence[ir.Value], nodes: Sequence[ir.Node], scale: ir.Value, zero: ir.Value
-    ) -> dict[ir.Value, ir.Value]:
+        self, sources: Sequence[ir.Value], nodes: Sequence[ir.Node], scale: ir.Value, zero: ir.Value, last: ir.Value
+    ) -> ir.Value:
         """Lets movements move integers: their sources are quantized, their results change type.
 
         Returns:
-            The integers of those results that keep their type.
+            What holds the integers of ``last``, the value that the movements end in.
         """
-        apart: dict[ir.Value, ir.Value] = {}
         inside = set(nodes)
         for source in sources:
             readers = [(reader, index) for reader, index in source.uses() if reader in inside]
@@ -229,13 +253,16 @@ class Quantizer:
         assert zero_array is not None
         for node in nodes:
             if is_one_hot_convolution(node):
-                apart[node.outputs[0]] = self._one_hot(node, scale, zero)
+                integers = self._one_hot(node, scale, zero)
+                last = integers if node.outputs[0] is last else last
                 continue
             for value in node.outputs:
                 value.type = ir.TensorType(self.scheme.dtype)
-            if node.op_type == "Pad" and len(node.inputs) > 2 and node.inputs[2] is not None:
+            if node.op_type == "Pad" and fills_with_constant(node):
+                # Also where the graph leaves it out: the default is the integer 0, which is not what 0 becomes.
+                node.resize_inputs(max(3, len(node.inputs)))
                 node.replace_input_with(2, self.editor.constant(zero_array, f"{node.name}.zero"))
-        return apart
+        return last
 
     def _one_hot(self, node: ir.Node, scale: ir.Value, zero: ir.Value) -> ir.Value:
         """A convolution takes no integers in Q/DQ form: DQ before it and Q behind it, with one scale for both.

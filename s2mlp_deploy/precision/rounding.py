@@ -26,12 +26,12 @@ def round_like_half(model: ir.Model) -> ir.Model:
     graph = model.graph
     editor = Editor(graph)
     float32 = ir.TensorType(ir.DataType.FLOAT)
-    for value in (*graph.inputs, *graph.initializers.values()):
-        if value.dtype == ir.DataType.FLOAT16:
-            array = array_of(value)
-            if array is not None:
-                value.const_value = ir.tensor(array.astype(np.float32), name=value.name)
+    for value in graph.initializers.values():
+        array = array_of(value)
+        if value.dtype == ir.DataType.FLOAT16 and array is not None:
+            value.const_value = ir.tensor(array.astype(np.float32), name=value.name)
             value.type = float32
+    half_inputs = [value for value in graph.inputs if value.dtype == ir.DataType.FLOAT16]
     for node in list(graph):
         for name, attribute in list(node.attributes.items()):
             if attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype == ir.DataType.FLOAT16:
@@ -44,13 +44,16 @@ def round_like_half(model: ir.Model) -> ir.Model:
             # What only moves rounded numbers need not round them again.
             if not is_movement(node):
                 _round(editor, node, value)
+    for value in half_inputs:
+        value.type = float32
+        _round(editor, None, value)
     return model
 
 
-def _round(editor: Editor, node: ir.Node, value: ir.Value) -> None:
+def _round(editor: Editor, node: ir.Node | None, value: ir.Value) -> None:
     """Puts a rounding behind a value, for all who read it."""
     readers = list(value.uses())
-    if node.op_type == "Cast":  # It makes float16 already; only the way back is missing.
+    if node is not None and node.op_type == "Cast":  # It makes float16 already; only the way back is missing.
         value.type = ir.TensorType(ir.DataType.FLOAT16)
         half = value
     else:
@@ -65,7 +68,7 @@ def _round(editor: Editor, node: ir.Node, value: ir.Value) -> None:
     for reader, index in readers:
         reader.replace_input_with(index, back)
     for index, output in enumerate(editor.graph.outputs):
-        if output is value:
+        if output is value and node is not None:
             name = value.name
             value.name = editor.free_name(f"{name}/exact")
             editor.graph.outputs[index] = back

@@ -34,7 +34,7 @@ def layer_sqnr(
     *,
     threads: int = 0,
 ) -> dict[str, float]:
-    """The signal-to-quantization-noise ratio of every product, in dB, in graph order.
+    """The signal-to-quantization-noise ratio of every layer, in dB, in graph order.
 
     Args:
         model: The float32 graph that was calibrated.
@@ -70,10 +70,12 @@ def layer_sqnr(
         for feeds in batches:
             outputs = engine.run(feeds)
             sums += [[outputs[f"signal.{index}"], outputs[f"noise.{index}"]] for index in range(len(sites))]
-    return {
-        site.layer: _BEST if noise <= 0 or signal <= 0 else min(_BEST, float(10 * np.log10(signal / noise)))
-        for site, (signal, noise) in zip(sites, sums.tolist(), strict=True)
-    }
+    found: dict[str, float] = {}
+    for site, (signal, lost) in zip(sites, sums.tolist(), strict=True):
+        ratio = _BEST if lost <= 0 or signal <= 0 else min(_BEST, float(10 * np.log10(signal / lost)))
+        # A module may hold several products; they are kept or quantized together.
+        found[site.layer] = min(ratio, found.get(site.layer, _BEST))
+    return found
 
 
 def _rounded_product(editor: Editor, site: Site, scheme: Scheme, calibrated: Calibrated) -> ir.Value:

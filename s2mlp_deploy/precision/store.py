@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -57,6 +56,7 @@ def save(path: Path, key: Key, statistics: Statistics, *, complete: bool) -> Non
             magnitude_names=np.array(list(statistics.magnitudes)),
             magnitudes=np.array(list(statistics.magnitudes.values()), np.float64),
             samples=np.array(statistics.samples),
+            skipped=np.array(statistics.skipped),
         )
 
 
@@ -83,15 +83,17 @@ def load(path: Path, key: Key, *, foreign: str = "refuse") -> tuple[Statistics, 
             statistics = Statistics(
                 magnitudes=dict(zip(stored["magnitude_names"].tolist(), stored["magnitudes"].tolist(), strict=True)),
                 samples=int(stored["samples"]),
+                skipped=int(stored["skipped"]),
             )
-            columns = zip(stored["names"].tolist(), stored["counts"], stored["bounds"].tolist(), strict=True)
+            counted = stored["counts"].astype(np.int64, casting="safe").reshape(-1, BINS)
+            columns = zip(stored["names"].tolist(), counted, stored["bounds"].tolist(), strict=True)
             for name, counts, (limit, minimum, maximum) in columns:
                 histogram = Histogram()
                 histogram.counts, histogram.limit = counts, limit
                 histogram.minimum, histogram.maximum = minimum, maximum
                 statistics.histograms[name] = histogram
             version, complete = described["version"], bool(described["complete"])
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # On damaged bytes NumPy raises whatever zip, zlib, its tokenizer and JSON raise.
         raise QuantizationError(
             f"not a calibration cache: {error}", where=str(path), fix="remove the file; the next run makes a new one"
         ) from error

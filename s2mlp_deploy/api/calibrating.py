@@ -1,0 +1,122 @@
+"""Ranges over the calibration data: from the cache, or measured from where the cache ends."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from numpy.typing import NDArray
+
+from s2mlp_deploy.api.progress import Progress
+from s2mlp_deploy.calibration.data import CalibrationData
+from s2mlp_deploy.errors import DataError, QuantizationError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from s2mlp_deploy.precision.observe import Statistics
+    from s2mlp_deploy.precision.remembered import Remembered
+    from s2mlp_deploy.precision.store import Key
+    from s2mlp_deploy.preprocess import Preprocessing
+
+LOG = logging.getLogger(__name__)
+
+_SAVE_EVERY = 10.0
+"""Seconds between two savings of an unfinished calibration."""
+
+
+def cache_key(path: Path, data: CalibrationData, preprocessing: Preprocessing | None) -> Key:
+    """What statistics over this data are of."""
+    from s2mlp_deploy.files import sha256_of
+    from s2mlp_deploy.precision.store import Key
+
+    settings = msgspec.json.encode(preprocessing.to_dict(), order="sorted").decode() if preprocessing else ""
+    return Key(sha256_of(path), data.content_hash, settings)
+
+
+def known_statistics(values: Sequence[ir.Value], cache: Path, key: Key, foreign: str) -> tuple[Statistics, bool]:
+    """The statistics that the cache holds of this graph and data, and whether they are of all of it."""
+    from s2mlp_deploy.precision import store
+    from s2mlp_deploy.precision.observe import Statistics
+
+    known = store.load(cache, key, foreign=foreign)
+    if known is None or not known[0].samples:
+        return Statistics(), False
+    # float16 alone measures no histograms, so what it left is not enough for int8.
+    if missing := [value for value in values if str(value.name) not in known[0].histograms]:
+        LOG.info("the cache lacks %d histograms; calibrating anew", len(missing))
+        return Statistics(), False
+    return known
+
+
+def measure(
+    model: ir.Model,
+    values: Sequence[ir.Value],
+    data: CalibrationData,
+    batches: Remembered,
+    cache: Path,
+    key: Key,
+    statistics: Statistics,
+    *,
+    threads: int,
+    progress: Progress,
+) -> Statistics:
+    """Goes on from statistics to those of all the data, saving them now and then, and when the user interrupts.
+
+    Args:
+        model: The float32 graph.
+        values: Whose histograms are wanted.
+        data: What the batches are made of.
+        batches: The data, in the same order every time.
+        cache: Where the statistics are saved.
+        key: What they are of.
+        statistics: Of the first samples, which are not seen again.
+        threads: Of ONNX Runtime; 0 lets it choose.
+        progress: Told how far it is.
+
+    Raises:
+        QuantizationError: A value is NaN or infinite.
+        DataError: All samples are equal.
+        OutputError: The cache cannot be written.
+    """
+    from s2mlp_deploy.precision import store
+    from s2mlp_deploy.precision.observe import Observer
+
+    observer = Observer(model, values, threads=threads)
+    done, saved, varied = 0, time.monotonic(), False
+    first: dict[str, NDArray[Any]] = {}
+    progress("calibrating", 0, data.count)
+    try:
+        for feeds, _ in batches:
+            # Batches come in the same order every time: what an interrupted run has seen is not seen again.
+            if done >= statistics.samples:
+                statistics = observer.update(statistics, feeds)
+            done += len(next(iter(feeds.values())))
+            first = first or {name: array[:1] for name, array in feeds.items()}
+            varied = varied or any(bool((array != first[name]).any()) for name, array in feeds.items())
+            progress("calibrating", done, data.count)
+            if time.monotonic() - saved > _SAVE_EVERY:
+                store.save(cache, key, statistics, complete=False)
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        store.save(cache, key, statistics, complete=False)
+        LOG.warning("interrupted after %d samples; the next run goes on from there", statistics.samples)
+        raise
+    except QuantizationError:
+        cache.unlink(missing_ok=True)
+        raise
+    if not varied:
+        cache.unlink(missing_ok=True)
+        raise DataError(
+            f"all {done} samples are equal (all black, perhaps), so there is no range to measure",
+            where=data.described,
+            fix="give real pictures",
+        )
+    statistics = replace(statistics, skipped=data.skipped.count)
+    store.save(cache, key, statistics, complete=True)
+    return statistics

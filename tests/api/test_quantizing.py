@@ -1,0 +1,403 @@
+"""Adding files of other precisions to an artifact: same bytes every time, nothing lost, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import shutil
+from dataclasses import replace
+
+import nano_artifact
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+from PIL import Image
+
+from s2mlp_deploy import api
+from s2mlp_deploy.artifact import CALIBRATION_CACHE, METADATA_KEY, read_manifest, verify_file
+from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from s2mlp_deploy.errors import CheckFailedError, DataError, InputError, OutputError, QuantizationError
+from s2mlp_deploy.precision import observe
+
+TINY = {"dims": (8, 8), "depths": (1, 1), "patches": (2, 2), "image_size": (8, 8), "classes": 3}
+FILES = {"fp16": 1, "int8": 2, "fp8": 1}
+
+
+@pytest.fixture(scope="module")
+def captured():
+    import torch
+
+    source = api.load("s2mlpv2_nano", overrides=TINY, seed=1)
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(0)
+        for parameter in source.module.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return api.capture(source)
+
+
+@pytest.fixture(scope="module")
+def untouched(captured, tmp_path_factory):
+    path = tmp_path_factory.mktemp("tiny") / "artifact"
+    api.export(captured, path)
+    return path
+
+
+@pytest.fixture
+def artifact(untouched, tmp_path):
+    return shutil.copytree(untouched, tmp_path / "artifact")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Forty pictures of three classes."""
+    root, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for index in range(40):
+        path = root / str(index % 3) / f"{index}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+    return root
+
+
+def options(data, *precisions, **changes) -> api.PrecisionOptions:
+    return api.PrecisionOptions(precisions=precisions or ("int8",), data=data, threads=1, **changes)
+
+
+def onnx_bytes(directory) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.glob("*.onnx")}
+
+
+def test_every_precision_is_added_described_and_scored(artifact, pictures):
+    fp32 = (artifact / "model.fp32.onnx").read_bytes()
+    result = api.quantize(artifact, options(pictures, "fp16", "int8", "fp8"))
+    manifest = read_manifest(artifact)
+    assert manifest == result.manifest
+    assert [file.precision for file in manifest.files] == ["fp32", "fp16", "int8", "int8-trt", "fp8-trt"]
+    for record in manifest.files:
+        verify_file(artifact, record)
+    assert (artifact / "model.fp32.onnx").read_bytes() == fp32
+    assert manifest.calibration.samples == 40
+    assert manifest.calibration.files == tuple(f"model.{p}.onnx" for p in ("fp16", "int8", "int8-trt", "fp8-trt"))
+    assert {item.file for item in manifest.precision_exceptions} == set(manifest.calibration.files)
+    accuracy = result.accuracy
+    assert accuracy.metric == "top-1 accuracy"
+    assert accuracy.images == 40
+    assert [row.precision for row in accuracy.rows] == ["fp32", "fp16", "int8", "int8-trt", "fp8-trt"]
+    sqnr = {row.precision: row.sqnr for row in accuracy.rows}
+    assert sqnr["fp32"] is None
+    assert sqnr["fp16"] > 45
+    assert sqnr["fp16"] > sqnr["int8"] > 15
+    assert sqnr["int8-trt"] > 15
+    assert sqnr["fp8-trt"] > 10
+    assert set(accuracy.sqnr) == {"int8", "int8-trt", "fp8-trt"}
+    assert all(row.bytes == (artifact / row.file).stat().st_size for row in accuracy.rows)
+    saved = json.loads((artifact / "evidence" / "accuracy.json").read_text())
+    assert [row["file"] for row in saved["rows"]] == [row.file for row in accuracy.rows]
+    assert all(len(row["worst"]) == 8 for row in saved["rows"][1:])
+    assert saved["rows"][1]["worst"][0]["picture"].startswith("data:image/png;base64,")
+    ranges = json.loads((artifact / "evidence" / "calibration.json").read_text())["activations"]
+    assert {"asymmetric", "symmetric"} == set(ranges[0]["ranges"])
+    assert sum(ranges[0]["counts"]) == 40 * 3 * 8 * 8
+    assert "model.int8-trt.onnx" in (artifact / "report.html").read_text()
+
+
+def test_the_same_inputs_give_the_same_bytes_whatever_is_made_beside(artifact, untouched, captured, pictures, tmp_path):
+    api.quantize(artifact, options(pictures, "fp16", "int8"))
+    once = onnx_bytes(artifact)
+    api.quantize(artifact, options(pictures, "fp16", "int8"))
+    assert onnx_bytes(artifact) == once, "with the cache"
+    (artifact / CALIBRATION_CACHE).unlink()
+    api.quantize(artifact, options(pictures, "int8"))
+    api.quantize(artifact, options(pictures, "fp16"))
+    assert onnx_bytes(artifact) == once, "one by one and without the cache"
+    api.export(captured, tmp_path / "exported", precision=options(pictures, "int8", "fp16"))
+    assert onnx_bytes(tmp_path / "exported") == once, "by export"
+    assert (tmp_path / "exported" / CALIBRATION_CACHE).is_file()
+
+
+def test_a_lone_file_says_what_it_is(artifact, pictures):
+    api.quantize(artifact, options(pictures, "fp16", "int8", method="entropy"))
+    for precision, method in (("fp16", "maxima"), ("int8", "entropy"), ("int8-trt", "entropy")):
+        name = f"model.{precision}.onnx"
+        told = json.loads(OnnxRuntimeEngine(artifact / name).metadata[METADATA_KEY])
+        assert told["precision"] == precision
+        assert told["calibration"]["files"] == [name]
+        assert told["calibration"]["method"] == method
+        assert {item["file"] for item in told["precision_exceptions"]} == {name}
+    told = json.loads(OnnxRuntimeEngine(artifact / "model.fp32.onnx").metadata[METADATA_KEY])
+    assert told["calibration"] is None
+
+
+def test_float16_alone_measures_on_noise_where_there_is_no_data(captured, tmp_path, caplog):
+    manifest = api.export(captured, tmp_path / "a", precision=api.PrecisionOptions(precisions=("fp16",)))
+    assert manifest.calibration.data == "seeded noise"
+    assert "noise" in caplog.text
+    assert not (tmp_path / "a" / CALIBRATION_CACHE).exists()
+
+
+@pytest.mark.parametrize("method", ["entropy", "percentile", "mse"])
+def test_every_method_works_and_differs(artifact, pictures, method):
+    api.quantize(artifact, options(pictures))
+    minmax = (artifact / "model.int8.onnx").read_bytes()
+    result = api.quantize(artifact, options(pictures, method=method))
+    assert (artifact / "model.int8.onnx").read_bytes() != minmax
+    assert result.manifest.calibration.method == method
+    assert result.accuracy.rows[1].sqnr > 10
+
+
+def test_half_io_gives_half_inputs_and_outputs(artifact, pictures):
+    api.quantize(artifact, options(pictures, "fp16", "int8", half_io=True))
+    for precision, dtype in (("fp16", "float16"), ("int8-trt", "float16"), ("int8", "float32")):
+        engine = OnnxRuntimeEngine(artifact / f"model.{precision}.onnx")
+        assert {info.dtype for info in (*engine.inputs, *engine.outputs)} == {dtype}
+
+
+# Cache and resuming
+
+
+class Interrupting:
+    """A progress that stops after so many samples."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.seen: list[int] = []
+
+    def __call__(self, what: str, done: int, _total: int | None) -> None:
+        if what == "calibrating":
+            self.seen.append(done)
+            if done >= self.after:
+                raise KeyboardInterrupt
+
+
+@pytest.fixture
+def small_batches(monkeypatch):
+    monkeypatch.setattr(observe, "batch_for", lambda values: 4)
+
+
+def test_an_interrupted_calibration_goes_on_where_it_was(artifact, pictures, small_batches, monkeypatch, tmp_path):
+    once = api.quantize(artifact, options(pictures)).manifest
+    expected = onnx_bytes(artifact)
+    with np.load(artifact / CALIBRATION_CACHE) as stored:
+        counts = stored["counts"]
+    for precision in ("int8", "int8-trt"):
+        (artifact / f"model.{precision}.onnx").unlink()
+    (artifact / CALIBRATION_CACHE).unlink()
+    before = nano_artifact.snapshot(artifact)
+    with pytest.raises(KeyboardInterrupt):
+        api.quantize(artifact, options(pictures), progress=Interrupting(12))
+    cache = (artifact / CALIBRATION_CACHE).read_bytes()
+    assert nano_artifact.snapshot(artifact) == before | {CALIBRATION_CACHE: cache}
+    updates = []
+    update = observe.Observer.update
+    monkeypatch.setattr(
+        observe.Observer, "update", lambda self, seen, feeds: updates.append(seen.samples) or update(self, seen, feeds)
+    )
+    again = api.quantize(artifact, options(pictures)).manifest
+    assert updates == list(range(12, 40, 4))
+    assert onnx_bytes(artifact) == expected
+    assert again.files == once.files
+    with np.load(artifact / CALIBRATION_CACHE) as stored:
+        np.testing.assert_array_equal(stored["counts"], counts)
+    api.quantize(artifact, options(pictures, method="mse"))
+    assert len(updates) == 7, "a complete cache is not measured again"
+
+
+def test_an_interrupt_within_a_batch_counts_none_of_it(artifact, pictures, small_batches, monkeypatch):
+    api.quantize(artifact, options(pictures))
+    expected = onnx_bytes(artifact)
+    (artifact / CALIBRATION_CACHE).unlink()
+    from s2mlp_deploy.calibration.histogram import Histogram
+
+    update, calls = Histogram.update, []
+
+    def interrupted(self, values):
+        calls.append(1)
+        if len(calls) == 20:
+            raise KeyboardInterrupt
+        update(self, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Histogram, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            api.quantize(artifact, options(pictures))
+    with np.load(artifact / CALIBRATION_CACHE) as stored:
+        # Of the second batch some histograms had been counted.
+        assert int(stored["samples"]) == 4
+    api.quantize(artifact, options(pictures))
+    assert onnx_bytes(artifact) == expected
+
+
+def test_other_data_is_measured_anew(artifact, pictures):
+    api.quantize(artifact, options(pictures))
+    first = (artifact / "model.int8.onnx").read_bytes()
+    result = api.quantize(artifact, options(pictures, samples=16))
+    assert result.manifest.calibration.samples == 16
+    assert (artifact / "model.int8.onnx").read_bytes() != first
+
+
+def test_a_cache_without_histograms_is_not_enough_for_int8(artifact, pictures):
+    api.quantize(artifact, options(pictures, "fp16"))
+    api.quantize(artifact, options(pictures, "int8"))
+    assert (artifact / "model.int8.onnx").is_file()
+
+
+def test_broken_pictures_are_told_and_counted_with_and_without_the_cache(artifact, pictures, tmp_path, caplog):
+    data = shutil.copytree(pictures, tmp_path / "data")
+    (data / "1" / "broken.png").write_bytes(b"no picture")
+    for _ in range(2):
+        caplog.clear()
+        result = api.quantize(artifact, options(data))
+        assert result.manifest.calibration.skipped == 1
+        assert result.manifest.calibration.samples == 40
+        files = onnx_bytes(artifact)
+    assert onnx_bytes(artifact) == files
+    (artifact / CALIBRATION_CACHE).unlink()
+    with caplog.at_level(logging.WARNING):
+        api.quantize(artifact, options(data))
+    assert "1 broken pictures were skipped" in caplog.text
+
+
+def test_duplicates_are_told(artifact, pictures, tmp_path, caplog):
+    data = shutil.copytree(pictures, tmp_path / "data")
+    shutil.copy(data / "0" / "0.png", data / "0" / "again.png")
+    result = api.quantize(artifact, options(data))
+    assert result.manifest.calibration.duplicates == 1
+    assert "1 of 41 samples are duplicates" in caplog.text
+
+
+def test_a_cache_of_another_graph_is_refused_and_kept(artifact, pictures, tmp_path):
+    api.quantize(artifact, options(pictures))
+    other = tmp_path / "other"
+    other_capture = api.capture(api.load("s2mlpv2_nano", overrides=TINY, seed=2))
+    api.export(other_capture, other)
+    cache = artifact / CALIBRATION_CACHE
+    before, kept = nano_artifact.snapshot(other), cache.read_bytes()
+    with pytest.raises(QuantizationError, match="another graph"):
+        api.quantize(other, options(pictures, cache=cache))
+    assert nano_artifact.snapshot(other) == before
+    assert cache.read_bytes() == kept
+    # One that a forced export finds in its place is of the artifact that it replaces.
+    shutil.copy(cache, other / CALIBRATION_CACHE)
+    api.export(other_capture, other, force=True, precision=options(pictures))
+    assert (other / CALIBRATION_CACHE).read_bytes() != kept
+
+
+# Scores and budgets
+
+
+def closeness(artifact):
+    """A metric: 100 less the relative error of the scores, in percent."""
+    reference = OnnxRuntimeEngine(artifact / "model.fp32.onnx", threads=1)
+    feeds = np.random.default_rng(5).uniform(-1.7, 2.2, (64, 3, 8, 8)).astype(np.float32)
+    (expected,) = reference.run({"input": feeds}).values()
+
+    def relative_error(engine) -> float:
+        (found,) = engine.run({engine.inputs[0].name: feeds}).values()
+        return 100.0 - 100 * float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+    return relative_error
+
+
+def test_a_budget_keeps_layers_and_tells_the_ladder(artifact, pictures):
+    metric = closeness(artifact)
+    plain = {row.precision: row.score for row in api.quantize(artifact, options(pictures, metric=metric)).accuracy.rows}
+    budget = (100 - min(plain["int8"], plain["int8-trt"])) * 0.7
+    result = api.quantize(artifact, options(pictures, max_drop=budget, metric=metric))
+    assert result.accuracy.metric == "relative_error"
+    kept = []
+    for precision in ("int8", "int8-trt"):
+        ladder = result.accuracy.ladders[precision]
+        assert ladder.drop <= budget
+        told = {item.layer for item in result.manifest.precision_exceptions
+                if item.file == f"model.{precision}.onnx" and item.reason == "kept by the accuracy budget"}  # fmt: skip
+        assert told == {layer.layer for layer in ladder.kept}
+        kept += ladder.kept
+        assert set(ladder.sqnr) == set(result.accuracy.sqnr[precision])
+        (row,) = (row for row in result.accuracy.rows if row.precision == precision)
+        assert row.score == pytest.approx(ladder.score)
+    assert kept
+    assert all(layer.bought > 0 for layer in kept)
+
+
+def test_a_budget_that_cannot_be_kept_leaves_all_but_the_cache_as_it_was(artifact, pictures):
+    before = nano_artifact.snapshot(artifact)
+    with pytest.raises(CheckFailedError):
+        api.quantize(artifact, options(pictures, max_drop=1e-6, metric=closeness(artifact)))
+    after = nano_artifact.snapshot(artifact)
+    # What was measured is good for another try.
+    assert after.pop(CALIBRATION_CACHE)
+    assert after == before
+
+
+def test_labels_beyond_the_classes_are_refused_before_anything_is_measured(artifact, tmp_path):
+    random = np.random.default_rng(0)
+    path = tmp_path / "data.npz"
+    np.savez(path, input=random.normal(size=(12, 3, 8, 8)).astype(np.float32), labels=np.arange(12))
+    before = nano_artifact.snapshot(artifact)
+    with pytest.raises(DataError, match="the label 11, and the model has 3 classes"):
+        api.quantize(artifact, options(path))
+    assert nano_artifact.snapshot(artifact) == before
+
+
+def test_without_labels_agreement_is_the_score(artifact):
+    data = np.random.default_rng(0).normal(size=(12, 3, 8, 8)).astype(np.float32)
+    accuracy = api.quantize(artifact, options(data, "fp16")).accuracy
+    assert accuracy.metric == "top-1 agreement with fp32"
+    assert accuracy.rows[0].score == 100.0
+    assert accuracy.rows[1].score == accuracy.rows[1].agreement
+
+
+def test_scores_may_come_from_other_data(artifact, pictures):
+    data = np.random.default_rng(0).normal(size=(12, 3, 8, 8)).astype(np.float32)
+    result = api.quantize(artifact, options(data, "int8", eval_data=pictures, eval_samples=9))
+    assert result.accuracy.metric == "top-1 accuracy"
+    assert result.accuracy.images == 9
+    assert result.manifest.calibration.samples == 12
+
+
+# Refused
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"precisions": ("int4",)}, "int4"),
+        ({"precisions": ("fp32",)}, "fp32 is there already"),
+        ({"method": "average"}, "average"),
+        ({"max_drop": -0.1}, "--max-drop"),
+        ({"max_drop": 101.0}, "--max-drop"),
+        ({"max_drop": float("nan")}, "--max-drop"),
+        ({"samples": 0}, "--samples"),
+        ({"eval_samples": 0}, "--eval-samples"),
+        ({"data": None}, "data"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_the_artifact_is_looked_at(tmp_path, changes, says):
+    given = replace(options("nothing"), **changes)
+    with pytest.raises(InputError, match=says):
+        api.quantize(tmp_path / "no artifact", given)
+
+
+def test_an_opset_without_float16_scales_is_refused_early(captured, tmp_path, pictures):
+    source = api.load("s2mlpv2_nano", overrides=TINY)
+    with pytest.raises(InputError, match="opset 18"):
+        api.export(source, tmp_path / "a", opset=18, precision=options(pictures))
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_full_disk_while_adding_files_leaves_the_artifact_as_it_was(artifact, pictures):
+    api.quantize(artifact, options(pictures))
+    before = nano_artifact.snapshot(artifact)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(what: str, _done: int, _total: int | None) -> None:
+        if what == "writing files":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+
+    try:
+        with pytest.raises(OutputError):
+            api.quantize(artifact, options(pictures, method="entropy"), progress=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert nano_artifact.snapshot(artifact) == before

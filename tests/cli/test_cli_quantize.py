@@ -1,0 +1,322 @@
+"""``quantize`` and ``export --precision`` on the command line: what they print, and every bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import nano_artifact
+import numpy as np
+import onnx
+import pytest
+
+torch = pytest.importorskip("torch")
+from PIL import Image  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+
+from s2mlp_deploy.artifact import CALIBRATION_CACHE, read_manifest, verify_file  # noqa: E402
+from s2mlp_deploy.files import sha256_of, to_json  # noqa: E402
+
+SETTINGS = ("dims=8,8", "depths=1,1", "patches=2,2", "image_size=8,8", "classes=3")
+TINY = ("s2mlpv2_nano", *(part for setting in SETTINGS for part in ("--set", setting)))
+
+
+def put_pictures(root, count=12, classes=3, content=None):
+    random = np.random.default_rng(0)
+    for index in range(count):
+        path = root / str(index % classes) / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 256, (8, 8, 3), np.uint8) if content is None else content
+        Image.fromarray(pixels).save(path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return put_pictures(tmp_path_factory.mktemp("pictures") / "data ü")
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    from s2mlp_deploy import api
+    from s2mlp_deploy.cli.options import parse_settings
+
+    path = tmp_path_factory.mktemp("original") / "artifact"
+    api.export(TINY[0], path, overrides=parse_settings(list(SETTINGS)))
+    return path
+
+
+@pytest.fixture
+def artifact(original, tmp_path):
+    return shutil.copytree(original, tmp_path / "an artifact")
+
+
+@pytest.fixture
+def no_quantize(refused, artifact):
+    """Runs a quantize that must be refused and leave the artifact as it was, to the byte."""
+
+    def run(*arguments, directory=artifact):
+        before = nano_artifact.snapshot(directory)
+        text = refused("quantize", directory, *arguments)
+        assert nano_artifact.snapshot(directory) == before, "the artifact was changed"
+        return text
+
+    return run
+
+
+def test_quantize_adds_files_and_prints_the_scores(cli, artifact, pictures):
+    result = cli("quantize", artifact, "--data", pictures, "--precision", "fp16", "--precision", "int8")
+    assert result.code == 0, result.err
+    for said in ("top-1 accuracy", "model.fp32.onnx", "model.fp16.onnx", "model.int8.onnx", "model.int8-trt.onnx"):
+        assert said in result.out
+    for record in read_manifest(artifact).files:
+        verify_file(artifact, record)
+
+
+def test_json_is_one_document(cli, artifact, pictures):
+    result = cli("quantize", artifact, "--data", pictures, "--json")
+    assert result.code == 0, result.err
+    told = json.loads(result.out)
+    assert [file["precision"] for file in told["manifest"]["files"]] == ["fp32", "int8", "int8-trt"]
+    assert told["accuracy"]["images"] == 12
+
+
+def test_export_with_a_precision_is_quantize_in_one_go(cli, artifact, pictures, tmp_path):
+    out = tmp_path / "at once"
+    precisions = ("--precision", "int8", "--precision", "fp32")
+    result = cli("export", *TINY, "-o", out, *precisions, "--calibration-data", pictures)
+    assert result.code == 0, result.err
+    assert cli("quantize", artifact, "--data", pictures).code == 0
+    for name in ("model.fp32.onnx", "model.int8.onnx", "model.int8-trt.onnx"):
+        assert (out / name).read_bytes() == (artifact / name).read_bytes()
+
+
+# Data
+
+
+def test_no_data_at_all(no_quantize, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "empty" in no_quantize("--data", tmp_path / "empty")
+    assert "nothing" in no_quantize("--data", tmp_path / "nothing")
+    assert "--data" in no_quantize()
+
+
+def test_too_few_pictures(no_quantize, tmp_path):
+    text = no_quantize("--data", put_pictures(tmp_path / "few", 3))
+    assert "only 3" in text
+    assert "at least 8" in text
+
+
+def test_a_wrong_number_of_channels_is_told(no_quantize, tmp_path):
+    np.save(tmp_path / "grey.npy", np.random.default_rng(0).normal(size=(12, 1, 8, 8)).astype(np.float32))
+    text = no_quantize("--data", tmp_path / "grey.npy")
+    assert "[1, 8, 8]" in text
+    assert "[3, 8, 8]" in text
+
+
+def test_labels_beyond_the_classes(no_quantize, tmp_path):
+    text = no_quantize("--data", put_pictures(tmp_path / "many", 15, 5))
+    assert "the label 4, and the model has 3 classes" in text
+
+
+def test_classes_of_other_names(refused, original, pictures, tmp_path):
+    manifest = json.loads((original / "manifest.json").read_text())
+    directory = shutil.copytree(original, tmp_path / "named")
+    (directory / "manifest.json").write_bytes(to_json(manifest | {"classes": ["cat", "dog", "hen"]}))
+    data = put_pictures(tmp_path / "cows")
+    (data / "0").rename(data / "cow")
+    before = nano_artifact.snapshot(directory)
+    assert "cow" in refused("quantize", directory, "--data", data)
+    assert nano_artifact.snapshot(directory) == before
+
+
+def test_black_pictures_have_no_range(no_quantize, tmp_path):
+    text = no_quantize("--data", put_pictures(tmp_path / "black", content=np.zeros((8, 8, 3), np.uint8)))
+    assert "all 12 samples are equal" in text
+    # Also where the files differ: in their size, here.
+    for index, path in enumerate(sorted((tmp_path / "black").rglob("*.png"))):
+        Image.new("RGB", (20 + index, 30)).save(path)
+    assert "all 12 samples are equal" in no_quantize("--data", tmp_path / "black")
+
+
+def test_the_first_tensor_that_is_not_finite_is_named(no_quantize, cli, pictures, tmp_path):
+    from s2mlp_deploy import api
+    from s2mlp_deploy.cli.options import parse_settings
+
+    weights = dict(api.load(TINY[0], overrides=parse_settings(list(SETTINGS))).module.state_dict())
+    name = next(key for key in weights if key.endswith("mlp.fc1.weight") and "stages.1" in key)
+    # The weights are finite; their products are not.
+    weights[name] = torch.full_like(weights[name], 3e38)
+    save_file(weights, tmp_path / "w.safetensors")
+    directory = tmp_path / "hot"
+    assert cli("export", *TINY, "--checkpoint", tmp_path / "w.safetensors", "-o", directory).code == 0
+    text = no_quantize("--data", pictures, directory=directory)
+    assert "is NaN or infinite on the calibration data, the first tensor that is" in text
+    assert "stages.1.blocks.0.mlp.fc1/MatMul" in text
+
+
+# Graphs
+
+ELEMENTWISE = """
+import torch
+
+class Curve(torch.nn.Module):
+    def forward(self, x):
+        return torch.nn.functional.gelu(x).mean((2, 3))
+
+def curve():
+    return Curve().eval(), torch.zeros(2, 3, 8, 8)
+"""
+
+
+def test_a_model_with_nothing_to_quantize(no_quantize, cli, refused, tmp_path):
+    (tmp_path / "curve.py").write_text(ELEMENTWISE)
+    data = tmp_path / "data.npy"
+    np.save(data, np.random.default_rng(0).normal(size=(12, 3, 8, 8)).astype(np.float32))
+    source, directory = f"{tmp_path / 'curve.py'}:curve", tmp_path / "curve"
+    exported = cli("export", source, "-o", directory)
+    assert exported.code == 0, exported.err
+    assert "no matrix product" in no_quantize("--data", data, directory=directory)
+    out = tmp_path / "never"
+    assert "no matrix product" in refused(
+        "export", source, "-o", out, "--precision", "int8", "--calibration-data", data
+    )
+    assert not out.exists()
+    # float16 needs no products.
+    assert cli("quantize", directory, "--data", data, "--precision", "fp16").code == 0
+
+
+def test_a_file_that_is_quantized_already(no_quantize, artifact, cli, pictures):
+    assert cli("quantize", artifact, "--data", pictures).code == 0
+    shutil.copy(artifact / "model.int8.onnx", artifact / "model.fp32.onnx")
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    manifest["files"][0]["sha256"] = sha256_of(artifact / "model.fp32.onnx")
+    (artifact / "manifest.json").write_bytes(to_json(manifest))
+    text = no_quantize("--data", pictures)
+    assert "quantized already" in text
+
+
+def test_a_changed_float32_file_and_no_artifact(no_quantize, artifact, pictures, tmp_path):
+    model = onnx.load(artifact / "model.fp32.onnx")
+    model.doc_string = "changed"
+    onnx.save(model, artifact / "model.fp32.onnx")
+    assert "not the one its manifest describes" in no_quantize("--data", pictures)
+    (tmp_path / "nothing").mkdir()
+    assert "not an artifact" in no_quantize("--data", pictures, directory=tmp_path / "nothing")
+
+
+def test_a_cache_of_another_graph_or_of_nothing(no_quantize, cli, artifact, pictures, tmp_path):
+    other = tmp_path / "other"
+    assert (
+        cli("export", *TINY, "--seed", 9, "-o", other, "--precision", "int8", "--calibration-data", pictures).code == 0
+    )
+    text = no_quantize("--data", pictures, "--calibration-cache", other / CALIBRATION_CACHE)
+    assert "another graph" in text
+    assert "--calibration-cache" in text
+    (tmp_path / "broken.npz").write_bytes(b"broken")
+    assert "not a calibration cache" in no_quantize("--data", pictures, "--calibration-cache", tmp_path / "broken.npz")
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--precision", "int4"), ("int4", "fp16, int8, fp8")),
+        (("--precision", "fp32"), ("fp32 is there already",)),
+        (("--method", "average"), ("average", "minmax, entropy, percentile, mse")),
+        (("--max-drop", "-1"), ("--max-drop is -1", "0 to 100")),
+        (("--max-drop", "101"), ("--max-drop is 101", "0 to 100")),
+        (("--max-drop", "nan"), ("--max-drop is nan", "0 to 100")),
+        (("--max-drop", "much"), ("--max-drop",)),
+        (("--samples", "0"), ("--samples",)),
+        (("--eval-samples", "-3"), ("--eval-samples",)),
+        (("--eval-data", "no such place"), ("no such place",)),
+        (("--seed", "-1"), ("--seed",)),
+    ],
+)
+def test_options_that_cannot_be(no_quantize, pictures, arguments, says):
+    text = no_quantize("--data", pictures, *arguments)
+    assert all(said in text for said in says)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--precision", "int8"), ("need data", "--calibration-data")),
+        (("--precision", "fp8"), ("need data", "--calibration-data")),
+        (("--precision", "int4"), ("int4", "fp16, int8, fp8")),
+        (("--precision", "int8", "--opset", "18", "--calibration-data", "x"), ("opset 18", "--opset 19")),
+        (("--precision", "int8", "--calibration-data", "no such place"), ("no such place",)),
+        (("--method", "average"), ("average",)),
+    ],
+)
+def test_exports_that_cannot_be_leave_nothing(refused, tmp_path, arguments, says):
+    place = tmp_path / "place"
+    place.mkdir()
+    text = refused("export", *TINY, "-o", place / "deep" / "artifact", *arguments)
+    assert all(said in text for said in says)
+    assert list(place.iterdir()) == []
+
+
+def test_a_budget_that_cannot_be_kept_is_a_failed_check(cli, artifact, pictures, tmp_path):
+    from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
+
+    # Pictures between two classes, labelled so that float32 is always right; any rounding makes some of them wrong.
+    feeds = np.random.default_rng(0).uniform(-1, 1, (20_000, 3, 8, 8)).astype(np.float32)
+    (scores,) = OnnxRuntimeEngine(artifact / "model.fp32.onnx").run({"input": feeds}).values()
+    first = np.sort(scores, axis=1)
+    close = np.argsort(first[:, -1] - first[:, -2])[:300]
+    np.savez(tmp_path / "close.npz", input=feeds[close], labels=scores[close].argmax(axis=1))
+    before = nano_artifact.snapshot(artifact)
+    result = cli("quantize", artifact, "--data", pictures, "--eval-data", tmp_path / "close.npz", "--max-drop", "0")
+    after = nano_artifact.snapshot(artifact)
+    assert result.code == 1, result.err
+    assert "no graph with a quantized layer was found within 0 points" in result.text
+    assert "--max-drop" in result.text
+    # What was measured is good for another try.
+    assert after.pop(CALIBRATION_CACHE)
+    assert after == before
+
+
+# Killed
+
+CHILD = """
+import sys
+from s2mlp_deploy import api
+from s2mlp_deploy.precision import observe
+observe.batch_for = lambda values: 1
+print("ready", flush=True)
+while True:
+    api.quantize(sys.argv[1], api.PrecisionOptions(precisions=["fp16", "int8"], data=sys.argv[2], threads=1,
+                                                   method=sys.argv[3]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT], ids=["kill", "ctrl-c"])
+def test_an_artifact_stays_valid_whenever_quantize_is_ended(artifact, pictures, sent):
+    from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
+
+    env = os.environ | {"PYTHONPATH": nano_artifact.PACKAGE_ROOT, "OMP_NUM_THREADS": "1"}
+    chance = np.random.default_rng(0)
+    for turn in range(12):
+        arguments = [artifact, pictures, ("minmax", "mse")[turn % 2]]
+        child = subprocess.Popen([sys.executable, "-c", CHILD, *map(str, arguments)], env=env, stdout=subprocess.PIPE,
+                                 stderr=subprocess.DEVNULL)  # fmt: skip
+        assert child.stdout.readline() == b"ready\n"
+        time.sleep(float(chance.uniform(0, 4)))
+        child.send_signal(sent)
+        child.wait()
+        for record in read_manifest(artifact).files:
+            OnnxRuntimeEngine(verify_file(artifact, record))
+    from s2mlp_deploy import api
+
+    api.quantize(artifact, api.PrecisionOptions(precisions=["int8"], data=pictures))
+    assert list(artifact.rglob(".*")) == [], "what was abandoned stays"
