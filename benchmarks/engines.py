@@ -3,9 +3,9 @@
     python benchmarks/engines.py s2mlpv2_nano s2mlpv2_small_7 --output benchmarks/engines.md
     python benchmarks/engines.py --artifacts build/nano build/small --output benchmarks/engines.md
 
-Models of the zoo are exported in every form and precision; of an artifact, every ONNX file is built as it is. Each build
-runs in a process of its own, twice. No GPU is used: the engines hold no tuned kernels yet, so this says what building
-costs and nothing about speed.
+Models of the zoo are exported in every form and precision; of an artifact, every ONNX file is built as it is. Each
+build runs in a process of its own, twice. No GPU is used: the engines hold no tuned kernels yet, so this says what
+building costs and nothing about speed.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from s2mlp_deploy import __version__
 from s2mlp_deploy.api.noise import SAMPLES, noise
 from s2mlp_deploy.api.progress import Progress, quiet
-from s2mlp_deploy.api.quantizing import PrecisionOptions, described, make, save_results
+from s2mlp_deploy.api.quantizing import PrecisionOptions, described, make
+from s2mlp_deploy.api.scores import save_scores
 from s2mlp_deploy.api.sources import load, require_export
 from s2mlp_deploy.artifact import ArtifactWriter, Manifest, ShiftRecord, check_output
 from s2mlp_deploy.errors import ExportError, PreprocessingError
@@ -231,7 +232,7 @@ def export(
         manifest = described(manifest, made)
         facts |= stage(writer, manifest, [GraphFile(g.file, g.precision, g.model) for g in made.graphs])
         written = writer.commit(manifest, facts)
-    save_results(directory, written, made)
+    save_scores(directory, written, made.ranges, made.accuracy)
     return written
 
 

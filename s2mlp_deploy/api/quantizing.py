@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from s2mlp_deploy.api.calibrating import cache_key, known_statistics, measure
-from s2mlp_deploy.api.engines import save_evidence
 from s2mlp_deploy.api.progress import Progress, quiet
+from s2mlp_deploy.api.scores import save_scores
 from s2mlp_deploy.api.sources import require_export
 from s2mlp_deploy.artifact import (
     CALIBRATION_CACHE,
-    MANIFEST,
     ArtifactWriter,
     CalibrationRecord,
     Manifest,
@@ -26,8 +25,7 @@ from s2mlp_deploy.artifact import (
     verify_file,
 )
 from s2mlp_deploy.calibration.data import CalibrationData, open_data
-from s2mlp_deploy.calibration.ranges import DEFAULT_METHOD as CALIBRATION_METHOD
-from s2mlp_deploy.calibration.ranges import check_method
+from s2mlp_deploy.calibration.ranges import DEFAULT_METHOD, check_method
 from s2mlp_deploy.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -41,6 +39,8 @@ if TYPE_CHECKING:
     from s2mlp_deploy.preprocess import Preprocessing
 
 LOG = logging.getLogger(__name__)
+
+CALIBRATION_METHOD = DEFAULT_METHOD
 
 CALIBRATION_SAMPLES = 512
 """Samples that ranges are measured on, unless the user says otherwise."""
@@ -169,7 +169,7 @@ def quantize(directory: str | Path, options: PrecisionOptions, *, progress: Prog
     with ArtifactWriter(root, force=True) as writer:
         facts = stage(writer, renewed, [GraphFile(g.file, g.precision, g.model) for g in made.graphs])
         renewed = writer.add(renewed, facts)
-    return Quantized(renewed, save_results(root, renewed, made))
+    return Quantized(renewed, save_scores(root, renewed, made.ranges, made.accuracy))
 
 
 def make(
@@ -271,25 +271,6 @@ def described(manifest: Manifest, made: Made) -> Manifest:
     files = {graph.file for graph in made.graphs}
     older = tuple(item for item in manifest.precision_exceptions if item.file not in files)
     return replace(manifest, precision_exceptions=older + made.exceptions, calibration=made.calibration)
-
-
-def save_results(root: Path, manifest: Manifest, made: Made) -> AccuracyReport | None:
-    """Saves scores and ranges under ``evidence/`` and renews the report.
-
-    Returns:
-        The scores, with what is known of the files only now that they are written.
-    """
-    save_evidence(root / MANIFEST, "calibration", made.ranges)
-    if made.accuracy is None:
-        return None
-    records = {record.path: record for record in manifest.files}
-    accuracy = replace(
-        made.accuracy,
-        rows=tuple(replace(row, bytes=records[row.file].bytes) for row in made.accuracy.rows),
-        sha256={row.file: records[row.file].sha256 for row in made.accuracy.rows},
-    )
-    save_evidence(root / MANIFEST, "accuracy", accuracy)
-    return accuracy
 
 
 def _preprocessing(manifest: Manifest) -> Preprocessing | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -80,7 +80,11 @@ def stage(writer: ArtifactWriter, manifest: Manifest, files: Sequence[GraphFile]
     facts: dict[str, tuple[str, int]] = {}
     for file in files:
         file.model.metadata_props.clear()
-        file.model.metadata_props.update(file_metadata(manifest, file.precision))
+        # A file may have other types than the artifact's first: float16 inputs, for example.
+        own = replace(
+            manifest, inputs=tensor_infos(file.model.graph.inputs), outputs=tensor_infos(file.model.graph.outputs)
+        )
+        file.model.metadata_props.update(file_metadata(own, file.precision))
         save_model(file.model, writer.staging / file.name)
         facts[file.name] = (file.precision, len(file.model.graph))
         data = f"{file.name}.data"

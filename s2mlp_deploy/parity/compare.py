@@ -145,8 +145,7 @@ def compare(
         size = len(next(iter(feeds.values())))
         images += size
         for key, engine in candidates.items():
-            # By position: a file from elsewhere may call its inputs otherwise.
-            actual = engine.run(dict(zip((info.name for info in engine.inputs), feeds.values(), strict=True)))
+            actual = engine.run(_feeds_of(engine, feeds))
             if missing := [name for name in names if name not in actual]:
                 raise InputError(f"{key} has no output {', '.join(missing)}", fix=f"its outputs: {', '.join(actual)}")
             for name in names:
@@ -170,6 +169,15 @@ def compare(
             for name in names
         )
         for key in candidates
+    }
+
+
+def _feeds_of(engine: Engine, feeds: Feeds) -> dict[str, NDArray[Any]]:
+    """Feeds by position, since a file from elsewhere may call its inputs otherwise; floats in the engine's own type."""
+    arrays = zip(engine.inputs, feeds.values(), strict=True)
+    return {
+        info.name: array.astype(info.dtype) if array.dtype == np.float32 and info.dtype == "float16" else array
+        for info, array in arrays
     }
 
 

@@ -84,7 +84,8 @@ class Predictor:
     def _scores(self, paths: Sequence[Path]) -> NDArray[np.floating[Any]]:
         info, output = self.engine.inputs[0], self.engine.outputs[0].name
         if not self.manifest.preprocessing_in_graph:
-            return self.engine.run({info.name: preprocess(paths, self.preprocessing)})[output]
+            images = preprocess(paths, self.preprocessing).astype(info.dtype, copy=False)
+            return self.engine.run({info.name: images})[output]
         # One picture a run: they differ in size. Where the batch is fixed, it is the same picture throughout.
         copies = info.shape[0] if isinstance(info.shape[0], int) else 1
         return np.concatenate([self.engine.run({info.name: raw_pixels(path, copies)})[output][:1] for path in paths])

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("torch")
 from small_nets import FORMS, LAYOUTS, graph, images, kinds, run, statistics
 
+from s2mlp_deploy import api
 from s2mlp_deploy.export.write import save_model
 from s2mlp_deploy.precision.derive import FILES_OF, check_opset, derive, file_precisions
 from s2mlp_deploy.precision.placements import PLACEMENTS
@@ -192,11 +193,11 @@ def test_precisions_on_the_command_line_are_files():
 
 def engine(model: ir.Model, path, target: str):
     pytest.importorskip("tensorrt_rtx")
-    from s2mlp_deploy.engines import tensorrt_rtx
-
     path.mkdir(exist_ok=True)
     save_model(model, path / "model.onnx")
-    return tensorrt_rtx.build(path / "model.onnx", targets=[target])
+    info = model.graph.inputs[0]
+    shapes = {info.name: (2, *(size for size in info.shape if isinstance(size, int)))}
+    return api.build(path / "model.onnx", targets=[target], max_shapes=[shapes])
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8-trt", "fp8-trt"])

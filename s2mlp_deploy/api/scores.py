@@ -1,0 +1,68 @@
+"""Scores and ranges as evidence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from s2mlp_deploy.api.engines import save_evidence
+from s2mlp_deploy.artifact import EVIDENCE, MANIFEST, Manifest
+
+if TYPE_CHECKING:
+    from s2mlp_deploy.precision.accuracy import AccuracyReport
+    from s2mlp_deploy.precision.report import CalibrationReport
+
+
+def save_scores(
+    root: Path, manifest: Manifest, ranges: CalibrationReport, measured: AccuracyReport | None
+) -> AccuracyReport | None:
+    """Saves scores and ranges under ``evidence/`` and renews the report.
+
+    Args:
+        root: The artifact.
+        manifest: As written.
+        ranges: What the calibration saw and chose.
+        measured: The scores, where there was something to score on.
+
+    Returns:
+        The scores, with what is known of the files only now that they are written.
+    """
+    save_evidence(root / MANIFEST, "calibration", ranges)
+    if measured is None:
+        return None
+    records = {record.path: record for record in manifest.files}
+    accuracy = replace(
+        measured,
+        rows=tuple(replace(row, bytes=records[row.file].bytes) for row in measured.rows),
+        sha256={row.file: records[row.file].sha256 for row in measured.rows},
+    )
+    save_evidence(root / MANIFEST, "accuracy", _with_earlier(root, manifest, accuracy))
+    return accuracy
+
+
+def _with_earlier(root: Path, manifest: Manifest, accuracy: AccuracyReport) -> AccuracyReport:
+    """The scores with those of files from an earlier run that are still there and were scored on the same."""
+    from s2mlp_deploy.precision.accuracy import AccuracyReport
+
+    try:
+        earlier = msgspec.json.decode((root / EVIDENCE / "accuracy.json").read_bytes(), type=AccuracyReport)
+    except (OSError, msgspec.DecodeError):
+        return accuracy
+    there = {record.path: record.sha256 for record in manifest.files}
+    if (earlier.metric, earlier.data, earlier.images) != (accuracy.metric, accuracy.data, accuracy.images):
+        return accuracy
+    rows = tuple(
+        row for row in earlier.rows
+        if row.file not in accuracy.sha256 and row.file in there and earlier.sha256.get(row.file) == there[row.file]
+    )  # fmt: skip
+    kept = {row.precision for row in rows}
+    return replace(
+        accuracy,
+        rows=accuracy.rows + rows,
+        sqnr={name: value for name, value in earlier.sqnr.items() if name in kept} | accuracy.sqnr,
+        ladders={name: value for name, value in earlier.ladders.items() if name in kept} | accuracy.ladders,
+        sha256={row.file: there[row.file] for row in rows} | accuracy.sha256,
+    )
