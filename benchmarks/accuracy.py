@@ -64,7 +64,7 @@ def table(shared: Path, budget: float) -> None:
         sites = find_sites(model)
         observer, statistics = Observer(model, observed_values(sites)), Statistics()
         for feeds, _ in train:
-            observer.update(statistics, feeds)
+            statistics = observer.update(statistics, feeds)
         print(
             f"{judge.images} test images, {statistics.samples} for calibration, {len(sites.chosen)} quantized layers\n"
         )
@@ -214,7 +214,7 @@ def observe(artifact: Path, data: Path, count: int) -> None:
     )
     observer, statistics = Observer(model, values), Statistics()
     for feeds, _ in Remembered(opened):
-        observer.update(statistics, feeds)
+        statistics = observer.update(statistics, feeds)
     assert statistics.samples == count
     print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}")
 

@@ -180,9 +180,10 @@ def demo(tmp_path_factory, pictures):
     from s2mlp_deploy import api
     from s2mlp_deploy.demo.run import run_demo
 
+    # The same network is captured for all tests of this run; now, since capturing is what is patched.
+    captured = nano_artifact.captured()
     with pytest.MonkeyPatch.context() as patch:
-        # The same network is captured for all tests of this run.
-        patch.setattr(api, "capture", lambda *_, **__: nano_artifact.captured())
+        patch.setattr(api, "capture", lambda *_, **__: captured)
         return run_demo(tmp_path_factory.mktemp("demo") / "build", images=pictures)
 
 
@@ -212,11 +213,20 @@ def test_the_demo_proves_every_form_on_the_thousand_held_out_digits(tmp_path):
     assert next(iter(result.parity.values())).outputs[0].ranks.reference_accuracy > 0.95
 
 
-def test_the_demo_builds_an_engine_where_the_builder_is(demo):
+def test_the_demo_builds_engines_of_every_precision_where_the_builder_is(demo):
     pytest.importorskip("tensorrt_rtx")
-    assert demo.engine is not None
-    assert demo.engine.targets == ("sm89",)
-    assert (next(iter(demo.artifacts.values())) / demo.engine.engine).stat().st_size == demo.engine.bytes
+    assert set(demo.engines) == {"fp32", "fp16", "int8-trt"}
+    for precision, engine in demo.engines.items():
+        assert engine.targets == ("sm89",)
+        assert engine.precision == precision.removesuffix("-trt")
+        assert (next(iter(demo.artifacts.values())) / engine.engine).stat().st_size == engine.bytes
+
+
+def test_the_demo_scores_every_precision(demo):
+    assert set(demo.precisions) == {"fp16", "int8", "int8-trt"}
+    assert set(demo.latency) == {"fp32", "int8"}
+    for report in demo.precisions.values():
+        assert report.outputs[0].ranks.candidate_accuracy > 0.8
 
 
 def test_the_demo_writes_one_report_of_all_forms(demo):
@@ -248,7 +258,7 @@ def test_the_demo_without_the_builder_says_so_and_goes_on(demo, monkeypatch):
         raise MissingDependencyError("tensorrt-rtx", extra="rtx", purpose="building")
 
     monkeypatch.setattr(library, "load", missing)
-    file = next(iter(demo.artifacts.values())) / "model.fp32.onnx"
-    engine, said = run._build(file, ["sm89"], lambda *_: None)
-    assert engine is None
+    form, directory = next(iter(demo.artifacts.items()))
+    engines, said = run._build(directory, demo.manifests[form].files[:1], ["sm89"], lambda *_: None)
+    assert engines == {}
     assert "s2mlp-deploy[rtx]" in said
