@@ -18,8 +18,8 @@ from s2mlp_deploy.errors import QuantizationError
 from s2mlp_deploy.precision.graphs import PREPROCESSING, Editor, is_movement
 from s2mlp_deploy.precision.sites import Sites
 
-BATCH_BYTES = 2**28
-"""Activations of one batch that may be in memory at once: 256 MiB."""
+BATCH_BYTES = 2**26
+"""Activations of one batch that may be in memory at once: 64 MiB. What the runtime holds besides is several times that."""
 
 
 @dataclass(frozen=True)

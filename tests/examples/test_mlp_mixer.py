@@ -36,8 +36,9 @@ def test_it_is_exported_with_parity_and_says_that_it_holds_no_shift(tmp_path):
 
 
 def test_the_defaults_are_the_papers_mixer_b_16():
+    example = sys.modules[type(api.load(FACTORY, overrides=TINY).module).__module__]
     with torch.device("meta"):
-        module, _ = sys.modules[type(api.load(FACTORY, overrides=TINY).module).__module__].make()
+        module, _ = example.make()
     # Table 1 of the paper: 59 M parameters for B/16.
     assert sum(parameter.numel() for parameter in module.parameters()) == 59_880_472
 

@@ -309,6 +309,15 @@ def test_a_disk_that_fills_up_during_serialization_leaves_nothing(graph):
         signal.signal(signal.SIGXFSZ, before)
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own handler of SIGINT: a job that was started in the background ignores the signal instead."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_build_leaves_nothing_and_python_its_handler(artifact):
     before, handler = nano_artifact.snapshot(artifact), signal.getsignal(signal.SIGINT)
     sent = []
