@@ -19,7 +19,7 @@ from s2mlp_deploy.precision.graphs import PREPROCESSING, Editor, is_movement
 from s2mlp_deploy.precision.sites import Sites
 
 BATCH_BYTES = 2**26
-"""Activations of one batch that may be in memory at once: 64 MiB. What the runtime holds besides is several times that."""
+"""Activations of one batch that may be in memory at once: 64 MiB. The runtime holds several times that besides."""
 
 
 @dataclass(frozen=True)
