@@ -65,7 +65,8 @@ class _OnPixels:
         from s2mlp_deploy.preprocess import preprocess
 
         images = preprocess([Image.fromarray(pixels) for pixels in feeds[_IMAGE]], self.preprocessing)
-        return self.engine.run({self.engine.inputs[0].name: images})
+        first = self.engine.inputs[0]
+        return self.engine.run({first.name: images.astype(first.dtype, copy=False)})
 
 
 def parity(
@@ -132,7 +133,7 @@ def parity(
     first = next(iter(sessions.values()))
     origin = source.source if isinstance(source, CapturedSource) else source
     on_pixels = {key for key, session in sessions.items() if _preprocesses(session)}
-    plain = _one_image(origin, on_pixels) if on_pixels else first.inputs
+    plain = _one_image(origin, on_pixels) if on_pixels else _as_module(first.inputs, origin)
     reference, eager = _references(source, plain, first.outputs)
     engines: dict[str, Engine] = {**sessions} | ({_EAGER: eager} if eager is not None else {})
     if on_pixels:
@@ -144,7 +145,7 @@ def parity(
             for key, engine in engines.items()
         }
     else:
-        fed = first.inputs
+        fed = plain
     inputs = _inputs(origin, fed, data, samples, batch, seed, progress)
     done = 0
 
@@ -178,6 +179,20 @@ def parity(
         save_evidence(path, f"parity-{path.stem}", report)
         reports.append(report)
     return tuple(reports)
+
+
+def _as_module(inputs: tuple[TensorInfo, ...], source: Source) -> tuple[TensorInfo, ...]:
+    """A file's inputs in the module's types: a file with float16 inputs is fed the module's, rounded."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    tensors = [leaf for leaf in pytree.tree_leaves(source.example_inputs) if isinstance(leaf, torch.Tensor)]
+    if len(tensors) != len(inputs):
+        return inputs
+    return tuple(
+        replace(info, dtype=str(tensor.dtype).removeprefix("torch.")) if info.dtype == "float16" else info
+        for info, tensor in zip(inputs, tensors, strict=True)
+    )
 
 
 def _preprocesses(session: OnnxRuntimeEngine | TensorRTEngine) -> bool:

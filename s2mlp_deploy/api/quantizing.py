@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,7 +116,8 @@ class Quantized:
 
     Attributes:
         manifest: Of the artifact, with the new files.
-        accuracy: What the files score; None where there was no data.
+        accuracy: What the files score; None where there was no data, or where outputs are no lists of scores and
+            neither a metric nor a budget was given.
     """
 
     manifest: Manifest
@@ -207,6 +209,7 @@ def make(
     wanted = options.files
     check_opset(wanted, manifest.opset)
     quantized = [precision for precision in wanted if precision != "fp16"]
+    scored, options = _scored(manifest, options), _walked_once(options)
     sites = find_sites(model) if quantized else Sites((), {})
     values = observed_values(sites)
     preprocessing = _preprocessing(manifest)
@@ -221,7 +224,13 @@ def make(
         key = cache_key(path, data, preprocessing)
         statistics, complete = known_statistics(values, cache, key, foreign)
         # Data that cannot be scored on is refused before time goes into ranges.
-        judge = _judge(OnnxRuntimeEngine(path, threads=options.threads), manifest, preprocessing, options, progress)
+        if scored:
+            judge = _judge(OnnxRuntimeEngine(path, threads=options.threads), manifest, preprocessing, options, progress)
+        else:
+            LOG.warning(
+                "the output %s is no list of scores per image, so the files are not scored; "
+                "for a score of your own: api.quantize with PrecisionOptions(metric=...)", manifest.outputs[0].name
+            )  # fmt: skip
         if complete:
             progress("calibrating", data.count, data.count)
         else:
@@ -277,6 +286,21 @@ def _preprocessing(manifest: Manifest) -> Preprocessing | None:
     from s2mlp_deploy.preprocess import Preprocessing
 
     return Preprocessing.from_dict(manifest.preprocessing) if manifest.preprocessing is not None else None
+
+
+def _walked_once(options: PrecisionOptions) -> PrecisionOptions:
+    """Options whose data can be calibrated and scored on, also where it is a generator that serves both."""
+    if options.eval_data is not None or not isinstance(options.data, Iterator):
+        return options
+    data, eval_data = ((item for item in copy) for copy in itertools.tee(options.data))
+    return replace(options, data=data, eval_data=eval_data)
+
+
+def _scored(manifest: Manifest, options: PrecisionOptions) -> bool:
+    """Whether files are scored: where outputs are lists of scores, or where somebody asked for it."""
+    shape = manifest.outputs[0].shape
+    asked = options.metric is not None or options.max_drop is not None or options.eval_data is not None
+    return asked or (len(shape) == 2 and shape[1] != 1)
 
 
 def _open(

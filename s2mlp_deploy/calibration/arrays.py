@@ -165,6 +165,10 @@ def gather(
     if not columns or set(lengths.values()) in ({0}, {-1}):
         raise DataError("There is no sample in it", where=str(root), fix="store arrays with a sample in each row")
     if labels is not None:
+        if not labels.ndim:
+            raise DataError(
+                "There is one label for a whole batch", where=str(root), fix="give a label for each of its samples"
+            )
         lengths["labels"] = len(labels)
     if len(set(lengths.values())) != 1:
         listed = some(f"{name or 'array'} {length}" for name, length in lengths.items())

@@ -15,6 +15,8 @@ from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Seed, Settings, Source, parse_settings
 from s2mlp_deploy.errors import CheckFailedError
 
+_NOISE = "; quantized files hold only near what they were calibrated on: give such --data instead of noise"
+
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
@@ -81,5 +83,6 @@ def register(app: typer.Typer) -> None:
         if failures:
             raise CheckFailedError(
                 "parity does not hold\n    " + "\n    ".join(failures),
-                fix="check that source, checkpoint and preprocessing are those of the export",
+                fix="check that source, checkpoint and preprocessing are those of the export"
+                + _NOISE * (data is None and any(item.precision not in ("fp32", "fp16") for item in reports)),
             )

@@ -70,7 +70,7 @@ def register(app: typer.Typer) -> None:
             from s2mlp_deploy.report.terminal import visible_text
 
             scores = read_evidence(directory).scores
-            if scores is not None:
+            if scores is not None and result.accuracy is not None:
                 print_accuracy(console, scores)
             console.print(visible_text(console, f"Written into {directory}"))
 

@@ -153,6 +153,68 @@ def test_half_io_gives_half_inputs_and_outputs(artifact, pictures):
         assert {info.dtype for info in (*engine.inputs, *engine.outputs)} == {dtype}
 
 
+def test_parity_rounds_the_inputs_of_half_files_alone(artifact, captured, pictures):
+    api.quantize(artifact, options(pictures, "fp16", half_io=True))
+    files = [artifact / "model.fp16.onnx", artifact / "model.fp32.onnx"]
+    alone = api.parity(captured, files[:1])[0]
+    half, full = api.parity(captured, files)
+    assert alone.outputs == half.outputs
+    assert half.passed
+    assert full.passed
+    assert 0 < half.outputs[0].metrics.max_abs < 0.05
+    assert full.outputs[0].metrics.max_abs < 1e-5, "the reference saw what float32 files see"
+
+
+def batches():
+    """Forty images as five batches."""
+    random = np.random.default_rng(1)
+    return [random.random((8, 3, 8, 8), np.float32) for _ in range(5)]
+
+
+def test_a_generator_serves_for_ranges_and_scores(artifact, tmp_path):
+    other = shutil.copytree(artifact, tmp_path / "other")
+    result = api.quantize(artifact, options(({"input": batch} for batch in batches()), "int8"))
+    assert result.accuracy.images == 40
+    assert result.manifest.calibration.samples == 40
+    assert result.manifest.calibration.data == "40 samples of a Python generator"
+    array = api.quantize(other, options(np.concatenate(batches()), "int8"))
+    assert array.manifest.calibration.sha256 == result.manifest.calibration.sha256
+    assert [row.sqnr for row in array.accuracy.rows] == [row.sqnr for row in result.accuracy.rows]
+
+
+def test_one_label_for_a_batch_is_refused(artifact):
+    before = onnx_bytes(artifact)
+    with pytest.raises(DataError, match="one label for a whole batch"):
+        api.quantize(artifact, options(((batch, 0) for batch in batches()), "int8"))
+    assert onnx_bytes(artifact) == before
+
+
+class Dense:
+    """A network whose output is a map."""
+
+    @staticmethod
+    def source():
+        import torch
+
+        torch.manual_seed(0)
+        layers = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(16, 8, 1))
+        return api.from_module(layers.eval(), (torch.rand(2, 3, 8, 8),), name="dense")
+
+
+def test_maps_are_quantized_without_a_score_unless_there_is_a_metric(tmp_path, caplog):
+    api.export(api.capture(Dense.source()), tmp_path / "dense")
+    result = api.quantize(tmp_path / "dense", options(iter(batches()), "fp16", "int8"))
+    assert result.accuracy is None
+    assert "not scored" in caplog.text
+    assert [file.precision for file in result.manifest.files] == ["fp32", "fp16", "int8", "int8-trt"]
+    assert not (tmp_path / "dense" / "evidence" / "accuracy.json").exists()
+    for asked in ({"max_drop": 1.0}, {"eval_data": batches()}):
+        with pytest.raises(DataError, match="no list of scores"):
+            api.quantize(tmp_path / "dense", options(iter(batches()), **asked))
+    result = api.quantize(tmp_path / "dense", options(iter(batches()), metric=lambda engine: 50.0))
+    assert [row.score for row in result.accuracy.rows] == [50.0] * 3
+
+
 # Cache and resuming
 
 

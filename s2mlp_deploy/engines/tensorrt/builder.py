@@ -76,7 +76,7 @@ def build(
         if found is not None:
             return found
         for advice in plan.advice:
-            _LOG.warning("int8 is likely slower than fp16 here: %s", advice)
+            _LOG.warning("%s is likely slower than fp16 here: %s", plan.precision or "int8", advice)
         return _build(plan, report)
 
 

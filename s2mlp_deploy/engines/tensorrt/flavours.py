@@ -187,7 +187,9 @@ def check_targets(found: Flavour, targets: tuple[str, ...]) -> None:
         unknown = [target for target in targets if target not in found.targets]
         if unknown or not targets:
             raise TargetError(
-                f"{found.title} has no target {', '.join(map(repr, unknown)) or '(none given)'}",
+                f"{found.title} has no target {', '.join(map(repr, unknown))}"
+                if unknown
+                else f"{found.title} builds for the targets that it is given, and there is none",
                 fix=f"choose from {', '.join(found.targets)} with --target",
             )
         return

@@ -30,7 +30,7 @@ class Quantization:
         plain_gemms: Names of the others.
         exceptions: Names of GEMMs left in higher precision on purpose.
         off_gemm: Names of DequantizeLinear nodes whose values reach no GEMM.
-        islands: Names of Cast nodes that lead from fp16 to fp32 and belong to no exception.
+        islands: Names of Cast nodes that lead from fp16 to fp32 and to nodes that are no exceptions.
         around: Types that values are dequantized to: that of the graph around, ``float32`` or ``float16``.
         advice: Why int8 is likely slower than fp16 with this graph; empty where nothing speaks for it.
     """
@@ -62,11 +62,7 @@ def examine(file: OnnxFile) -> Quantization | None:
     excused = [node for node in plain if any(item.covers(node.name or "") for item in file.exceptions)]
     off_gemm = [node for node in dequantize if not node.outputs[0].is_graph_output() and not _feeds_gemm(node)]
     islands = [
-        node
-        for node in file.nodes
-        if node.op_type == "Cast"
-        and _widens(node)
-        and not any(item.covers(node.name or "") for item in file.exceptions)
+        node for node in file.nodes if node.op_type == "Cast" and _widens(node) and not _is_on_purpose(node, file)
     ]
     found = Quantization(
         types=tuple(sorted(_types(dequantize))),
@@ -162,6 +158,12 @@ def _widens(node: ir.Node) -> bool:
         and (source.dtype.name, target.dtype.name) == ("FLOAT16", "FLOAT")
         and not target.is_graph_output()
     )
+
+
+def _is_on_purpose(cast: ir.Node, file: OnnxFile) -> bool:
+    """Whether all that reads a Cast was left in fp32 on purpose: fp16 files have such islands too."""
+    users = [user for user, _ in cast.outputs[0].uses()]
+    return all(any(item.covers(node.name or "") for item in file.exceptions) for node in (users or [cast]))
 
 
 def _names(nodes: Iterator[ir.Node] | list[ir.Node]) -> tuple[str, ...]:

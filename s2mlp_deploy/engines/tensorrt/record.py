@@ -164,7 +164,7 @@ def read_engine(engine: Path) -> BuildRecord:
             f"the engine is not the one its sidecar describes: its sha256 begins with {actual[:12]}, the sidecar says "
             f"{record.engine_sha256[:12]}",
             where=str(engine),
-            fix=f"build it again: {record.command}",
+            fix=f"build it again, in {engine.parent}: {record.command}",
         )
     return record
 
@@ -229,5 +229,5 @@ def check_runs_here(engine: Path, record: BuildRecord, *, version: str | None, c
         raise ArtifactError(
             "the engine was not built for this machine\n    " + "\n    ".join(lines),
             where=str(engine),
-            fix=f"build it again: {record.command}",
+            fix=f"build it again, in {engine.parent}: {record.command}",
         )

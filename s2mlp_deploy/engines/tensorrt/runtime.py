@@ -55,7 +55,7 @@ class TensorRTEngine:
             raise BuildError(
                 f"{wanted.title} cannot load the engine: {self._logger.reason()}",
                 where=str(path),
-                fix=f"build it again: {self.record.command}",
+                fix=f"build it again, in {path.parent}: {self.record.command}",
             )
         self._context = self._make_context(trt, own_graphs=wanted.own_cuda_graphs and cuda_graph)
         self._captures = cuda_graph and not wanted.own_cuda_graphs

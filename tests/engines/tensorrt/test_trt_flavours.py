@@ -57,6 +57,7 @@ def test_a_target_that_does_not_exist_lists_those_that_do(targets):
     with pytest.raises(TargetError) as caught:
         check_targets(RTX, targets)
     assert all(target in str(caught.value) for target in RTX.targets)
+    assert ("there is none" in str(caught.value)) == (targets == ())
 
 
 @pytest.mark.parametrize("targets", [("ada",), ("sm86", "sm89"), ("sm",)])

@@ -168,6 +168,29 @@ def test_a_well_placed_int8_graph_over_fp32_is_told_to_go_over_fp16(quantized):
     assert "fp16 graph" in advice
 
 
+@pytest.mark.parametrize(("layer", "islands"), [("sum", ()), ("other", ("act/to_fp32",))])
+def test_an_island_is_told_of_unless_it_is_an_exception(make, layer, islands):
+    half, scale = og.constant("h", 1, np.float16), og.constant("s", 0.1, np.float16)
+    made = og.model(
+        [
+            og.node("QuantizeLinear", ["x", "s", "z"], ["q"], "Q"),
+            og.node("DequantizeLinear", ["q", "s", "z"], ["dq"], "DQ"),
+            og.node("Mul", ["dq", "h"], ["m"], "act/Mul"),
+            og.node("Cast", ["m"], ["wide"], "act/to_fp32", to=og.FLOAT),
+            og.node("Softmax", ["wide"], ["p"], "sum/Softmax"),
+            og.node("Cast", ["p"], ["y"], "act/to_fp16", to=og.HALF),
+        ],
+        [og.value("x", og.HALF, ("batch", 4))],
+        [og.value("y", og.HALF, ("batch", 4))],
+        [half, scale, og.constant("z", 0, np.int8)],
+    )
+    exception = {"layer": layer, "precision": "fp32", "reason": "range", "file": "model.int8-trt.onnx"}
+    file, _ = make(made, precision_exceptions=[exception])
+    found = examine(file)
+    assert found.islands == islands
+    assert any("islands" in line for line in found.advice) == bool(islands)
+
+
 def test_q_dq_that_feeds_no_gemm_and_gemms_without_it_are_named(make):
     scale, zero = og.constant("s", 0.1, np.float32), og.constant("z", 0, np.int8)
     made = og.perceptron()

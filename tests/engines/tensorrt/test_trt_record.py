@@ -42,7 +42,7 @@ def test_a_tampered_engine_is_refused_with_the_command_that_rebuilds(built, chan
     engine.write_bytes(change(engine.read_bytes()))
     with pytest.raises(ArtifactError, match="not the one its sidecar describes") as caught:
         read_engine(engine)
-    assert record.command in str(caught.value)
+    assert f"in {engine.parent}: {record.command}" in str(caught.value)
     assert caught.value.exit_code == 2
 
 
