@@ -104,8 +104,9 @@ def measure(
                 store.save(cache, key, statistics, complete=False)
                 saved = time.monotonic()
     except KeyboardInterrupt:
-        store.save(cache, key, statistics, complete=False)
-        LOG.warning("interrupted after %d samples; the next run goes on from there", statistics.samples)
+        if statistics.samples:
+            store.save(cache, key, statistics, complete=False)
+            LOG.warning("interrupted after %d samples; the next run goes on from there", statistics.samples)
         raise
     except QuantizationError:
         cache.unlink(missing_ok=True)

@@ -120,6 +120,6 @@ def register(app: typer.Typer) -> None:
             # A folder may hold evidence of an artifact that was deleted by hand.
             if scores is not None and not outdated(scores, manifest):
                 print_accuracy(console, scores)
-            print_next(console, manifest, output)
+            print_next(console, manifest, output, checkpoint)
 
         emit(manifest, as_json=as_json, render=render)

@@ -22,6 +22,7 @@ from s2mlp_deploy.report.shifts import summarise
 from s2mlp_deploy.report.verdict import STATES, TONES, build_command, file_of, parity_command
 
 _STYLES = {"good": "bold green", "bad": "bold red", "warn": "bold yellow"}
+_FOR_TENSORRT = ("model.fp16.onnx", "model.int8-trt.onnx")
 _NUMERIC = set("0123456789.,+-e %")
 
 
@@ -171,21 +172,22 @@ def print_manifest(console: Console, manifest: Manifest, directory: Path) -> Non
         console.print("No shift was found.\n")
 
 
-def print_next(console: Console, manifest: Manifest, directory: Path) -> None:
+def print_next(console: Console, manifest: Manifest, directory: Path, checkpoint: Path | None = None) -> None:
     """Prints what to do with an artifact next; nothing where it has no files.
 
     Args:
         console: Where to.
         manifest: Of the artifact.
         directory: Where it is, as the user named it: the commands repeat that.
+        checkpoint: The weights, as the user named them.
     """
     if manifest.files:
         console.print(visible_text(console, "Next", "bold"))
         names = [record.path for record in manifest.files]
         # Not wrapped: a command that is broken into lines cannot be copied.
         for command in (
-            parity_command(manifest, str(directory), names),
-            build_command(str(directory), names[0]),
+            parity_command(manifest, str(directory), names, checkpoint=str(checkpoint) if checkpoint else None),
+            build_command(str(directory), next((n for n in reversed(names) if n in _FOR_TENSORRT), names[0])),
         ):
             console.print(visible_text(console, f"  {command}"), soft_wrap=True)
 

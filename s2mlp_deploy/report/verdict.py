@@ -71,11 +71,18 @@ def unmeasured(manifest: Manifest, evidence: Evidence) -> tuple[str, ...]:
     return tuple(record.path for record in manifest.files if PurePath(record.path).name not in measured)
 
 
-def parity_command(manifest: Manifest, directory: str, files: Sequence[str]) -> str:
-    """The command that measures parity of files of this artifact."""
+def parity_command(manifest: Manifest, directory: str, files: Sequence[str], *, checkpoint: str | None = None) -> str:
+    """The command that measures parity of files of this artifact.
+
+    Args:
+        manifest: Of the artifact.
+        directory: How commands name the artifact.
+        files: What to compare.
+        checkpoint: Path of the weights, where it is known; the manifest holds their name alone.
+    """
     words = ["s2mlp-deploy", "parity", manifest.source.reference, *(str(Path(directory) / name) for name in files)]
     if manifest.source.checkpoint:
-        words += ["--checkpoint", manifest.source.checkpoint]
+        words += ["--checkpoint", checkpoint or manifest.source.checkpoint]
     return shlex.join(words)
 
 

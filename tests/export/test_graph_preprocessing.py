@@ -228,9 +228,7 @@ def test_tensorrt_rtx_parses_and_builds(tmp_path):
         preprocessing = described((40, 60), crop_mode=crop_mode)
         file = tmp_path / f"{crop_mode}.onnx"
         onnx.save(ir.to_proto(add_preprocessing(network(preprocessing), preprocessing)), file)
-        with pytest.raises(
-            InputError, match=r"1 \(height\), 2 \(width\) of the input image[\s\S]*--min-shapes"
-        ):
+        with pytest.raises(InputError, match=r"1 \(height\), 2 \(width\) of the input image[\s\S]*--min-shapes"):
             api.build(file, targets=["sm89"])
         low, high = {IMAGE: (1, 16, 16, 3)}, {IMAGE: (2, 800, 800, 3)}
         assert api.build(file, targets=["sm89"], min_shapes=low, max_shapes=high).bytes > 0
