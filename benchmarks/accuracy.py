@@ -36,7 +36,7 @@ from s2mlp_deploy.engines.torch import TorchEngine
 from s2mlp_deploy.models.registry import get_model
 from s2mlp_deploy.precision.accuracy import Judge, engine_of
 from s2mlp_deploy.precision.budget import keep_budget
-from s2mlp_deploy.precision.derive import derive
+from s2mlp_deploy.precision.derive import derive, is_half
 from s2mlp_deploy.precision.observe import Observer, Statistics, batch_for, observed_values
 from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
 from s2mlp_deploy.precision.remembered import Remembered
@@ -83,7 +83,7 @@ def table(shared: Path, budget: float) -> None:
         def derived(precision: str, method: str, keep: frozenset[str] = frozenset()) -> tuple[Any, int]:
             graph = derive(model, precision, statistics, method=method, keep=keep).model
             size = ir.to_proto(graph).ByteSize()
-            return engine_of(graph, rounded=precision != "int8"), size
+            return engine_of(graph, rounded=is_half(precision)), size
 
         show("torch", TorchEngine(source.module, source.example_inputs, manifest.inputs, manifest.outputs), 0)
         show("fp32, ONNX Runtime", engine, path.stat().st_size)

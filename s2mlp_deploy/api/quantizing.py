@@ -355,15 +355,14 @@ def _climb(
 ) -> Ladder:
     from s2mlp_deploy.precision.accuracy import engine_of
     from s2mlp_deploy.precision.budget import keep_budget
-    from s2mlp_deploy.precision.derive import derive
-    from s2mlp_deploy.precision.placements import PLACEMENTS
+    from s2mlp_deploy.precision.derive import derive, is_half
 
     assert options.max_drop is not None
 
     def evaluate(keep: AbstractSet[str]) -> float:
         progress(f"scoring {precision} with {len(keep)} layers kept", 0, None)
         graph = derive(model, precision, statistics, method=options.method, keep=keep).model
-        return judge.score(engine_of(graph, rounded=PLACEMENTS[precision].over_half, threads=options.threads))
+        return judge.score(engine_of(graph, rounded=is_half(precision), threads=options.threads))
 
     return keep_budget(costs, evaluate, reference=judge.reference_score, max_drop=options.max_drop, metric=judge.metric)
 
@@ -378,12 +377,12 @@ def _accuracy(
     progress: Progress,
 ) -> AccuracyReport:
     from s2mlp_deploy.precision.accuracy import AccuracyReport, engine_of
-    from s2mlp_deploy.precision.derive import file_of
+    from s2mlp_deploy.precision.derive import file_of, is_half
 
     rows = [judge.reference_row(file_of("fp32"), path.stat().st_size)]
     for graph in graphs:
         progress(f"scoring {graph.precision}", 0, None)
-        rounded = graph.precision != "int8"
+        rounded = is_half(graph.precision)
         rows.append(
             judge.row(
                 engine_of(graph.model, rounded=rounded, threads=options.threads),

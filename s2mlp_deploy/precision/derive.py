@@ -58,6 +58,11 @@ def file_precisions(wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(file for name in FILES_OF if name in wanted for file in FILES_OF[name]))
 
 
+def is_half(precision: str) -> bool:
+    """Whether the file of a precision is a float16 graph, with or without Q/DQ."""
+    return precision == "fp16" or PLACEMENTS[precision].scheme.half_scales
+
+
 def check_opset(wanted: Sequence[str], opset: int) -> None:
     """Refuses float16 scales and fp8 in an opset that has none.
 
@@ -68,7 +73,7 @@ def check_opset(wanted: Sequence[str], opset: int) -> None:
     Raises:
         InputError: QuantizeLinear takes float16, and gives fp8, from opset 19 on.
     """
-    lacking = [name for name in wanted if name in PLACEMENTS and PLACEMENTS[name].over_half]
+    lacking = [name for name in wanted if name in PLACEMENTS and PLACEMENTS[name].scheme.half_scales]
     if opset < _HALF_SCALES_FROM and lacking:
         raise InputError(
             f"{file_of(lacking[0])} cannot be written in opset {opset}, whose Q and DQ know neither float16 nor fp8",
@@ -103,12 +108,12 @@ def derive(
         islands = tuple(PrecisionException(i.node, "fp32", i.reason, file_of(precision)) for i in half.islands)
         return Derived(precision, half.model, islands)
     placement = PLACEMENTS[precision]
-    higher = "fp16" if placement.over_half else "fp32"
+    higher = "fp16" if placement.scheme.half_scales else "fp32"
     sites = find_sites(model)
     reasons = sites.skipped | {site.layer: _BY_BUDGET for site in sites.chosen if site.layer in keep}
     exceptions = [PrecisionException(layer, higher, reason, file_of(precision)) for layer, reason in reasons.items()]
     quantized = placement.apply(model, Calibrated(statistics.histograms, method), keep)
-    if placement.over_half:
+    if placement.scheme.half_scales:
         half = to_half(quantized, statistics.magnitudes, keep_io=not half_io)
         exceptions += [PrecisionException(i.node, "fp32", i.reason, file_of(precision)) for i in half.islands]
         quantized = half.model

@@ -68,12 +68,10 @@ class HalfGraph:
     Attributes:
         model: The graph.
         islands: The nodes that stay in float32.
-        vanished: Weights that were not 0 and are 0 in float16, of all weights.
     """
 
     model: ir.Model
     islands: tuple[Island, ...]
-    vanished: int
 
 
 def to_half(model: ir.Model, magnitudes: Mapping[str, float], *, keep_io: bool = True) -> HalfGraph:
@@ -105,7 +103,7 @@ def to_half(model: ir.Model, magnitudes: Mapping[str, float], *, keep_io: bool =
     caster.run(keep_io=keep_io)
     drop_unused_initializers(graph)
     islands = tuple(Island(name, reason) for name, reason in reasons.items() if not name.startswith(PREPROCESSING))
-    return HalfGraph(model, islands, caster.vanished)
+    return HalfGraph(model, islands)
 
 
 def _has_graph(attribute: ir.Attr) -> bool:
@@ -220,7 +218,6 @@ class _Caster:
         self.editor = Editor(graph)
         self.islands = islands
         self.opset = opset
-        self.vanished = 0
         self._casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
 
     def run(self, *, keep_io: bool) -> None:
@@ -270,9 +267,7 @@ class _Caster:
         if key not in self._casts:
             array = array_of(value)
             if array is not None:
-                cast = array.astype(target.numpy())
-                self.vanished += int(np.count_nonzero((cast == 0) & (array != 0)))
-                self._casts[key] = self.editor.constant(cast, f"{value.name}.{_suffix(target)}")
+                self._casts[key] = self.editor.constant(array.astype(target.numpy()), f"{value.name}.{_suffix(target)}")
             else:
                 producer = value.producer()
                 self._casts[key] = self.editor.node(

@@ -54,11 +54,6 @@ class Placement(Protocol):
         """Of the activations."""
         ...
 
-    @property
-    def over_half(self) -> bool:
-        """Whether the rest of the graph is float16."""
-        ...
-
     def apply(self, model: ir.Model, calibrated: Calibrated, keep: AbstractSet[str] = frozenset()) -> ir.Model:
         """Quantizes a copy of a float32 graph; weights that stay are shared, not copied.
 
@@ -76,9 +71,9 @@ class ForOnnxRuntime:
 
     A fully connected layer becomes a two-dimensional Gemm of uint8 activations, int8 weights and an int32 bias whose
     float result nobody quantizes: ONNX Runtime fuses exactly that to QGemm with float output, so neither GELU nor the
-    residual stream pays for a Q and a DQ (0.37 of the float32 time on s2mlpv2_small_7, 0.43 with Q and DQ behind every
-    product; ``benchmarks/accuracy.md``). uint8, because signed activations are 13 times slower on processors without
-    signed dot products. A convolution has no such kernel and gets Q and DQ behind it too. Sums over all tokens, which
+    residual stream pays for a Q and a DQ (0.37 of the float32 time on s2mlpv2_small_7; ``benchmarks/accuracy.md``, with
+    what else was tried). uint8, because processors without signed dot products multiply signed activations many times
+    slower. A convolution has no such kernel and gets Q and DQ behind it too. Sums over all tokens, which
     ONNX Runtime reduces slowly, become products with a row of ones.
 
     Attributes:
@@ -88,7 +83,6 @@ class ForOnnxRuntime:
 
     precision: str
     scheme: Scheme
-    over_half: bool = False
 
     def apply(self, model: ir.Model, calibrated: Calibrated, keep: AbstractSet[str] = frozenset()) -> ir.Model:
         """See :class:`Placement`."""
@@ -126,7 +120,6 @@ class ForTensorRT:
 
     precision: str
     scheme: Scheme
-    over_half: bool = True
 
     def apply(self, model: ir.Model, calibrated: Calibrated, keep: AbstractSet[str] = frozenset()) -> ir.Model:
         """See :class:`Placement`."""

@@ -277,11 +277,6 @@ def test_operators_without_float16_stay_in_float32(node, constants):
     assert run(found.model, {"x": np.full((2, 3), 5, np.float32)})[0].dtype == np.float32
 
 
-def test_weights_that_vanish_are_counted():
-    model = chain(helper.make_node("Mul", ["x", "c"], ["z"]), constants={"c": np.float32([1e-9, -1e-8, 0, 1] * 2)})
-    assert half(model, {"x": np.ones((2, 8), np.float32)}).vanished == 4
-
-
 def test_a_branch_is_refused():
     branch = helper.make_graph(
         [helper.make_node("Relu", ["x"], ["y"])], "b", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
