@@ -73,7 +73,6 @@ def find_sites(model: ir.Model) -> Sites:
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear", "QLinearMatMul", "QLinearConv") for node in graph):
         raise QuantizationError(
             "the graph is quantized already",
-            where=graph.name,
             fix="quantize the fp32 file of an artifact",
         )
     chosen: list[Site] = []
@@ -89,7 +88,6 @@ def find_sites(model: ir.Model) -> Sites:
     if not chosen:
         raise QuantizationError(
             "the graph has no matrix product or convolution with constant weights that int8 would speed up",
-            where=graph.name,
             fix="leave out --precision int8",
         )
     return Sites(tuple(chosen), skipped)

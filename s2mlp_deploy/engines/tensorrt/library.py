@@ -12,7 +12,7 @@ from s2mlp_deploy.engines.base import EngineStatus
 from s2mlp_deploy.engines.gpu import gpus
 from s2mlp_deploy.engines.packages import version_of
 from s2mlp_deploy.engines.tensorrt.flavours import Flavour, flavour
-from s2mlp_deploy.errors import MissingDependencyError, TargetError
+from s2mlp_deploy.errors import BuildError, MissingDependencyError, TargetError
 
 _LOG = logging.getLogger(__name__)
 
@@ -22,10 +22,18 @@ def load(wanted: Flavour) -> Any:
 
     Raises:
         MissingDependencyError: It is not installed.
+        BuildError: It is installed and cannot be imported: a library it needs is missing, or the import was interrupted.
     """
     try:
         return importlib.import_module(wanted.module)
-    except ImportError:
+    except ImportError as error:
+        # A package that is not there at all is named; what fails inside one that is there says something else.
+        if version_of(wanted.distribution) is not None and not isinstance(error, ModuleNotFoundError):
+            raise BuildError(
+                f"{wanted.title} is installed and cannot be imported: {error}",
+                where=wanted.module,
+                fix="run it again; if it stays, reinstall the package",
+            ) from error
         raise MissingDependencyError(
             wanted.distribution, extra=wanted.extra, purpose=f"{wanted.title} engines"
         ) from None

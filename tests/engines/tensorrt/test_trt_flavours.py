@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from s2mlp_deploy.engines.gpu import gpus
+from s2mlp_deploy.engines.tensorrt import library
 from s2mlp_deploy.engines.tensorrt.flavours import check_targets, flavour
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions, check_options, parse_size
-from s2mlp_deploy.errors import InputError, TargetError
+from s2mlp_deploy.errors import BuildError, InputError, TargetError
 
 RTX, TENSORRT = flavour("tensorrt-rtx"), flavour("tensorrt")
 without_gpu = pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")
@@ -135,3 +136,14 @@ def test_the_arguments_of_options_are_those_that_differ():
     assert BuildOptions().arguments() == []
     options = BuildOptions(workspace=2**30, refit=True, hardware_compatible="ampere+", verbose=True)
     assert options.arguments() == ["--workspace", str(2**30), "--hardware-compatible", "ampere+", "--refit"]
+
+
+def test_a_library_that_is_there_and_fails_to_load_is_not_called_missing(monkeypatch):
+    pytest.importorskip("tensorrt_rtx")
+
+    def broken(_):
+        raise ImportError("libnvinfer.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(library.importlib, "import_module", broken)
+    with pytest.raises(BuildError, match=r"is installed and cannot be imported: libnvinfer\.so\.1"):
+        library.load(flavour("tensorrt-rtx"))
