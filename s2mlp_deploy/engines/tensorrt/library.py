@@ -22,7 +22,7 @@ def load(wanted: Flavour) -> Any:
 
     Raises:
         MissingDependencyError: It is not installed.
-        BuildError: It is installed and cannot be imported: a library it needs is missing, or the import was interrupted.
+        BuildError: It is installed and cannot be imported: a library it needs is missing, or loading was interrupted.
     """
     try:
         return importlib.import_module(wanted.module)
