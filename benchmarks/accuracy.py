@@ -29,19 +29,19 @@ from onnx import TensorProto, helper, numpy_helper
 from s2mlp_deploy import api
 from s2mlp_deploy.artifact import read_manifest
 from s2mlp_deploy.bench.timing import interleaved
-from s2mlp_deploy.calibration.data import open_data
+from s2mlp_deploy.calibration.observe import Observer, Statistics
 from s2mlp_deploy.calibration.ranges import METHODS
+from s2mlp_deploy.data.caching import CachedBatches
+from s2mlp_deploy.data.dataset import open_data
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.engines.torch import TorchEngine
 from s2mlp_deploy.models.registry import get_model
-from s2mlp_deploy.precision.accuracy import Judge, engine_of
+from s2mlp_deploy.precision.accuracy import Scorer, engine_of
 from s2mlp_deploy.precision.budget import keep_budget
 from s2mlp_deploy.precision.derive import derive, is_half
-from s2mlp_deploy.precision.observe import Observer, Statistics, batch_for, observed_values
 from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
-from s2mlp_deploy.precision.remembered import Remembered
 from s2mlp_deploy.precision.sensitivity import layer_sqnr
-from s2mlp_deploy.precision.sites import find_sites
+from s2mlp_deploy.precision.sites import batch_for, find_sites, observed_values
 from s2mlp_deploy.preprocess import Preprocessing
 
 CHECKPOINT = "checkpoints/s2mlpv2_nano_cifar10.safetensors"
@@ -57,9 +57,9 @@ def table(shared: Path, budget: float) -> None:
         path = root / "model.fp32.onnx"
         engine = OnnxRuntimeEngine(path)
         options: dict[str, Any] = {"inputs": engine.inputs, "preprocessing": source.preprocessing}
-        train = Remembered(open_data(shared / ARCHIVE / "train", samples=512, batch=32, **options))
-        test = Remembered(open_data(shared / ARCHIVE / "test", batch=50, **options))
-        judge = Judge(engine, test, described="CIFAR-10 test", classes=source.classes)
+        train = CachedBatches(open_data(shared / ARCHIVE / "train", samples=512, batch=32, **options))
+        test = CachedBatches(open_data(shared / ARCHIVE / "test", batch=50, **options))
+        judge = Scorer(engine, test, described="CIFAR-10 test", classes=source.classes)
         model = ir.load(path)
         sites = find_sites(model)
         observer, statistics = Observer(model, observed_values(sites)), Statistics()
@@ -94,14 +94,14 @@ def table(shared: Path, budget: float) -> None:
         for precision in ("int8", "int8-trt"):
             calibrated = Calibrated(statistics.histograms, "minmax")
             costs = layer_sqnr(model, PLACEMENTS[precision].scheme, calibrated, train.first(64))
-            ladder = keep_budget(
+            search = keep_budget(
                 costs,
                 lambda keep, precision=precision: judge.score(derived(precision, "minmax", frozenset(keep))[0]),
                 reference=judge.reference_score,
                 max_drop=budget,
                 metric=judge.metric,
             )
-            keep = frozenset(layer.layer for layer in ladder.kept)
+            keep = frozenset(layer.layer for layer in search.kept)
             show(f"{precision}, minmax, --max-drop {budget:g} ({len(keep)} kept)", *derived(precision, "minmax", keep))
 
 
@@ -213,7 +213,7 @@ def observe(artifact: Path, data: Path, count: int) -> None:
         batch=batch_for(values),
     )
     observer, statistics = Observer(model, values), Statistics()
-    for feeds, _ in Remembered(opened):
+    for feeds, _ in CachedBatches(opened):
         statistics = observer.update(statistics, feeds)
     assert statistics.samples == count
     print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}")

@@ -25,11 +25,11 @@ import numpy as np
 
 from s2mlp_deploy import api
 from s2mlp_deploy.artifact import Manifest, read_manifest
+from s2mlp_deploy.calibration.observe import Observer, Statistics
 from s2mlp_deploy.errors import S2MLPDeployError
 from s2mlp_deploy.export.forms import FORMS
 from s2mlp_deploy.precision.derive import derive
-from s2mlp_deploy.precision.observe import Observer, Statistics, observed_values
-from s2mlp_deploy.precision.sites import find_sites
+from s2mlp_deploy.precision.sites import find_sites, observed_values
 
 COLUMNS = (
     *("model", "form", "file", "ONNX MB", "weights by type, MB", "engine MB", "layers", "GEMMs"),

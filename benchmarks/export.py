@@ -18,7 +18,7 @@ from pathlib import Path
 
 IMPORTS = (
     "import torch, onnx, onnxscript, onnx_ir, torch.onnx, "
-    "s2mlp_deploy.export.pipeline, s2mlp_deploy.export.write, s2mlp_deploy.report.html"
+    "s2mlp_deploy.export.analysis, s2mlp_deploy.export.write, s2mlp_deploy.report.html"
 )
 
 

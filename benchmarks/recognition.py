@@ -11,7 +11,7 @@ import time
 from inplace import inplace_shifts
 
 from s2mlp_deploy import api
-from s2mlp_deploy.export.capture import capture
+from s2mlp_deploy.capture.program import capture
 from s2mlp_deploy.export.rewrite import rewrite_shifts
 
 

@@ -60,7 +60,7 @@ def loaded_by(module: str) -> set[str]:
         "s2mlp_deploy.engines.tensorrt.library",
         "s2mlp_deploy.engines.tensorrt.preflight",
         "s2mlp_deploy.engines.tensorrt.runtime",
-        "s2mlp_deploy.calibration.data",
+        "s2mlp_deploy.data.dataset",
         "s2mlp_deploy.parity.compare",
         "s2mlp_deploy.models.registry",
         "s2mlp_deploy.preprocess",

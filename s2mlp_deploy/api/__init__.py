@@ -19,10 +19,9 @@ from s2mlp_deploy.api.engines import (
     optimize,
     preflight,
 )
-from s2mlp_deploy.api.exporting import CapturedSource, capture, export, understand
+from s2mlp_deploy.api.exporting import CapturedSource, analyze, capture, export
 from s2mlp_deploy.api.inspecting import FileInspection, SourceInspection, inspect_file, inspect_source
 from s2mlp_deploy.api.predicting import predict
-from s2mlp_deploy.api.progress import Progress, quiet
 from s2mlp_deploy.api.quantizing import (
     CALIBRATION_METHOD,
     CALIBRATION_SAMPLES,
@@ -32,6 +31,7 @@ from s2mlp_deploy.api.quantizing import (
     quantize,
 )
 from s2mlp_deploy.api.sources import from_module, load, models, require_export
+from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     from s2mlp_deploy.sources.converters import convert_s2attention, convert_sequential
@@ -45,9 +45,10 @@ __all__ = [
     "FileInspection",
     "Health",
     "PrecisionOptions",
-    "Progress",
+    "ProgressCallback",
     "Quantized",
     "SourceInspection",
+    "analyze",
     "build",
     "capture",
     "convert_s2attention",
@@ -60,14 +61,13 @@ __all__ = [
     "inspect_source",
     "load",
     "models",
+    "no_progress",
     "optimize",
     "parity",
     "predict",
     "preflight",
     "quantize",
-    "quiet",
     "require_export",
-    "understand",
 ]
 
 _CONVERTERS = ("convert_s2attention", "convert_sequential")

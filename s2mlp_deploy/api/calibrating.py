@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from numpy.typing import NDArray
 
-from s2mlp_deploy.api.progress import Progress
-from s2mlp_deploy.calibration.data import CalibrationData
+from s2mlp_deploy.data.dataset import CalibrationData
 from s2mlp_deploy.errors import DataError, QuantizationError
+from s2mlp_deploy.progress import ProgressCallback
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from s2mlp_deploy.precision.observe import Statistics
-    from s2mlp_deploy.precision.remembered import Remembered
-    from s2mlp_deploy.precision.store import Key
+    from s2mlp_deploy.calibration.observe import Statistics
+    from s2mlp_deploy.calibration.store import Key
+    from s2mlp_deploy.data.caching import CachedBatches
     from s2mlp_deploy.preprocess import Preprocessing
 
 LOG = logging.getLogger(__name__)
@@ -32,8 +32,8 @@ _SAVE_EVERY = 10.0
 
 def cache_key(path: Path, data: CalibrationData, preprocessing: Preprocessing | None) -> Key:
     """What statistics over this data are of."""
+    from s2mlp_deploy.calibration.store import Key
     from s2mlp_deploy.files import sha256_of
-    from s2mlp_deploy.precision.store import Key
 
     settings = msgspec.json.encode(preprocessing.to_dict(), order="sorted").decode() if preprocessing else ""
     return Key(sha256_of(path), data.content_hash, settings)
@@ -41,8 +41,8 @@ def cache_key(path: Path, data: CalibrationData, preprocessing: Preprocessing | 
 
 def known_statistics(values: Sequence[ir.Value], cache: Path, key: Key, foreign: str) -> tuple[Statistics, bool]:
     """The statistics that the cache holds of this graph and data, and whether they are of all of it."""
-    from s2mlp_deploy.precision import store
-    from s2mlp_deploy.precision.observe import Statistics
+    from s2mlp_deploy.calibration import store
+    from s2mlp_deploy.calibration.observe import Statistics
 
     known = store.load(cache, key, foreign=foreign)
     if known is None or not known[0].samples:
@@ -58,13 +58,13 @@ def measure(
     model: ir.Model,
     values: Sequence[ir.Value],
     data: CalibrationData,
-    batches: Remembered,
+    batches: CachedBatches,
     cache: Path,
     key: Key,
     statistics: Statistics,
     *,
     threads: int,
-    progress: Progress,
+    progress: ProgressCallback,
 ) -> Statistics:
     """Goes on from statistics to those of all the data, saving them now and then, and when the user interrupts.
 
@@ -77,15 +77,15 @@ def measure(
         key: What they are of.
         statistics: Of the first samples, which are not seen again.
         threads: Of ONNX Runtime; 0 lets it choose.
-        progress: Told how far it is.
+        progress: ProgressCallback how far it is.
 
     Raises:
         QuantizationError: A value is NaN or infinite.
         DataError: All samples are equal.
         OutputError: The cache cannot be written.
     """
-    from s2mlp_deploy.precision import store
-    from s2mlp_deploy.precision.observe import Observer
+    from s2mlp_deploy.calibration import store
+    from s2mlp_deploy.calibration.observe import Observer
 
     observer = Observer(model, values, threads=threads)
     done, saved, varied = 0, time.monotonic(), False

@@ -12,14 +12,14 @@ import msgspec
 from numpy.typing import NDArray
 
 from s2mlp_deploy.api.engines import save_evidence
-from s2mlp_deploy.api.exporting import CapturedSource, understand
+from s2mlp_deploy.api.exporting import CapturedSource, analyze
 from s2mlp_deploy.api.noise import SAMPLES, Inputs, noise
 from s2mlp_deploy.api.opening import open_file
-from s2mlp_deploy.api.progress import Progress, quiet
 from s2mlp_deploy.api.sources import load
 from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo
 from s2mlp_deploy.errors import ArtifactError, InputError, PreprocessingError
 from s2mlp_deploy.files import sha256_of
+from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     from s2mlp_deploy.engines.base import Arrays, Engine
@@ -82,7 +82,7 @@ def parity(
     tolerances: Tolerances | None = None,
     provider: str = "CPUExecutionProvider",
     seed: int = 0,
-    progress: Progress = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> tuple[ParityReport, ...]:
     """Compares ONNX or engine files with the PyTorch module they come from.
 
@@ -99,14 +99,14 @@ def parity(
         checkpoint: See :func:`~s2mlp_deploy.api.load`.
         overrides: See there.
         preprocess: See there.
-        data: What :func:`~s2mlp_deploy.calibration.data.open_data` takes: pictures in a folder or archive, arrays, or
+        data: What :func:`~s2mlp_deploy.data.dataset.open_data` takes: pictures in a folder or archive, arrays, or
             something to iterate over; without it the inputs are seeded noise.
         samples: At most this many images (default: all; without data 16).
         batch: Images per run; a file with a fixed batch runs with that.
         tolerances: Limits; default by the file's precision, and wider where the graph preprocesses.
         provider: ONNX Runtime's execution provider.
         seed: Of random weights, of noise and of the choice of samples.
-        progress: Told how many images are done.
+        progress: ProgressCallback how many images are done.
 
     Returns:
         A report per file; ``report.passed`` is the verdict.
@@ -128,7 +128,7 @@ def parity(
     if isinstance(source, str):
         source = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess, seed=seed)
 
-    from s2mlp_deploy.parity.compare import ParityReport, compare, judge
+    from s2mlp_deploy.parity.compare import ParityReport, apply_tolerances, compare
 
     first = next(iter(sessions.values()))
     origin = source.source if isinstance(source, CapturedSource) else source
@@ -161,7 +161,7 @@ def parity(
     for path in paths:
         precision = _precision(path)
         limits = tolerances or _limits(precision, str(path) in on_pixels)
-        report = judge(
+        report = apply_tolerances(
             ParityReport(
                 reference=f"{reference.name}, {origin.info.reference}",
                 candidate=engines[str(path)].name,
@@ -215,7 +215,7 @@ def _evaluating(module: object) -> AbstractContextManager[None]:
     """Evaluation mode for a while; a finished program has no modes."""
     from torch import nn
 
-    from s2mlp_deploy.shift.hazards import evaluating
+    from s2mlp_deploy.capture.hazards import evaluating
 
     return evaluating(module) if isinstance(module, nn.Module) else nullcontext()
 
@@ -233,11 +233,11 @@ def _references(
     module = origin.module
     if isinstance(module, nn.Module) and origin.info.reference in MODELS:
         # The zoo's shift is one operator that never writes into its input: nothing to watch for.
-        from s2mlp_deploy.export.checks import check_weights
+        from s2mlp_deploy.capture.checks import check_weights
 
         check_weights(module)
         return TorchEngine(module, origin.example_inputs, inputs, outputs), None
-    known = source.understood if isinstance(source, CapturedSource) else understand(origin)
+    known = source.analysis if isinstance(source, CapturedSource) else analyze(origin)
     functional = TorchEngine(
         known.functional(), origin.example_inputs, inputs, outputs, name="torch (functional meaning)"
     )
@@ -260,11 +260,11 @@ def _inputs(
     samples: int | None,
     batch: int,
     seed: int,
-    progress: Progress,
+    progress: ProgressCallback,
 ) -> Inputs:
     if data is None:
         return noise(source, inputs, samples or SAMPLES, batch, seed)
-    from s2mlp_deploy.calibration.data import open_data
+    from s2mlp_deploy.data.dataset import open_data
 
     opened = open_data(
         data,

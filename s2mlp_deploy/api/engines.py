@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2mlp_deploy.api.progress import Progress, quiet
 from s2mlp_deploy.artifact import EVIDENCE, MANIFEST
 from s2mlp_deploy.files import to_json, write_file
+from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     from s2mlp_deploy.engines.base import EngineStatus
@@ -74,7 +74,7 @@ def build(
     precision: str | None = None,
     options: BuildOptions | None = None,
     force: bool = False,
-    progress: Progress = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> BuildRecord:
     """Builds an engine file from an ONNX file. ``tensorrt-rtx`` needs no GPU for that.
 

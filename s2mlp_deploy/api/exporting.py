@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from s2mlp_deploy import __version__
 from s2mlp_deploy.api.noise import SAMPLES, noise
-from s2mlp_deploy.api.progress import Progress, quiet
 from s2mlp_deploy.api.quantizing import PrecisionOptions, described, make
 from s2mlp_deploy.api.scores import save_scores
 from s2mlp_deploy.api.sources import load, require_export
 from s2mlp_deploy.artifact import ArtifactWriter, Manifest, ShiftRecord, check_output
 from s2mlp_deploy.errors import ExportError, PreprocessingError
+from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from s2mlp_deploy.export.pipeline import Understood
+    from s2mlp_deploy.export.analysis import Analysis
     from s2mlp_deploy.sources.source import Source
 
 
@@ -32,16 +32,16 @@ class CapturedSource:
 
     Attributes:
         source: What was captured.
-        understood: Its functional program, shifts and hazards.
+        analysis: Its functional program, shifts and hazards.
         canonical: The ONNX graph whose shifts have no form yet.
     """
 
     source: Source
-    understood: Understood
+    analysis: Analysis
     canonical: ir.Model
 
 
-def understand(source: Source, *, dynamic: Sequence[str] = ("batch",), on_hazard: str = "warn") -> Understood:
+def analyze(source: Source, *, dynamic: Sequence[str] = ("batch",), on_hazard: str = "warn") -> Analysis:
     """Captures a source, watches it for hazards and recognises its shifts; no ONNX yet.
 
     Args:
@@ -54,7 +54,7 @@ def understand(source: Source, *, dynamic: Sequence[str] = ("batch",), on_hazard
         ExportError: The module cannot be captured, or races and ``on_hazard`` is ``error``.
         CheckpointError: A weight is NaN, infinite or on the meta device.
     """
-    from s2mlp_deploy.export.pipeline import understand as run
+    from s2mlp_deploy.export.analysis import analyze as run
 
     return run(
         source.module,
@@ -72,32 +72,32 @@ def capture(
     opset: int | None = None,
     dynamic: Sequence[str] = ("batch",),
     on_hazard: str = "warn",
-    progress: Progress = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> CapturedSource:
     """Captures a source and translates it to the canonical graph, whose shifts have no form yet.
 
     Args:
-        source: See :func:`understand`.
+        source: See :func:`analyze`.
         opset: 18 to 25, default 20.
-        dynamic: See :func:`understand`.
-        on_hazard: See :func:`understand`.
+        dynamic: See :func:`analyze`.
+        on_hazard: See :func:`analyze`.
         progress: Told what is being done.
 
     Raises:
         ExportError: The module or an operation is refused, or the opset is out of range.
         CheckpointError: A weight is NaN, infinite or on the meta device.
     """
+    from s2mlp_deploy.export.analysis import translate
     from s2mlp_deploy.export.canonical import DEFAULT_OPSET, check_opset
-    from s2mlp_deploy.export.pipeline import translate
 
     opset = DEFAULT_OPSET if opset is None else opset
     check_opset(opset)
     progress("capturing the model", 0, 2)
-    understood = understand(source, dynamic=dynamic, on_hazard=on_hazard)
+    analysis = analyze(source, dynamic=dynamic, on_hazard=on_hazard)
     progress("translating to ONNX", 1, 2)
-    canonical = translate(understood, opset=opset)
+    canonical = translate(analysis, opset=opset)
     progress("translating to ONNX", 2, 2)
-    return CapturedSource(source, understood, canonical)
+    return CapturedSource(source, analysis, canonical)
 
 
 def export(
@@ -115,7 +115,7 @@ def export(
     force: bool = False,
     seed: int = 0,
     precision: PrecisionOptions | None = None,
-    progress: Progress = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> Manifest:
     """Exports a source to an artifact: ``model.fp32.onnx``, ``manifest.json`` and ``report.html``.
 
@@ -133,8 +133,8 @@ def export(
             [batch, height, width, 3].
         shift_form: How shifts are written: a name of ``s2mlp_deploy.export.forms.FORMS``, or ``auto``.
         opset: 18 to 25, default 20.
-        dynamic: See :func:`understand`.
-        on_hazard: See :func:`understand`.
+        dynamic: See :func:`analyze`.
+        on_hazard: See :func:`analyze`.
         force: Replace an artifact that is there.
         seed: Of random weights.
         precision: Which files to make beside float32, and on what data.
@@ -150,10 +150,10 @@ def export(
             given.
     """
     require_export()
+    from s2mlp_deploy.export.analysis import check_options
     from s2mlp_deploy.export.canonical import DEFAULT_OPSET, check_opset
     from s2mlp_deploy.export.forms import choose_form
     from s2mlp_deploy.export.lower import lower_shifts
-    from s2mlp_deploy.export.pipeline import check_options
     from s2mlp_deploy.export.preprocessing import add_preprocessing
     from s2mlp_deploy.export.write import GraphFile, stage, tensor_infos, tool_versions, write_artifact
     from s2mlp_deploy.precision.derive import check_opset as check_precisions
@@ -187,16 +187,16 @@ def export(
         )
     if not isinstance(source, CapturedSource):
         source = capture(source, opset=opset, dynamic=dynamic, on_hazard=on_hazard, progress=progress)
-    understood = source.understood
+    analysis = source.analysis
     progress("writing shifts", 0, None)
     model, lowered = lower_shifts(source.canonical, form)
     if with_preprocessing and origin.preprocessing is not None:
         model = add_preprocessing(model, origin.preprocessing)
     records = []
     for item in lowered:
-        known = understood.shifts.get(item.origin)
-        line, spelling = (known.line, known.spelling) if known else ("", "unknown")
-        records.append(ShiftRecord(item.where, line, item.spec.to_dict(), spelling, item.form, item.nodes))
+        known = analysis.shifts.get(item.origin)
+        line, idiom = (known.line, known.idiom) if known else ("", "unknown")
+        records.append(ShiftRecord(item.where, line, item.spec.to_dict(), idiom, item.form, item.nodes))
     manifest = Manifest(
         name=origin.name,
         source=origin.info,
@@ -207,8 +207,8 @@ def export(
         opset=model.opset_imports[""],
         shifts=tuple(records),
         tools=tool_versions(__version__),
-        hazards=understood.hazards,
-        notes=understood.captured.notes,
+        hazards=analysis.hazards,
+        notes=analysis.captured.notes,
         preprocessing_in_graph=with_preprocessing,
     )
     progress("writing files", 0, None)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from s2mlp_deploy.api.exporting import understand
+from s2mlp_deploy.api.exporting import analyze
 from s2mlp_deploy.api.sources import load, require_export
 from s2mlp_deploy.artifact import METADATA_KEY, HazardRecord, TensorInfo
 from s2mlp_deploy.errors import ArtifactError
@@ -24,7 +24,7 @@ class ShiftSite:
         module: Path of the module it happens in.
         line: ``file.py:12``; empty where it cannot be told.
         code: That line.
-        spelling: How it is written.
+        idiom: How it is written.
         spec: Groups, axes, channel axis and border, as JSON.
         form: What ``export`` would write it as.
         sizes: At how many input sizes the equality was checked; 0 for ``s2mlp::shift`` itself.
@@ -33,7 +33,7 @@ class ShiftSite:
     module: str
     line: str
     code: str
-    spelling: str
+    idiom: str
     spec: dict[str, Any]
     form: str
     sizes: int
@@ -47,14 +47,14 @@ class MissSite:
         module: Path of the module it happens in.
         line: ``file.py:12``; empty where it cannot be told.
         code: That line.
-        spelling: How it is written.
+        idiom: How it is written.
         reason: Why it is none.
     """
 
     module: str
     line: str
     code: str
-    spelling: str
+    idiom: str
     reason: str
 
 
@@ -127,14 +127,14 @@ def inspect_source(
         checkpoint: See there.
         overrides: See there.
         preprocess: See there.
-        dynamic: See :func:`~s2mlp_deploy.api.understand`.
+        dynamic: See :func:`~s2mlp_deploy.api.analyze`.
 
     Raises:
         S2MLPDeployError: What loading and capturing raise.
     """
     loaded = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess)
-    known = understand(loaded, dynamic=dynamic)
-    from s2mlp_deploy.export.capture import input_shapes
+    known = analyze(loaded, dynamic=dynamic)
+    from s2mlp_deploy.capture.program import input_shapes
     from s2mlp_deploy.export.forms import choose_form
 
     form = choose_form().name
@@ -145,10 +145,9 @@ def inspect_source(
         outputs=known.captured.output_names,
         parameters=sum(value.numel() for value in program.parameters()),
         shifts=tuple(
-            ShiftSite(s.module, s.line, s.code, s.spelling, s.spec.to_dict(), form, s.sizes)
-            for s in known.shifts.values()
+            ShiftSite(s.module, s.line, s.code, s.idiom, s.spec.to_dict(), form, s.sizes) for s in known.shifts.values()
         ),
-        near_misses=tuple(MissSite(m.module, m.line, m.code, m.spelling, m.reason) for m in known.near_misses),
+        near_misses=tuple(MissSite(m.module, m.line, m.code, m.idiom, m.reason) for m in known.near_misses),
         hazards=known.hazards,
         notes=known.captured.notes,
     )

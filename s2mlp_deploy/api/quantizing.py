@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from s2mlp_deploy.api.calibrating import cache_key, known_statistics, measure
-from s2mlp_deploy.api.progress import Progress, quiet
 from s2mlp_deploy.api.scores import save_scores
 from s2mlp_deploy.api.sources import require_export
 from s2mlp_deploy.artifact import (
@@ -25,17 +24,18 @@ from s2mlp_deploy.artifact import (
     read_manifest,
     verify_file,
 )
-from s2mlp_deploy.calibration.data import CalibrationData, open_data
 from s2mlp_deploy.calibration.ranges import DEFAULT_METHOD, check_method
+from s2mlp_deploy.data.dataset import CalibrationData, open_data
 from s2mlp_deploy.errors import DataError, InputError
+from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from s2mlp_deploy.precision.accuracy import AccuracyReport, Judge, Metric
-    from s2mlp_deploy.precision.budget import Ladder
+    from s2mlp_deploy.calibration.observe import Statistics
+    from s2mlp_deploy.precision.accuracy import AccuracyReport, Metric, Scorer
+    from s2mlp_deploy.precision.budget import BudgetSearch
     from s2mlp_deploy.precision.derive import Derived
-    from s2mlp_deploy.precision.observe import Statistics
     from s2mlp_deploy.precision.report import CalibrationReport
     from s2mlp_deploy.preprocess import Preprocessing
 
@@ -59,7 +59,7 @@ class PrecisionOptions:
 
     Attributes:
         precisions: ``fp16``, ``int8`` (two files: for ONNX Runtime and for TensorRT), ``fp8``.
-        data: What :func:`~s2mlp_deploy.calibration.data.open_data` takes. float16 alone does without.
+        data: What :func:`~s2mlp_deploy.data.dataset.open_data` takes. float16 alone does without.
         method: How ranges are chosen: ``minmax``, ``entropy``, ``percentile`` or ``mse``.
         samples: Measure ranges on at most so many.
         max_drop: Points that a quantized file's score may lie below float32's; None sets no budget.
@@ -135,7 +135,9 @@ class Made:
     ranges: CalibrationReport
 
 
-def quantize(directory: str | Path, options: PrecisionOptions, *, progress: Progress = quiet) -> Quantized:
+def quantize(
+    directory: str | Path, options: PrecisionOptions, *, progress: ProgressCallback = no_progress
+) -> Quantized:
     """Adds files of other precisions to an artifact; those of the same precision are replaced.
 
     Args:
@@ -183,7 +185,7 @@ def make(
     home: Path,
     noise: Iterable[tuple[dict[str, NDArray[Any]], Any]] = (),
     foreign_cache: str = "refuse",
-    progress: Progress = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> Made:
     """Measures a float32 graph and makes the graphs of other precisions.
 
@@ -197,14 +199,14 @@ def make(
         foreign_cache: What to do with statistics of another graph: ``refuse`` or ``ignore``.
         progress: Told what is being done.
     """
+    from s2mlp_deploy.calibration.observe import Observer, Statistics
+    from s2mlp_deploy.data.caching import CachedBatches
     from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
     from s2mlp_deploy.precision.derive import check_opset, derive
-    from s2mlp_deploy.precision.observe import Observer, Statistics, batch_for, observed_values
     from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
-    from s2mlp_deploy.precision.remembered import Remembered
     from s2mlp_deploy.precision.report import calibration_report
     from s2mlp_deploy.precision.sensitivity import layer_sqnr
-    from s2mlp_deploy.precision.sites import Sites, find_sites
+    from s2mlp_deploy.precision.sites import Sites, batch_for, find_sites, observed_values
 
     wanted = options.files
     check_opset(wanted, manifest.opset)
@@ -213,24 +215,27 @@ def make(
     sites = find_sites(model) if quantized else Sites((), {})
     values = observed_values(sites)
     preprocessing = _preprocessing(manifest)
-    judge: Judge | None = None
-    samples = Remembered(())
+    scorer: Scorer | None = None
+    samples = CachedBatches(())
     if options.data is not None:
         data = _open(options.data, manifest, preprocessing, options.samples, batch_for(values), options, progress)
         cache = Path(options.cache) if options.cache is not None else home / CALIBRATION_CACHE
         # A cache that was named on purpose is never silently replaced.
         foreign = "refuse" if options.cache is not None else foreign_cache
-        samples = Remembered(data)
+        samples = CachedBatches(data)
         key = cache_key(path, data, preprocessing)
         statistics, complete = known_statistics(values, cache, key, foreign)
         # Data that cannot be scored on is refused before time goes into ranges.
         if scored:
-            judge = _judge(OnnxRuntimeEngine(path, threads=options.threads), manifest, preprocessing, options, progress)
+            scorer = _scorer(
+                OnnxRuntimeEngine(path, threads=options.threads), manifest, preprocessing, options, progress
+            )
         else:
             LOG.warning(
                 "the output %s is no list of scores per image, so the files are not scored; "
-                "for a score of your own: api.quantize with PrecisionOptions(metric=...)", manifest.outputs[0].name
-            )  # fmt: skip
+                "for a score of your own: api.quantize with PrecisionOptions(metric=...)",
+                manifest.outputs[0].name,
+            )
         if complete:
             progress("calibrating", data.count, data.count)
         else:
@@ -240,9 +245,14 @@ def make(
         for warning in data.warnings:
             LOG.warning("%s", warning)
         record = CalibrationRecord(
-            data.described, data.content_hash, statistics.samples, statistics.skipped, data.duplicates,
-            options.method if quantized else "maxima", (),
-        )  # fmt: skip
+            data.described,
+            data.content_hash,
+            statistics.samples,
+            statistics.skipped,
+            data.duplicates,
+            options.method if quantized else "maxima",
+            (),
+        )
     else:
         observer, statistics = Observer(model, values, threads=options.threads), Statistics()
         for feeds, _ in noise:
@@ -250,12 +260,12 @@ def make(
         record = CalibrationRecord("seeded noise", "", statistics.samples, 0, 0, "maxima", ())
         LOG.warning("float16 ranges were measured on noise; give --calibration-data to measure them on real pictures")
     graphs: list[Derived] = []
-    ladders: dict[str, Ladder] = {}
+    searches: dict[str, BudgetSearch] = {}
     sqnr: dict[str, dict[str, float]] = {}
     for precision in wanted:
         progress(f"making {precision}", 0, None)
         keep: AbstractSet[str] = frozenset()
-        if precision in quantized and judge is not None:
+        if precision in quantized and scorer is not None:
             costs = layer_sqnr(
                 model,
                 PLACEMENTS[precision].scheme,
@@ -265,11 +275,11 @@ def make(
             )
             sqnr[precision] = costs
             if options.max_drop is not None:
-                ladder = _climb(model, precision, statistics, costs, judge, options, progress)
-                ladders[precision], keep = ladder, {layer.layer for layer in ladder.kept}
+                search = _climb(model, precision, statistics, costs, scorer, options, progress)
+                searches[precision], keep = search, {layer.layer for layer in search.kept}
         graphs.append(derive(model, precision, statistics, method=options.method, keep=keep, half_io=options.half_io))
     record = replace(record, files=tuple(graph.file for graph in graphs))
-    accuracy = _accuracy(judge, graphs, path, sqnr, ladders, options, progress) if judge is not None else None
+    accuracy = _accuracy(scorer, graphs, path, sqnr, searches, options, progress) if scorer is not None else None
     exceptions = tuple(item for graph in graphs for item in graph.exceptions)
     ranges = calibration_report(record, sites, statistics, quantized)
     return Made(tuple(graphs), exceptions, record, accuracy, ranges)
@@ -310,7 +320,7 @@ def _open(
     samples: int | None,
     batch: int,
     options: PrecisionOptions,
-    progress: Progress,
+    progress: ProgressCallback,
 ) -> CalibrationData:
     return open_data(
         data,
@@ -324,24 +334,28 @@ def _open(
     )
 
 
-def _judge(
+def _scorer(
     reference: Any,
     manifest: Manifest,
     preprocessing: Preprocessing | None,
     options: PrecisionOptions,
-    progress: Progress,
-) -> Judge:
-    from s2mlp_deploy.precision.accuracy import Judge
-    from s2mlp_deploy.precision.remembered import Remembered
+    progress: ProgressCallback,
+) -> Scorer:
+    from s2mlp_deploy.data.caching import CachedBatches
+    from s2mlp_deploy.precision.accuracy import Scorer
 
     chosen = options.eval_data if options.eval_data is not None else options.data
     assert chosen is not None
     data = _open(chosen, manifest, preprocessing, options.eval_samples, 16, options, progress)
     progress("scoring fp32", 0, None)
-    return Judge(
-        reference, Remembered(data), described=data.described, classes=manifest.classes, preprocessing=preprocessing,
+    return Scorer(
+        reference,
+        CachedBatches(data),
+        described=data.described,
+        classes=manifest.classes,
+        preprocessing=preprocessing,
         metric=options.metric,
-    )  # fmt: skip
+    )
 
 
 def _climb(
@@ -349,10 +363,10 @@ def _climb(
     precision: str,
     statistics: Statistics,
     costs: dict[str, float],
-    judge: Judge,
+    scorer: Scorer,
     options: PrecisionOptions,
-    progress: Progress,
-) -> Ladder:
+    progress: ProgressCallback,
+) -> BudgetSearch:
     from s2mlp_deploy.precision.accuracy import engine_of
     from s2mlp_deploy.precision.budget import keep_budget
     from s2mlp_deploy.precision.derive import derive, is_half
@@ -362,29 +376,31 @@ def _climb(
     def evaluate(keep: AbstractSet[str]) -> float:
         progress(f"scoring {precision} with {len(keep)} layers kept", 0, None)
         graph = derive(model, precision, statistics, method=options.method, keep=keep).model
-        return judge.score(engine_of(graph, rounded=is_half(precision), threads=options.threads))
+        return scorer.score(engine_of(graph, rounded=is_half(precision), threads=options.threads))
 
-    return keep_budget(costs, evaluate, reference=judge.reference_score, max_drop=options.max_drop, metric=judge.metric)
+    return keep_budget(
+        costs, evaluate, reference=scorer.reference_score, max_drop=options.max_drop, metric=scorer.metric
+    )
 
 
 def _accuracy(
-    judge: Judge,
+    scorer: Scorer,
     graphs: Sequence[Derived],
     path: Path,
     sqnr: dict[str, dict[str, float]],
-    ladders: dict[str, Ladder],
+    searches: dict[str, BudgetSearch],
     options: PrecisionOptions,
-    progress: Progress,
+    progress: ProgressCallback,
 ) -> AccuracyReport:
     from s2mlp_deploy.precision.accuracy import AccuracyReport, engine_of
     from s2mlp_deploy.precision.derive import file_of, is_half
 
-    rows = [judge.reference_row(file_of("fp32"), path.stat().st_size)]
+    rows = [scorer.reference_row(file_of("fp32"), path.stat().st_size)]
     for graph in graphs:
         progress(f"scoring {graph.precision}", 0, None)
         rounded = is_half(graph.precision)
         rows.append(
-            judge.row(
+            scorer.row(
                 engine_of(graph.model, rounded=rounded, threads=options.threads),
                 file=graph.file,
                 precision=graph.precision,
@@ -392,4 +408,4 @@ def _accuracy(
                 arithmetic="rounded to float16" if rounded else "as in the file",
             )
         )
-    return AccuracyReport(judge.metric, judge.described, judge.images, tuple(rows), sqnr, ladders)
+    return AccuracyReport(scorer.metric, scorer.described, scorer.images, tuple(rows), sqnr, searches)

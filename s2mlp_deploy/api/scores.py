@@ -55,14 +55,15 @@ def _with_earlier(root: Path, manifest: Manifest, accuracy: AccuracyReport) -> A
     if (earlier.metric, earlier.data, earlier.images) != (accuracy.metric, accuracy.data, accuracy.images):
         return accuracy
     rows = tuple(
-        row for row in earlier.rows
+        row
+        for row in earlier.rows
         if row.file not in accuracy.sha256 and row.file in there and earlier.sha256.get(row.file) == there[row.file]
-    )  # fmt: skip
+    )
     kept = {row.precision for row in rows}
     return replace(
         accuracy,
         rows=accuracy.rows + rows,
         sqnr={name: value for name, value in earlier.sqnr.items() if name in kept} | accuracy.sqnr,
-        ladders={name: value for name, value in earlier.ladders.items() if name in kept} | accuracy.ladders,
+        searches={name: value for name, value in earlier.searches.items() if name in kept} | accuracy.searches,
         sha256={row.file: there[row.file] for row in rows} | accuracy.sha256,
     )

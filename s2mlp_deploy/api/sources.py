@@ -59,7 +59,7 @@ def load(
         MissingDependencyError: The extra ``export`` is not installed.
     """
     require_export()
-    from s2mlp_deploy.sources.source import load_source
+    from s2mlp_deploy.sources.load import load_source
 
     return load_source(
         source,
@@ -94,7 +94,7 @@ def from_module(
     """
     require_export()
     from s2mlp_deploy.sources.factory import from_module as make
-    from s2mlp_deploy.sources.source import find_sidecar
+    from s2mlp_deploy.sources.load import find_sidecar
 
     weights = Path(checkpoint) if checkpoint is not None else None
     sidecar = find_sidecar(weights, Path(preprocess) if preprocess is not None else None)

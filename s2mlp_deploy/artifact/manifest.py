@@ -85,7 +85,7 @@ class ShiftRecord:
         where: The module it happens in.
         line: ``file.py:12`` of the source; empty where it cannot be told.
         spec: Groups, axes, channel axis and border, as JSON.
-        spelling: How the source wrote it.
+        idiom: How the source wrote it.
         form: How the ONNX files write it.
         nodes: ONNX nodes it became.
     """
@@ -93,7 +93,7 @@ class ShiftRecord:
     where: str
     line: str
     spec: dict[str, Any]
-    spelling: str
+    idiom: str
     form: str
     nodes: int
 

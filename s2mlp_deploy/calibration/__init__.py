@@ -1,1 +1,1 @@
-"""From collections of pictures to batches, ranges and the places of quantisation."""
+"""Ranges of tensors: observing them over data, histograms, how a range is chosen, statistics on disk."""

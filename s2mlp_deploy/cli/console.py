@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from s2mlp_deploy.api import Progress, quiet
 from s2mlp_deploy.files import to_json
+from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 OUT = Console()
 ERR = Console(stderr=True)
@@ -41,10 +41,10 @@ def set_up_logging() -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
+def progress() -> Iterator[ProgressCallback]:
     """A progress bar on stderr where that is a terminal; nothing in a pipe."""
     if not ERR.is_terminal:
-        yield quiet
+        yield no_progress
         return
     from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from s2mlp_deploy import __version__
+from s2mlp_deploy.capture.frames import is_user_file
 from s2mlp_deploy.cli import build, demo, doctor, export, inspect, models, parity, predict, quantize
 from s2mlp_deploy.cli.console import ERR, set_up_logging
 from s2mlp_deploy.errors import S2MLPDeployError, SourceError
-from s2mlp_deploy.shift.frames import is_user_file
 
 app = typer.Typer(
     name="s2mlp-deploy",

@@ -13,9 +13,10 @@ from PIL import Image
 
 from s2mlp_deploy import api
 from s2mlp_deploy.artifact import FileRecord, Manifest
-from s2mlp_deploy.calibration.collect import collect
+from s2mlp_deploy.data.collect import collect
 from s2mlp_deploy.demo.digits import load_digits, weights_path, write_pngs
 from s2mlp_deploy.errors import MissingDependencyError
+from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     from s2mlp_deploy.engines.tensorrt.record import BuildRecord
@@ -68,7 +69,7 @@ def run_demo(
     *,
     images: Path | None = None,
     targets: Sequence[str] = ("sm89",),
-    progress: api.Progress = api.quiet,
+    progress: ProgressCallback = no_progress,
 ) -> DemoResult:
     """Exports the digit network in every form and precision, proves parity, builds engines, writes a report.
 
@@ -142,7 +143,7 @@ def _training_digits() -> list[tuple[Image.Image, int]]:
     return [(Image.fromarray(image), int(label)) for image, label in zip(digits.images, digits.labels, strict=True)]
 
 
-def _latency(directory: Path, manifest: Manifest, progress: api.Progress) -> dict[str, float]:
+def _latency(directory: Path, manifest: Manifest, progress: ProgressCallback) -> dict[str, float]:
     """Milliseconds per image, in batches, of the files that ONNX Runtime runs as they are meant to be run."""
     from s2mlp_deploy.bench.timing import interleaved
     from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
@@ -161,7 +162,7 @@ def _latency(directory: Path, manifest: Manifest, progress: api.Progress) -> dic
 
 
 def _build(
-    directory: Path, files: Sequence[FileRecord], targets: Sequence[str], progress: api.Progress
+    directory: Path, files: Sequence[FileRecord], targets: Sequence[str], progress: ProgressCallback
 ) -> tuple[dict[str, BuildRecord], str]:
     """Builds the engines where the builder is installed; there is no wheel of it for every platform."""
     built = {}

@@ -19,12 +19,12 @@ import torch
 from onnxscript.function_libs.torch_lib.ops.vision import torchvision_deform_conv2d
 from torch.export import ExportedProgram
 
+from s2mlp_deploy.capture.checks import first_line
+from s2mlp_deploy.capture.frames import line_of_stack
+from s2mlp_deploy.capture.program import DYNAMIC_AXES, Captured
+from s2mlp_deploy.capture.torch_internals import quiet_exporter
 from s2mlp_deploy.errors import ExportError
-from s2mlp_deploy.export.capture import DYNAMIC_AXES, Captured
-from s2mlp_deploy.export.checks import first_line
-from s2mlp_deploy.export.tracing import quiet_exporter
-from s2mlp_deploy.shift.deform import is_deformable
-from s2mlp_deploy.shift.frames import line_of_stack
+from s2mlp_deploy.recognition.sampling import is_deformable
 
 DOMAIN = "s2mlp"
 MIN_OPSET, MAX_OPSET, DEFAULT_OPSET = 18, 25, 20

@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from s2mlp_deploy.shift.deform import SPELLING, FoundSampling
-from s2mlp_deploy.shift.found import Base, FoundCopy, FoundShift, NearMiss, Recognition
-from s2mlp_deploy.shift.frames import line_of_stack
-from s2mlp_deploy.shift.movement import Sizes
-from s2mlp_deploy.shift.recognise import recognise
+from s2mlp_deploy.capture.frames import line_of_stack
+from s2mlp_deploy.recognition.movement import Sizes
+from s2mlp_deploy.recognition.results import Base, FoundCopy, FoundShift, NearMiss, Recognition
+from s2mlp_deploy.recognition.sampling import IDIOM, FoundSampling
+from s2mlp_deploy.recognition.search import recognise
 from s2mlp_deploy.shift.spec import ShiftSpec
 
-OWN_SPELLING = "s2mlp::shift"
+OWN_IDIOM = "s2mlp::shift"
 _LARGEST = 1 << 12
 """Sizes above this are not tried."""
 
@@ -33,7 +33,7 @@ class ShiftOrigin:
         line: ``file.py:12`` of the user's code; empty where unknown.
         code: That line.
         spec: What it moves.
-        spelling: How it was written.
+        idiom: How it was written.
         sizes: At how many input sizes it was checked; 0 for ``s2mlp::shift`` itself.
     """
 
@@ -41,7 +41,7 @@ class ShiftOrigin:
     line: str
     code: str
     spec: ShiftSpec
-    spelling: str
+    idiom: str
     sizes: int
 
 
@@ -54,14 +54,14 @@ class MissOrigin:
         line: ``file.py:12`` of the user's code; empty where unknown.
         code: That line.
         reason: Why it is no grouped shift.
-        spelling: How it was written.
+        idiom: How it was written.
     """
 
     module: str
     line: str
     code: str
     reason: str
-    spelling: str
+    idiom: str
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def rewrite_shifts(program: ExportedProgram) -> Rewritten:
     for node in graph.nodes:
         if node.target is torch.ops.s2mlp.shift.default:
             spec = ShiftSpec.from_op_args(*node.args[1:])
-            origins[node.name] = ShiftOrigin(*_location(node), spec, OWN_SPELLING, 0)
+            origins[node.name] = ShiftOrigin(*_location(node), spec, OWN_IDIOM, 0)
     found: Recognition = recognise(graph, _sizes(program))
     edit = _Edit(program)
     position = {node: index for index, node in enumerate(graph.nodes)}
@@ -128,7 +128,7 @@ class _Edit:
             with self._graph.inserting_before(target):
                 source = self._materialise(found.base, target)
                 self._shifted[key] = self._insert(source, found.spec, target.meta)
-            origin = ShiftOrigin(*_location(found.site), found.spec, found.spelling, found.sizes)
+            origin = ShiftOrigin(*_location(found.site), found.spec, found.idiom, found.sizes)
             self.origins[self._shifted[key].name] = origin
         self._replace(target, self._shifted[key])
 
@@ -139,7 +139,7 @@ class _Edit:
         with self._graph.inserting_before(target):
             if found.spec is not None:
                 source = self._insert(source, found.spec, {**target.meta, "val": source.meta["val"]})
-                origin = ShiftOrigin(*_location(target), found.spec, SPELLING, found.sizes)
+                origin = ShiftOrigin(*_location(target), found.spec, IDIOM, found.sizes)
                 self.origins[source.name] = origin
             new = self._graph.call_function(torch.ops.aten.conv2d.default, (source, *found.convolution))
         new.meta = dict(target.meta)
@@ -174,7 +174,7 @@ class _Edit:
 
 
 def _miss(miss: NearMiss) -> MissOrigin:
-    return MissOrigin(*_location(miss.target), miss.reason, miss.spelling)
+    return MissOrigin(*_location(miss.target), miss.reason, miss.idiom)
 
 
 def _location(node: Node) -> tuple[str, str, str]:

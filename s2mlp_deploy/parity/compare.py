@@ -181,7 +181,7 @@ def _feeds_of(engine: Engine, feeds: Feeds) -> dict[str, NDArray[Any]]:
     }
 
 
-def judge(report: ParityReport, tolerances: Tolerances) -> ParityReport:
+def apply_tolerances(report: ParityReport, tolerances: Tolerances) -> ParityReport:
     """The report with its failures by these tolerances."""
     failures = tuple(
         f"output {output.name!r}: {failure}" for output in report.outputs for failure in _failures(output, tolerances)

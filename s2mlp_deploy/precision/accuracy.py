@@ -15,12 +15,12 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from PIL import Image
 
+from s2mlp_deploy.data.caching import Batches
 from s2mlp_deploy.engines.base import Arrays, Engine
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.metrics import top_k
-from s2mlp_deploy.precision.budget import Ladder
-from s2mlp_deploy.precision.remembered import Batches
+from s2mlp_deploy.precision.budget import BudgetSearch
 from s2mlp_deploy.precision.rounding import round_like_half
 from s2mlp_deploy.preprocess import Preprocessing
 
@@ -101,7 +101,7 @@ class AccuracyReport:
         images: How many.
         rows: The files, float32 first.
         sqnr: For each quantized file, every layer's signal-to-quantization-noise ratio in dB.
-        ladders: For each file under a budget, how that was kept.
+        searches: For each file under a budget, how that was kept.
         sha256: Of each file that was measured.
     """
 
@@ -110,11 +110,11 @@ class AccuracyReport:
     images: int
     rows: tuple[AccuracyRow, ...]
     sqnr: dict[str, dict[str, float]] = field(default_factory=dict)
-    ladders: dict[str, Ladder] = field(default_factory=dict)
+    searches: dict[str, BudgetSearch] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
 
 
-class Judge:
+class Scorer:
     """Scores graphs of one network against its float32 graph, whose outputs are computed once.
 
     Args:

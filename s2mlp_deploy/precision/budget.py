@@ -12,7 +12,7 @@ Evaluate = Callable[[Set[str]], float]
 
 
 @dataclass(frozen=True)
-class Rung:
+class Trial:
     """One graph that was measured.
 
     Attributes:
@@ -35,16 +35,16 @@ class KeptLayer:
     Attributes:
         layer: Its name.
         sqnr: What quantizing it costs, in dB.
-        bought: Points that the finished graph would lose without it.
+        gain: Points that the finished graph would lose without it.
     """
 
     layer: str
     sqnr: float
-    bought: float
+    gain: float
 
 
 @dataclass(frozen=True)
-class Ladder:
+class BudgetSearch:
     """How a budget was kept.
 
     Attributes:
@@ -53,7 +53,7 @@ class Ladder:
         reference: The score of float32.
         score: Of the finished graph.
         sqnr: Of every layer, in dB, the worst first.
-        rungs: Everything that was measured, in order.
+        trials: Everything that was measured, in order.
         kept: What stays in higher precision.
     """
 
@@ -62,7 +62,7 @@ class Ladder:
     reference: float
     score: float
     sqnr: dict[str, float] = field(default_factory=dict)
-    rungs: tuple[Rung, ...] = ()
+    trials: tuple[Trial, ...] = ()
     kept: tuple[KeptLayer, ...] = ()
 
     @property
@@ -73,7 +73,7 @@ class Ladder:
 
 def keep_budget(
     sqnr: Mapping[str, float], evaluate: Evaluate, *, reference: float, max_drop: float, metric: str
-) -> Ladder:
+) -> BudgetSearch:
     """Finds the layers to keep.
 
     The layers are kept worst first: 1, 2, 4, ... or at last all, until the budget holds, then bisected. Of what is kept
@@ -90,13 +90,13 @@ def keep_budget(
         CheckFailedError: The budget holds only with every layer in higher precision, or not even so.
     """
     order = sorted(sqnr, key=lambda layer: sqnr[layer])
-    rungs: list[Rung] = []
+    trials: list[Trial] = []
 
-    def measure(kept: Set[str]) -> Rung:
+    def measure(kept: Set[str]) -> Trial:
         score = evaluate(kept)
-        rung = Rung(len(kept), score, reference - score, reference - score <= max_drop)
-        rungs.append(rung)
-        return rung
+        trial = Trial(len(kept), score, reference - score, reference - score <= max_drop)
+        trials.append(trial)
+        return trial
 
     fails, count, last = -1, 0, measure(frozenset())
     while not last.holds and count < len(order):
@@ -104,32 +104,32 @@ def keep_budget(
         last = measure(set(order[:count]))
     while count - fails > 1:
         middle = (count + fails) // 2
-        rung = measure(set(order[:middle]))
-        if rung.holds:
-            count, last = middle, rung
+        trial = measure(set(order[:middle]))
+        if trial.holds:
+            count, last = middle, trial
         else:
             fails = middle
     kept = order[:count]
-    bought: dict[str, float] = {}
+    gain: dict[str, float] = {}
     for layer in reversed(order[:count] if last.holds else []):
         without = measure(set(kept) - {layer})
         if without.holds:
             kept, last = [name for name in kept if name != layer], without
         else:
-            bought[layer] = last.score - without.score
+            gain[layer] = last.score - without.score
     if not last.holds or (order and len(kept) == len(order)):
-        best = min((rung for rung in rungs if rung.kept < len(order)), key=lambda rung: rung.drop)
+        best = min((trial for trial in trials if trial.kept < len(order)), key=lambda trial: trial.drop)
         raise CheckFailedError(
             f"no graph with a quantized layer was found within {max_drop:g} points of {metric}; "
             f"with {best.kept} of {len(order)} layers kept, it drops by {best.drop:.2f}",
             fix="allow a larger --max-drop, try another --method, or calibrate with more images like the real ones",
         )
-    return Ladder(
+    return BudgetSearch(
         metric=metric,
         max_drop=max_drop,
         reference=reference,
         score=last.score,
         sqnr={layer: sqnr[layer] for layer in order},
-        rungs=tuple(rungs),
-        kept=tuple(KeptLayer(layer, sqnr[layer], bought[layer]) for layer in kept),
+        trials=tuple(trials),
+        kept=tuple(KeptLayer(layer, sqnr[layer], gain[layer]) for layer in kept),
     )

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from s2mlp_deploy.artifact import PrecisionException
+from s2mlp_deploy.calibration.observe import Statistics
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.precision.half import to_half
-from s2mlp_deploy.precision.observe import Statistics
 from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
 from s2mlp_deploy.precision.sites import find_sites
 

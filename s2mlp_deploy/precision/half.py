@@ -16,7 +16,7 @@ import onnx
 import onnx_ir as ir
 
 from s2mlp_deploy.errors import QuantizationError
-from s2mlp_deploy.precision.graphs import (
+from s2mlp_deploy.graph.editing import (
     FLOATS,
     PREPROCESSING,
     Editor,
@@ -153,9 +153,11 @@ def _too_large(node: ir.Node, magnitudes: Mapping[str, float]) -> str:
             # A constant does not grow with the data.
             magnitude = float(np.abs(constant).max()) / MARGIN
         # A norm squares its input; its statistics are float32 by ONNX's definition, but not in every runtime.
-        limit = np.sqrt(LARGEST / MARGIN) if node.op_type == "LayerNormalization" and constant is None else (
-            LARGEST / MARGIN
-        )  # fmt: skip
+        limit = (
+            np.sqrt(LARGEST / MARGIN)
+            if node.op_type == "LayerNormalization" and constant is None
+            else (LARGEST / MARGIN)
+        )
         if not magnitude <= limit:
             return f"{value.name} reaches {magnitude:.3g}"
     return ""
@@ -271,18 +273,28 @@ class _Caster:
             else:
                 producer = value.producer()
                 self._casts[key] = self.editor.node(
-                    "Cast", [value], {"to": target.value}, name=f"{value.name}/to_{_suffix(target)}", dtype=target,
-                    shape=value.shape, after=producer,
-                )  # fmt: skip
+                    "Cast",
+                    [value],
+                    {"to": target.value},
+                    name=f"{value.name}/to_{_suffix(target)}",
+                    dtype=target,
+                    shape=value.shape,
+                    after=producer,
+                )
         return self._casts[key]
 
     def _cast_output(self, value: ir.Value, wanted: ir.DataType) -> None:
         name = str(value.name)
         value.name = self.editor.free_name(f"{name}/{_suffix(value.dtype)}")
         cast = self.editor.node(
-            "Cast", [value], {"to": wanted.value}, name=f"{name}/to_{_suffix(wanted)}", dtype=wanted,
-            shape=value.shape, after=value.producer(),
-        )  # fmt: skip
+            "Cast",
+            [value],
+            {"to": wanted.value},
+            name=f"{name}/to_{_suffix(wanted)}",
+            dtype=wanted,
+            shape=value.shape,
+            after=value.producer(),
+        )
         for index, output in enumerate(self.graph.outputs):
             if output is value:
                 self.graph.outputs[index] = cast

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from s2mlp_deploy.precision.graphs import array_of, data_inputs, is_movement
+from s2mlp_deploy.graph.editing import array_of, data_inputs, is_movement
 
 
 @dataclass(frozen=True)

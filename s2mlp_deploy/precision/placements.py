@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from s2mlp_deploy.calibration.histogram import Histogram
 from s2mlp_deploy.calibration.ranges import Range, choose_range
-from s2mlp_deploy.precision.graphs import drop_unused_initializers, move, remove
+from s2mlp_deploy.graph.editing import drop_unused_initializers, move, remove
 from s2mlp_deploy.precision.qdq import Quantizer, Scheme
 from s2mlp_deploy.precision.sites import Site, find_sites
 from s2mlp_deploy.precision.sums import sums_as_products
@@ -169,18 +169,30 @@ def _as_gemm(quantizer: Quantizer, site: Site, bias: ir.Value | None) -> None:
     if shape is None or len(shape) != 2:
         target = editor.constant(np.array([-1, inputs], np.int64), f"{site.layer}.rows")
         rows = editor.node(
-            "Reshape", [activation, target], name=f"{site.layer}/Reshape", dtype=ir.DataType.FLOAT,
-            shape=ir.Shape([None, inputs]), before=site.node,
-        )  # fmt: skip
+            "Reshape",
+            [activation, target],
+            name=f"{site.layer}/Reshape",
+            dtype=ir.DataType.FLOAT,
+            shape=ir.Shape([None, inputs]),
+            before=site.node,
+        )
     result = editor.node(
-        "Gemm", [rows, weight, bias] if bias is not None else [rows, weight], name=f"{site.layer}/Gemm",
-        dtype=site.output.dtype, shape=ir.Shape([None, outputs]), before=site.node,
-    )  # fmt: skip
+        "Gemm",
+        [rows, weight, bias] if bias is not None else [rows, weight],
+        name=f"{site.layer}/Gemm",
+        dtype=site.output.dtype,
+        shape=ir.Shape([None, outputs]),
+        before=site.node,
+    )
     if rows is not activation:
         result = editor.node(
-            "Reshape", [result, _shape_like(quantizer, site, outputs)], name=f"{site.layer}/Reshape_back",
-            dtype=site.output.dtype, shape=shape, before=site.node,
-        )  # fmt: skip
+            "Reshape",
+            [result, _shape_like(quantizer, site, outputs)],
+            name=f"{site.layer}/Reshape_back",
+            dtype=site.output.dtype,
+            shape=shape,
+            before=site.node,
+        )
     move(site.output, result)
     remove(graph, [node for node in (site.add, site.node) if node is not None])
 
@@ -192,11 +204,21 @@ def _shape_like(quantizer: Quantizer, site: Site, outputs: int) -> ir.Value:
         sizes = [size if isinstance(size, int) else -1 for size in shape]
         return editor.constant(np.array(sizes, np.int64), f"{site.layer}.shape")
     outer = editor.node(
-        "Shape", [site.node.inputs[0]], {"end": -1}, name=f"{site.layer}/Shape", dtype=ir.DataType.INT64, shape=None,
+        "Shape",
+        [site.node.inputs[0]],
+        {"end": -1},
+        name=f"{site.layer}/Shape",
+        dtype=ir.DataType.INT64,
+        shape=None,
         before=site.node,
-    )  # fmt: skip
+    )
     channels = editor.constant(np.array([outputs], np.int64), f"{site.layer}.channels")
     return editor.node(
-        "Concat", [outer, channels], {"axis": 0}, name=f"{site.layer}/Concat", dtype=ir.DataType.INT64, shape=None,
+        "Concat",
+        [outer, channels],
+        {"axis": 0},
+        name=f"{site.layer}/Concat",
+        dtype=ir.DataType.INT64,
+        shape=None,
         before=site.node,
-    )  # fmt: skip
+    )

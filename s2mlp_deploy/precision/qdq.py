@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from s2mlp_deploy.calibration.ranges import Range
-from s2mlp_deploy.precision.graphs import Editor, array_of, data_inputs, fills_with_constant, is_one_hot_convolution
+from s2mlp_deploy.graph.editing import Editor, array_of, data_inputs, fills_with_constant, is_one_hot_convolution
 from s2mlp_deploy.precision.movement import movement_before
 from s2mlp_deploy.precision.sites import Site
 
@@ -138,14 +138,22 @@ class Quantizer:
         readers = list(value.uses())
         scale, zero = self._parameters(value, chosen)
         integers = self.editor.node(
-            "QuantizeLinear", [value, scale, zero], name=f"{value.name}/QuantizeLinear",
-            dtype=self.scheme.dtype, shape=value.shape, after=producer,
-        )  # fmt: skip
+            "QuantizeLinear",
+            [value, scale, zero],
+            name=f"{value.name}/QuantizeLinear",
+            dtype=self.scheme.dtype,
+            shape=value.shape,
+            after=producer,
+        )
         quantize = integers.producer()
         restored = self.editor.node(
-            "DequantizeLinear", [integers, scale, zero], name=f"{value.name}/DequantizeLinear",
-            dtype=value.dtype, shape=value.shape, after=quantize,
-        )  # fmt: skip
+            "DequantizeLinear",
+            [integers, scale, zero],
+            name=f"{value.name}/DequantizeLinear",
+            dtype=value.dtype,
+            shape=value.shape,
+            after=quantize,
+        )
         for reader, index in readers:
             reader.replace_input_with(index, restored)
         if value.is_graph_output():
@@ -177,10 +185,14 @@ class Quantizer:
             )
         integers_value, scale, zero, scales = self._weights[key]
         restored = self.editor.node(
-            "DequantizeLinear", [integers_value, scale, zero], {"axis": site.axis},
-            name=f"{site.layer}/weight/DequantizeLinear", dtype=ir.DataType.FLOAT, shape=site.weight.shape,
+            "DequantizeLinear",
+            [integers_value, scale, zero],
+            {"axis": site.axis},
+            name=f"{site.layer}/weight/DequantizeLinear",
+            dtype=ir.DataType.FLOAT,
+            shape=site.weight.shape,
             before=site.node,
-        )  # fmt: skip
+        )
         site.node.replace_input_with(1, restored)
         return scales
 
@@ -208,9 +220,11 @@ class Quantizer:
                 self.editor.constant(np.zeros(scales.shape, np.int32), f"{site.layer}.bias.zero_point"),
             ],
             {"axis": 0},
-            name=f"{site.layer}/bias/DequantizeLinear", dtype=ir.DataType.FLOAT, shape=ir.Shape(integers.shape),
+            name=f"{site.layer}/bias/DequantizeLinear",
+            dtype=ir.DataType.FLOAT,
+            shape=ir.Shape(integers.shape),
             before=site.node,
-        )  # fmt: skip
+        )
 
     def _parameters(self, value: ir.Value, chosen: Range) -> tuple[ir.Value, ir.Value]:
         scale, zero = self.scheme.parameters(chosen)
@@ -221,17 +235,25 @@ class Quantizer:
 
     def _quantize(self, value: ir.Value, scale: ir.Value, zero: ir.Value, *, before: ir.Node) -> ir.Value:
         return self.editor.node(
-            "QuantizeLinear", [value, scale, zero], name=f"{value.name}/QuantizeLinear",
-            dtype=self.scheme.dtype, shape=value.shape, before=before,
-        )  # fmt: skip
+            "QuantizeLinear",
+            [value, scale, zero],
+            name=f"{value.name}/QuantizeLinear",
+            dtype=self.scheme.dtype,
+            shape=value.shape,
+            before=before,
+        )
 
     def _dequantize(
         self, integers: ir.Value, scale: ir.Value, zero: ir.Value, *, before: ir.Node, like: ir.Value
     ) -> ir.Value:
         return self.editor.node(
-            "DequantizeLinear", [integers, scale, zero], name=f"{like.name}/DequantizeLinear",
-            dtype=ir.DataType.FLOAT, shape=like.shape, before=before,
-        )  # fmt: skip
+            "DequantizeLinear",
+            [integers, scale, zero],
+            name=f"{like.name}/DequantizeLinear",
+            dtype=ir.DataType.FLOAT,
+            shape=like.shape,
+            before=before,
+        )
 
     def _move_integers(
         self, sources: Sequence[ir.Value], nodes: Sequence[ir.Node], scale: ir.Value, zero: ir.Value, last: ir.Value
@@ -274,9 +296,13 @@ class Quantizer:
         assert node.inputs[0] is not None
         readers = list(moved.uses())
         restored = self.editor.node(
-            "DequantizeLinear", [node.inputs[0], scale, zero], name=f"{node.name}/DequantizeLinear",
-            dtype=ir.DataType.FLOAT, shape=node.inputs[0].shape, before=node,
-        )  # fmt: skip
+            "DequantizeLinear",
+            [node.inputs[0], scale, zero],
+            name=f"{node.name}/DequantizeLinear",
+            dtype=ir.DataType.FLOAT,
+            shape=node.inputs[0].shape,
+            before=node,
+        )
         weights = self.editor.node(
             "DequantizeLinear",
             [
@@ -284,15 +310,22 @@ class Quantizer:
                 self.editor.constant(np.ones(kernel.shape[0], np.float32), f"{node.name}.kernel_scale"),
                 self.editor.constant(np.zeros(kernel.shape[0], np.int8), f"{node.name}.kernel_zero_point"),
             ],
-            {"axis": 0}, name=f"{node.name}/kernel/DequantizeLinear", dtype=ir.DataType.FLOAT,
-            shape=ir.Shape(kernel.shape), before=node,
-        )  # fmt: skip
+            {"axis": 0},
+            name=f"{node.name}/kernel/DequantizeLinear",
+            dtype=ir.DataType.FLOAT,
+            shape=ir.Shape(kernel.shape),
+            before=node,
+        )
         node.replace_input_with(0, restored)
         node.replace_input_with(1, weights)
         integers = self.editor.node(
-            "QuantizeLinear", [moved, scale, zero], name=f"{node.name}/QuantizeLinear",
-            dtype=self.scheme.dtype, shape=moved.shape, after=node,
-        )  # fmt: skip
+            "QuantizeLinear",
+            [moved, scale, zero],
+            name=f"{node.name}/QuantizeLinear",
+            dtype=self.scheme.dtype,
+            shape=moved.shape,
+            after=node,
+        )
         for reader, index in readers:
             reader.replace_input_with(index, integers)
         return integers

@@ -9,8 +9,8 @@ import numpy as np
 
 from s2mlp_deploy.artifact import CalibrationRecord
 from s2mlp_deploy.calibration.histogram import BINS, Histogram
+from s2mlp_deploy.calibration.observe import Statistics
 from s2mlp_deploy.calibration.ranges import choose_range
-from s2mlp_deploy.precision.observe import Statistics
 from s2mlp_deploy.precision.placements import PLACEMENTS
 from s2mlp_deploy.precision.sites import Sites
 

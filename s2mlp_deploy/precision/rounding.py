@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from s2mlp_deploy.precision.graphs import Editor, array_of, is_movement
+from s2mlp_deploy.graph.editing import Editor, array_of, is_movement
 
 
 def round_like_half(model: ir.Model) -> ir.Model:
@@ -58,13 +58,23 @@ def _round(editor: Editor, node: ir.Node | None, value: ir.Value) -> None:
         half = value
     else:
         half = editor.node(
-            "Cast", [value], {"to": ir.DataType.FLOAT16.value}, name=f"{value.name}/round",
-            dtype=ir.DataType.FLOAT16, shape=value.shape, after=node,
-        )  # fmt: skip
+            "Cast",
+            [value],
+            {"to": ir.DataType.FLOAT16.value},
+            name=f"{value.name}/round",
+            dtype=ir.DataType.FLOAT16,
+            shape=value.shape,
+            after=node,
+        )
     back = editor.node(
-        "Cast", [half], {"to": ir.DataType.FLOAT.value}, name=f"{value.name}/rounded", dtype=ir.DataType.FLOAT,
-        shape=value.shape, after=half.producer(),
-    )  # fmt: skip
+        "Cast",
+        [half],
+        {"to": ir.DataType.FLOAT.value},
+        name=f"{value.name}/rounded",
+        dtype=ir.DataType.FLOAT,
+        shape=value.shape,
+        after=half.producer(),
+    )
     for reader, index in readers:
         reader.replace_input_with(index, back)
     for index, output in enumerate(editor.graph.outputs):

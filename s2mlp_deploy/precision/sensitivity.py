@@ -17,7 +17,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
-from s2mlp_deploy.precision.graphs import Editor
+from s2mlp_deploy.graph.editing import Editor
 from s2mlp_deploy.precision.placements import Calibrated
 from s2mlp_deploy.precision.qdq import Scheme
 from s2mlp_deploy.precision.sites import Site, find_sites
@@ -52,14 +52,23 @@ def layer_sqnr(
         rounded = _rounded_product(editor, site, scheme, calibrated)
         exact = site.node.outputs[0]
         noise = editor.node(
-            "Sub", [exact, rounded], name=f"{site.layer}/noise", dtype=ir.DataType.FLOAT, shape=exact.shape,
+            "Sub",
+            [exact, rounded],
+            name=f"{site.layer}/noise",
+            dtype=ir.DataType.FLOAT,
+            shape=exact.shape,
             after=rounded.producer(),
-        )  # fmt: skip
+        )
         for kind, value in (("noise", noise), ("signal", exact)):
             energy = editor.node(
-                "ReduceSumSquare", [value], {"keepdims": 0}, name=f"{site.layer}/{kind}_energy",
-                dtype=ir.DataType.FLOAT, shape=ir.Shape([]), after=noise.producer(),
-            )  # fmt: skip
+                "ReduceSumSquare",
+                [value],
+                {"keepdims": 0},
+                name=f"{site.layer}/{kind}_energy",
+                dtype=ir.DataType.FLOAT,
+                shape=ir.Shape([]),
+                after=noise.producer(),
+            )
             energy.name = f"{kind}.{index}"
             graph.outputs.append(energy)
     sums = np.zeros((len(sites), 2))
@@ -83,19 +92,31 @@ def _rounded_product(editor: Editor, site: Site, scheme: Scheme, calibrated: Cal
     chosen = calibrated.range(site.activation, scheme)
     scale, zero = (editor.constant(a, f"{site.layer}.q") for a in scheme.parameters(chosen))
     integers = editor.node(
-        "QuantizeLinear", [site.activation, scale, zero], name=f"{site.layer}/q", dtype=scheme.dtype,
-        shape=site.activation.shape, after=site.node,
-    )  # fmt: skip
+        "QuantizeLinear",
+        [site.activation, scale, zero],
+        name=f"{site.layer}/q",
+        dtype=scheme.dtype,
+        shape=site.activation.shape,
+        after=site.node,
+    )
     activation = editor.node(
-        "DequantizeLinear", [integers, scale, zero], name=f"{site.layer}/dq", dtype=ir.DataType.FLOAT,
-        shape=site.activation.shape, after=integers.producer(),
-    )  # fmt: skip
+        "DequantizeLinear",
+        [integers, scale, zero],
+        name=f"{site.layer}/dq",
+        dtype=ir.DataType.FLOAT,
+        shape=site.activation.shape,
+        after=integers.producer(),
+    )
     quantized, scales = scheme.weights(site.weights, site.axis)
     others = tuple(axis for axis in range(quantized.ndim) if axis != site.axis)
     restored = quantized.astype(np.float32) * np.expand_dims(scales, others)
     inputs = [activation, editor.constant(restored, f"{site.layer}.rounded"), *site.node.inputs[2:]]
     return editor.node(
-        site.node.op_type, inputs, {name: a.value for name, a in site.node.attributes.items()},
-        name=f"{site.layer}/rounded", dtype=ir.DataType.FLOAT, shape=site.node.outputs[0].shape,
+        site.node.op_type,
+        inputs,
+        {name: a.value for name, a in site.node.attributes.items()},
+        name=f"{site.layer}/rounded",
+        dtype=ir.DataType.FLOAT,
+        shape=site.node.outputs[0].shape,
         after=activation.producer(),
-    )  # fmt: skip
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from s2mlp_deploy.errors import QuantizationError
-from s2mlp_deploy.precision.graphs import PREPROCESSING, array_of, is_one_hot_convolution
+from s2mlp_deploy.graph.editing import PREPROCESSING, array_of, is_one_hot_convolution
+
+BATCH_BYTES = 2**26
+"""Activations of one batch that may be in memory at once: 64 MiB. The runtime holds several times that besides."""
 
 
 @dataclass(frozen=True)
@@ -141,3 +145,21 @@ def _one_row_per_image(site: Site, graph: ir.Graph) -> bool:
         and len(shape) == 2
         and shape[0] == image[0]
     )
+
+
+def observed_values(sites: Sites) -> tuple[ir.Value, ...]:
+    """The values whose histogram a placement may ask for: inputs of products, and results of convolutions."""
+    values: dict[ir.Value, None] = {}
+    for site in sites.chosen:
+        values[site.activation] = None
+        if site.node.op_type == "Conv":
+            values[site.output] = None
+    return tuple(values)
+
+
+def batch_for(values: Sequence[ir.Value]) -> int:
+    """How many samples fit into :data:`BATCH_BYTES`."""
+    one = sum(
+        4 * int(np.prod([s for s in value.shape or () if isinstance(s, int)], dtype=np.int64)) for value in values
+    )
+    return int(np.clip(BATCH_BYTES // max(one, 1), 1, 32))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from s2mlp_deploy.precision.graphs import Editor, array_of, move, remove
+from s2mlp_deploy.graph.editing import Editor, array_of, move, remove
 
 
 def sums_as_products(graph: ir.Graph) -> None:
@@ -52,16 +52,26 @@ def _rewrite(editor: Editor, node: ir.Node, tokens: int, channels: int) -> None:
     total: ir.Value | None = None
     for addend in addends:
         flat = editor.node(
-            "Reshape", [addend, rows], name=f"{name}/Reshape", dtype=addend.dtype,
-            shape=ir.Shape([batch, tokens, channels]), before=node,
-        )  # fmt: skip
-        one = editor.node(
-            "MatMul", [ones, flat], name=f"{name}/MatMul", dtype=addend.dtype, shape=ir.Shape([batch, 1, channels]),
+            "Reshape",
+            [addend, rows],
+            name=f"{name}/Reshape",
+            dtype=addend.dtype,
+            shape=ir.Shape([batch, tokens, channels]),
             before=node,
-        )  # fmt: skip
-        total = one if total is None else editor.node(
-            "Add", [total, one], name=f"{name}/Add", dtype=addend.dtype, shape=one.shape, before=node
-        )  # fmt: skip
+        )
+        one = editor.node(
+            "MatMul",
+            [ones, flat],
+            name=f"{name}/MatMul",
+            dtype=addend.dtype,
+            shape=ir.Shape([batch, 1, channels]),
+            before=node,
+        )
+        total = (
+            one
+            if total is None
+            else editor.node("Add", [total, one], name=f"{name}/Add", dtype=addend.dtype, shape=one.shape, before=node)
+        )
     shape = editor.constant(np.array([-1, *([1] * (len(target) - 2)), channels], np.int64), f"{name}.shape")
     result = editor.node(
         "Reshape", [total, shape], name=f"{name}/Reshape_back", dtype=source.dtype, shape=target, before=node

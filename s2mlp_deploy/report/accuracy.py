@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.saved import AS_IN_THE_FILE, Ladder, Scores
+from s2mlp_deploy.report.saved import AS_IN_THE_FILE, BudgetSearch, Scores
 from s2mlp_deploy.report.terminal import print_table, visible_text
 
 _LAYERS_SHOWN = 8
@@ -36,15 +36,15 @@ def print_accuracy(console: Console, scores: Scores) -> None:
     )
     if any(row.arithmetic != AS_IN_THE_FILE for row in scores.rows):
         console.print("Files of float16 were scored with every result rounded to float16, as a GPU does it.\n")
-    for precision, ladder in scores.ladders.items():
-        _print_ladder(console, scores.file_of(precision), ladder)
+    for precision, search in scores.searches.items():
+        _print_ladder(console, scores.file_of(precision), search)
 
 
-def _print_ladder(console: Console, file: str, ladder: Ladder) -> None:
-    console.print(visible_text(console, f"{file}: {ladder.in_words}"))
+def _print_ladder(console: Console, file: str, search: BudgetSearch) -> None:
+    console.print(visible_text(console, f"{file}: {search.in_words}"))
     console.print()
-    rows = [(item.layer, fmt.decibels(item.sqnr), fmt.points(item.bought)) for item in ladder.kept[:_LAYERS_SHOWN]]
-    if (hidden := len(ladder.kept) - _LAYERS_SHOWN) > 0:
+    rows = [(item.layer, fmt.decibels(item.sqnr), fmt.points(item.gain)) for item in search.kept[:_LAYERS_SHOWN]]
+    if (hidden := len(search.kept) - _LAYERS_SHOWN) > 0:
         rows.append((f"and {hidden} more", "", ""))
     if rows:
-        print_table(console, None, ("Kept", "SQNR if quantized", "Points bought"), rows)
+        print_table(console, None, ("Kept", "SQNR if quantized", "Points gain"), rows)

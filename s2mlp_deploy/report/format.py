@@ -123,7 +123,7 @@ def seconds(value: object) -> str:
 
 
 def shape(sizes: object, cross: str = "x") -> str:
-    """Sizes along the axes; with the default cross the spelling that the shape options take."""
+    """Sizes along the axes; with the default cross the idiom that the shape options take."""
     if not isinstance(sizes, Sequence) or isinstance(sizes, str):
         return MISSING
     return cross.join(str(item) for item in sizes) or "scalar"

@@ -34,7 +34,7 @@ def print_source_inspection(console: Console, found: Mapping[str, Any]) -> None:
     if not sites:
         console.print("No shift was found.\n")
     for index, site in enumerate(sites, start=1):
-        record = ShiftRecord(site["module"], site["line"], site["spec"], site["spelling"], site["form"], 0)
+        record = ShiftRecord(site["module"], site["line"], site["spec"], site["idiom"], site["form"], 0)
         summary = summarise([record])[0]
         line = f" ({site['line']})" if site["line"] else ""
         console.print(visible_text(console, f"Shift {index} in {site['module'] or 'the root module'}{line}", "bold"))
@@ -47,7 +47,7 @@ def print_source_inspection(console: Console, found: Mapping[str, Any]) -> None:
                 ("groups", groups),
                 ("axes", f"{tuple(site['spec']['axes'])}, channels on axis {site['spec']['channel_axis']}"),
                 ("border", summary.border_kind),
-                ("written as", f"{site['spelling']}{checked}"),
+                ("written as", f"{site['idiom']}{checked}"),
                 ("exported as", site["form"]),
                 *([("code", site["code"])] if site["code"] else []),
             ],
@@ -58,7 +58,7 @@ def print_source_inspection(console: Console, found: Mapping[str, Any]) -> None:
             console,
             f"{fmt.count(len(misses), 'movement')} of cells left as written, because no grouped shift",
             ("Where", "Written as", "Reason"),
-            [(miss["line"] or miss["module"] or "?", miss["spelling"], miss["reason"]) for miss in misses],
+            [(miss["line"] or miss["module"] or "?", miss["idiom"], miss["reason"]) for miss in misses],
         )
 
 
@@ -133,7 +133,7 @@ def print_file_inspection(console: Console, found: Mapping[str, Any], path: Path
 
 
 def _spellings(shifts: Sequence[ShiftRecord], where: Collection[str]) -> str:
-    return "; ".join(dict.fromkeys(shift.spelling for shift in shifts if shift.where in where))
+    return "; ".join(dict.fromkeys(shift.idiom for shift in shifts if shift.where in where))
 
 
-_FIELDS = ("where", "line", "spec", "spelling", "form", "nodes")
+_FIELDS = ("where", "line", "spec", "idiom", "form", "nodes")

@@ -12,7 +12,7 @@ from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.cells import Cell, Table
 from s2mlp_deploy.report.charts import HistogramPlot, SqnrPlot, draw_histogram, draw_sqnr
 from s2mlp_deploy.report.evidence import Evidence
-from s2mlp_deploy.report.saved import AS_IN_THE_FILE, Calibration, FileScore, Ladder, Scores, WorstImage, outdated
+from s2mlp_deploy.report.saved import AS_IN_THE_FILE, BudgetSearch, Calibration, FileScore, Scores, WorstImage, outdated
 
 _PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
 _SHOWN_HISTOGRAMS = 3
@@ -26,13 +26,13 @@ class BudgetView:
     Attributes:
         file: Its name.
         sentence: The outcome.
-        rungs: Every graph that was measured.
+        trials: Every graph that was measured.
         kept: What stays in higher precision.
     """
 
     file: str
     sentence: str
-    rungs: Table
+    trials: Table
     kept: Table
 
 
@@ -150,7 +150,7 @@ def view_precision(manifest: Manifest, evidence: Evidence) -> PrecisionView | No
         measured=f"{scores.metric}, in points, on {scores.data}" if scores else "",
         scores=_scores(manifest, scores),
         rounded=scores is not None and any(row.arithmetic != AS_IN_THE_FILE for row in scores.rows),
-        budgets=tuple(_budget(scores.file_of(name), ladder) for name, ladder in scores.ladders.items())
+        budgets=tuple(_budget(scores.file_of(name), search) for name, search in scores.searches.items())
         if scores
         else (),
         layers=layers,
@@ -250,35 +250,35 @@ def _scores(manifest: Manifest, scores: Scores | None) -> Table:
 
 def _drop(scores: Scores, row: FileScore) -> Cell:
     drop = scores.drop(row)
-    ladder = scores.ladders.get(row.precision)
-    if drop is None or ladder is None or ladder.max_drop is None:
+    search = scores.searches.get(row.precision)
+    if drop is None or search is None or search.max_drop is None:
         return Cell(fmt.points(drop, signed=True))
     # The budget was measured with the arithmetic of this row, so only rounding can come between the two.
-    over = not drop <= ladder.max_drop + 1e-9
+    over = not drop <= search.max_drop + 1e-9
     return Cell(
         fmt.points(drop, signed=True),
-        note=f"{'over' if over else 'allowed'} {fmt.figure(ladder.max_drop)}",
+        note=f"{'over' if over else 'allowed'} {fmt.figure(search.max_drop)}",
         tone="bad" if over else "",
     )
 
 
-def _budget(file: str, ladder: Ladder) -> BudgetView:
-    rungs = tuple(
+def _budget(file: str, search: BudgetSearch) -> BudgetView:
+    trials = tuple(
         (
-            Cell(fmt.integer(rung.kept)),
-            Cell(fmt.points(rung.score)),
-            Cell(fmt.points(rung.drop, signed=True)),
-            Cell("holds" if rung.holds else "over", tone="good" if rung.holds else "bad"),
+            Cell(fmt.integer(trial.kept)),
+            Cell(fmt.points(trial.score)),
+            Cell(fmt.points(trial.drop, signed=True)),
+            Cell("holds" if trial.holds else "over", tone="good" if trial.holds else "bad"),
         )
-        for rung in ladder.rungs
+        for trial in search.trials
     )
     kept = tuple(
-        (Cell(layer.layer), Cell(fmt.decibels(layer.sqnr)), Cell(fmt.points(layer.bought))) for layer in ladder.kept
+        (Cell(layer.layer), Cell(fmt.decibels(layer.sqnr)), Cell(fmt.points(layer.gain))) for layer in search.kept
     )
     return BudgetView(
         file=file,
-        sentence=ladder.in_words,
-        rungs=Table(("Layers kept", "Score", "Drop", "Budget"), rungs, frozenset((0, 1, 2))),
+        sentence=search.in_words,
+        trials=Table(("Layers kept", "Score", "Drop", "Budget"), trials, frozenset((0, 1, 2))),
         kept=Table(("Layer kept", "SQNR", "Bought"), kept, frozenset((1, 2))),
     )
 
@@ -286,8 +286,8 @@ def _budget(file: str, ladder: Ladder) -> BudgetView:
 def _layers(scores: Scores) -> tuple[LayersView, ...]:
     views = []
     for precision, costs in scores.sqnr.items():
-        ladder = scores.ladders.get(precision)
-        plot = draw_sqnr(costs, {layer.layer for layer in ladder.kept} if ladder else frozenset())
+        search = scores.searches.get(precision)
+        plot = draw_sqnr(costs, {layer.layer for layer in search.kept} if search else frozenset())
         if plot is not None:
             views.append(LayersView(scores.file_of(precision), plot))
     return tuple(views)

@@ -78,7 +78,7 @@ class FileScore:
 
 
 @dataclass(frozen=True)
-class Rung:
+class Trial:
     """A graph that was measured on the way to a budget.
 
     Attributes:
@@ -101,16 +101,16 @@ class KeptLayer:
     Attributes:
         layer: Its name.
         sqnr: What quantizing it costs, in dB.
-        bought: Points that the file would lose without it.
+        gain: Points that the file would lose without it.
     """
 
     layer: str
     sqnr: float | None
-    bought: float | None
+    gain: float | None
 
 
 @dataclass(frozen=True)
-class Ladder:
+class BudgetSearch:
     """How a budget was kept.
 
     Attributes:
@@ -119,7 +119,7 @@ class Ladder:
         reference: Score of float32.
         score: Of the finished file.
         sqnr: Of every layer, in dB.
-        rungs: Everything that was measured, in order.
+        trials: Everything that was measured, in order.
         kept: What stays in higher precision.
     """
 
@@ -128,7 +128,7 @@ class Ladder:
     reference: float | None
     score: float | None
     sqnr: dict[str, float | None] = field(default_factory=dict)
-    rungs: tuple[Rung, ...] = ()
+    trials: tuple[Trial, ...] = ()
     kept: tuple[KeptLayer, ...] = ()
 
     @property
@@ -152,7 +152,7 @@ class Scores:
         images: How many.
         rows: The files, float32 first.
         sqnr: By precision, every layer's signal-to-quantization-noise ratio in dB.
-        ladders: By precision, how a budget was kept.
+        searches: By precision, how a budget was kept.
         sha256: Of each file that was measured.
     """
 
@@ -161,7 +161,7 @@ class Scores:
     images: int
     rows: tuple[FileScore, ...]
     sqnr: dict[str, dict[str, float | None]] = field(default_factory=dict)
-    ladders: dict[str, Ladder] = field(default_factory=dict)
+    searches: dict[str, BudgetSearch] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
 
     def drop(self, row: FileScore) -> float | None:

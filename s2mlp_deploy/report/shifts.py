@@ -33,7 +33,7 @@ class ShiftSummary:
     Attributes:
         where: The modules they happen in.
         form: How the ONNX files write them.
-        spelling: How the source wrote them.
+        idiom: How the source wrote them.
         nodes: ONNX nodes that each became, for example ``8`` or ``8 to 10``.
         channels: How many each moves or keeps; None where the specification cannot be read.
         groups: Every channel group in words.
@@ -47,7 +47,7 @@ class ShiftSummary:
 
     where: tuple[str, ...]
     form: str
-    spelling: str
+    idiom: str
     nodes: str
     channels: int | None
     groups: tuple[str, ...]
@@ -142,13 +142,13 @@ def summarise(shifts: Sequence[ShiftRecord]) -> list[ShiftSummary]:
 
 def _summary(raw: str, form: str, records: Sequence[ShiftRecord]) -> ShiftSummary:
     spec = _read(records[0].spec)
-    spellings = Counter(record.spelling for record in records)
+    idioms = Counter(record.idiom for record in records)
     fewest, most = min(record.nodes for record in records), max(record.nodes for record in records)
     border = str(records[0].spec.get("border", "not stated"))
     return ShiftSummary(
         where=tuple(record.where for record in records),
         form=form,
-        spelling=", ".join(f"{name} ({times})" if len(spellings) > 1 else name for name, times in spellings.items()),
+        idiom=", ".join(f"{name} ({times})" if len(idioms) > 1 else name for name, times in idioms.items()),
         nodes=str(most) if fewest == most else f"{fewest} to {most}",
         channels=spec.channels if spec else None,
         groups=_group_texts(spec) if spec else (),

@@ -34,7 +34,7 @@ def load_zoo(
     sidecar: Sidecar | None,
     seed: int,
 ) -> Source:
-    """Builds a zoo model; see :func:`s2mlp_deploy.sources.source.load_source`."""
+    """Builds a zoo model; see :func:`s2mlp_deploy.sources.load.load_source`."""
     entry = get_model(name)
     config = entry.config
     weights = read_weights(checkpoint) if checkpoint is not None else None

@@ -17,9 +17,9 @@ from PIL import Image
 
 from s2mlp_deploy import api
 from s2mlp_deploy.artifact import CALIBRATION_CACHE, METADATA_KEY, read_manifest, verify_file
+from s2mlp_deploy.calibration import observe
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import CheckFailedError, DataError, InputError, OutputError, QuantizationError
-from s2mlp_deploy.precision import observe
 
 TINY = {"dims": (8, 8), "depths": (1, 1), "patches": (2, 2), "image_size": (8, 8), "classes": 3}
 FILES = {"fp16": 1, "int8": 2, "fp8": 1}
@@ -369,17 +369,20 @@ def test_a_budget_keeps_layers_and_tells_the_ladder(artifact, pictures):
     assert result.accuracy.metric == "relative_error"
     kept = []
     for precision in ("int8", "int8-trt"):
-        ladder = result.accuracy.ladders[precision]
-        assert ladder.drop <= budget
-        told = {item.layer for item in result.manifest.precision_exceptions
-                if item.file == f"model.{precision}.onnx" and item.reason == "kept by the accuracy budget"}  # fmt: skip
-        assert told == {layer.layer for layer in ladder.kept}
-        kept += ladder.kept
-        assert set(ladder.sqnr) == set(result.accuracy.sqnr[precision])
+        search = result.accuracy.searches[precision]
+        assert search.drop <= budget
+        told = {
+            item.layer
+            for item in result.manifest.precision_exceptions
+            if item.file == f"model.{precision}.onnx" and item.reason == "kept by the accuracy budget"
+        }
+        assert told == {layer.layer for layer in search.kept}
+        kept += search.kept
+        assert set(search.sqnr) == set(result.accuracy.sqnr[precision])
         (row,) = (row for row in result.accuracy.rows if row.precision == precision)
-        assert row.score == pytest.approx(ladder.score)
+        assert row.score == pytest.approx(search.score)
     assert kept
-    assert all(layer.bought > 0 for layer in kept)
+    assert all(layer.gain > 0 for layer in kept)
 
 
 def test_a_budget_that_cannot_be_kept_leaves_all_but_the_cache_as_it_was(artifact, pictures):

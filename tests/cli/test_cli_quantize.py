@@ -290,7 +290,7 @@ def test_a_budget_that_cannot_be_kept_is_a_failed_check(cli, artifact, pictures,
 CHILD = """
 import sys
 from s2mlp_deploy import api
-from s2mlp_deploy.precision import observe
+from s2mlp_deploy.calibration import observe
 observe.batch_for = lambda values: 1
 print("ready", flush=True)
 while True:
@@ -308,8 +308,12 @@ def test_an_artifact_stays_valid_whenever_quantize_is_ended(artifact, pictures, 
     chance = np.random.default_rng(0)
     for turn in range(12):
         arguments = [artifact, pictures, ("minmax", "mse")[turn % 2]]
-        child = subprocess.Popen([sys.executable, "-c", CHILD, *map(str, arguments)], env=env, stdout=subprocess.PIPE,
-                                 stderr=subprocess.DEVNULL)  # fmt: skip
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, *map(str, arguments)],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
         assert child.stdout.readline() == b"ready\n"
         time.sleep(float(chance.uniform(0, 4)))
         child.send_signal(sent)

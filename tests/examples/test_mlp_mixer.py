@@ -47,7 +47,7 @@ def test_settings_that_cannot_be_are_refused(tmp_path):
     with pytest.raises(SourceError, match="do not divide an image of 18"):
         api.load(FACTORY, overrides=TINY | {"size": "18"})
     with pytest.raises(ExportError, match="height"):
-        api.understand(api.load(FACTORY, overrides=TINY), dynamic=("batch", "height"))
+        api.analyze(api.load(FACTORY, overrides=TINY), dynamic=("batch", "height"))
 
 
 def test_each_block_mixes_cells_and_channels():

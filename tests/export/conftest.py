@@ -1,18 +1,13 @@
-"""One export of the nano for all tests that only read it, and the reference of the shift's own tests."""
+"""One export of the nano for all tests that only read it."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from one_shift import Exported
-
-# shift_reference.py: what a shift means is written once for all rooms.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "shift"))
 
 
 @pytest.fixture(scope="session")

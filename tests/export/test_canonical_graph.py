@@ -269,7 +269,7 @@ PROGRAM = """
 import hashlib, sys
 import torch
 from s2mlp_deploy.export.canonical import to_canonical
-from s2mlp_deploy.export.capture import capture
+from s2mlp_deploy.capture.program import capture
 from s2mlp_deploy.export.forms import FORMS
 from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.export.write import save_model

@@ -20,8 +20,8 @@ from gallery_flow import (
     run_onnx,
 )
 
+from s2mlp_deploy.capture import hazards
 from s2mlp_deploy.export.forms import FORMS
-from s2mlp_deploy.shift import hazards
 
 MOVERS = frozenset(
     [

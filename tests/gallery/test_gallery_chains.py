@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from s2mlp_deploy.capture.program import capture
 from s2mlp_deploy.errors import ExportError
-from s2mlp_deploy.export.capture import capture
 from s2mlp_deploy.export.rewrite import rewrite_shifts
 
 Step = Callable[[Tensor, int, int], Tensor]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from gallery_flow import CASES, flow, lowered, node_counts
 
+from s2mlp_deploy.capture.program import capture
 from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.canonical import to_canonical
-from s2mlp_deploy.export.capture import capture
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from s2mlp_deploy.export.capture import capture
 def test_near_miss_says_why(name: str, reason: str) -> None:
     (miss,) = flow(name).near_misses
     assert miss.reason.startswith(reason)
-    assert miss.spelling == "deformable convolution"
+    assert miss.idiom == "deformable convolution"
     assert miss.line.startswith("gallery_deform.py:")
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from one_shift import one_shift, runner
 from shift_reference import numbered, shift_reference
 
-from s2mlp_deploy.export.capture import capture
+from s2mlp_deploy.capture.program import capture
 from s2mlp_deploy.export.forms import FORMS
 from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.export.rewrite import rewrite_shifts

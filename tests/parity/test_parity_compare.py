@@ -12,7 +12,7 @@ import pytest
 from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.files import to_json
-from s2mlp_deploy.parity.compare import TOLERANCES, ParityReport, Tolerances, compare, judge
+from s2mlp_deploy.parity.compare import TOLERANCES, ParityReport, Tolerances, apply_tolerances, compare
 
 FP32 = TOLERANCES["fp32"]
 
@@ -45,7 +45,7 @@ def batches(count=3, size=4, labels=None):
 def verdict(candidate, limits=FP32, given=None) -> ParityReport:
     images, outputs = compare(FakeEngine(), {"candidate": candidate}, given or batches())
     report = ParityReport("torch", "fake", "model.onnx", "fp32", "noise", images, outputs["candidate"], limits)
-    return judge(report, limits)
+    return apply_tolerances(report, limits)
 
 
 def with_value(index, value):
@@ -142,10 +142,10 @@ def test_the_reference_runs_once_for_all_candidates():
 def test_a_report_can_be_judged_again_with_other_tolerances():
     strict = verdict(FakeEngine(scores=lambda y: y * 1.01))
     assert not strict.passed
-    loose = judge(strict, replace(FP32, rtol=0.1))
+    loose = apply_tolerances(strict, replace(FP32, rtol=0.1))
     assert loose.passed
     assert loose.tolerances.rtol == 0.1
-    assert judge(loose, FP32) == strict
+    assert apply_tolerances(loose, FP32) == strict
 
 
 def test_a_saved_report_holds_its_failures_and_limits():
@@ -228,6 +228,6 @@ def test_a_shift_with_the_wrong_sign_fails_and_the_right_one_passes(step):
     given = [({"input": np.random.default_rng(0).standard_normal((2, 2, 5, 5)).astype(np.float32)}, None)]
     _, outputs = compare(Reference(), {"onnx": engine}, given)
     report = ParityReport("torch", "onnx", "shift.onnx", "fp32", "noise", 2, outputs["onnx"], FP32)
-    failures = judge(report, FP32).failures
+    failures = apply_tolerances(report, FP32).failures
     assert (failures == ()) == (step == 1)
     assert all("output 'moved'" in failure for failure in failures)

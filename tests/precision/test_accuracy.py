@@ -11,9 +11,9 @@ from PIL import Image
 
 pytest.importorskip("onnx_ir")
 from s2mlp_deploy.artifact import TensorInfo
+from s2mlp_deploy.data.caching import CachedBatches
 from s2mlp_deploy.errors import DataError
-from s2mlp_deploy.precision.accuracy import WORST, Judge, thumbnail
-from s2mlp_deploy.precision.remembered import Remembered
+from s2mlp_deploy.precision.accuracy import WORST, Scorer, thumbnail
 from s2mlp_deploy.preprocess import Preprocessing, to_array
 
 
@@ -47,16 +47,16 @@ def data(count, labels=None, size=3):
 SCORES = np.eye(4)[[0, 1, 2, 3, 0, 1, 2]] * 5
 
 
-def judge(labels=None, **options) -> Judge:
-    return Judge(Told(SCORES), data(7, labels), described="seven", **options)
+def scorer(labels=None, **options) -> Scorer:
+    return Scorer(Told(SCORES), data(7, labels), described="seven", **options)
 
 
-def row(of: Judge, scores, **engine):
+def row(of: Scorer, scores, **engine):
     return of.row(Told(scores, **engine), file="f", precision="p", size=9, arithmetic="a")
 
 
 def test_with_labels_the_score_is_accuracy():
-    found = judge([0, 1, 2, 3, 1, 1, 1])
+    found = scorer([0, 1, 2, 3, 1, 1, 1])
     assert found.metric == "top-1 accuracy"
     assert found.images == 7
     assert found.reference_score == pytest.approx(100 * 5 / 7)
@@ -72,11 +72,11 @@ def test_with_labels_the_score_is_accuracy():
 
 
 def test_images_without_a_label_do_not_count():
-    assert judge([0, -1, -1, -1, 1, -1, -1]).reference_score == 50.0
+    assert scorer([0, -1, -1, -1, 1, -1, -1]).reference_score == 50.0
 
 
 def test_without_labels_the_score_is_agreement():
-    found = judge()
+    found = scorer()
     assert found.metric == "top-1 agreement with fp32"
     assert found.reference_score == 100.0
     other = SCORES.copy()
@@ -88,7 +88,7 @@ def test_a_metric_of_ones_own_takes_any_output():
     def found_boxes(engine) -> float:
         return 60.0 + engine.scores.shape[-1]
 
-    found = Judge(Told(np.zeros((7, 2, 5))), data(7), described="", metric=found_boxes)
+    found = Scorer(Told(np.zeros((7, 2, 5))), data(7), described="", metric=found_boxes)
     assert (found.metric, found.reference_score) == ("found_boxes", 65.0)
     figures = row(found, np.ones((7, 2, 6)))
     assert figures.score == 66.0
@@ -101,25 +101,25 @@ def test_a_metric_of_ones_own_takes_any_output():
 @pytest.mark.parametrize("shape", [(7,), (7, 1), (7, 4, 4), (7, 2, 3, 3)])
 def test_outputs_that_are_no_scores_need_a_metric(shape):
     with pytest.raises(DataError, match="no list of scores") as caught:
-        Judge(Told(np.zeros(shape)), data(7), described="")
+        Scorer(Told(np.zeros(shape)), data(7), described="")
     assert "metric" in str(caught.value)
 
 
 def test_a_label_that_is_no_class():
     with pytest.raises(DataError, match="label 4, and the model has 4 classes") as caught:
-        judge([0, 1, 2, 3, 4, 0, 0])
+        scorer([0, 1, 2, 3, 4, 0, 0])
     assert caught.value.exit_code == 2
     # A metric of one's own may read labels as it likes.
-    assert judge([0, 1, 2, 3, 4, 0, 0], metric=lambda engine: 1.0).reference_score == 1.0
+    assert scorer([0, 1, 2, 3, 4, 0, 0], metric=lambda engine: 1.0).reference_score == 1.0
 
 
 def test_float32_has_no_error():
-    figures = judge().reference_row("model.fp32.onnx", 123)
+    figures = scorer().reference_row("model.fp32.onnx", 123)
     assert (figures.bytes, figures.score, figures.agreement, figures.sqnr) == (123, 100.0, 100.0, None)
 
 
 def test_inputs_are_renamed_and_cast():
-    assert judge().score(Told(SCORES, dtype="float16", name="image")) == 100.0
+    assert scorer().score(Told(SCORES, dtype="float16", name="image")) == 100.0
 
 
 def test_the_worst_images_are_those_that_changed_their_class():
@@ -128,12 +128,14 @@ def test_the_worst_images_are_those_that_changed_their_class():
     other[5] = [0, 5, 5.5, 0]  # near, another class
     other[6, 0] = 1
     preprocessing = Preprocessing(size=(4, 4), mean=(0, 0, 0), std=(1, 1, 1), scale=1.0)
-    found = judge([0, 1, 2, 3, 0, 1, 2], classes=("a", "b", "c", "d"), preprocessing=preprocessing)
+    found = scorer([0, 1, 2, 3, 0, 1, 2], classes=("a", "b", "c", "d"), preprocessing=preprocessing)
     worst = row(found, other).worst
     assert len(worst) == min(WORST, 7)
     assert [(w.label, w.reference.label, w.candidate.label) for w in worst[:3]] == [
-        ("b", "b", "c"), ("c", "c", "c"), ("c", "c", "c"),
-    ]  # fmt: skip
+        ("b", "b", "c"),
+        ("c", "c", "c"),
+        ("c", "c", "c"),
+    ]
     assert worst[1].distance > worst[2].distance > 0
     exact = np.exp([5.0, 0, 0, 0])
     assert worst[0].reference.probability == pytest.approx(exact[0] / exact.sum(), rel=1e-5)
@@ -184,12 +186,12 @@ def numbers(batches):
 
 @pytest.mark.parametrize("kept", [0, 1, 2, 100])
 def test_batches_come_in_the_same_order_however_many_are_kept(monkeypatch, kept):
-    from s2mlp_deploy.precision import remembered
+    from s2mlp_deploy.data import caching as remembered
 
     batches = data(10)
     monkeypatch.setattr(remembered, "LIMIT", kept * batches[0][0]["input"].nbytes)
     source = Counting(batches)
-    found = Remembered(source)
+    found = CachedBatches(source)
     assert [len(feeds["input"]) for feeds in found.first(4)] == [3, 3]
     for _ in range(3):
         assert numbers(found) == list(range(10))
@@ -199,7 +201,7 @@ def test_batches_come_in_the_same_order_however_many_are_kept(monkeypatch, kept)
 
 
 def test_an_iteration_that_ends_early_loses_nothing():
-    found = Remembered(data(10))
+    found = CachedBatches(data(10))
     for _ in found:
         break
     assert numbers(found) == list(range(10))

@@ -152,9 +152,7 @@ def test_a_wide_quantized_activation_does_not_overflow_behind_its_dq():
 
 
 def test_a_large_weight_needs_no_margin():
-    model = chain(
-        helper.make_node("Mul", ["x", "c"], ["z"]), constants={"c": np.float32([60000] + [0] * 7)}
-    )  # fmt: skip
+    model = chain(helper.make_node("Mul", ["x", "c"], ["z"]), constants={"c": np.float32([60000] + [0] * 7)})
     assert islands(half(model, {"x": np.full((2, 8), 1e-3, np.float32)})) == {}
     model = chain(helper.make_node("Mul", ["x", "c"], ["z"]), constants={"c": np.float32([70000] + [0] * 7)})
     assert "c reaches" in islands(half(model, {"x": np.full((2, 8), 1e-3, np.float32)}))["layer0/Mul"]
@@ -162,9 +160,7 @@ def test_a_large_weight_needs_no_margin():
 
 @pytest.mark.parametrize(("size", "wide"), [(100.0, False), (200.0, True)])
 def test_a_norm_of_large_values_is_an_island_because_it_squares_them(size, wide):
-    model = chain(
-        helper.make_node("LayerNormalization", ["x", "s"], ["z"]), constants={"s": np.ones(8, np.float32)}
-    )  # fmt: skip
+    model = chain(helper.make_node("LayerNormalization", ["x", "s"], ["z"]), constants={"s": np.ones(8, np.float32)})
     feeds = {"x": np.float32([[size, -size] * 4])}
     assert bool(islands(half(model, feeds))) is wide
 
@@ -181,9 +177,7 @@ def test_values_that_were_never_measured_and_are_not_finite_are_islands():
 
 @pytest.mark.parametrize("keep_io", [True, False])
 def test_an_output_that_is_also_used_inside(keep_io):
-    model = chain(
-        helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Neg", ["y"], ["z"]), outputs=("z", "y")
-    )  # fmt: skip
+    model = chain(helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Neg", ["y"], ["z"]), outputs=("z", "y"))
     feeds = {"x": np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)}
     found = half(model, feeds, keep_io=keep_io)
     dtype = np.float32 if keep_io else np.float16

@@ -55,8 +55,10 @@ def between(model: ir.Model) -> list[list[ir.Node]]:
 
 
 def _before_one_hot(dequantize: ir.Node) -> bool:
-    return any(r.op_type == "Conv" and r.attributes.get("group") is not None and r.attributes["group"].as_int() > 1
-               for r, _ in dequantize.outputs[0].uses())  # fmt: skip
+    return any(
+        r.op_type == "Conv" and r.attributes.get("group") is not None and r.attributes["group"].as_int() > 1
+        for r, _ in dequantize.outputs[0].uses()
+    )
 
 
 @pytest.mark.parametrize("precision", INTEGERS)
@@ -79,8 +81,11 @@ def test_v1_moves_integers_through_every_form(form, layout, precision):
                 assert node.inputs[2].dtype == INTEGERS[precision]
     # No movement of the shift is left in float.
     moved = {node for region in regions for node in region}
-    shifts = [node for node in kinds(quantized, "Slice", "Concat", "Gather", "Pad", "Split") if node.name in
-              {n.name for n in kinds(model, "Slice", "Concat", "Gather", "Pad", "Split")}]  # fmt: skip
+    shifts = [
+        node
+        for node in kinds(quantized, "Slice", "Concat", "Gather", "Pad", "Split")
+        if node.name in {n.name for n in kinds(model, "Slice", "Concat", "Gather", "Pad", "Split")}
+    ]
     data = [node for node in shifts if node.inputs[0].dtype != ir.DataType.INT64]
     assert set(data) <= moved
 
@@ -119,8 +124,10 @@ def movement(model: ir.Model) -> Movement:
 
 
 SLICE = {
-    "starts": np.array([1]), "ends": np.array([4]), "axes": np.array([1]),
-}  # fmt: skip
+    "starts": np.array([1]),
+    "ends": np.array([4]),
+    "axes": np.array([1]),
+}
 
 
 def test_a_slice_is_moved_over():

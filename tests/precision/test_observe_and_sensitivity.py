@@ -10,11 +10,11 @@ pytest.importorskip("torch")
 from onnx import helper
 from small_nets import graph, hand_made, images, run, statistics
 
+from s2mlp_deploy.calibration.observe import Observer, Statistics
 from s2mlp_deploy.errors import QuantizationError
-from s2mlp_deploy.precision.observe import BATCH_BYTES, Observer, Statistics, batch_for, observed_values
 from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
 from s2mlp_deploy.precision.sensitivity import layer_sqnr
-from s2mlp_deploy.precision.sites import find_sites
+from s2mlp_deploy.precision.sites import BATCH_BYTES, batch_for, find_sites, observed_values
 
 RANDOM = np.random.default_rng(0)
 W = RANDOM.normal(size=(6, 5)).astype(np.float32)
@@ -24,8 +24,12 @@ def every_value(model: ir.Model, feeds) -> dict[str, np.ndarray]:
     """All float results of a graph, by ONNX Runtime, each asked for by name."""
     model = model.clone()
     present = {value.name for value in model.graph.outputs}
-    model.graph.outputs.extend(value for node in model.graph for value in node.outputs
-                               if value.dtype == ir.DataType.FLOAT and value.name not in present)  # fmt: skip
+    model.graph.outputs.extend(
+        value
+        for node in model.graph
+        for value in node.outputs
+        if value.dtype == ir.DataType.FLOAT and value.name not in present
+    )
     return dict(zip((value.name for value in model.graph.outputs), run(model, feeds), strict=True))
 
 

@@ -97,8 +97,12 @@ def test_onnxruntime_runs_every_layer_as_an_integer_product_with_a_float_result(
         assert [name for name in node.input if name][7:] == [], node.name
     weights = {tensor.name: list(tensor.dims) for tensor in found.initializer}
     shapes = [list(site.weight.shape) for site in layers]
-    assert not [node for node in found.node if node.op_type in ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
-                and any(weights.get(name) in shapes for name in node.input)]  # fmt: skip
+    assert not [
+        node
+        for node in found.node
+        if node.op_type in ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
+        and any(weights.get(name) in shapes for name in node.input)
+    ]
 
 
 def test_onnxruntime_runs_every_convolution_on_integers(tmp_path):
@@ -132,9 +136,12 @@ def test_tensorrts_file_is_symmetric_and_quantizes_the_inputs_of_products_only(f
             # A grouped convolution that shifts is the one exception; its own Q is behind it.
             one_hot = reader.op_type == "Conv" and reader.name not in sites
             assert (reader.name in sites and index < 2) or one_hot, (node.name, reader.name)
-    quantized = {node.name for node in found.model.graph
-                 if node.name in sites and all(v.producer() and v.producer().op_type == "DequantizeLinear"
-                                               for v in node.inputs[:2])}  # fmt: skip
+    quantized = {
+        node.name
+        for node in found.model.graph
+        if node.name in sites
+        and all(v.producer() and v.producer().op_type == "DequantizeLinear" for v in node.inputs[:2])
+    }
     assert quantized == sites
 
 

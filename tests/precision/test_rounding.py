@@ -70,8 +70,12 @@ def test_an_overflow_that_onnxruntime_hides_is_seen():
 
 
 def test_a_sum_that_overflows_is_an_island_and_survives():
-    model = hand_made([helper.make_node("ReduceSum", ["x", "axes"], ["y"]), helper.make_node("Mul", ["y", "c"], ["z"])],
-                      {"x": ["n", 4096]}, {"z": None}, {"axes": np.array([1]), "c": np.float32(1e-3)})  # fmt: skip
+    model = hand_made(
+        [helper.make_node("ReduceSum", ["x", "axes"], ["y"]), helper.make_node("Mul", ["y", "c"], ["z"])],
+        {"x": ["n", 4096]},
+        {"z": None},
+        {"axes": np.array([1]), "c": np.float32(1e-3)},
+    )
     feeds = {"x": np.full((2, 4096), 50, np.float32)}
     half = to_half(model, statistics(model, feeds, sites=False).magnitudes).model
     expected = run(model, feeds)[0]

@@ -104,8 +104,11 @@ def test_weights_are_onnxruntimes(axis):
     tools = pytest.importorskip("onnxruntime.quantization.quant_utils")
     from onnx import TensorProto
 
-    weights = (RANDOM.normal(size=(7, 9)) * np.logspace(-3, 2, 9 if axis else 7)[:, None].T if axis else
-               RANDOM.normal(size=(7, 9)) * np.logspace(-3, 2, 7)[:, None]).astype(np.float32)  # fmt: skip
+    weights = (
+        RANDOM.normal(size=(7, 9)) * np.logspace(-3, 2, 9 if axis else 7)[:, None].T
+        if axis
+        else RANDOM.normal(size=(7, 9)) * np.logspace(-3, 2, 7)[:, None]
+    ).astype(np.float32)
     integers, scales = UINT8.weights(weights, axis)
     for channel in range(weights.shape[axis]):
         row = weights.take(channel, axis)
@@ -165,8 +168,10 @@ def test_fp8_weights_are_those_of_the_format():
 
 
 def quantized_layer(weights, bias, feeds, precision="int8"):
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["m"], name="fc/MatMul"),
-             helper.make_node("Add", ["m", "b"], ["z"], name="fc/Add")]  # fmt: skip
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"], name="fc/MatMul"),
+        helper.make_node("Add", ["m", "b"], ["z"], name="fc/Add"),
+    ]
     model = hand_made(nodes, {"x": ["n", 4, weights.shape[0]]}, {"z": None}, {"w": weights, "b": bias})
     seen = statistics(model, feeds)
     return model, PLACEMENTS[precision].apply(model, Calibrated(seen.histograms, "minmax"))
@@ -189,12 +194,19 @@ def test_a_layer_is_onnxruntimes_quantize_static(tmp_path):
             return self.left.pop() if self.left else None
 
     quantization.quantize_static(
-        tmp_path / "float.onnx", tmp_path / "int8.onnx", Once(), op_types_to_quantize=["MatMul"], per_channel=True,
-        activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
+        tmp_path / "float.onnx",
+        tmp_path / "int8.onnx",
+        Once(),
+        op_types_to_quantize=["MatMul"],
+        per_channel=True,
+        activation_type=quantization.QuantType.QUInt8,
+        weight_type=quantization.QuantType.QInt8,
         extra_options={"WeightSymmetric": True},
-    )  # fmt: skip
-    theirs = {tensor.name: onnx.numpy_helper.to_array(tensor)
-              for tensor in onnx.load(tmp_path / "int8.onnx").graph.initializer}  # fmt: skip
+    )
+    theirs = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(tmp_path / "int8.onnx").graph.initializer
+    }
     own = {name: value.const_value.numpy() for name, value in ours.graph.initializers.items()}
     np.testing.assert_array_equal(own["w.quantized"], theirs["w_quantized"])
     np.testing.assert_allclose(own["w.scale"], theirs["w_scale"], rtol=1e-6)

@@ -73,10 +73,10 @@ def test_the_ladder_is_told(tmp_path: Path) -> None:
     page = quantized(tmp_path)
     assert "0.10 points below fp32 in top-1 accuracy, where 0.5 may be lost, with 1 of 4 layers" in page.body
     cells = page.of("td")
-    rungs = cells[cells.index("over") - 3 :]
-    assert rungs[:8] == ["0", "80.00", "+3.00", "over", "1", "82.90", "+0.10", "holds"]
+    trials = cells[cells.index("over") - 3 :]
+    assert trials[:8] == ["0", "80.00", "+3.00", "over", "1", "82.90", "+0.10", "holds"]
     assert cells[cells.index("fc1") : cells.index("fc1") + 3] == ["fc1", "12.5 dB", "2.90"]
-    over = replace(accuracy(), ladders={"int8": replace(accuracy().ladders["int8"], max_drop=0.05)})
+    over = replace(accuracy(), searches={"int8": replace(accuracy().searches["int8"], max_drop=0.05)})
     assert "+0.10over 0.05" in page_of(artifact(tmp_path, quantized_manifest(), accuracy=over)).of("td")
 
 

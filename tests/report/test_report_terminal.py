@@ -17,7 +17,7 @@ from s2mlp_deploy.engines.profiles import InputProfile
 from s2mlp_deploy.engines.tensorrt.record import BuildRecord
 from s2mlp_deploy.files import to_json
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
-from s2mlp_deploy.parity.compare import TOLERANCES, OutputParity, ParityReport, judge
+from s2mlp_deploy.parity.compare import TOLERANCES, OutputParity, ParityReport, apply_tolerances
 from s2mlp_deploy.report.accuracy import print_accuracy
 from s2mlp_deploy.report.engines import print_build
 from s2mlp_deploy.report.saved import Scores, read_scores
@@ -56,7 +56,7 @@ def parity(max_abs: float = 7.63e-6, **changes: Any) -> dict[str, Any]:
         (OutputParity("logits", metrics, RankMetrics(1000, 0.9995, 1.0, 0.972, 0.971)),),
         TOLERANCES["fp32"],
     )
-    data: dict[str, Any] = json.loads(to_json(judge(report, TOLERANCES["fp32"])))
+    data: dict[str, Any] = json.loads(to_json(apply_tolerances(report, TOLERANCES["fp32"])))
     return data | changes
 
 
@@ -202,9 +202,9 @@ def test_accuracy_names_every_file_and_what_a_budget_kept() -> None:
 
 def test_a_long_ladder_is_cut_short() -> None:
     pipe = Pipe()
-    kept = [{"layer": f"fc{index}", "sqnr": None, "bought": 0.5} for index in range(10)]
-    ladder = {"metric": "mAP", "max_drop": 1.0, "reference": 50.0, "score": 50.5, "kept": kept}
-    print_accuracy(pipe.console, scores(ladders={"int8": ladder}))
+    kept = [{"layer": f"fc{index}", "sqnr": None, "gain": 0.5} for index in range(10)]
+    search = {"metric": "mAP", "max_drop": 1.0, "reference": 50.0, "score": 50.5, "kept": kept}
+    print_accuracy(pipe.console, scores(searches={"int8": search}))
     assert "0.50 points above fp32 in mAP" in pipe.text
     assert ["fc7", "-", "0.50"] in pipe.lines
     assert "and 2 more" in pipe.text

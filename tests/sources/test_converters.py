@@ -15,7 +15,7 @@ from s2mlp_deploy.models.config import S2MLPv2Config
 from s2mlp_deploy.models.registry import create_model, get_model
 from s2mlp_deploy.models.s2mlpv2 import ShiftMixer
 from s2mlp_deploy.sources.converters import convert_s2attention, convert_sequential
-from s2mlp_deploy.sources.source import load_source
+from s2mlp_deploy.sources.load import load_source
 
 # Networks as public code writes them, with the shift as its authors meant it.
 

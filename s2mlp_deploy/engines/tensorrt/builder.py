@@ -55,7 +55,7 @@ def build(
         precision: What the GEMMs must compute in; default: what the file's metadata says.
         options: Of the builder.
         force: Build even if an equal engine is there.
-        report: Told how far it is.
+        report: ProgressCallback how far it is.
 
     Raises:
         TargetError: A target or option does not exist here.

@@ -1,0 +1,165 @@
+"""One float32 run over the calibration data: a histogram of what will be quantized, the magnitude of everything."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from s2mlp_deploy.calibration.histogram import Histogram
+from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from s2mlp_deploy.errors import QuantizationError
+from s2mlp_deploy.graph.editing import PREPROCESSING, Editor, is_movement
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the calibration data did to a graph, so far.
+
+    Attributes:
+        histograms: Of the values that may be quantized, by name.
+        magnitudes: The largest magnitude of every float value, by name.
+        samples: How many samples were seen.
+        skipped: How many could not be used; known when all were seen.
+    """
+
+    histograms: dict[str, Histogram] = field(default_factory=dict)
+    magnitudes: dict[str, float] = field(default_factory=dict)
+    samples: int = 0
+    skipped: int = 0
+
+
+class Observer:
+    """Runs a graph and keeps statistics of its values.
+
+    Args:
+        model: A float32 graph.
+        values: Whose histograms are wanted.
+        threads: Of ONNX Runtime; 0 lets it choose.
+    """
+
+    def __init__(self, model: ir.Model, values: Sequence[ir.Value], *, threads: int = 0) -> None:
+        self._model = model
+        self._wanted = [str(value.name) for value in values]
+        self._peaks: dict[str, str] = {}
+        self._results = [str(value.name) for value in model.graph.outputs]
+        self._engine = _engine(self._with_outputs(), threads)
+
+    def update(self, statistics: Statistics, feeds: Mapping[str, NDArray[Any]]) -> Statistics:
+        """Statistics with one batch more; those given stay as they are, so an interrupt never leaves half a batch.
+
+        Raises:
+            QuantizationError: A value is NaN or infinite; the first such tensor in graph order is named.
+        """
+        outputs = self._engine.run(feeds)
+        peaks = {name: float(outputs[output]) for name, output in self._peaks.items()}
+        finite = all(np.isfinite(peak) for peak in peaks.values())
+        if not finite or not all(np.isfinite(outputs[name]).all() for name in (*self._results, *self._wanted)):
+            raise self._not_finite(feeds)
+        histograms = dict(statistics.histograms)
+        for name in self._wanted:
+            histogram = histograms[name].copy() if name in histograms else Histogram()
+            histogram.update(outputs[name])
+            histograms[name] = histogram
+            peaks[name] = float(np.abs(outputs[name]).max(initial=0.0))
+        magnitudes = dict(statistics.magnitudes)
+        for name, peak in peaks.items():
+            magnitudes[name] = max(magnitudes.get(name, 0.0), peak)
+        samples = statistics.samples + len(next(iter(feeds.values())))
+        return replace(statistics, histograms=histograms, magnitudes=magnitudes, samples=samples)
+
+    def _with_outputs(self) -> ir.Model:
+        """The graph with the wanted values, and the largest magnitude of every other one, as outputs."""
+        model = self._model.clone()
+        graph = model.graph
+        editor = Editor(graph)
+        wanted = set(self._wanted)
+        present = {str(value.name) for value in graph.outputs}
+        for value in (*graph.inputs, *(value for node in list(graph) for value in node.outputs)):
+            name, producer = str(value.name), value.producer()
+            if value.dtype != ir.DataType.FLOAT or name.startswith(PREPROCESSING):
+                continue
+            if name in wanted:
+                if name not in present:
+                    graph.outputs.append(value)
+            elif producer is None or not is_movement(producer):
+                # Two reductions over one tensor are cheaper than one over its magnitudes, which would be stored.
+                high = _reduced(editor, value, "ReduceMax")
+                low = _reduced(editor, value, "ReduceMin")
+                negated = editor.node(
+                    "Neg", [low], name=f"{name}/Neg", dtype=value.dtype, shape=ir.Shape([]), after=low.producer()
+                )
+                peak = editor.node(
+                    "Max",
+                    [high, negated],
+                    name=f"{name}/Max",
+                    dtype=value.dtype,
+                    shape=ir.Shape([]),
+                    after=_later(graph, high, negated),
+                )
+                graph.outputs.append(peak)
+                self._peaks[name] = str(peak.name)
+        return model
+
+    def _not_finite(self, feeds: Mapping[str, NDArray[Any]]) -> QuantizationError:
+        """Finds the first value that is not finite by looking at all of them, on this batch."""
+        for name, array in feeds.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                return QuantizationError(
+                    f"the calibration data holds NaN or infinite numbers in the input {name}", fix="clean the data"
+                )
+        model = self._model.clone()
+        graph = model.graph
+        present = {value.name for value in graph.outputs}
+        graph.outputs.extend(
+            value
+            for node in graph
+            for value in node.outputs
+            if value.dtype == ir.DataType.FLOAT and value.name not in present
+        )
+        free = all(v.shape is not None and len(v.shape) > 0 and not isinstance(v.shape[0], int) for v in graph.inputs)
+        one = {name: array[:1] for name, array in feeds.items()}
+        # Everything at once takes memory, so the first sample is tried alone.
+        for inputs in (one, feeds) if free else (feeds,):
+            outputs = _engine(model, 0).run(inputs)
+            for node in self._model.graph:
+                for value in node.outputs:
+                    result = outputs.get(str(value.name))
+                    if result is not None and not np.isfinite(result).all():
+                        return QuantizationError(
+                            f"{value.name} is NaN or infinite on the calibration data, the first tensor that is",
+                            where=str(node.name),
+                            fix="check the weights of this layer and the preprocessing",
+                        )
+        return QuantizationError("values are NaN or infinite on the calibration data", fix="check weights and data")
+
+
+def _reduced(editor: Editor, value: ir.Value, op_type: str) -> ir.Value:
+    return editor.node(
+        op_type,
+        [value],
+        {"keepdims": 0},
+        name=f"{value.name}/{op_type}",
+        dtype=value.dtype,
+        shape=ir.Shape([]),
+        after=value.producer(),
+    )
+
+
+def _later(graph: ir.Graph, *values: ir.Value) -> ir.Node:
+    producers = {value.producer() for value in values}
+    return next(node for node in reversed(graph) if node in producers)
+
+
+def _engine(model: ir.Model, threads: int) -> OnnxRuntimeEngine:
+    """Through a file: a graph may be too large for one protobuf message in memory."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "observed.onnx"
+        ir.save(model, path, external_data="observed.data")
+        return OnnxRuntimeEngine(path, threads=threads)

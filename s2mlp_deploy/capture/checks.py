@@ -1,0 +1,166 @@
+"""What a module and its program must be to become a graph; each refusal names the line and the fix."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+from torch.utils import _pytree as pytree
+
+from s2mlp_deploy.capture.frames import last_user_line, line_of_stack
+from s2mlp_deploy.errors import CheckpointError, ExportError
+
+
+def check_weights(module: nn.Module) -> None:
+    """Refuses a module that can only answer NaN, or that has no weights yet.
+
+    Raises:
+        CheckpointError: Names the weights.
+    """
+    # Buffers that are not saved count too: named_buffers has them, the state dict has not.
+    named = {**dict(module.named_parameters()), **dict(module.named_buffers()), **module.state_dict()}
+    state = {name: tensor for name, tensor in named.items() if isinstance(tensor, Tensor)}
+    lazy = [name for name, tensor in state.items() if nn.parameter.is_lazy(tensor)]
+    if lazy:
+        raise CheckpointError(
+            f"{len(lazy)} weights of lazy layers have no shape yet",
+            where=_some(lazy),
+            fix="call the module once on its example in the factory, then load its weights",
+        )
+    meta = [name for name, tensor in state.items() if tensor.is_meta]
+    if meta:
+        raise CheckpointError(
+            f"{len(meta)} weights are on the meta device and have no values",
+            where=_some(meta),
+            fix="load a checkpoint, or build the module on the CPU",
+        )
+    bad = [
+        f"{name} ({int((~torch.isfinite(tensor)).sum())} of {tensor.numel()} values)"
+        for name, tensor in state.items()
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+    ]
+    if bad:
+        raise CheckpointError(
+            f"{len(bad)} weights hold NaN or infinite values",
+            where=_some(bad),
+            fix="use a checkpoint from before the training diverged",
+        )
+
+
+def check_runs(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Tells example inputs that do not fit from a module that cannot be captured.
+
+    Raises:
+        ExportError: The module itself fails on the example.
+    """
+    copies = pytree.tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, inputs)
+    try:
+        with torch.no_grad():
+            module(*copies)
+    except Exception as error:
+        raise ExportError(
+            f"{type(module).__name__} does not run on its example inputs: {first_line(error)}",
+            where=user_frame(error),
+            fix=f"give example inputs that fit; they are {_described(inputs)}",
+        ) from error
+
+
+def _described(inputs: tuple[Any, ...]) -> str:
+    leaves = [
+        f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+        if isinstance(value, Tensor)
+        else type(value).__name__
+        for value in pytree.tree_leaves(inputs)
+    ]
+    return ", ".join(leaves) or "none"
+
+
+def refuse_mutation(program: ExportedProgram) -> None:
+    """Refuses a module whose forward changes its input or its buffers.
+
+    Raises:
+        ExportError: Names what is changed.
+    """
+    signature = program.graph_signature
+    inputs, buffers = signature.user_inputs_to_mutate.values(), signature.buffers_to_mutate.values()
+    # What is written back is the value of the last write.
+    written = {*signature.user_inputs_to_mutate, *signature.buffers_to_mutate}
+    lines = [line_of_stack(node.meta.get("stack_trace")) for node in program.graph.nodes if node.name in written]
+    where = _some(list(dict.fromkeys(str(line) for line in lines if line))) or None
+    if inputs:
+        raise ExportError(
+            f"forward changes {', '.join(map(repr, inputs))} in place",
+            where=where,
+            fix="work on a copy: begin forward with x = x.clone()",
+        )
+    if buffers:
+        raise ExportError(
+            f"forward changes the buffers {', '.join(map(repr, buffers))}, and a graph keeps no state between runs",
+            where=where,
+            fix="update them in training only (if self.training: ...), or make them an input and an output",
+        )
+
+
+def check_operators(program: ExportedProgram) -> tuple[str, ...]:
+    """Refuses what cannot be compared or has no fixed interface; notes what is drawn at random.
+
+    Raises:
+        ExportError: Dropout is on, a shape depends on values, or an output is no tensor.
+    """
+    notes = []
+    for node in program.graph.nodes:
+        line = line_of_stack(node.meta.get("stack_trace"))
+        value = node.meta.get("val")
+        if isinstance(value, Tensor) and free_unbacked_symbols(value):
+            raise ExportError(
+                f"a shape depends on the values of tensors: {node.target}",
+                where=str(line) if line else None,
+                fix="return whole tensors with a mask or scores (torch.where), and select after the model",
+            )
+        schema = getattr(node.target, "_schema", None)
+        if node.op != "call_function" or schema is None or not _is_random(node.target):
+            continue
+        values = {
+            argument.name: node.args[index] if index < len(node.args) else node.kwargs.get(argument.name)
+            for index, argument in enumerate(schema.arguments)
+        }
+        if values.get("train") is True or values.get("dropout_p"):
+            raise ExportError(
+                "dropout is on in evaluation mode",
+                where=str(line) if line else None,
+                fix="use nn.Dropout, or F.dropout(x, p, self.training); export a .pt2 program from model.eval()",
+            )
+        if not {"train", "training", "dropout_p"} & values.keys():
+            place = f"{line.short}: {line.code}" if line else "its place is unknown"
+            notes.append(f"{node.target} draws at random, so that parity cannot hold ({place})")
+    for spec in program.graph_signature.output_specs:
+        if isinstance(spec.arg, ConstantArgument) and spec.arg.value is not None:
+            raise ExportError(
+                f"forward returns {spec.arg.value!r}, which is no tensor", fix="return tensors, or structures of them"
+            )
+    return tuple(dict.fromkeys(notes))
+
+
+def _is_random(target: Any) -> bool:
+    return torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())
+
+
+def _some(items: Sequence[str]) -> str:
+    return "; ".join(items[:8]) + (" …" if len(items) > 8 else "")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that says something."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def user_frame(error: BaseException) -> str | None:
+    """File, line and code of the innermost frame of a traceback that is the user's."""
+    line = last_user_line(traceback.extract_tb(error.__traceback__))
+    return str(line) if line else None

@@ -1,0 +1,1 @@
+"""Folders, archives, arrays, saved data sets and Python iterables as batches of a model's inputs."""

@@ -1,0 +1,174 @@
+"""From a module to its canonical graph: capture, hazards, recognition, translation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from s2mlp_deploy.artifact import HazardRecord
+from s2mlp_deploy.capture import hazards
+from s2mlp_deploy.capture.checks import first_line, user_frame
+from s2mlp_deploy.capture.program import DYNAMIC_AXES, Captured, capture
+from s2mlp_deploy.errors import ExportError
+from s2mlp_deploy.export.canonical import DEFAULT_OPSET, DOMAIN, ORIGIN, check_opset, to_canonical
+from s2mlp_deploy.export.lower import spec_of
+from s2mlp_deploy.export.rewrite import MissOrigin, ShiftOrigin, rewrite_shifts
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A module after recognition.
+
+    Attributes:
+        captured: The functional program, with one node per shift.
+        shifts: By the name of the node.
+        near_misses: What moves and is no shift.
+        hazards: Lines that mean different things to different runtimes.
+    """
+
+    captured: Captured
+    shifts: Mapping[str, ShiftOrigin]
+    near_misses: tuple[MissOrigin, ...]
+    hazards: tuple[HazardRecord, ...]
+
+    @property
+    def races(self) -> bool:
+        """Whether eager PyTorch does not define what the module computes."""
+        return any(hazard.kind == "race" for hazard in self.hazards)
+
+    def functional(self) -> Callable[..., Any]:
+        """The module with its functional meaning, to be called like the module."""
+        return self.captured.program.module()
+
+
+def check_options(dynamic: Sequence[str], on_hazard: str) -> None:
+    """Refuses what no module could be captured with, before one is loaded.
+
+    Raises:
+        ExportError: An axis has no such name, or ``on_hazard`` is none of its values.
+    """
+    if unknown := [name for name in dynamic if name not in DYNAMIC_AXES]:
+        raise ExportError(
+            f"no axis is called {', '.join(map(repr, unknown))}",
+            where="--dynamic",
+            fix=f"choose from {', '.join(DYNAMIC_AXES)}",
+        )
+    if on_hazard not in ("warn", "error"):
+        raise ExportError(f"--on-hazard cannot be {on_hazard!r}", fix="choose warn or error")
+
+
+def analyze(
+    module: nn.Module | ExportedProgram,
+    example_inputs: Sequence[Any],
+    *,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    dynamic: Sequence[str] = ("batch",),
+    on_hazard: str = "warn",
+) -> Analysis:
+    """Captures a module, watches it for hazards and recognises its shifts.
+
+    Args:
+        module: See :func:`~s2mlp_deploy.capture.program.capture`.
+        example_inputs: Positional arguments.
+        input_names: See there.
+        output_names: See there.
+        dynamic: See there.
+        on_hazard: ``warn`` goes on with the functional meaning of a race, ``error`` refuses it.
+
+    Raises:
+        ExportError: The module does not run on its example, cannot be captured, or races and ``on_hazard`` is
+            ``error``.
+        CheckpointError: A weight is NaN, infinite or on the meta device.
+    """
+    check_options(dynamic, on_hazard)
+    captured = capture(module, example_inputs, input_names=input_names, output_names=output_names, dynamic=dynamic)
+    found: tuple[HazardRecord, ...] = ()
+    if isinstance(module, nn.Module):
+        found = _watch(module, captured, example_inputs)
+        _report(found, on_hazard)
+    rewritten = rewrite_shifts(captured.program)
+    for note in captured.notes:
+        LOG.warning("%s", note)
+    return Analysis(captured, rewritten.shifts, rewritten.near_misses, found)
+
+
+def translate(analysis: Analysis, *, opset: int = DEFAULT_OPSET) -> ir.Model:
+    """The canonical ONNX graph.
+
+    Raises:
+        ExportError: See :func:`~s2mlp_deploy.export.canonical.to_canonical`.
+    """
+    check_opset(opset)
+    model = to_canonical(analysis.captured, opset=opset)
+    # The exporter names nodes anew, but keeps their order; it may have merged equal shifts of one tensor.
+    remaining = iter(analysis.shifts.items())
+    for node in model.graph:
+        if node.domain == DOMAIN:
+            spec = spec_of(node)
+            node.meta[ORIGIN] = next((name for name, origin in remaining if origin.spec == spec), "")
+    return model
+
+
+def _watch(module: nn.Module, captured: Captured, inputs: Sequence[Any]) -> tuple[HazardRecord, ...]:
+    try:
+        found = hazards.watch(module, inputs)
+    except Exception as error:
+        raise ExportError(
+            f"the module does not run on its example inputs: {first_line(error)}",
+            where=user_frame(error),
+            fix="give example inputs that fit",
+        ) from error
+    distance: dict[str, float] | None = None
+    if any(hazard.kind == "race" for hazard in found):
+        # Before recognition: the functional program as torch made it, not as this package rewrote it.
+        counts = sorted({1, max(torch.get_num_threads(), 2)})
+        measured = hazards.effect(module, captured.program.module(), inputs, threads=counts)
+        distance = {str(threads): value for threads, value in measured.items()}
+    return tuple(
+        HazardRecord(
+            kind=hazard.kind,
+            where=hazard.line.short if hazard.line else "",
+            code=hazard.line.code if hazard.line else "",
+            writes=hazard.writes,
+            cells=hazard.cells,
+            effect=distance if hazard.kind == "race" else None,
+        )
+        for hazard in found
+    )
+
+
+def _report(found: Sequence[HazardRecord], on_hazard: str) -> None:
+    races = [hazard for hazard in found if hazard.kind == "race"]
+    if races:
+        lines = "; ".join(f"{hazard.where}: {hazard.code}" for hazard in races)
+        effect = ", ".join(f"{value:.3g} with {n} thread(s)" for n, value in (races[0].effect or {}).items())
+        if on_hazard == "error":
+            raise ExportError(
+                "the module copies a tensor onto itself with overlap, which eager PyTorch does not define "
+                f"(largest difference from the functional meaning: {effect})",
+                where=lines,
+                fix="clone the right-hand side, use s2mlp_deploy.shift.op.shift, or export with --on-hazard warn",
+            )
+        LOG.warning(
+            "overlapping in-place copy, undefined in eager PyTorch: %s. The functional meaning is exported; eager "
+            "differs from it by %s on the example.",
+            lines,
+            effect,
+        )
+    for hazard in found:
+        if hazard.kind == "compiler":
+            LOG.warning(
+                "%s: %s is correct here, but torch.compile (Inductor) has dropped the clone of such a copy",
+                hazard.where,
+                hazard.code,
+            )

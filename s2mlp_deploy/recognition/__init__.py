@@ -1,0 +1,1 @@
+"""Finding shifts by what they do: index maps, matching, regions, deformable sampling."""

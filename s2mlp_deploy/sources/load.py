@@ -1,0 +1,69 @@
+"""What the user names becomes a source: which kind it is, and the description beside its weights.
+
+Kinds of sources: a zoo name (:mod:`.zoo`), a factory ``package.module:function`` or ``file.py:function`` and a program
+``model.pt2`` (:mod:`.factory`). Factories run the user's code and a ``.pt2`` file is a pickle: both are for trusted
+sources only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s2mlp_deploy.preprocess import Sidecar, load_sidecar
+from s2mlp_deploy.sources import factory, zoo
+from s2mlp_deploy.sources.source import Source
+
+
+def load_source(
+    reference: str,
+    *,
+    checkpoint: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    preprocess: Path | None = None,
+    seed: int = 0,
+) -> Source:
+    """Loads what the user named.
+
+    ``<checkpoint>.json`` beside the checkpoint gives configuration, preprocessing and class names where it exists;
+    ``preprocess`` names another such file. ``overrides`` win over both.
+
+    Args:
+        reference: A zoo name, ``package.module:function``, ``file.py:function`` or ``model.pt2``.
+        checkpoint: Weights; without it they are what the factory made, or random and seeded.
+        overrides: Fields of a zoo model's configuration; keyword arguments of a factory.
+        preprocess: A description of the preprocessing.
+        seed: Of random weights.
+
+    Raises:
+        SourceError: Unknown model or field; the factory fails or returns no module.
+        CheckpointError: The weights cannot be read or do not fit.
+        PreprocessingError: The description is wrong.
+    """
+    sidecar = find_sidecar(checkpoint, preprocess)
+    if reference.endswith(".pt2"):
+        return factory.load_program(Path(reference), checkpoint=checkpoint, overrides=overrides, sidecar=sidecar)
+    if ":" in reference or reference.endswith(".py"):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return factory.load_factory(reference, checkpoint=checkpoint, overrides=overrides or {}, sidecar=sidecar)
+    return zoo.load_zoo(reference, checkpoint=checkpoint, overrides=overrides or {}, sidecar=sidecar, seed=seed)
+
+
+def find_sidecar(checkpoint: Path | None, preprocess: Path | None) -> Sidecar | None:
+    """The description of a checkpoint: the file that was named, or the one beside the checkpoint.
+
+    Raises:
+        PreprocessingError: The description is wrong.
+    """
+    if preprocess is not None:
+        return load_sidecar(preprocess)
+    if checkpoint is not None:
+        # weights.safetensors.json first, then weights.json: both spellings are in use.
+        for path in (checkpoint.with_name(checkpoint.name + ".json"), checkpoint.with_suffix(".json")):
+            if path.is_file() and path != checkpoint:
+                return load_sidecar(path)
+    return None

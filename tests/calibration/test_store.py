@@ -1,0 +1,119 @@
+"""Statistics on disk."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx_ir")
+from s2mlp_deploy.calibration.histogram import Histogram
+from s2mlp_deploy.calibration.observe import Statistics
+from s2mlp_deploy.calibration.store import Key, load, save
+from s2mlp_deploy.errors import OutputError, QuantizationError
+
+KEY = Key("graph" * 12, "data" * 16, '{"size":[4,4]}')
+
+
+def some_statistics() -> Statistics:
+    histograms = {}
+    for index, name in enumerate(("a/Gelu.out", "ü")):
+        histograms[name] = Histogram()
+        histograms[name].update(np.random.default_rng(index).normal(0, 3**index, 500).astype(np.float32))
+    return Statistics(histograms, {"a/Gelu.out": 3.25, "b": 1e30, "c": 0.0}, samples=17, skipped=3)
+
+
+def assert_equal(one: Statistics, other: Statistics) -> None:
+    assert (one.magnitudes, one.samples, one.skipped) == (other.magnitudes, other.samples, other.skipped)
+    assert list(one.histograms) == list(other.histograms)
+    for name, histogram in one.histograms.items():
+        np.testing.assert_array_equal(histogram.counts, other.histograms[name].counts)
+        found = other.histograms[name]
+        assert (histogram.limit, histogram.minimum, histogram.maximum) == (found.limit, found.minimum, found.maximum)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_what_was_saved_is_read(tmp_path, complete):
+    save(tmp_path / "c.npz", KEY, some_statistics(), complete=complete)
+    found, whole = load(tmp_path / "c.npz", KEY)
+    assert whole is complete
+    assert_equal(found, some_statistics())
+
+
+def test_what_is_read_can_grow_further(tmp_path):
+    save(tmp_path / "c.npz", KEY, some_statistics(), complete=False)
+    found, _ = load(tmp_path / "c.npz", KEY)
+    more = np.float32([100.0, -7.0])
+    expected = some_statistics().histograms["ü"]
+    expected.update(more)
+    found.histograms["ü"].update(more)
+    np.testing.assert_array_equal(found.histograms["ü"].counts, expected.counts)
+
+
+def test_no_file_and_no_histograms_are_no_error(tmp_path):
+    assert load(tmp_path / "nothing.npz", KEY) is None
+    only = Statistics(magnitudes={"x": 1.0}, samples=4)
+    save(tmp_path / "c.npz", KEY, only, complete=True)
+    assert_equal(load(tmp_path / "c.npz", KEY)[0], only)
+
+
+@pytest.mark.parametrize("key", [Key(KEY.graph, "other", KEY.preprocessing), Key(KEY.graph, KEY.data, "")])
+def test_other_data_or_preprocessing_is_measured_anew(tmp_path, key):
+    save(tmp_path / "c.npz", KEY, some_statistics(), complete=True)
+    assert load(tmp_path / "c.npz", key) is None
+
+
+def test_another_graph_is_refused_or_ignored_as_told(tmp_path):
+    save(tmp_path / "c.npz", KEY, some_statistics(), complete=True)
+    other = Key("other", KEY.data, KEY.preprocessing)
+    with pytest.raises(QuantizationError, match="another graph") as caught:
+        load(tmp_path / "c.npz", other)
+    assert "--calibration-cache" in str(caught.value)
+    assert load(tmp_path / "c.npz", other, foreign="ignore") is None
+
+
+def refused(path) -> None:
+    with pytest.raises(QuantizationError) as caught:
+        load(path, KEY)
+    assert str(path) in str(caught.value)
+    assert caught.value.fix
+
+
+def test_what_is_no_cache_is_refused(tmp_path):
+    path = tmp_path / "c.npz"
+    for content in (b"", b"no cache", b"PK\x03\x04 nearly", bytes(5000)):
+        path.write_bytes(content)
+        refused(path)
+    np.savez(path, other=np.zeros(3))
+    refused(path)
+    with path.open("wb") as stream:
+        np.save(stream, np.zeros(3))
+    refused(path)
+    np.savez(path, described=np.array({"a": 1}, dtype=object))
+    refused(path)
+    np.savez(path, described=np.array(json.dumps([1, 2])))
+    refused(path)
+
+
+def test_damage_anywhere_is_refused_or_changes_nothing(tmp_path):
+    path, chance = tmp_path / "c.npz", random.Random(0)
+    save(path, KEY, some_statistics(), complete=True)
+    whole = path.read_bytes()
+    for _ in range(150):
+        damaged = bytearray(whole)
+        damaged[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
+        path.write_bytes(damaged if chance.random() < 0.7 else whole[: chance.randrange(len(whole))])
+        try:
+            found = load(path, KEY)
+        except QuantizationError:
+            continue
+        assert found is not None
+        assert_equal(found[0], some_statistics())
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        save(tmp_path / "file" / "c.npz", KEY, some_statistics(), complete=True)

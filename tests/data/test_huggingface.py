@@ -1,0 +1,123 @@
+"""Directories saved by Hugging Face's datasets."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import put
+from PIL import Image
+
+from s2mlp_deploy.artifact import TensorInfo
+from s2mlp_deploy.data.collect import collect
+from s2mlp_deploy.data.dataset import open_data
+from s2mlp_deploy.errors import DataError, MissingDependencyError
+from s2mlp_deploy.preprocess import Preprocessing
+
+PLAIN = Preprocessing((4, 4), (0, 0, 0), (1, 1, 1), scale=1)
+IMAGE = TensorInfo("input", "float32", ("batch", 3, 4, 4))
+
+
+def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "a.png")
+    (tmp_path / "state.json").write_text("{}")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingDependencyError, match=r"s2mlp-deploy\[datasets\]"):
+        collect(tmp_path)
+
+
+class TestSaved:
+    @pytest.fixture(autouse=True)
+    def _package(self) -> None:
+        self.datasets = pytest.importorskip("datasets")
+
+    def pictures(self, count: int, names: list[str] | None = None) -> object:
+        def encoded(value: int) -> bytes:
+            stream = io.BytesIO()
+            Image.new("RGB", (4, 4), (value, 0, 0)).save(stream, "PNG")
+            return stream.getvalue()
+
+        columns = {"image": [{"bytes": encoded(i), "path": None} for i in range(count)]}
+        features = {"image": self.datasets.Image()}
+        if names is not None:
+            columns["label"] = [i % len(names) for i in range(count)]
+            features["label"] = self.datasets.ClassLabel(names=names)
+        return self.datasets.Dataset.from_dict(columns, features=self.datasets.Features(features))
+
+    def test_pictures_and_class_labels(self, tmp_path: Path) -> None:
+        self.pictures(10, ["cat", "dog"]).save_to_disk(tmp_path / "set")
+        data = open_data(tmp_path / "set", inputs=[IMAGE], preprocessing=PLAIN, batch=4)
+        assert data.class_names == ("cat", "dog")
+        assert data.described == "10 images of set"
+        found = list(data)
+        assert np.concatenate([f["input"][:, 0, 0, 0] for f, _ in found]).tolist() == list(range(10))
+        assert np.concatenate([labels for _, labels in found]).tolist() == [0, 1] * 5
+        # Files, not pixels, are hashed: nothing is decoded, and a folder of the same files has the same hash.
+        flat = tmp_path / "flat"
+        self.pictures(10).save_to_disk(tmp_path / "bare")
+        flat.mkdir()
+        for index, sample in enumerate(collect(tmp_path / "bare")):
+            (flat / f"{index:02}.png").write_bytes(sample.source)
+        hashes = {open_data(p, inputs=[IMAGE], preprocessing=PLAIN).content_hash for p in (flat, tmp_path / "bare")}
+        assert len(hashes) == 1
+
+    def test_the_models_classes_are_matched_by_name(self, tmp_path: Path) -> None:
+        self.pictures(4, ["cat", "dog"]).save_to_disk(tmp_path / "set")
+        found = collect(tmp_path / "set", classes=["horse", "dog", "cat"])
+        assert [sample.label for sample in found] == [2, 1, 2, 1]
+        with pytest.raises(DataError, match="no class of the model: dog"):
+            collect(tmp_path / "set", classes=["horse", "cat"])
+
+    def test_samples_are_balanced(self, tmp_path: Path) -> None:
+        self.pictures(30, ["cat", "dog", "cow"]).save_to_disk(tmp_path / "set")
+        assert sorted(sample.label for sample in collect(tmp_path / "set", limit=6)) == [0, 0, 1, 1, 2, 2]
+
+    def test_parts_are_named(self, tmp_path: Path) -> None:
+        parts = self.datasets.DatasetDict({"train": self.pictures(8), "test": self.pictures(9)})
+        parts.save_to_disk(tmp_path / "set")
+        with pytest.raises(DataError, match="has parts: train, test") as caught:
+            collect(tmp_path / "set")
+        assert str(tmp_path / "set" / "train") in str(caught.value.fix)
+        assert len(collect(tmp_path / "set" / "test")) == 9
+
+    def test_arrays(self, tmp_path: Path) -> None:
+        left = np.random.default_rng(0).standard_normal((9, 2, 3)).astype(np.float32)
+        features = {
+            "left": self.datasets.Array2D((2, 3), "float32"),
+            "right": self.datasets.Value("int64"),
+            "label": self.datasets.Value("int64"),
+        }
+        columns = {"left": left, "right": range(9), "label": [0, 1, 2] * 3}
+        table = self.datasets.Dataset.from_dict(columns, features=self.datasets.Features(features))
+        table.save_to_disk(tmp_path / "set")
+        inputs = [TensorInfo("left", "float32", ("batch", 2, 3)), TensorInfo("right", "int64", ("batch",))]
+        ((feeds, labels),) = open_data(tmp_path / "set", inputs=inputs, batch=9)
+        np.testing.assert_array_equal(feeds["left"], left)
+        assert feeds["right"].tolist() == list(range(9))
+        assert labels is not None
+        assert labels.tolist() == [0, 1, 2] * 3
+
+    def test_a_data_set_in_memory_is_an_iterable(self) -> None:
+        data = open_data(self.pictures(9, ["a", "b", "c"]), inputs=[IMAGE], preprocessing=PLAIN)
+        ((feeds, labels), _) = data
+        assert feeds["input"][:, 0, 0, 0].tolist() == list(range(8))
+        assert labels is not None
+        assert labels.tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+
+    def test_a_row_without_a_picture_is_skipped(self, tmp_path: Path) -> None:
+        table = self.pictures(9)
+        rows = [*table.cast_column("image", self.datasets.Image(decode=False))["image"], None]
+        features = self.datasets.Features({"image": self.datasets.Image()})
+        self.datasets.Dataset.from_dict({"image": rows}, features=features).save_to_disk(tmp_path / "set")
+        data = open_data(tmp_path / "set", inputs=[IMAGE], preprocessing=PLAIN)
+        assert sum(len(feeds["input"]) for feeds, _ in data) == 9
+        assert data.skipped.count == 1
+
+    def test_damage(self, tmp_path: Path) -> None:
+        self.pictures(9).save_to_disk(tmp_path / "set")
+        (tmp_path / "set" / "state.json").write_text("{")
+        with pytest.raises(DataError, match="cannot be read"):
+            collect(tmp_path / "set")

@@ -1,0 +1,208 @@
+"""A realistic artifact with evidence, and a parser that reads a page the way a browser does."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from s2mlp_deploy.artifact import (
+    CalibrationRecord,
+    FileRecord,
+    Manifest,
+    PrecisionException,
+    ShiftRecord,
+    SourceInfo,
+    TensorInfo,
+)
+from s2mlp_deploy.engines.profiles import InputProfile
+from s2mlp_deploy.engines.tensorrt.record import BuildRecord
+from s2mlp_deploy.files import to_json, write_file
+from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
+from s2mlp_deploy.parity.compare import TOLERANCES, OutputParity, ParityReport, apply_tolerances
+from s2mlp_deploy.precision.accuracy import AccuracyReport, AccuracyRow, Guess, WorstImage
+from s2mlp_deploy.precision.budget import keep_budget
+from s2mlp_deploy.precision.report import ActivationRange, CalibrationReport
+from s2mlp_deploy.shift.spec import ShiftSpec
+
+DOWN, UP, RIGHT, LEFT, STAY = (1, 0), (-1, 0), (0, 1), (0, -1), (0, 0)
+FIRST = ShiftSpec.equal_groups(96, [RIGHT, LEFT, DOWN, UP], axes=(1, 2), channel_axis=3)
+SECOND = ShiftSpec.equal_groups(96, [DOWN, UP, RIGHT, LEFT], axes=(1, 2), channel_axis=3)
+ONNX = b"not really a graph"
+SHA = hashlib.sha256(ONNX).hexdigest()
+FILE = "model.fp32.onnx"
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+
+class Page(HTMLParser):
+    """Elements with attributes, the text of each, and every mistake in the nesting."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.stack: list[tuple[str, list[str]]] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.mistakes: list[str] = []
+        self.feed(text)
+        self.close()
+        self.mistakes += [f"<{tag}> is never closed" for tag, _ in self.stack]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.stack.append((tag, []))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.stack or self.stack[-1][0] != tag:
+            self.mistakes.append(f"</{tag}> at line {self.getpos()[0]} closes {self.stack[-1:]}")
+            return
+        _, parts = self.stack.pop()
+        self.texts.append((tag, " ".join("".join(parts).split())))
+
+    def handle_data(self, data: str) -> None:
+        for _, parts in self.stack:
+            parts.append(data)
+
+    def of(self, tag: str) -> list[str]:
+        return [text for name, text in self.texts if name == tag]
+
+    def with_class(self, name: str) -> list[tuple[str, dict[str, str | None]]]:
+        return [(tag, attrs) for tag, attrs in self.elements if name in (attrs.get("class") or "").split()]
+
+    @property
+    def body(self) -> str:
+        return self.of("main")[0]
+
+    @property
+    def drawings(self) -> list[dict[str, str | None]]:
+        return [attrs for tag, attrs in self.elements if tag == "svg" and attrs.get("role") == "img"]
+
+
+def shifts(form: str = "pad-slice") -> tuple[ShiftRecord, ...]:
+    return tuple(
+        ShiftRecord(f"stages.0.{index}.{name}", "net.py:7", spec.to_dict(), "slice-assign", form, 8)
+        for index in range(18)
+        for name, spec in (("shift1", FIRST), ("shift2", SECOND))
+    )
+
+
+def manifest(**changes: Any) -> Manifest:
+    whole = Manifest(
+        name="digits",
+        source=SourceInfo("s2mlpv2_nano", {"classes": 10, "widths": [96, 192]}, "digits.safetensors", "c0ffee" * 10),
+        preprocessing={"size": [28, 28], "mean": [0.1307], "std": [0.3081], "scale": 1 / 255},
+        classes=("zero", "one"),
+        inputs=(TensorInfo("image", "float32", ("batch", 1, 28, 28)),),
+        outputs=(TensorInfo("logits", "float32", ("batch", 10)),),
+        opset=20,
+        shifts=shifts(),
+        tools={"torch": "2.13.0"},
+        files=(FileRecord(FILE, "fp32", SHA, len(ONNX), 612),),
+    )
+    return replace(whole, **changes)
+
+
+def report(**metrics: Any) -> ParityReport:
+    given: dict[str, Any] = {
+        "max_abs": 7.63e-6,
+        "peak": 18.4,
+        "max_rel": 4.15e-7,
+        "cosine": 0.999999999,
+        "psnr": 139.24,
+        "elements": 10000,
+    }
+    unjudged = ParityReport(
+        reference="torch 2.13.0 (cpu)",
+        candidate="onnxruntime 1.22.0 (cpu)",
+        file=FILE,
+        precision="fp32",
+        data="held-out digits",
+        images=1000,
+        outputs=(
+            OutputParity("logits", TensorMetrics(**(given | metrics)), RankMetrics(1000, 0.9995, 1.0, 0.972, 0.971)),
+        ),
+        tolerances=TOLERANCES["fp32"],
+    )
+    return apply_tolerances(unjudged, TOLERANCES["fp32"])
+
+
+def build() -> BuildRecord:
+    profile = InputProfile((1, 1, 28, 28), (8, 1, 28, 28), (32, 1, 28, 28))
+    return BuildRecord(
+        onnx=FILE,
+        onnx_sha256=SHA,
+        engine="model.fp32.tensorrt-rtx.sm86.engine",
+        engine_sha256="ab" * 32,
+        bytes=4_567_890,
+        flavour="tensorrt-rtx",
+        version="1.1.1",
+        targets=("sm86", "sm89"),
+        profiles=({"image": profile},),
+        layers=812,
+        layer_dtypes={"float": 801, "int64": 11},
+        seconds=12.4,
+        platform="linux-x86_64",
+    )
+
+
+INT8 = "model.int8.onnx"
+SAMPLES = CalibrationRecord("photos", "5a" * 32, 512, 3, 0, "percentile", (INT8,))
+PICTURE = "data:image/png;base64,iVBORw0KGgo="
+COSTS = {"stem": 41.0, "fc1": 12.5, "fc2": 30.0, "head": 22.25}
+
+
+def quantized_manifest(**changes: Any) -> Manifest:
+    files = (FileRecord(FILE, "fp32", SHA, 1000, 612), FileRecord(INT8, "int8", "b" * 64, 260, 700))
+    kept = PrecisionException("fc1", "fp32", "kept by the accuracy budget", INT8)
+    return manifest(
+        **({"files": files, "shifts": (), "calibration": SAMPLES, "precision_exceptions": (kept,)} | changes)
+    )
+
+
+def accuracy() -> AccuracyReport:
+    """Only fc1 matters to the score: a real climb over four layers keeps it and nothing else."""
+    search = keep_budget(
+        COSTS, lambda kept: 82.9 if "fc1" in kept else 80.0, reference=83.0, max_drop=0.5, metric="top-1 accuracy"
+    )
+    worst = (
+        WorstImage(PICTURE, "cat", Guess("cat", 0.51), Guess("dog", 0.49), 0.025),
+        WorstImage("", "", Guess("3", 0.9), Guess("3", 0.8), 0.0125),
+    )
+    return AccuracyReport(
+        metric="top-1 accuracy",
+        data="1000 photos",
+        images=1000,
+        rows=(
+            AccuracyRow(FILE, "fp32", 1000, 83.0, 100.0, None, "as in the file"),
+            AccuracyRow(INT8, "int8", 260, 82.9, 98.6, 31.88, "rounded to float16", worst),
+        ),
+        sqnr={"int8": COSTS},
+        searches={"int8": search},
+        sha256={FILE: SHA, INT8: "b" * 64},
+    )
+
+
+def calibration() -> CalibrationReport:
+    """Values from -0.5 to 5.9 in bins of 0.5: both ranges cut off the last one, and one of them two more."""
+    counts = (40, 1000, 500, 200, 100, 50, 20, 10, 5, 3, 2, 0, 1)
+    ranges = {"asymmetric": (-0.5, 5.0), "symmetric": (-4.0, 4.0)}
+    return CalibrationReport(
+        SAMPLES,
+        tuple(ActivationRange(f"{layer}.in", (layer,), -0.5, 5.9, counts, -0.5, 0.5, ranges) for layer in COSTS),
+    )
+
+
+def artifact(directory: Path, described: Manifest | None = None, **evidence: Any) -> Path:
+    """Evidence by name with ``_`` for ``-``; bytes are written as they are."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / FILE).write_bytes(ONNX)
+    for name, value in evidence.items():
+        data = value if isinstance(value, bytes) else to_json(value)
+        write_file(directory / "evidence" / f"{name.replace('_', '-')}.json", data)
+    write_file(directory / "manifest.json", to_json(described or manifest()))
+    return directory
