@@ -77,7 +77,7 @@ def measure(
         key: What they are of.
         statistics: Of the first samples, which are not seen again.
         threads: Of ONNX Runtime; 0 lets it choose.
-        progress: ProgressCallback how far it is.
+        progress: Told how far it is.
 
     Raises:
         QuantizationError: A value is NaN or infinite.

@@ -106,7 +106,7 @@ def parity(
         tolerances: Limits; default by the file's precision, and wider where the graph preprocesses.
         provider: ONNX Runtime's execution provider.
         seed: Of random weights, of noise and of the choice of samples.
-        progress: ProgressCallback how many images are done.
+        progress: Told how many images are done.
 
     Returns:
         A report per file; ``report.passed`` is the verdict.

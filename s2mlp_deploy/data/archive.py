@@ -216,7 +216,7 @@ def open_archive(
         classes: The model's class names.
         limit: Most pictures to draw.
         seed: Chooses them.
-        progress: ProgressCallback how many members were listed.
+        progress: Told how many members were listed.
 
     Raises:
         DataError: The archive is damaged or encrypted, has no such folder, or what ``arrange`` raises.

@@ -41,7 +41,7 @@ def collect(
         limit: Draw at most so many samples, the same number of each class as far as they reach. A larger limit
             extends the draw of a smaller one.
         seed: Chooses the draw.
-        progress: ProgressCallback how far the listing of an archive is.
+        progress: Told how far the listing of an archive is.
 
     Returns:
         The collection. Its order depends on the names alone; of an archive it is the archive's.

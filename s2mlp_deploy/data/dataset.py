@@ -214,7 +214,7 @@ def open_data(
         workers: Threads that decode ahead; default by the number of processors.
         minimum: Fewest samples.
         on_broken: What is done about a picture that cannot be used.
-        progress: ProgressCallback how far listing and hashing are.
+        progress: Told how far listing and hashing are.
 
     Returns:
         The data. The first sample was made into inputs already, so that what fits nowhere is refused here.
