@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-# Instruction sets that ONNX Runtime's and OpenVINO's kernels choose by; the rest of a processor's flags changes nothing.
+# Instruction sets that ONNX Runtime and OpenVINO choose kernels by; the other flags change nothing.
 _RELEVANT = re.compile(r"avx|amx|fma$|f16c|sse4|asimd|neon|sve|sme\d?$|i8mm|bf16|fphp")
 _X86 = frozenset(("x86_64", "amd64", "i386", "i686"))
 # Multiply 8-bit integers and add to 32 bits in one step. Without them, x86 adds pairs of products in 16 bits.
