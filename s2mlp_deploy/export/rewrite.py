@@ -12,8 +12,8 @@ from torch.fx import Node
 
 from s2mlp_deploy.capture.frames import line_of_stack
 from s2mlp_deploy.recognition.fx import concrete_sizes
-from s2mlp_deploy.recognition.results import Base, FoundCopy, FoundShift, NearMiss, Recognition
-from s2mlp_deploy.recognition.sampling import IDIOM, FoundSampling
+from s2mlp_deploy.recognition.results import Base, CopyMatch, NearMiss, Recognition, ShiftMatch
+from s2mlp_deploy.recognition.sampling import IDIOM, SamplingMatch
 from s2mlp_deploy.recognition.search import recognise
 from s2mlp_deploy.shift.spec import ShiftSpec
 
@@ -116,7 +116,7 @@ class _Edit:
         self._shifted: dict[tuple[Base, ShiftSpec], Node] = {}
         self._replaced: dict[Node, Node] = {}
 
-    def shift(self, found: FoundShift) -> None:
+    def shift(self, found: ShiftMatch) -> None:
         """One ``s2mlp::shift`` for all tensors that are the same shift of the same tensor."""
         target = found.target
         key = (found.base, found.spec)
@@ -128,7 +128,7 @@ class _Edit:
             self.origins[self._shifted[key].name] = origin
         self._replace(target, self._shifted[key])
 
-    def convolve(self, found: FoundSampling) -> None:
+    def convolve(self, found: SamplingMatch) -> None:
         """A deformable convolution becomes a shift of what it samples, and a convolution."""
         target, source = found.target, found.target.args[0]
         assert isinstance(source, Node)
@@ -141,7 +141,7 @@ class _Edit:
         new.meta = dict(target.meta)
         self._replace(target, new)
 
-    def drop(self, found: FoundCopy) -> None:
+    def drop(self, found: CopyMatch) -> None:
         """A tensor that equals another one is no longer made."""
         with self._graph.inserting_before(found.target):
             source = self._materialise(found.base, found.target)

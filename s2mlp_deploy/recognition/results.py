@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.fx import Node
 
-from s2mlp_deploy.recognition.sampling import FoundSampling
+from s2mlp_deploy.recognition.sampling import SamplingMatch
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 
@@ -36,7 +36,7 @@ class Base:
 
 
 @dataclass(frozen=True)
-class FoundShift:
+class ShiftMatch:
     """A tensor of the graph that is a shift of another.
 
     Attributes:
@@ -57,7 +57,7 @@ class FoundShift:
 
 
 @dataclass(frozen=True)
-class FoundCopy:
+class CopyMatch:
     """A tensor that holds, cell by cell, what another one holds.
 
     Code that shifts one part of a tensor in place makes new tensors of the parts that it never touches.
@@ -90,7 +90,7 @@ class NearMiss:
 class Recognition:
     """All that was found in a graph."""
 
-    shifts: tuple[FoundShift, ...] = ()
-    copies: tuple[FoundCopy, ...] = ()
-    samplings: tuple[FoundSampling, ...] = ()
+    shifts: tuple[ShiftMatch, ...] = ()
+    copies: tuple[CopyMatch, ...] = ()
+    samplings: tuple[SamplingMatch, ...] = ()
     near_misses: tuple[NearMiss, ...] = ()

@@ -27,7 +27,7 @@ IDIOM = "constant sampling offsets"
 
 
 @dataclass(frozen=True)
-class FoundSampling:
+class SamplingMatch:
     """A deformable convolution that is a shift and a convolution.
 
     Attributes:
@@ -49,7 +49,7 @@ def is_deformable(node: Node) -> bool:
     return node.op == "call_function" and getattr(schema, "name", None) == OPERATOR
 
 
-def read_sampling(node: Node, sizes: Sequence[Sizes]) -> FoundSampling | NoShift:
+def read_sampling(node: Node, sizes: Sequence[Sizes]) -> SamplingMatch | NoShift:
     """A deformable convolution as a shift and a convolution, or why it is none.
 
     All kernel cells of an offset group must sample by one whole step: then sampling, which reads ``x[q + step]`` where
@@ -84,7 +84,7 @@ def read_sampling(node: Node, sizes: Sequence[Sizes]) -> FoundSampling | NoShift
     moves = [(-row, -column) for row, column in steps.tolist()]
     runs = tuple(ShiftGroup(channels * len(list(run)), move) for move, run in itertools.groupby(moves))
     spec = ShiftSpec(runs, (2, 3), 1, "zero") if bool(steps.any()) else None
-    return FoundSampling(node, spec, len(sizes), (weight, bias, [*stride], [*pad], [*dilation], groups))
+    return SamplingMatch(node, spec, len(sizes), (weight, bias, [*stride], [*pad], [*dilation], groups))
 
 
 def _all_ones(mask: Any, sizes: Sizes) -> bool:

@@ -18,7 +18,7 @@ from torch.fx import Graph, Node
 
 from s2mlp_deploy.recognition.match import NoShift, match_shifts
 from s2mlp_deploy.recognition.movement import Sizes, dtype, is_movement, move, packet, tensor_inputs, varying, viewed
-from s2mlp_deploy.recognition.results import Base, FoundCopy, FoundShift, NearMiss, Recognition
+from s2mlp_deploy.recognition.results import Base, CopyMatch, NearMiss, Recognition, ShiftMatch
 from s2mlp_deploy.recognition.sampling import is_deformable, read_sampling
 from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.spec import ShiftSpec
@@ -130,7 +130,7 @@ class _Region:
 
     def search(self) -> Recognition:
         """Walks from the tensors that leave the region towards its sources, up to the first shift on each way."""
-        found: dict[Node, FoundShift | FoundCopy] = {}
+        found: dict[Node, ShiftMatch | CopyMatch] = {}
         misses: dict[Node, NoShift] = {}
         pending = [node for node in self.nodes if any(user not in self.members for user in node.users)]
         seen: set[Node] = set()
@@ -140,7 +140,7 @@ class _Region:
                 continue
             seen.add(node)
             verdict = self._match(node)
-            if isinstance(verdict, (FoundShift, FoundCopy)):
+            if isinstance(verdict, (ShiftMatch, CopyMatch)):
                 found[node] = verdict
                 pending.append(verdict.base.node)
                 continue
@@ -153,8 +153,8 @@ class _Region:
         kept = {n: miss for n, miss in misses.items() if not self._reaches(n, set(found))}
         outermost = {n: miss for n, miss in kept.items() if not any(u in kept for u in self._users_inside(n))}
         return Recognition(
-            tuple(item for item in found.values() if isinstance(item, FoundShift)),
-            tuple(item for item in found.values() if isinstance(item, FoundCopy)),
+            tuple(item for item in found.values() if isinstance(item, ShiftMatch)),
+            tuple(item for item in found.values() if isinstance(item, CopyMatch)),
             near_misses=tuple(NearMiss(n, miss.reason, self._idiom(n, None)) for n, miss in outermost.items()),
         )
 
@@ -187,7 +187,7 @@ class _Region:
     def _reaches(self, node: Node, targets: set[Node]) -> bool:
         return any(upstream in targets for upstream in self._upstream(node))
 
-    def _match(self, node: Node) -> FoundShift | FoundCopy | NoShift | None:
+    def _match(self, node: Node) -> ShiftMatch | CopyMatch | NoShift | None:
         """The node as a shift of the furthest tensor that it can be a shift of."""
         moved = self.at_example.tensor(node)
         if moved is None or moved.numel() == 0:
@@ -199,7 +199,7 @@ class _Region:
                     return None  # written as plainly as it can be
                 # Only what is no more than a relabelling here and everywhere else is dropped.
                 if self._confirm(node, base, None):
-                    return FoundCopy(node, base)
+                    return CopyMatch(node, base)
                 continue
             specs = match_shifts(moved, numbers)
             if isinstance(specs, NoShift):
@@ -208,7 +208,7 @@ class _Region:
             for spec in specs:
                 confirmed = self._confirm(node, base, spec)
                 if confirmed:
-                    return FoundShift(node, base, spec, self._idiom(node, base.node), confirmed, self._site(node, base))
+                    return ShiftMatch(node, base, spec, self._idiom(node, base.node), confirmed, self._site(node, base))
             reasons.append(NoShift("at another input size the same code moves cells differently"))
         return reasons[0] if reasons else None
 
