@@ -14,6 +14,7 @@ from s2mlp_deploy.api.exporting import analyze
 from s2mlp_deploy.api.sources import load, require_export
 from s2mlp_deploy.artifact import METADATA_KEY, HazardRecord, TensorInfo
 from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.text import first_line_of
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def inspect_file(path: str | Path) -> FileInspection:
             raise ValueError("it has no graph")
     except Exception as error:
         raise ArtifactError(
-            f"not an ONNX file: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            f"not an ONNX file: {first_line_of(error)}",
             where=str(file),
             fix="name a file that ends in .onnx",
         ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from s2mlp_deploy.capture.frames import last_user_line, line_of_stack
 from s2mlp_deploy.errors import CheckpointError, ExportError
+from s2mlp_deploy.text import first_line_of, join_names
 
 
 def check_weights(module: nn.Module) -> None:
@@ -30,14 +30,14 @@ def check_weights(module: nn.Module) -> None:
     if lazy:
         raise CheckpointError(
             f"{len(lazy)} weights of lazy layers have no shape yet",
-            where=_some(lazy),
+            where=join_names(lazy),
             fix="call the module once on its example in the factory, then load its weights",
         )
     meta = [name for name, tensor in state.items() if tensor.is_meta]
     if meta:
         raise CheckpointError(
             f"{len(meta)} weights are on the meta device and have no values",
-            where=_some(meta),
+            where=join_names(meta),
             fix="load a checkpoint, or build the module on the CPU",
         )
     bad = [
@@ -48,7 +48,7 @@ def check_weights(module: nn.Module) -> None:
     if bad:
         raise CheckpointError(
             f"{len(bad)} weights hold NaN or infinite values",
-            where=_some(bad),
+            where=join_names(bad),
             fix="use a checkpoint from before the training diverged",
         )
 
@@ -65,7 +65,7 @@ def check_runs(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             module(*copies)
     except Exception as error:
         raise ExportError(
-            f"{type(module).__name__} does not run on its example inputs: {first_line(error)}",
+            f"{type(module).__name__} does not run on its example inputs: {first_line_of(error)}",
             where=user_frame(error),
             fix=f"give example inputs that fit; they are {_described(inputs)}",
         ) from error
@@ -92,7 +92,7 @@ def refuse_mutation(program: ExportedProgram) -> None:
     # What is written back is the value of the last write.
     written = {*signature.user_inputs_to_mutate, *signature.buffers_to_mutate}
     lines = [line_of_stack(node.meta.get("stack_trace")) for node in program.graph.nodes if node.name in written]
-    where = _some(list(dict.fromkeys(str(line) for line in lines if line))) or None
+    where = join_names(list(dict.fromkeys(str(line) for line in lines if line)), separator="; ") or None
     if inputs:
         raise ExportError(
             f"forward changes {', '.join(map(repr, inputs))} in place",
@@ -149,15 +149,6 @@ def check_operators(program: ExportedProgram) -> tuple[str, ...]:
 
 def _is_random(target: Any) -> bool:
     return torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())
-
-
-def _some(items: Sequence[str]) -> str:
-    return "; ".join(items[:8]) + (" …" if len(items) > 8 else "")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message that says something."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def user_frame(error: BaseException) -> str | None:

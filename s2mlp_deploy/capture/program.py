@@ -23,13 +23,13 @@ from s2mlp_deploy.capture.checks import (
     check_operators,
     check_runs,
     check_weights,
-    first_line,
     refuse_mutation,
     user_frame,
 )
 from s2mlp_deploy.capture.hazards import evaluating
 from s2mlp_deploy.capture.torch_internals import quiet_exporter, whole_stacks
 from s2mlp_deploy.errors import ExportError
+from s2mlp_deploy.text import first_line_of
 
 DYNAMIC_AXES = {"batch": 0, "height": 2, "width": 3}
 """The axes of NCHW inputs that may be made dynamic, by name."""
@@ -180,7 +180,7 @@ def _probe(program: ExportedProgram, inputs: tuple[Any, ...], names: Sequence[st
         with torch.no_grad():
             program.module()(*pytree.tree_map(double, inputs))
     except Exception as error:
-        raise _tied(" and ".join(names), f"at twice the example's size, {first_line(error)}") from error
+        raise _tied(" and ".join(names), f"at twice the example's size, {first_line_of(error)}") from error
 
 
 def _symbols(size: Any) -> str:
@@ -211,9 +211,9 @@ def _try_export(module: nn.Module, inputs: tuple[Any, ...], shapes: Any) -> Expo
 def _reason(error: Exception) -> str:
     """What torch says of the failure; of violated constraints which, not where to read about them."""
     details = [line.strip(" -") for line in str(error).splitlines() if line.strip().startswith("- ")]
-    if "Constraints violated" in first_line(error) and details:
+    if "Constraints violated" in first_line_of(error) and details:
         return details[0]
-    return first_line(error)
+    return first_line_of(error)
 
 
 def _bound(module: nn.Module, shapes: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from s2mlp_deploy.data.layout import Listing, arrange, is_hidden, is_picture
-from s2mlp_deploy.data.samples import Content, Sample, some
+from s2mlp_deploy.data.samples import Content, Sample
 from s2mlp_deploy.errors import DataError, ImageError
 from s2mlp_deploy.progress import ProgressCallback, no_progress
+from s2mlp_deploy.text import join_names
 
 MAX_MEMBER = 64 * 2**20
 """Most bytes of one picture file in an archive."""
@@ -227,7 +228,7 @@ def open_archive(
     prefix = f"{inside}/" if inside else ""
     below = [(name, member) for name, member in pictures if name.startswith(prefix)]
     if pictures and not below:
-        folders = some(sorted({name.rpartition("/")[0] or "." for name, _ in pictures}))
+        folders = join_names(sorted({name.rpartition("/")[0] or "." for name, _ in pictures}))
         raise DataError(f"The archive has no pictures in {inside!r}", where=str(path), fix=f"its folders: {folders}")
     pictures = below
     prefix += _wrapper([name.removeprefix(prefix) for name, _ in pictures], classes or ())

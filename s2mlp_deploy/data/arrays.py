@@ -14,8 +14,9 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from s2mlp_deploy.data.samples import Sample, draw, some
+from s2mlp_deploy.data.samples import Sample, draw
 from s2mlp_deploy.errors import DataError
+from s2mlp_deploy.text import join_names
 
 ARRAY_EXTENSIONS = (".npy", ".npz")
 LABELS = ("labels", "label")
@@ -171,7 +172,7 @@ def gather(
             )
         lengths["labels"] = len(labels)
     if len(set(lengths.values())) != 1:
-        listed = some(f"{name or 'array'} {length}" for name, length in lengths.items())
+        listed = join_names(f"{name or 'array'} {length}" for name, length in lengths.items())
         raise DataError(f"The arrays differ in length: {listed}", where=str(root), fix="give all a row for each sample")
     count = next(iter(lengths.values()))
     known = None if labels is None else check_labels(labels, classes, root)

@@ -11,8 +11,9 @@ import numpy as np
 
 from s2mlp_deploy.data.arrays import LABELS, check_labels
 from s2mlp_deploy.data.layout import match_classes
-from s2mlp_deploy.data.samples import Content, Sample, draw, some
+from s2mlp_deploy.data.samples import Content, Sample, draw
 from s2mlp_deploy.errors import DataError, ImageError, MissingDependencyError
+from s2mlp_deploy.text import join_names
 
 _WHOLE, _PARTS = "state.json", "dataset_dict.json"
 
@@ -86,18 +87,22 @@ def open_dataset(path: Path, *, classes: Sequence[str] | None, limit: int | None
     if isinstance(table, datasets.DatasetDict):
         parts = list(table)
         fix = f"name one, as in {path / parts[0]}" if parts else "save it again"
-        raise DataError(f"The data set has parts: {some(parts)}", where=str(path), fix=fix)
+        raise DataError(f"The data set has parts: {join_names(parts)}", where=str(path), fix=fix)
     features = table.features
     pictures = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     if len(pictures) > 1:
         raise DataError(
-            f"Several columns hold pictures: {some(pictures)}", where=str(path), fix="save it with one (remove_columns)"
+            f"Several columns hold pictures: {join_names(pictures)}",
+            where=str(path),
+            fix="save it with one (remove_columns)",
         )
     named = _label_column(features, datasets.ClassLabel)
     labels, names = _labels(table, named, features, classes, path)
     arrays = tuple(name for name in features if name != named and not pictures)
     if not pictures and not arrays:
-        raise DataError(f"No column can be an input: {some(features)}", where=str(path), fix="save pictures or arrays")
+        raise DataError(
+            f"No column can be an input: {join_names(features)}", where=str(path), fix="save pictures or arrays"
+        )
     if pictures:
         # Encoded, so that worker threads decode and the content hash is that of the files.
         table = table.cast_column(pictures[0], datasets.Image(decode=False))

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2mlp_deploy.data.samples import draw, some
+from s2mlp_deploy.data.samples import draw
 from s2mlp_deploy.errors import DataError
+from s2mlp_deploy.text import join_names
 
 IMAGE_EXTENSIONS = (
     ".jpg",
@@ -94,7 +95,7 @@ def arrange(
         return Listing(tuple(names), None, class_names)
     if "" in tops:
         raise DataError(
-            f"There are pictures, and also folders with pictures ({some(folders)})",
+            f"There are pictures, and also folders with pictures ({join_names(folders)})",
             where=str(root),
             fix="move the pictures into class folders, or all of them into one folder",
         )
@@ -108,7 +109,7 @@ def _label_folders(
     split = next((name for name in folders if name.lower() in _SPLIT_NAMES and name not in (classes or ())), None)
     if split and all(name.lower() in _SPLIT_NAMES for name in folders):
         raise DataError(
-            f"The folders are the parts of a data set ({some(folders)}), not classes",
+            f"The folders are the parts of a data set ({join_names(folders)}), not classes",
             where=str(root),
             fix=f"name one part, as in {root / split}",
         )
@@ -121,7 +122,7 @@ def _label_folders(
         # A class that lost its pictures would silently move the labels of all that follow it.
         if empty:
             raise DataError(
-                f"Folders without a picture: {some(empty)}",
+                f"Folders without a picture: {join_names(empty)}",
                 where=str(root),
                 fix=f"remove them, or give the model's class names. {EXTENSIONS_FIX}",
             )
@@ -129,7 +130,7 @@ def _label_folders(
         names = tuple(folders)
     twice = [label for label, count in Counter(label_of.values()).items() if count > 1]
     if twice:
-        shared = some(name for name in folders if label_of[name] == twice[0])
+        shared = join_names(name for name in folders if label_of[name] == twice[0])
         raise DataError(f"Several folders mean class {twice[0]}: {shared}", where=str(root), fix="merge or rename them")
     return label_of, names
 
@@ -148,15 +149,15 @@ def match_classes(root: Path, names: Sequence[str], classes: tuple[str, ...]) ->
     # ImageNet has two classes "crane": such a name could mean either.
     if ambiguous := [name for name in names if name not in label_of and count[name] > 1]:
         raise DataError(
-            f"The model has several classes named {some(ambiguous)}",
+            f"The model has several classes named {join_names(ambiguous)}",
             where=str(root),
             fix="name the data's classes by index",
         )
     if unknown := [name for name in names if name not in label_of]:
         raise DataError(
-            f"Classes of the data that are no class of the model: {some(unknown)}",
+            f"Classes of the data that are no class of the model: {join_names(unknown)}",
             where=str(root),
-            fix=f"name each by a class or index (0 to {len(classes) - 1}); classes: {some(classes)}",
+            fix=f"name each by a class or index (0 to {len(classes) - 1}); classes: {join_names(classes)}",
         )
     return label_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -19,7 +19,6 @@ from s2mlp_deploy.preprocess import Source
 Content: TypeAlias = Source | NDArray[Any] | Mapping[str, NDArray[Any]] | ImageError
 """A picture (a file, the bytes of one, decoded), an array, arrays by input name, or why it could not be read."""
 
-_NAMES_SHOWN = 8
 _SKIPS_REMEMBERED = 20
 
 
@@ -156,10 +155,3 @@ def digest(sample: Sample) -> bytes:
 def _digest_array(found: hashlib._Hash, array: NDArray[Any]) -> None:
     found.update(f"{array.dtype.str} {array.shape}".encode())
     found.update(np.ascontiguousarray(array).tobytes())
-
-
-def some(names: Iterable[str]) -> str:
-    """The first of the names, and how many more there are."""
-    listed = list(names)
-    rest = len(listed) - _NAMES_SHOWN
-    return ", ".join(listed[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

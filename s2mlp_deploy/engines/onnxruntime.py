@@ -14,6 +14,7 @@ from s2mlp_deploy.engines.base import Arrays, EngineStatus
 from s2mlp_deploy.engines.optimized import check_traits
 from s2mlp_deploy.engines.packages import version_of
 from s2mlp_deploy.errors import BuildError, MissingDependencyError, TargetError
+from s2mlp_deploy.text import first_line_of
 
 CPU = "CPUExecutionProvider"
 _SUFFIX = "ExecutionProvider"
@@ -112,7 +113,7 @@ class OnnxRuntimeEngine:
             )
         except Exception as error:  # ONNX Runtime raises a dozen types of its own, with no common base but this.
             raise BuildError(
-                f"ONNX Runtime cannot load the model: {_first_line(error)}",
+                f"ONNX Runtime cannot load the model: {first_line_of(error)}",
                 where=where,
                 fix="export it again, or check that the file is an ONNX model",
             ) from error
@@ -146,7 +147,7 @@ class OnnxRuntimeEngine:
         except Exception as error:  # As above.
             shapes = {name: tuple(array.shape) for name, array in feeds.items()}
             raise BuildError(
-                f"ONNX Runtime refused the inputs: {_first_line(error)}",
+                f"ONNX Runtime refused the inputs: {first_line_of(error)}",
                 where=f"inputs {shapes}",
                 fix=f"the graph takes {', '.join(f'{i.name} {list(i.shape)} {i.dtype}' for i in self.inputs)}",
             ) from error
@@ -179,10 +180,6 @@ def find_provider(name: str, there: Sequence[str]) -> str:
     raise TargetError(
         f"ONNX Runtime has no {name} here", fix=f"choose one of {', '.join(there)}, or install another extra"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _info(argument: Any) -> TensorInfo:

@@ -14,12 +14,13 @@ from torch.export import ExportedProgram
 
 from s2mlp_deploy.artifact import HazardRecord
 from s2mlp_deploy.capture import hazards
-from s2mlp_deploy.capture.checks import first_line, user_frame
+from s2mlp_deploy.capture.checks import user_frame
 from s2mlp_deploy.capture.program import DYNAMIC_AXES, Captured, capture
 from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.canonical import DEFAULT_OPSET, DOMAIN, ORIGIN, check_opset, to_canonical
 from s2mlp_deploy.export.lower import spec_of
 from s2mlp_deploy.export.rewrite import MissOrigin, ShiftOrigin, rewrite_shifts
+from s2mlp_deploy.text import first_line_of
 
 LOG = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ def _watch(module: nn.Module, captured: Captured, inputs: Sequence[Any]) -> tupl
         found = hazards.watch(module, inputs)
     except Exception as error:
         raise ExportError(
-            f"the module does not run on its example inputs: {first_line(error)}",
+            f"the module does not run on its example inputs: {first_line_of(error)}",
             where=user_frame(error),
             fix="give example inputs that fit",
         ) from error

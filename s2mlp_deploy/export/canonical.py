@@ -19,12 +19,12 @@ import torch
 from onnxscript.function_libs.torch_lib.ops.vision import torchvision_deform_conv2d
 from torch.export import ExportedProgram
 
-from s2mlp_deploy.capture.checks import first_line
 from s2mlp_deploy.capture.frames import line_of_stack
 from s2mlp_deploy.capture.program import DYNAMIC_AXES, Captured
 from s2mlp_deploy.capture.torch_internals import quiet_exporter
 from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.recognition.sampling import is_deformable
+from s2mlp_deploy.text import first_line_of
 
 DOMAIN = "s2mlp"
 MIN_OPSET, MAX_OPSET, DEFAULT_OPSET = 18, 25, 20
@@ -155,7 +155,7 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
         named = {name for cause in causes for name in re.findall(r"translating node %(\w+)", str(cause))}
         lines = [line_of_stack(n.meta.get("stack_trace")) for n in captured.program.graph.nodes if n.name in named]
         raise ExportError(
-            f"an operation has no translation to ONNX: {first_line(causes[-1])}",
+            f"an operation has no translation to ONNX: {first_line_of(causes[-1])}",
             where=next((str(line) for line in lines if line), None),
             fix="replace that operation in the model, or report it with the model's code",
         ) from error

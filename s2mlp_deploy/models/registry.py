@@ -15,6 +15,7 @@ import msgspec
 
 from s2mlp_deploy.errors import SourceError
 from s2mlp_deploy.models.config import ModelConfig, S2MLPConfig, S2MLPv2Config
+from s2mlp_deploy.text import first_line_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -208,7 +209,7 @@ def build_model(config: ModelConfig, *, seed: int = 0) -> nn.Module:
             model: nn.Module = network(config)
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
         raise SourceError(
-            f"the network cannot be built: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            f"the network cannot be built: {first_line_of(error)}",
             where=f"{config.parameters():,} parameters",
             fix="choose smaller dims, depths, expansion or classes",
         ) from error

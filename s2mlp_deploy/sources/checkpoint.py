@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from s2mlp_deploy.errors import CheckpointError
 from s2mlp_deploy.models.config import ModelConfig
 from s2mlp_deploy.models.registry import build_model, list_models
+from s2mlp_deploy.text import first_line_of, join_names
 
 LOG = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # safetensors and torch raise types of their own for damaged files.
         # Anything but these tells of pickle's own bookkeeping: a KeyError of 101 helps nobody.
         told = isinstance(error, (OSError, RuntimeError, EOFError)) or path.suffix == ".safetensors"
-        text = str(error).splitlines()[0] if told and str(error) else "it is damaged"
+        text = first_line_of(error) if told and str(error) else "it is damaged"
         raise _unreadable(path, text if path.stat().st_size else "it is empty") from error
     state = _unwrap(state)
     if not isinstance(state, Mapping) or not all(
@@ -140,7 +141,7 @@ def load_weights(
     ]
     if missing or extra or shaped:
         lists = [
-            f"{len(items)} {kind}: {_some(items)}"
+            f"{len(items)} {kind}: {join_names(items, limit=_LISTED, separator='; ')}"
             for kind, items in (("missing", missing), ("unexpected", extra), ("of another shape", shaped))
             if items
         ]
@@ -166,11 +167,6 @@ def _same_shape(own: Tensor, given: Tensor, *, zoo: bool) -> bool:
         return own.shape == given.shape
     wide, narrow = sorted((tuple(own.shape), tuple(given.shape)), key=len, reverse=True)
     return wide == narrow or (len(narrow) == 2 and wide == (*narrow, 1, 1))
-
-
-def _some(items: list[str]) -> str:
-    rest = len(items) - _LISTED
-    return "; ".join(items[:_LISTED]) + (f"; and {rest} more" if rest > 0 else "")
 
 
 def _better_model(weights: Mapping[str, Tensor], config: ModelConfig) -> str:

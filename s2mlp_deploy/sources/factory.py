@@ -22,6 +22,7 @@ from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.preprocess import Sidecar
 from s2mlp_deploy.sources.checkpoint import load_weights, read_weights
 from s2mlp_deploy.sources.source import EXAMPLE_BATCH, Source
+from s2mlp_deploy.text import first_line_of
 
 LOG = logging.getLogger(__name__)
 
@@ -188,7 +189,7 @@ def load_program(
         program = torch.export.load(path)
     except Exception as error:
         raise SourceError(
-            f"not a program of torch.export.save: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            f"not a program of torch.export.save: {first_line_of(error)}",
             where=str(path),
             fix="write it with torch.export.save, with the same torch version",
         ) from error

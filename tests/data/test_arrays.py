@@ -80,7 +80,7 @@ class TestRefused:
 
     def test_lengths_that_differ(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "a.npz", x=np.zeros((3, 2)), labels=[0, 1])
-        with pytest.raises(DataError, match="x 3, labels 2"):
+        with pytest.raises(DataError, match="x 3 and labels 2"):
             collect(tmp_path / "a.npz")
 
     @pytest.mark.parametrize("array", [np.zeros((0, 3)), np.float32(1)])

@@ -59,8 +59,8 @@ class TestCollect:
         with pytest.raises(DataError) as caught:
             collect(tmp_path, classes=["cat", "dog"])
         message = str(caught.value)
-        assert "7, cow" in message
-        assert "cat, dog" in message
+        assert "7 and cow" in message
+        assert "cat and dog" in message
 
     def test_long_lists_are_shortened(self, tmp_path: Path) -> None:
         put(tmp_path, "cow/a.png")
@@ -69,7 +69,7 @@ class TestCollect:
 
     def test_two_folders_of_one_class(self, tmp_path: Path) -> None:
         put(tmp_path, "dog/a.png", "1/a.png")
-        with pytest.raises(DataError, match="Several folders mean class 1: 1, dog"):
+        with pytest.raises(DataError, match="Several folders mean class 1: 1 and dog"):
             collect(tmp_path, classes=["cat", "dog"])
 
     def test_a_class_name_that_occurs_twice_needs_the_index(self, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import msgspec
 from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo
 from s2mlp_deploy.errors import ArtifactError, MissingDependencyError
 from s2mlp_deploy.files import sha256_of
+from s2mlp_deploy.text import first_line_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -166,8 +167,9 @@ def read_onnx(path: Path) -> OnnxFile:
         model = ir.load(path)
         known = model.ir_version, model.opset_imports.get("")
     except Exception as error:  # protobuf and onnx_ir raise types of their own.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ArtifactError(f"not an ONNX file: {reason}", where=str(path), fix="name an ONNX file") from error
+        raise ArtifactError(
+            f"not an ONNX file: {first_line_of(error)}", where=str(path), fix="name an ONNX file"
+        ) from error
     if known[1] is None or not model.graph.outputs:
         # Bytes that are no protobuf of a graph, the empty file among them, can be read as an empty message.
         raise ArtifactError("there is no ONNX graph in the file", where=str(path), fix="name an ONNX file")

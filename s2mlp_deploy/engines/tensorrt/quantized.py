@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from s2mlp_deploy.engines.tensorrt.graph import GEMMS, MOVEMENTS, OnnxFile
+from s2mlp_deploy.text import join_names
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -87,18 +86,18 @@ def _advice(found: Quantization) -> Iterator[str]:
         )
     if found.plain_gemms:
         yield (
-            f"{len(found.plain_gemms)} of {found.gemms} GEMMs are not quantized ({_some(found.plain_gemms)}): each "
-            "boundary between them and the others costs a quantizing or reformatting pass"
+            f"{len(found.plain_gemms)} of {found.gemms} GEMMs are not quantized ({join_names(found.plain_gemms)}): "
+            "each boundary between them and the others costs a quantizing or reformatting pass"
         )
     if found.off_gemm:
         yield (
-            f"{len(found.off_gemm)} Q/DQ pairs feed no GEMM ({_some(found.off_gemm)}): they break fusions and become "
-            "kernels that only convert; quantize the inputs of GEMMs alone"
+            f"{len(found.off_gemm)} Q/DQ pairs feed no GEMM ({join_names(found.off_gemm)}): they break fusions and "
+            "become kernels that only convert; quantize the inputs of GEMMs alone"
         )
     if found.islands and "float16" in found.around:
         yield (
-            f"{len(found.islands)} casts lead from fp16 into fp32 islands ({_some(found.islands)}): what lies between "
-            "runs in fp32 with a conversion on each side"
+            f"{len(found.islands)} casts lead from fp16 into fp32 islands ({join_names(found.islands)}): what lies "
+            "between runs in fp32 with a conversion on each side"
         )
     if found.gemms and found.quantize > 2 * found.gemms:
         yield (
@@ -168,7 +167,3 @@ def _is_on_purpose(cast: ir.Node, file: OnnxFile) -> bool:
 
 def _names(nodes: Iterator[ir.Node] | list[ir.Node]) -> tuple[str, ...]:
     return tuple(node.name or node.op_type for node in nodes)
-
-
-def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

@@ -1,0 +1,35 @@
+"""Words of messages that several rooms need: an error in one line, a list of names in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def first_line_of(error: BaseException) -> str:
+    r"""The first line of an error's message that is not blank; the name of its type where there is none.
+
+    >>> first_line_of(ValueError("\nno such axis\nbacktrace ..."))
+    'no such axis'
+    """
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def join_names(names: Iterable[object], *, limit: int | None = 8, last: str = "and", separator: str = ", ") -> str:
+    """Names in a sentence, the first of them where there are many.
+
+    >>> join_names(["fp32", "fp16", "int8"], last="or")
+    'fp32, fp16 or int8'
+    >>> join_names(range(100), limit=3)
+    '0, 1, 2 and 97 more'
+
+    Args:
+        names: Anything whose ``str`` says what it is.
+        limit: How many are shown; None for all.
+        last: The word before the last one.
+        separator: Between the others; ``"; "`` where a name itself holds commas.
+    """
+    texts = [str(name) for name in names]
+    rest = len(texts) - limit if limit is not None else 0
+    if rest > 0:
+        return f"{separator.join(texts[:limit])} and {rest} more"
+    return f" {last} ".join([separator.join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)

@@ -1,0 +1,29 @@
+"""Words of messages."""
+
+import pytest
+
+from s2mlp_deploy.text import first_line_of, join_names
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("no such axis\nbacktrace"), "no such axis"),
+        (ValueError("\n  \n  indented\nmore"), "indented"),
+        (ValueError(), "ValueError"),
+        (MemoryError("\n\n"), "MemoryError"),
+    ],
+)
+def test_the_first_line_that_says_something(error, line):
+    assert first_line_of(error) == line
+
+
+def test_names_in_a_sentence():
+    assert join_names([]) == ""
+    assert join_names(["a"]) == "a"
+    assert join_names(iter("ab")) == "a and b"
+    assert join_names("abc", last="or") == "a, b or c"
+    assert join_names("abc", limit=3) == "a, b and c"
+    assert join_names("abcde", limit=3) == "a, b, c and 2 more"
+    assert join_names(["a (1, 2)", "b (3,)", "c"], separator="; ") == "a (1, 2); b (3,) and c"
+    assert join_names(range(20), limit=None).endswith("17, 18 and 19")
