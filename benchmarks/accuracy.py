@@ -40,8 +40,8 @@ from s2mlp_deploy.precision.accuracy import Scorer, engine_of
 from s2mlp_deploy.precision.budget import keep_budget
 from s2mlp_deploy.precision.derive import derive, is_half
 from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
+from s2mlp_deploy.precision.quantizable import batch_for, observed_values, select_ops
 from s2mlp_deploy.precision.sensitivity import layer_sqnr
-from s2mlp_deploy.precision.sites import batch_for, find_sites, observed_values
 from s2mlp_deploy.preprocess import Preprocessing
 
 CHECKPOINT = "checkpoints/s2mlpv2_nano_cifar10.safetensors"
@@ -61,12 +61,12 @@ def table(shared: Path, budget: float) -> None:
         test = CachedBatches(open_data(shared / ARCHIVE / "test", batch=50, **options))
         judge = Scorer(engine, test, described="CIFAR-10 test", classes=source.classes)
         model = ir.load(path)
-        sites = find_sites(model)
-        observer, statistics = Observer(model, observed_values(sites)), Statistics()
+        selection = select_ops(model)
+        observer, statistics = Observer(model, observed_values(selection)), Statistics()
         for feeds, _ in train:
             statistics = observer.update(statistics, feeds)
         print(
-            f"{judge.images} test images, {statistics.samples} for calibration, {len(sites.chosen)} quantized layers\n"
+            f"{judge.images} test images, {statistics.samples} for calibration, {len(selection.ops)} quantized layers\n"
         )
         print("| graph | top-1 | drop | agreement | SQNR dB | MB |")
         print("|---|---|---|---|---|---|")
@@ -147,10 +147,10 @@ def _session(path: Path | bytes) -> onnxruntime.InferenceSession:
 def _products(path: Path) -> list[tuple[int, int, int]]:
     """Rows per image, inputs and outputs of every product."""
     found = []
-    for site in find_sites(ir.load(path)).chosen:
-        shape = [size for size in site.output.shape or () if isinstance(size, int)]
-        outputs = site.weights.shape[site.axis]
-        found.append((int(np.prod(shape)) // outputs, site.weights.size // outputs, outputs))
+    for op in select_ops(ir.load(path)).ops:
+        shape = [size for size in op.output.shape or () if isinstance(size, int)]
+        outputs = op.weights.shape[op.axis]
+        found.append((int(np.prod(shape)) // outputs, op.weights.size // outputs, outputs))
     return found
 
 
@@ -204,7 +204,7 @@ def observe(artifact: Path, data: Path, count: int) -> None:
     manifest = read_manifest(artifact)
     assert manifest.preprocessing is not None
     model = ir.load(artifact / "model.fp32.onnx")
-    values = observed_values(find_sites(model))
+    values = observed_values(select_ops(model))
     opened = open_data(
         data,
         inputs=manifest.inputs,

@@ -29,7 +29,7 @@ from s2mlp_deploy.calibration.observe import Observer, Statistics
 from s2mlp_deploy.errors import S2MLPDeployError
 from s2mlp_deploy.export.forms import FORMS
 from s2mlp_deploy.precision.derive import derive
-from s2mlp_deploy.precision.sites import find_sites, observed_values
+from s2mlp_deploy.precision.quantizable import observed_values, select_ops
 
 COLUMNS = (
     *("model", "form", "file", "ONNX MB", "weights by type, MB", "engine MB", "layers", "GEMMs"),
@@ -99,7 +99,7 @@ def other_precisions(folder: Path, manifest: Manifest, precisions: list[str]) ->
     from s2mlp_deploy.export.write import file_metadata, save_model
 
     model = ir.load(folder / "model.fp32.onnx")
-    values = observed_values(find_sites(model))
+    values = observed_values(select_ops(model))
     info = manifest.inputs[0]
     shape = (4, *(size for size in info.shape if isinstance(size, int)))
     noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)

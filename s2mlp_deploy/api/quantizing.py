@@ -204,15 +204,15 @@ def make(
     from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
     from s2mlp_deploy.precision.derive import check_opset, derive
     from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
+    from s2mlp_deploy.precision.quantizable import OpSelection, batch_for, observed_values, select_ops
     from s2mlp_deploy.precision.report import calibration_report
     from s2mlp_deploy.precision.sensitivity import layer_sqnr
-    from s2mlp_deploy.precision.sites import Sites, batch_for, find_sites, observed_values
 
     wanted = options.files
     check_opset(wanted, manifest.opset)
     quantized = [precision for precision in wanted if precision != "fp16"]
     scored, options = _scored(manifest, options), _walked_once(options)
-    sites = find_sites(model) if quantized else Sites((), {})
+    sites = select_ops(model) if quantized else OpSelection((), {})
     values = observed_values(sites)
     preprocessing = _preprocessing(manifest)
     scorer: Scorer | None = None

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from s2mlp_deploy.calibration.histogram import Histogram
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import QuantizationError
-from s2mlp_deploy.graph.editing import PREPROCESSING, Editor, is_movement
+from s2mlp_deploy.graph.editing import PREPROCESSING, Editor
+from s2mlp_deploy.graph.operators import is_movement
 
 
 @dataclass(frozen=True)

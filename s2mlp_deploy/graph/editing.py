@@ -1,4 +1,4 @@
-"""What every change of a graph's precision needs: constants, nodes with names, and what moves data only."""
+"""Changing an ONNX graph in place: constants and nodes with free names, replacing and removing values."""
 
 from __future__ import annotations
 
@@ -11,11 +11,7 @@ from numpy.typing import NDArray
 
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16})
 PREPROCESSING = "preprocessing/"
-"""Prefix of the nodes that resize and normalise pictures; they stay in float32, whatever the network is in."""
-
-_MOVES = frozenset(
-    {"Slice", "Concat", "Gather", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Split", "Identity"}
-)
+"""Prefix of the nodes that resize and normalise images; they stay in float32, whatever the network is in."""
 
 
 class Editor:
@@ -94,13 +90,6 @@ def drop_unused_initializers(graph: ir.Graph) -> None:
         del graph.initializers[name]
 
 
-def array_of(value: ir.Value | None) -> NDArray[Any] | None:
-    """A constant's numbers; None for what is computed."""
-    if value is None or value.const_value is None:
-        return None
-    return value.const_value.numpy()
-
-
 def move(value: ir.Value, target: ir.Value) -> None:
     """Gives every use of a value, and its place among the graph's outputs, to another one with its name."""
     was_output = value.is_graph_output()
@@ -109,35 +98,3 @@ def move(value: ir.Value, target: ir.Value) -> None:
     if was_output:
         value.name = None
         target.name = name
-
-
-def is_movement(node: ir.Node) -> bool:
-    """Whether a node only moves numbers, those of :func:`data_inputs`, so that int8 passes through it."""
-    if node.op_type == "Pad":
-        given = node.inputs[2] if len(node.inputs) > 2 else None
-        fill = array_of(given)
-        return not fills_with_constant(node) or given is None or (fill is not None and float(fill) == 0.0)
-    return node.op_type in _MOVES or is_one_hot_convolution(node)
-
-
-def fills_with_constant(pad: ir.Node) -> bool:
-    """Whether a Pad writes a number of its own, not the border's."""
-    mode = pad.attributes.get("mode")
-    return mode is None or mode.as_string() == "constant"
-
-
-def is_one_hot_convolution(node: ir.Node) -> bool:
-    """Whether a node is a depthwise convolution that copies one cell to another: a shift in the form grouped-conv."""
-    if node.op_type != "Conv" or (len(node.inputs) > 2 and node.inputs[2] is not None):
-        return False
-    kernel = array_of(node.inputs[1])
-    group = node.attributes.get("group")
-    if kernel is None or kernel.shape[1] != 1 or group is None or group.as_int() != kernel.shape[0]:
-        return False
-    flat = kernel.reshape(kernel.shape[0], -1)
-    return bool(np.all(np.count_nonzero(flat, axis=1) == 1) and np.all(flat.max(axis=1) == 1))
-
-
-def data_inputs(node: ir.Node) -> tuple[int, ...]:
-    """Positions of the inputs whose numbers a movement moves; the others are indices, axes and kernels."""
-    return tuple(range(len(node.inputs))) if node.op_type == "Concat" else (0,)

@@ -13,7 +13,7 @@ from s2mlp_deploy.calibration.observe import Statistics
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.precision.half import to_half
 from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
-from s2mlp_deploy.precision.sites import find_sites
+from s2mlp_deploy.precision.quantizable import select_ops
 
 FILES_OF = {"fp32": (), "fp16": ("fp16",), "int8": ("int8", "int8-trt"), "fp8": ("fp8-trt",)}
 """The precisions of the files that a precision on the command line stands for, beside fp32, which is always there."""
@@ -109,8 +109,8 @@ def derive(
         return Derived(precision, half.model, islands)
     placement = PLACEMENTS[precision]
     higher = "fp16" if placement.scheme.half_scales else "fp32"
-    sites = find_sites(model)
-    reasons = sites.skipped | {site.layer: _BY_BUDGET for site in sites.chosen if site.layer in keep}
+    selection = select_ops(model)
+    reasons = selection.skipped | {op.layer: _BY_BUDGET for op in selection.ops if op.layer in keep}
     exceptions = [PrecisionException(layer, higher, reason, file_of(precision)) for layer, reason in reasons.items()]
     quantized = placement.apply(model, Calibrated(statistics.histograms, method), keep)
     if placement.scheme.half_scales:

@@ -16,15 +16,8 @@ import onnx
 import onnx_ir as ir
 
 from s2mlp_deploy.errors import QuantizationError
-from s2mlp_deploy.graph.editing import (
-    FLOATS,
-    PREPROCESSING,
-    Editor,
-    array_of,
-    data_inputs,
-    drop_unused_initializers,
-    is_movement,
-)
+from s2mlp_deploy.graph.editing import FLOATS, PREPROCESSING, Editor, drop_unused_initializers
+from s2mlp_deploy.graph.operators import array_of, data_inputs, is_movement
 
 LARGEST = 65504.0
 """Of float16."""

@@ -1,4 +1,4 @@
-"""Where int8 may begin: upstream of the data movement in front of a matrix product.
+"""Where int8 may begin: upstream of the data movement in front of a GEMM or convolution.
 
 A shift, a Slice or a Concat moves numbers and changes none, so quantizing before it and after it give the same
 integers; before it, a quarter of the bytes move.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from s2mlp_deploy.graph.editing import array_of, data_inputs, is_movement
+from s2mlp_deploy.graph.operators import array_of, data_inputs, is_movement
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ def movement_before(activation: ir.Value, readers: Set[ir.Node]) -> Movement:
     would need the same value in float.
 
     Args:
-        activation: A matrix product's first input.
-        readers: The products that read it, all of which are quantized.
+        activation: The first input of a GEMM or convolution.
+        readers: The GEMMs and convolutions that read it, all of which are quantized.
     """
     region = _upstream(activation)
     while open_ends := [node for node in region if not _closed(node, region, readers)]:

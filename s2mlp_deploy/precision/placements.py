@@ -2,7 +2,7 @@
 
 ``onnxruntime.quantization.quantize_static`` does the job for neither, so the nodes are placed here, with ranges that
 one calibration serves to all. Measured with version 1.32: it puts Q and DQ around the MatMul and the Add behind it, so
-that a product with float output (what GELU and the residual stream want) never becomes a fused integer kernel; it
+that a MatMul with float output (what GELU and the residual stream want) never becomes a fused integer kernel; it
 quantizes behind a shift, not before it; and it cannot make TensorRT's float16 graph.
 """
 
@@ -20,8 +20,8 @@ from s2mlp_deploy.calibration.histogram import Histogram
 from s2mlp_deploy.calibration.ranges import Range, choose_range
 from s2mlp_deploy.graph.editing import drop_unused_initializers, move, remove
 from s2mlp_deploy.precision.qdq import Quantizer, Scheme
-from s2mlp_deploy.precision.sites import Site, find_sites
-from s2mlp_deploy.precision.sums import sums_as_products
+from s2mlp_deploy.precision.quantizable import QuantizableOp, select_ops
+from s2mlp_deploy.precision.sums import sums_as_gemms
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class ForOnnxRuntime:
     residual stream pays for a Q and a DQ (0.37 of the float32 time on s2mlpv2_small_7; ``benchmarks/accuracy.md``, with
     what else was tried). uint8, because processors without signed dot products multiply signed activations many times
     slower. A convolution has no such kernel and gets Q and DQ behind it too. Sums over all tokens, which
-    ONNX Runtime reduces slowly, become products with a row of ones.
+    ONNX Runtime reduces slowly, become GEMMs with a row of ones.
 
     Attributes:
         precision: See :class:`Placement`.
@@ -88,28 +88,28 @@ class ForOnnxRuntime:
         """See :class:`Placement`."""
         model = model.clone()
         quantizer = Quantizer(model, self.scheme)
-        for value, sites in _by_activation(model, keep):
+        for value, ops in _by_activation(model, keep):
             chosen = calibrated.range(value, self.scheme)
             scale = float(self.scheme.parameters(chosen)[0])
-            quantizer.activation(value, chosen, sites, through_movement=True)
-            for site in sites:
-                bias = quantizer.weight_and_bias(site, scale)
-                if site.node.op_type == "Conv":
+            quantizer.activation(value, chosen, ops, through_movement=True)
+            for op in ops:
+                bias = quantizer.weight_and_bias(op, scale)
+                if op.node.op_type == "Conv":
                     if bias is not None:
-                        site.node.replace_input_with(2, bias)
-                    quantizer.result(site.output, calibrated.range(site.output, self.scheme))
+                        op.node.replace_input_with(2, bias)
+                    quantizer.result(op.output, calibrated.range(op.output, self.scheme))
                 else:
-                    _as_gemm(quantizer, site, bias)
-        sums_as_products(model.graph)
+                    _as_gemm(quantizer, op, bias)
+        sums_as_gemms(model.graph)
         drop_unused_initializers(model.graph)
         return model
 
 
 @dataclass(frozen=True)
 class ForTensorRT:
-    """Q and DQ in front of matrix products only, symmetric, over a graph that is cast to float16 afterwards.
+    """Q and DQ in front of GEMMs and convolutions only, symmetric, over a graph that is cast to float16 afterwards.
 
-    TensorRT fuses what lies between products by itself and wants no Q behind them (its parser refuses zero-points
+    TensorRT fuses what lies between them by itself and wants no Q behind them (its parser refuses zero-points
     other than 0 and an int32 bias). Q moves above a shift, so that int8 passes through every form of it; fp8 does not,
     because TensorRT has no Slice of fp8.
 
@@ -126,10 +126,10 @@ class ForTensorRT:
         model = model.clone()
         quantizer = Quantizer(model, self.scheme)
         through = self.scheme.dtype == ir.DataType.INT8
-        for value, sites in _by_activation(model, keep):
-            quantizer.activation(value, calibrated.range(value, self.scheme), sites, through_movement=through)
-            for site in sites:
-                quantizer.weight(site)
+        for value, ops in _by_activation(model, keep):
+            quantizer.activation(value, calibrated.range(value, self.scheme), ops, through_movement=through)
+            for op in ops:
+                quantizer.weight(op)
         drop_unused_initializers(model.graph)
         return model
 
@@ -145,80 +145,80 @@ PLACEMENTS: Mapping[str, Placement] = {
 """By the precision their files have."""
 
 
-def _by_activation(model: ir.Model, keep: AbstractSet[str]) -> list[tuple[ir.Value, Sequence[Site]]]:
-    groups: dict[ir.Value, list[Site]] = {}
-    for site in find_sites(model).chosen:
-        if site.layer not in keep:
-            groups.setdefault(site.activation, []).append(site)
+def _by_activation(model: ir.Model, keep: AbstractSet[str]) -> list[tuple[ir.Value, Sequence[QuantizableOp]]]:
+    groups: dict[ir.Value, list[QuantizableOp]] = {}
+    for op in select_ops(model).ops:
+        if op.layer not in keep:
+            groups.setdefault(op.activation, []).append(op)
     return list(groups.items())
 
 
-def _as_gemm(quantizer: Quantizer, site: Site, bias: ir.Value | None) -> None:
-    """Writes a product and its bias as one Gemm over rows."""
-    if site.node.op_type == "Gemm":
+def _as_gemm(quantizer: Quantizer, op: QuantizableOp, bias: ir.Value | None) -> None:
+    """Writes a MatMul and its bias as one Gemm over rows."""
+    if op.node.op_type == "Gemm":
         if bias is not None:
-            site.node.replace_input_with(2, bias)
+            op.node.replace_input_with(2, bias)
         return
     editor, graph = quantizer.editor, quantizer.editor.graph
-    activation, weight = site.node.inputs[0], site.node.inputs[1]
+    activation, weight = op.node.inputs[0], op.node.inputs[1]
     assert activation is not None
     assert weight is not None
-    shape = site.output.shape
-    inputs, outputs = site.weights.shape
+    shape = op.output.shape
+    inputs, outputs = op.weights.shape
     rows = activation
     if shape is None or len(shape) != 2:
-        target = editor.constant(np.array([-1, inputs], np.int64), f"{site.layer}.rows")
+        target = editor.constant(np.array([-1, inputs], np.int64), f"{op.layer}.rows")
         rows = editor.node(
             "Reshape",
             [activation, target],
-            name=f"{site.layer}/Reshape",
+            name=f"{op.layer}/Reshape",
             dtype=ir.DataType.FLOAT,
             shape=ir.Shape([None, inputs]),
-            before=site.node,
+            before=op.node,
         )
     result = editor.node(
         "Gemm",
         [rows, weight, bias] if bias is not None else [rows, weight],
-        name=f"{site.layer}/Gemm",
-        dtype=site.output.dtype,
+        name=f"{op.layer}/Gemm",
+        dtype=op.output.dtype,
         shape=ir.Shape([None, outputs]),
-        before=site.node,
+        before=op.node,
     )
     if rows is not activation:
         result = editor.node(
             "Reshape",
-            [result, _shape_like(quantizer, site, outputs)],
-            name=f"{site.layer}/Reshape_back",
-            dtype=site.output.dtype,
+            [result, _shape_like(quantizer, op, outputs)],
+            name=f"{op.layer}/Reshape_back",
+            dtype=op.output.dtype,
             shape=shape,
-            before=site.node,
+            before=op.node,
         )
-    move(site.output, result)
-    remove(graph, [node for node in (site.add, site.node) if node is not None])
+    move(op.output, result)
+    remove(graph, [node for node in (op.add, op.node) if node is not None])
 
 
-def _shape_like(quantizer: Quantizer, site: Site, outputs: int) -> ir.Value:
-    """The shape of a product's result: a constant where only one size is free."""
-    editor, shape = quantizer.editor, site.output.shape
+def _shape_like(quantizer: Quantizer, op: QuantizableOp, outputs: int) -> ir.Value:
+    """The shape of a MatMul's result: a constant where only one size is free."""
+    editor, shape = quantizer.editor, op.output.shape
     if shape is not None and sum(not isinstance(size, int) for size in shape) <= 1:
         sizes = [size if isinstance(size, int) else -1 for size in shape]
-        return editor.constant(np.array(sizes, np.int64), f"{site.layer}.shape")
+        return editor.constant(np.array(sizes, np.int64), f"{op.layer}.shape")
     outer = editor.node(
         "Shape",
-        [site.node.inputs[0]],
+        [op.node.inputs[0]],
         {"end": -1},
-        name=f"{site.layer}/Shape",
+        name=f"{op.layer}/Shape",
         dtype=ir.DataType.INT64,
         shape=None,
-        before=site.node,
+        before=op.node,
     )
-    channels = editor.constant(np.array([outputs], np.int64), f"{site.layer}.channels")
+    channels = editor.constant(np.array([outputs], np.int64), f"{op.layer}.channels")
     return editor.node(
         "Concat",
         [outer, channels],
         {"axis": 0},
-        name=f"{site.layer}/Concat",
+        name=f"{op.layer}/Concat",
         dtype=ir.DataType.INT64,
         shape=None,
-        before=site.node,
+        before=op.node,
     )

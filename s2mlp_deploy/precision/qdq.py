@@ -10,9 +10,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from s2mlp_deploy.calibration.ranges import Range
-from s2mlp_deploy.graph.editing import Editor, array_of, data_inputs, fills_with_constant, is_one_hot_convolution
+from s2mlp_deploy.graph.editing import Editor
+from s2mlp_deploy.graph.operators import array_of, data_inputs, fills_with_constant, is_one_hot_convolution
 from s2mlp_deploy.precision.movement import movement_before
-from s2mlp_deploy.precision.sites import Site
+from s2mlp_deploy.precision.quantizable import QuantizableOp
 
 _SMALLEST = 2.0**-24
 """float16's smallest number: a smaller scale would become zero in a float16 graph."""
@@ -21,7 +22,7 @@ _LARGEST_HALF = 65504.0
 """float16's largest number; larger activations are clipped at 127 times this."""
 
 _LARGEST_BIAS = 2.0**30
-"""Of int32 a quarter is left to the products that are added to a bias."""
+"""Of int32 a quarter is left to the sum that is added to a bias."""
 
 _LARGEST_FP8 = 448.0
 """Of E4M3 without infinities."""
@@ -110,26 +111,28 @@ class Quantizer:
         self.scheme = scheme
         self._weights: dict[tuple[str, int, bytes], tuple[ir.Value, ir.Value, ir.Value, NDArray[np.float32]]] = {}
 
-    def activation(self, value: ir.Value, chosen: Range, sites: Sequence[Site], *, through_movement: bool) -> None:
-        """Quantizes what matrix products read.
+    def activation(
+        self, value: ir.Value, chosen: Range, ops: Sequence[QuantizableOp], *, through_movement: bool
+    ) -> None:
+        """Quantizes what GEMMs and convolutions read.
 
         Args:
             value: The activation.
             chosen: Its range.
-            sites: The products that read it.
-            through_movement: Whether Q moves above the data movement in front of the products, so that the integers
+            ops: Those that read it.
+            through_movement: Whether Q moves above the data movement in front of the ops, so that the integers
                 are what is moved.
         """
-        readers = {site.node for site in sites}
+        readers = {op.node for op in ops}
         movement = movement_before(value, readers) if through_movement else None
         scale, zero = self._parameters(value, chosen)
         if movement is None or not movement.nodes:
-            integers = self._quantize(value, scale, zero, before=sites[0].node)
+            integers = self._quantize(value, scale, zero, before=ops[0].node)
         else:
             integers = self._move_integers(movement.sources, movement.nodes, scale, zero, value)
-        restored = self._dequantize(integers, scale, zero, before=sites[0].node, like=value)
-        for site in sites:
-            site.node.replace_input_with(0, restored)
+        restored = self._dequantize(integers, scale, zero, before=ops[0].node, like=value)
+        for op in ops:
+            op.node.replace_input_with(0, restored)
 
     def result(self, value: ir.Value, chosen: Range) -> None:
         """Puts Q and DQ behind a value, for all who read it."""
@@ -163,19 +166,19 @@ class Quantizer:
             quantize.replace_input_with(0, value)
             value.name, restored.name = self.editor.free_name(f"{name}/float"), name
 
-    def weight(self, site: Site, least: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """Stores a product's weights as integers behind a DQ.
+    def weight(self, op: QuantizableOp, least: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Stores an op's weights as integers behind a DQ.
 
         Args:
-            site: The product.
+            op: The GEMM or convolution.
             least: See :meth:`Scheme.weights`.
 
         Returns:
             Their scales, one per output channel.
         """
-        key = (str(site.weight.name), site.axis, b"" if least is None else least.tobytes())
+        key = (str(op.weight.name), op.axis, b"" if least is None else least.tobytes())
         if key not in self._weights:
-            integers, scales = self.scheme.weights(site.weights, site.axis, least)
+            integers, scales = self.scheme.weights(op.weights, op.axis, least)
             zeros = np.zeros(scales.shape, integers.dtype)
             self._weights[key] = (
                 self.editor.constant(integers, f"{key[0]}.quantized"),
@@ -187,43 +190,43 @@ class Quantizer:
         restored = self.editor.node(
             "DequantizeLinear",
             [integers_value, scale, zero],
-            {"axis": site.axis},
-            name=f"{site.layer}/weight/DequantizeLinear",
+            {"axis": op.axis},
+            name=f"{op.layer}/weight/DequantizeLinear",
             dtype=ir.DataType.FLOAT,
-            shape=site.weight.shape,
-            before=site.node,
+            shape=op.weight.shape,
+            before=op.node,
         )
-        site.node.replace_input_with(1, restored)
+        op.node.replace_input_with(1, restored)
         return scales
 
-    def weight_and_bias(self, site: Site, activation_scale: float) -> ir.Value | None:
-        """Stores weights as integers, and a bias as int32 in units of the product's accumulator, both behind a DQ.
+    def weight_and_bias(self, op: QuantizableOp, activation_scale: float) -> ir.Value | None:
+        """Stores weights as integers, and a bias as int32 in units of the op's accumulator, both behind a DQ.
 
         Where weights are so small that the bias would pass int32, their scale grows until it does not.
 
         Returns:
             The bias; None where there is none.
         """
-        bias = array_of(site.bias)
+        bias = array_of(op.bias)
         if bias is None:
-            self.weight(site)
+            self.weight(op)
             return None
         least = np.abs(bias.astype(np.float64)) / (_LARGEST_BIAS * activation_scale)
-        scales = np.float32(activation_scale) * self.weight(site, least.astype(np.float32))
+        scales = np.float32(activation_scale) * self.weight(op, least.astype(np.float32))
         scales = np.maximum(scales, np.finfo(np.float32).tiny)
         integers = np.rint(bias.astype(np.float64) / scales).astype(np.int32)
         return self.editor.node(
             "DequantizeLinear",
             [
-                self.editor.constant(integers, f"{site.layer}.bias.quantized"),
-                self.editor.constant(scales, f"{site.layer}.bias.scale"),
-                self.editor.constant(np.zeros(scales.shape, np.int32), f"{site.layer}.bias.zero_point"),
+                self.editor.constant(integers, f"{op.layer}.bias.quantized"),
+                self.editor.constant(scales, f"{op.layer}.bias.scale"),
+                self.editor.constant(np.zeros(scales.shape, np.int32), f"{op.layer}.bias.zero_point"),
             ],
             {"axis": 0},
-            name=f"{site.layer}/bias/DequantizeLinear",
+            name=f"{op.layer}/bias/DequantizeLinear",
             dtype=ir.DataType.FLOAT,
             shape=ir.Shape(integers.shape),
-            before=site.node,
+            before=op.node,
         )
 
     def _parameters(self, value: ir.Value, chosen: Range) -> tuple[ir.Value, ir.Value]:

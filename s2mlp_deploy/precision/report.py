@@ -12,7 +12,7 @@ from s2mlp_deploy.calibration.histogram import BINS, Histogram
 from s2mlp_deploy.calibration.observe import Statistics
 from s2mlp_deploy.calibration.ranges import choose_range
 from s2mlp_deploy.precision.placements import PLACEMENTS
-from s2mlp_deploy.precision.sites import Sites
+from s2mlp_deploy.precision.quantizable import OpSelection
 
 _DRAWN = 64
 
@@ -57,19 +57,19 @@ class CalibrationReport:
 
 
 def calibration_report(
-    record: CalibrationRecord, sites: Sites, statistics: Statistics, quantized: Sequence[str]
+    record: CalibrationRecord, selection: OpSelection, statistics: Statistics, quantized: Sequence[str]
 ) -> CalibrationReport:
     """What was seen and chosen.
 
     Args:
         record: On what, and by which method.
-        sites: The products of the graph.
+        selection: The quantizable ops of the graph.
         statistics: Of its values.
         quantized: The precisions of the quantized files.
     """
     layers: dict[str, list[str]] = {}
-    for site in sites.chosen:
-        layers.setdefault(str(site.activation.name), []).append(site.layer)
+    for op in selection.ops:
+        layers.setdefault(str(op.activation.name), []).append(op.layer)
     schemes = {PLACEMENTS[precision].scheme.symmetric for precision in quantized}
     return CalibrationReport(
         record,

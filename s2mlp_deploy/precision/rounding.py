@@ -2,7 +2,7 @@
 
 ONNX Runtime's CPU provider computes float16 graphs in float32 and keeps values that float16 loses, an overflow among
 them. Here every float16 result is rounded by a Cast to float16 and back, which ONNX Runtime keeps because it loses
-bits. A matrix product adds up in float32 and is rounded once, as tensor cores do it.
+bits. A GEMM adds up in float32 and is rounded once, as tensor cores do it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from s2mlp_deploy.graph.editing import Editor, array_of, is_movement
+from s2mlp_deploy.graph.editing import Editor
+from s2mlp_deploy.graph.operators import array_of, is_movement
 
 
 def round_like_half(model: ir.Model) -> ir.Model:

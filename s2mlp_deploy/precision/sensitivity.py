@@ -1,6 +1,6 @@
-"""What quantization costs each layer, measured where it happens: the error of every product's own result.
+"""What quantization costs each layer, measured where it happens: the error of its own result.
 
-One float32 run computes every product twice, from the same float input: as it is, and with its activation and weights
+One float32 run computes each of them twice, from the same float input: as it is, and with its activation and weights
 rounded. The ratio of the two sums of squares is the layer's signal-to-quantization-noise ratio. ONNX Runtime's
 ``qdq_loss_debug`` compares a quantized graph with a float one, where a layer's error is mixed with all before it.
 """
@@ -20,7 +20,7 @@ from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.graph.editing import Editor
 from s2mlp_deploy.precision.placements import Calibrated
 from s2mlp_deploy.precision.qdq import Scheme
-from s2mlp_deploy.precision.sites import Site, find_sites
+from s2mlp_deploy.precision.quantizable import QuantizableOp, select_ops
 
 _BEST = 200.0
 """Decibels written for a layer without any error."""
@@ -40,21 +40,21 @@ def layer_sqnr(
         model: The float32 graph that was calibrated.
         scheme: Of the activations.
         calibrated: The ranges.
-        batches: Inputs by name; some dozens of samples are enough, since every cell of every sample counts.
+        batches: Inputs by name; some dozens of samples are enough, since every element of every sample counts.
         threads: Of ONNX Runtime; 0 lets it choose.
     """
     model = model.clone()
     graph = model.graph
     editor = Editor(graph)
-    sites = find_sites(model).chosen
+    ops = select_ops(model).ops
     graph.outputs.clear()
-    for index, site in enumerate(sites):
-        rounded = _rounded_product(editor, site, scheme, calibrated)
-        exact = site.node.outputs[0]
+    for index, op in enumerate(ops):
+        rounded = _rounded_result(editor, op, scheme, calibrated)
+        exact = op.node.outputs[0]
         noise = editor.node(
             "Sub",
             [exact, rounded],
-            name=f"{site.layer}/noise",
+            name=f"{op.layer}/noise",
             dtype=ir.DataType.FLOAT,
             shape=exact.shape,
             after=rounded.producer(),
@@ -64,59 +64,59 @@ def layer_sqnr(
                 "ReduceSumSquare",
                 [value],
                 {"keepdims": 0},
-                name=f"{site.layer}/{kind}_energy",
+                name=f"{op.layer}/{kind}_energy",
                 dtype=ir.DataType.FLOAT,
                 shape=ir.Shape([]),
                 after=noise.producer(),
             )
             energy.name = f"{kind}.{index}"
             graph.outputs.append(energy)
-    sums = np.zeros((len(sites), 2))
+    sums = np.zeros((len(ops), 2))
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "sensitivity.onnx"
         ir.save(model, path, external_data="sensitivity.data")
         engine = OnnxRuntimeEngine(path, threads=threads)
         for feeds in batches:
             outputs = engine.run(feeds)
-            sums += [[outputs[f"signal.{index}"], outputs[f"noise.{index}"]] for index in range(len(sites))]
+            sums += [[outputs[f"signal.{index}"], outputs[f"noise.{index}"]] for index in range(len(ops))]
     found: dict[str, float] = {}
-    for site, (signal, lost) in zip(sites, sums.tolist(), strict=True):
+    for op, (signal, lost) in zip(ops, sums.tolist(), strict=True):
         ratio = _BEST if lost <= 0 or signal <= 0 else min(_BEST, float(10 * np.log10(signal / lost)))
-        # A module may hold several products; they are kept or quantized together.
-        found[site.layer] = min(ratio, found.get(site.layer, _BEST))
+        # A module may hold several ops; they are kept or quantized together.
+        found[op.layer] = min(ratio, found.get(op.layer, _BEST))
     return found
 
 
-def _rounded_product(editor: Editor, site: Site, scheme: Scheme, calibrated: Calibrated) -> ir.Value:
-    """The product of the rounded activation and the rounded weights, beside the exact one."""
-    chosen = calibrated.range(site.activation, scheme)
-    scale, zero = (editor.constant(a, f"{site.layer}.q") for a in scheme.parameters(chosen))
+def _rounded_result(editor: Editor, op: QuantizableOp, scheme: Scheme, calibrated: Calibrated) -> ir.Value:
+    """The result of the rounded activation and the rounded weights, beside the exact one."""
+    chosen = calibrated.range(op.activation, scheme)
+    scale, zero = (editor.constant(a, f"{op.layer}.q") for a in scheme.parameters(chosen))
     integers = editor.node(
         "QuantizeLinear",
-        [site.activation, scale, zero],
-        name=f"{site.layer}/q",
+        [op.activation, scale, zero],
+        name=f"{op.layer}/q",
         dtype=scheme.dtype,
-        shape=site.activation.shape,
-        after=site.node,
+        shape=op.activation.shape,
+        after=op.node,
     )
     activation = editor.node(
         "DequantizeLinear",
         [integers, scale, zero],
-        name=f"{site.layer}/dq",
+        name=f"{op.layer}/dq",
         dtype=ir.DataType.FLOAT,
-        shape=site.activation.shape,
+        shape=op.activation.shape,
         after=integers.producer(),
     )
-    quantized, scales = scheme.weights(site.weights, site.axis)
-    others = tuple(axis for axis in range(quantized.ndim) if axis != site.axis)
+    quantized, scales = scheme.weights(op.weights, op.axis)
+    others = tuple(axis for axis in range(quantized.ndim) if axis != op.axis)
     restored = quantized.astype(np.float32) * np.expand_dims(scales, others)
-    inputs = [activation, editor.constant(restored, f"{site.layer}.rounded"), *site.node.inputs[2:]]
+    inputs = [activation, editor.constant(restored, f"{op.layer}.rounded"), *op.node.inputs[2:]]
     return editor.node(
-        site.node.op_type,
+        op.node.op_type,
         inputs,
-        {name: a.value for name, a in site.node.attributes.items()},
-        name=f"{site.layer}/rounded",
+        {name: a.value for name, a in op.node.attributes.items()},
+        name=f"{op.layer}/rounded",
         dtype=ir.DataType.FLOAT,
-        shape=site.node.outputs[0].shape,
+        shape=op.node.outputs[0].shape,
         after=activation.producer(),
     )

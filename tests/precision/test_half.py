@@ -46,7 +46,7 @@ def check_types(model: ir.Model) -> None:
 
 
 def half(model: ir.Model, *feeds, keep_io: bool = True) -> HalfGraph:
-    found = to_half(model, statistics(model, *feeds, sites=False).magnitudes, keep_io=keep_io)
+    found = to_half(model, statistics(model, *feeds, histograms=False).magnitudes, keep_io=keep_io)
     check_types(found.model)
     return found
 

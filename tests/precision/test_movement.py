@@ -15,7 +15,7 @@ from small_nets import FORMS, LAYOUTS, graph, hand_made, images, kinds, run, sta
 from s2mlp_deploy.precision import qdq
 from s2mlp_deploy.precision.movement import Movement, movement_before
 from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
-from s2mlp_deploy.precision.sites import find_sites
+from s2mlp_deploy.precision.quantizable import select_ops
 
 INTEGERS = {"int8": ir.DataType.UINT8, "int8-trt": ir.DataType.INT8}
 # What each form is made of; around a grouped convolution stand Q and DQ, since TensorRT fuses them into it.
@@ -119,8 +119,8 @@ def shifted_product(*middle, outputs=None, shape=("n", 4, 6), constants=None, we
 
 
 def movement(model: ir.Model) -> Movement:
-    (site,) = find_sites(model).chosen
-    return movement_before(site.activation, {site.node})
+    (op,) = select_ops(model).ops
+    return movement_before(op.activation, {op.node})
 
 
 SLICE = {

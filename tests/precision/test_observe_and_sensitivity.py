@@ -13,8 +13,8 @@ from small_nets import graph, hand_made, images, run, statistics
 from s2mlp_deploy.calibration.observe import Observer, Statistics
 from s2mlp_deploy.errors import QuantizationError
 from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
+from s2mlp_deploy.precision.quantizable import BATCH_BYTES, batch_for, observed_values, select_ops
 from s2mlp_deploy.precision.sensitivity import layer_sqnr
-from s2mlp_deploy.precision.sites import BATCH_BYTES, batch_for, find_sites, observed_values
 
 RANDOM = np.random.default_rng(0)
 W = RANDOM.normal(size=(6, 5)).astype(np.float32)
@@ -40,7 +40,7 @@ def test_statistics_are_those_of_all_batches(family):
     seen = statistics(model, *batches)
     values = [every_value(model, feeds) for feeds in batches]
     assert seen.samples == 12
-    assert set(seen.histograms) == {value.name for value in observed_values(find_sites(model))}
+    assert set(seen.histograms) == {value.name for value in observed_values(select_ops(model))}
     for name, histogram in seen.histograms.items():
         exact = np.concatenate([(feeds | found)[name].ravel() for feeds, found in zip(batches, values, strict=True)])
         assert histogram.total == exact.size
@@ -55,7 +55,7 @@ def test_statistics_are_those_of_all_batches(family):
 
 def test_an_update_changes_nothing_that_was_given():
     model = graph("v2")
-    observer, empty = Observer(model, observed_values(find_sites(model)), threads=1), Statistics()
+    observer, empty = Observer(model, observed_values(select_ops(model)), threads=1), Statistics()
     first = observer.update(empty, images(4, 0))
     counts = {name: histogram.counts.copy() for name, histogram in first.histograms.items()}
     second = observer.update(first, images(4, 1))
@@ -115,8 +115,8 @@ def test_a_layers_error_is_that_of_its_rounded_numbers(precision):
     calibrated = Calibrated(seen.histograms, "minmax")
     found = layer_sqnr(model, scheme, calibrated, [{"x": feeds["x"][:2]}, {"x": feeds["x"][2:]}], threads=1)
     activation = np.exp(feeds["x"].astype(np.float64))
-    (site,) = find_sites(model).chosen
-    scale, zero = (float(number) for number in scheme.parameters(calibrated.range(site.activation, scheme)))
+    (op,) = select_ops(model).ops
+    scale, zero = (float(number) for number in scheme.parameters(calibrated.range(op.activation, scheme)))
     if scheme.dtype == ir.DataType.FLOAT8E4M3FN:
         rounded = (activation / scale).astype(np.float32).astype(scheme.dtype.numpy()).astype(np.float64) * scale
     else:
@@ -136,7 +136,7 @@ def test_coarser_numbers_cost_more_in_every_layer():
         precision: layer_sqnr(model, PLACEMENTS[precision].scheme, calibrated, [images(8, 0)], threads=1)
         for precision in ("int8", "fp8-trt")
     }
-    assert list(found["int8"]) == [site.layer for site in find_sites(model).chosen]
+    assert list(found["int8"]) == [op.layer for op in select_ops(model).ops]
     assert all(found["int8"][name] > found["fp8-trt"][name] > 10 for name in found["int8"])
 
 

@@ -16,7 +16,7 @@ from s2mlp_deploy import api
 from s2mlp_deploy.export.write import save_model
 from s2mlp_deploy.precision.derive import FILES_OF, check_opset, derive, file_precisions
 from s2mlp_deploy.precision.placements import PLACEMENTS
-from s2mlp_deploy.precision.sites import find_sites
+from s2mlp_deploy.precision.quantizable import select_ops
 
 PRECISIONS = ("fp16", *PLACEMENTS)
 FREE = ("batch", "height", "width")
@@ -88,15 +88,15 @@ def optimized(model: ir.Model, path) -> onnx.GraphProto:
 @pytest.mark.parametrize("family", ["v1", "v2"])
 def test_onnxruntime_runs_every_layer_as_an_integer_product_with_a_float_result(tmp_path, family, dynamic):
     found = optimized(derived("int8", family, dynamic=dynamic).model, tmp_path)
-    sites = find_sites(graph(family, dynamic=dynamic)).chosen
-    layers = [site for site in sites if site.node.op_type != "Conv"]
+    ops = select_ops(graph(family, dynamic=dynamic)).ops
+    layers = [op for op in ops if op.node.op_type != "Conv"]
     products = [node for node in found.node if node.op_type == "QGemm"]
     assert len(products) == len(layers) > 0
     for node in products:
         # Without the last two inputs, the result's scale and zero-point, it is float.
         assert [name for name in node.input if name][7:] == [], node.name
     weights = {tensor.name: list(tensor.dims) for tensor in found.initializer}
-    shapes = [list(site.weight.shape) for site in layers]
+    shapes = [list(op.weight.shape) for op in layers]
     assert not [
         node
         for node in found.node
@@ -107,8 +107,8 @@ def test_onnxruntime_runs_every_layer_as_an_integer_product_with_a_float_result(
 
 def test_onnxruntime_runs_every_convolution_on_integers(tmp_path):
     found = optimized(derived("int8", "v2", layout="channels-first").model, tmp_path)
-    sites = find_sites(graph("v2", layout="channels-first")).chosen
-    assert sum(node.op_type == "QLinearConv" for node in found.node) == len(sites)
+    ops = select_ops(graph("v2", layout="channels-first")).ops
+    assert sum(node.op_type == "QLinearConv" for node in found.node) == len(ops)
     assert not any(node.op_type in ("Conv", "FusedConv", "NhwcFusedConv") for node in found.node)
 
 
@@ -124,7 +124,7 @@ def test_a_token_sum_becomes_a_product_only_where_the_number_of_tokens_is_fixed(
 @pytest.mark.parametrize("precision", ["int8-trt", "fp8-trt"])
 def test_tensorrts_file_is_symmetric_and_quantizes_the_inputs_of_products_only(form, layout, precision):
     found = derived(precision, "v1", form, layout)
-    sites = {site.node.name for site in find_sites(graph("v1", form, layout)).chosen}
+    ops = {op.node.name for op in select_ops(graph("v1", form, layout)).ops}
     for node in kinds(found.model, "QuantizeLinear", "DequantizeLinear"):
         zero = node.inputs[2].const_value.numpy()
         assert zero.dtype != np.int32
@@ -134,15 +134,15 @@ def test_tensorrts_file_is_symmetric_and_quantizes_the_inputs_of_products_only(f
     for node in kinds(found.model, "DequantizeLinear"):
         for reader, index in node.outputs[0].uses():
             # A grouped convolution that shifts is the one exception; its own Q is behind it.
-            one_hot = reader.op_type == "Conv" and reader.name not in sites
-            assert (reader.name in sites and index < 2) or one_hot, (node.name, reader.name)
+            one_hot = reader.op_type == "Conv" and reader.name not in ops
+            assert (reader.name in ops and index < 2) or one_hot, (node.name, reader.name)
     quantized = {
         node.name
         for node in found.model.graph
-        if node.name in sites
+        if node.name in ops
         and all(v.producer() and v.producer().op_type == "DequantizeLinear" for v in node.inputs[:2])
     }
-    assert quantized == sites
+    assert quantized == ops
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8-trt", "fp8-trt"])
@@ -157,7 +157,7 @@ def test_everything_else_is_float16(family, precision):
 
 
 def test_kept_layers_stay_in_float_and_are_told():
-    layer = find_sites(graph("v2")).chosen[2].layer
+    layer = select_ops(graph("v2")).ops[2].layer
     for precision, higher in (("int8", "fp32"), ("int8-trt", "fp16"), ("fp8-trt", "fp16")):
         found = derived(precision, keep=frozenset({layer}))
         told = {item.layer: item for item in found.exceptions}
@@ -226,7 +226,7 @@ def test_tensorrt_parses_and_builds(tmp_path, family, form, layout, precision):
     assert record.layer_dtypes["half"] > 0
     quantized = {"fp16": None, "int8-trt": "int8", "fp8-trt": "fp8"}[precision]
     if quantized:
-        assert record.layer_dtypes[quantized] >= len(find_sites(graph(family, form, layout)).chosen)
+        assert record.layer_dtypes[quantized] >= len(select_ops(graph(family, form, layout)).ops)
     else:
         assert set(record.layer_dtypes) <= {"half", "float", "int64", "int32", "bool"}
 

@@ -77,7 +77,7 @@ def test_a_sum_that_overflows_is_an_island_and_survives():
         {"axes": np.array([1]), "c": np.float32(1e-3)},
     )
     feeds = {"x": np.full((2, 4096), 50, np.float32)}
-    half = to_half(model, statistics(model, feeds, sites=False).magnitudes).model
+    half = to_half(model, statistics(model, feeds, histograms=False).magnitudes).model
     expected = run(model, feeds)[0]
     for found in (run(round_like_half(half), feeds)[0], reference(half, feeds)[0]):
         np.testing.assert_allclose(found, expected, rtol=2e-3)

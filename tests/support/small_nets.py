@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx import TensorProto, helper
 
 from s2mlp_deploy.calibration.observe import Observer, Statistics
-from s2mlp_deploy.precision.sites import find_sites, observed_values
+from s2mlp_deploy.precision.quantizable import observed_values, select_ops
 
 FORMS = ("slice-concat", "pad-slice", "gather", "grouped-conv")
 LAYOUTS = ("channels-last", "channels-first")
@@ -53,9 +53,9 @@ def images(count: int = 8, seed: int = 0, size: tuple[int, int] = (16, 16)) -> d
     return {"input": np.random.default_rng(seed).standard_normal((count, 3, *size)).astype(np.float32)}
 
 
-def statistics(model: ir.Model, *batches: Mapping[str, np.ndarray], sites: bool = True) -> Statistics:
+def statistics(model: ir.Model, *batches: Mapping[str, np.ndarray], histograms: bool = True) -> Statistics:
     """Statistics of a graph over batches; default noise."""
-    values = observed_values(find_sites(model)) if sites else ()
+    values = observed_values(select_ops(model)) if histograms else ()
     observer, seen = Observer(model, values, threads=1), Statistics()
     for feeds in batches or (images(8, 0), images(8, 1)):
         seen = observer.update(seen, feeds)

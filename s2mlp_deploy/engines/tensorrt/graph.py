@@ -18,28 +18,6 @@ from s2mlp_deploy.text import first_line_of
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-GEMMS = frozenset(("MatMul", "Gemm", "Conv"))
-"""The operators whose precision an engine is judged by."""
-
-MOVEMENTS = frozenset(
-    (
-        "Reshape",
-        "Transpose",
-        "Slice",
-        "Concat",
-        "Split",
-        "Gather",
-        "Pad",
-        "Squeeze",
-        "Unsqueeze",
-        "Flatten",
-        "Identity",
-        "Expand",
-        "Tile",
-    )
-)
-"""Operators that move cells without computing, so that quantized values pass through them."""
-
 
 @dataclass(frozen=True)
 class PrecisionException:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from s2mlp_deploy.engines.tensorrt.graph import GEMMS, MOVEMENTS, OnnxFile
+from s2mlp_deploy.engines.tensorrt.graph import OnnxFile
+from s2mlp_deploy.graph.operators import COMPUTE_OPS, DATA_MOVEMENT_OPS
 from s2mlp_deploy.text import join_names
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def examine(file: OnnxFile) -> Quantization | None:
     dequantize = [node for node in file.nodes if node.op_type == "DequantizeLinear"]
     if not dequantize:
         return None
-    gemms = [node for node in file.nodes if node.op_type in GEMMS and not file.is_shift(node.name or "")]
+    gemms = [node for node in file.nodes if node.op_type in COMPUTE_OPS and not file.is_shift(node.name or "")]
     plain = [node for node in gemms if not _reads_quantized(node)]
     excused = [node for node in plain if any(item.covers(node.name or "") for item in file.exceptions)]
     off_gemm = [node for node in dequantize if not node.outputs[0].is_graph_output() and not _feeds_gemm(node)]
@@ -124,7 +125,7 @@ def _reads_quantized(node: ir.Node) -> bool:
 
 def _is_dequantized(value: ir.Value) -> bool:
     producer = value.producer()
-    while producer is not None and producer.op_type in MOVEMENTS:
+    while producer is not None and producer.op_type in DATA_MOVEMENT_OPS:
         source = producer.inputs[0]
         producer = source.producer() if source is not None else None
     return producer is not None and producer.op_type == "DequantizeLinear"
@@ -140,9 +141,9 @@ def _feeds_gemm(node: ir.Node) -> bool:
     while waiting:
         value = waiting.pop()
         for user, _ in value.uses():
-            if user.op_type in GEMMS:
+            if user.op_type in COMPUTE_OPS:
                 return True
-            if user.op_type in MOVEMENTS and user not in seen:
+            if user.op_type in DATA_MOVEMENT_OPS and user not in seen:
                 seen.add(user)
                 waiting += user.outputs
     return False

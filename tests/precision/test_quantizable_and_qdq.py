@@ -15,7 +15,7 @@ from s2mlp_deploy.calibration.ranges import Range
 from s2mlp_deploy.errors import QuantizationError
 from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
 from s2mlp_deploy.precision.qdq import Scheme
-from s2mlp_deploy.precision.sites import find_sites
+from s2mlp_deploy.precision.quantizable import select_ops
 
 UINT8 = Scheme(ir.DataType.UINT8, half_scales=False)
 INT8 = Scheme(ir.DataType.INT8, half_scales=False)
@@ -24,26 +24,26 @@ FP8 = Scheme(ir.DataType.FLOAT8E4M3FN, half_scales=True)
 RANDOM = np.random.default_rng(0)
 
 
-# Sites
+# OpSelection
 
 
 @pytest.mark.parametrize(("family", "products"), [("v1", 1 + 4), ("v2", 1 + 4)])
 @pytest.mark.parametrize("layout", ["channels-last", "channels-first"])
 def test_every_layer_over_cells_is_chosen_and_none_with_a_row_per_image(family, products, layout):
-    found = find_sites(graph(family, layout=layout))
-    assert len(found.chosen) == products
-    assert len({site.layer for site in found.chosen}) == products
+    found = select_ops(graph(family, layout=layout))
+    assert len(found.ops) == products
+    assert len({op.layer for op in found.ops}) == products
     assert "head" in found.skipped
     assert set(found.skipped.values()) == {"one row per image"}
     assert len(found.skipped) == (1 if family == "v1" else 3)
-    for site in found.chosen:
-        assert site.bias is not None
-        assert site.weights.shape[site.axis] == site.bias.shape[0]
+    for op in found.ops:
+        assert op.bias is not None
+        assert op.weights.shape[op.axis] == op.bias.shape[0]
 
 
 def test_a_grouped_convolution_that_only_shifts_is_no_site():
-    plain, grouped = (find_sites(graph("v1", form)).chosen for form in ("slice-concat", "grouped-conv"))
-    assert [site.layer for site in plain] == [site.layer for site in grouped]
+    plain, grouped = (select_ops(graph("v1", form)).ops for form in ("slice-concat", "grouped-conv"))
+    assert [op.layer for op in plain] == [op.layer for op in grouped]
 
 
 W = RANDOM.normal(size=(6, 5)).astype(np.float32)
@@ -60,8 +60,8 @@ W = RANDOM.normal(size=(6, 5)).astype(np.float32)
 )
 def test_a_graph_without_a_product_to_speed_up_is_refused(node, shapes):
     model = hand_made([node], {"x": shapes}, {"z": None}, {"w": W})
-    with pytest.raises(QuantizationError, match="no matrix product"):
-        find_sites(model)
+    with pytest.raises(QuantizationError, match="no GEMM or convolution"):
+        select_ops(model)
 
 
 @pytest.mark.parametrize("kind", ["quantize", "dequantize"])
@@ -79,7 +79,7 @@ def test_a_quantized_graph_is_refused(kind):
         ]
     model = hand_made(nodes, {"x": [2, 3, 6]}, {"z": None}, constants)
     with pytest.raises(QuantizationError, match="quantized already"):
-        find_sites(model)
+        select_ops(model)
 
 
 # Scales and integers

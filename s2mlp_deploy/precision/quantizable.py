@@ -1,4 +1,4 @@
-"""The matrix products of a graph that are worth quantizing."""
+"""The GEMMs and convolutions of a graph that are worth quantizing."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from s2mlp_deploy.errors import QuantizationError
-from s2mlp_deploy.graph.editing import PREPROCESSING, array_of, is_one_hot_convolution
+from s2mlp_deploy.graph.editing import PREPROCESSING
+from s2mlp_deploy.graph.operators import array_of, is_one_hot_convolution
 
 BATCH_BYTES = 2**26
 """Activations of one batch that may be in memory at once: 64 MiB. The runtime holds several times that besides."""
 
 
 @dataclass(frozen=True)
-class Site:
-    """A matrix product with constant weights: a fully connected layer or a convolution.
+class QuantizableOp:
+    """A GEMM or convolution with constant weights.
 
     Attributes:
         layer: The module it comes from.
@@ -49,22 +50,22 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Sites:
+class OpSelection:
     """What can be quantized and what is left alone.
 
     Attributes:
-        chosen: In graph order.
+        ops: In graph order.
         skipped: Layers with weights that stay in float, with the reason.
     """
 
-    chosen: tuple[Site, ...]
+    ops: tuple[QuantizableOp, ...]
     skipped: dict[str, str]
 
 
-def find_sites(model: ir.Model) -> Sites:
-    """Finds the matrix products whose weights are constant.
+def select_ops(model: ir.Model) -> OpSelection:
+    """Finds the GEMMs and convolutions whose weights are constant.
 
-    Products with one row per image (a classifier's head, split attention's two small layers) are skipped: they are a
+    GEMMs with one row per image (a classifier's head, split attention's two small layers) are skipped: they are a
     thousandth of the work, and a per-tensor scale over sums of tokens costs accuracy for nothing.
 
     Args:
@@ -79,25 +80,25 @@ def find_sites(model: ir.Model) -> Sites:
             "the graph is quantized already",
             fix="quantize the fp32 file of an artifact",
         )
-    chosen: list[Site] = []
+    chosen: list[QuantizableOp] = []
     skipped: dict[str, str] = {}
     for node in graph:
-        site = _site(node)
-        if site is None or (node.name or "").startswith(PREPROCESSING):
+        op = _quantizable_op(node)
+        if op is None or (node.name or "").startswith(PREPROCESSING):
             continue
-        if _one_row_per_image(site, graph):
-            skipped[site.layer] = "one row per image"
+        if _one_row_per_image(op, graph):
+            skipped[op.layer] = "one row per image"
         else:
-            chosen.append(site)
+            chosen.append(op)
     if not chosen:
         raise QuantizationError(
-            "the graph has no matrix product or convolution with constant weights that int8 would speed up",
+            "the graph has no GEMM or convolution with constant weights that int8 would speed up",
             fix="leave out --precision int8",
         )
-    return Sites(tuple(chosen), skipped)
+    return OpSelection(tuple(chosen), skipped)
 
 
-def _site(node: ir.Node) -> Site | None:
+def _quantizable_op(node: ir.Node) -> QuantizableOp | None:
     if node.op_type not in ("MatMul", "Gemm", "Conv") or is_one_hot_convolution(node):
         return None
     activation, weight = node.inputs[0], node.inputs[1]
@@ -110,20 +111,22 @@ def _site(node: ir.Node) -> Site | None:
             return None
         add, bias = _bias_behind(node, weights.shape[1])
         output = add.outputs[0] if add is not None else node.outputs[0]
-        return Site(layer, node, activation, weight, 1, bias, add, output)
+        return QuantizableOp(layer, node, activation, weight, 1, bias, add, output)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is not None and array_of(bias) is None:
         return None
     if node.op_type == "Conv":
-        return Site(layer, node, activation, weight, 0, bias, None, node.outputs[0])
+        return QuantizableOp(layer, node, activation, weight, 0, bias, None, node.outputs[0])
     flags = {name: attribute.value for name, attribute in node.attributes.items()}
     if flags.get("transA", 0) or flags.get("alpha", 1.0) != 1.0 or flags.get("beta", 1.0) != 1.0:
         return None
-    return Site(layer, node, activation, weight, 0 if flags.get("transB", 0) else 1, bias, None, node.outputs[0])
+    return QuantizableOp(
+        layer, node, activation, weight, 0 if flags.get("transB", 0) else 1, bias, None, node.outputs[0]
+    )
 
 
 def _bias_behind(node: ir.Node, channels: int) -> tuple[ir.Node | None, ir.Value | None]:
-    """The Add of a constant per output channel that is the only reader of a product."""
+    """The Add of a constant per output channel that is the only reader of a MatMul."""
     uses = list(node.outputs[0].uses())
     if len(uses) != 1 or node.outputs[0].is_graph_output() or uses[0][0].op_type != "Add":
         return None, None
@@ -135,10 +138,10 @@ def _bias_behind(node: ir.Node, channels: int) -> tuple[ir.Node | None, ir.Value
     return add, other
 
 
-def _one_row_per_image(site: Site, graph: ir.Graph) -> bool:
-    shape, image = site.activation.shape, graph.inputs[0].shape if graph.inputs else None
+def _one_row_per_image(op: QuantizableOp, graph: ir.Graph) -> bool:
+    shape, image = op.activation.shape, graph.inputs[0].shape if graph.inputs else None
     return (
-        site.node.op_type != "Conv"
+        op.node.op_type != "Conv"
         and shape is not None
         and image is not None
         and len(image) > 0
@@ -147,13 +150,13 @@ def _one_row_per_image(site: Site, graph: ir.Graph) -> bool:
     )
 
 
-def observed_values(sites: Sites) -> tuple[ir.Value, ...]:
-    """The values whose histogram a placement may ask for: inputs of products, and results of convolutions."""
+def observed_values(selection: OpSelection) -> tuple[ir.Value, ...]:
+    """The values whose histogram a placement may ask for: inputs of all ops, and results of convolutions."""
     values: dict[ir.Value, None] = {}
-    for site in sites.chosen:
-        values[site.activation] = None
-        if site.node.op_type == "Conv":
-            values[site.output] = None
+    for op in selection.ops:
+        values[op.activation] = None
+        if op.node.op_type == "Conv":
+            values[op.output] = None
     return tuple(values)
 
 
