@@ -49,7 +49,7 @@ def peak():
 before, start = peak(), time.process_time()
 record = api.build(sys.argv[1], engine=sys.argv[2], targets=sys.argv[4:], output=sys.argv[3], force=True)
 gemms = {}
-for gemm in record.contents.gemms:
+for gemm in record.contents.matrix_ops:
     gemms[gemm.precision] = gemms.get(gemm.precision, 0) + 1
 print(json.dumps({"seconds": record.seconds, "bytes": record.bytes, "sha256": record.engine_sha256,
                   "layers": record.layers, "gemms": gemms, "peak": peak() - before,

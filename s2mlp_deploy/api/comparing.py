@@ -18,6 +18,7 @@ from s2mlp_deploy.api.opening import open_file
 from s2mlp_deploy.api.sources import load
 from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo
 from s2mlp_deploy.errors import ArtifactError, InputError, PreprocessingError
+from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
 from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from s2mlp_deploy.engines.base import Arrays, Engine
     from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
     from s2mlp_deploy.engines.tensorrt.runtime import TensorRTEngine
-    from s2mlp_deploy.parity.compare import ParityReport, Tolerances
     from s2mlp_deploy.preprocess import Preprocessing
     from s2mlp_deploy.sources.source import Source
 
@@ -128,7 +128,7 @@ def parity(
     if isinstance(source, str):
         source = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess, seed=seed)
 
-    from s2mlp_deploy.parity.compare import ParityReport, apply_tolerances, compare
+    from s2mlp_deploy.parity.compare import apply_tolerances, compare
 
     first = next(iter(sessions.values()))
     origin = source.source if isinstance(source, CapturedSource) else source
@@ -176,7 +176,7 @@ def parity(
             ),
             limits,
         )
-        save_evidence(path, f"parity-{path.stem}", report)
+        save_evidence(path, report, path.stem)
         reports.append(report)
     return tuple(reports)
 

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2mlp_deploy.artifact import EVIDENCE, MANIFEST
-from s2mlp_deploy.files import to_json, write_file
+from s2mlp_deploy.artifact import MANIFEST
+from s2mlp_deploy.evidence.store import save_record
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     from s2mlp_deploy.engines.base import EngineStatus
     from s2mlp_deploy.engines.gpu import Gpu
     from s2mlp_deploy.engines.optimized import OptimizedRecord
-    from s2mlp_deploy.engines.profiles import Shape
     from s2mlp_deploy.engines.tensorrt.options import BuildOptions
     from s2mlp_deploy.engines.tensorrt.preflight import Preflight
-    from s2mlp_deploy.engines.tensorrt.record import BuildRecord, Mismatch
+    from s2mlp_deploy.engines.tensorrt.record import Mismatch
+    from s2mlp_deploy.evidence.build import BuildRecord, Shape
 
 ShapesOption = Mapping[str, "Shape"] | Sequence[Mapping[str, "Shape"]] | None
 """Shapes by input: one mapping for one profile, or a sequence of them."""
@@ -120,7 +120,7 @@ def build(
         force=force,
         report=progress,
     )
-    save_evidence(path, f"build-{Path(record.engine).name.removesuffix('.engine')}", record)
+    save_evidence(path, record, Path(record.engine).name.removesuffix(".engine"))
     return record
 
 
@@ -203,7 +203,7 @@ def optimize(onnx_file: str | Path, *, output: str | Path | None = None) -> Opti
     return optimized.optimize(Path(onnx_file), Path(output) if output is not None else None)
 
 
-def save_evidence(file: Path, name: str, value: object) -> Path | None:
+def save_evidence(file: Path, record: object, label: str = "") -> Path | None:
     """Saves a result under ``evidence/`` of the artifact that ``file`` belongs to and renews its report.
 
     Returns:
@@ -214,8 +214,7 @@ def save_evidence(file: Path, name: str, value: object) -> Path | None:
         return None
     from s2mlp_deploy.report.html import write_report
 
-    path = directory / EVIDENCE / f"{name}.json"
-    write_file(path, to_json(value))
+    path = save_record(directory, record, label)
     write_report(directory)
     return path
 

@@ -39,6 +39,6 @@ def open_file(path: Path, *, provider: str, batch: int) -> OnnxRuntimeEngine | T
     record = read_engine(path)
     if record.profiles and len(record.inputs) == 1:
         (info,) = record.inputs
-        rest = record.profiles[0][info.name].optimum[1:]
+        rest = record.profiles[0][info.name].opt[1:]
         check_shapes(record.profiles, {info.name: (batch, *rest)})
     return TensorRTEngine(path)

@@ -27,16 +27,16 @@ from s2mlp_deploy.artifact import (
 from s2mlp_deploy.calibration.ranges import DEFAULT_METHOD, check_method
 from s2mlp_deploy.data.dataset import CalibrationData, open_data
 from s2mlp_deploy.errors import DataError, InputError
+from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, BudgetSearch
+from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from s2mlp_deploy.calibration.observe import Statistics
-    from s2mlp_deploy.precision.accuracy import AccuracyReport, Metric, Scorer
-    from s2mlp_deploy.precision.budget import BudgetSearch
+    from s2mlp_deploy.precision.accuracy import Metric, Scorer
     from s2mlp_deploy.precision.derive import Derived
-    from s2mlp_deploy.precision.report import CalibrationReport
     from s2mlp_deploy.preprocess import Preprocessing
 
 LOG = logging.getLogger(__name__)
@@ -261,7 +261,7 @@ def make(
         LOG.warning("float16 ranges were measured on noise; give --calibration-data to measure them on real pictures")
     graphs: list[Derived] = []
     searches: dict[str, BudgetSearch] = {}
-    sqnr: dict[str, dict[str, float]] = {}
+    sqnr: dict[str, dict[str, float | None]] = {}
     for precision in wanted:
         progress(f"making {precision}", 0, None)
         keep: AbstractSet[str] = frozenset()
@@ -273,7 +273,7 @@ def make(
                 samples.first(_SENSITIVITY_SAMPLES),
                 threads=options.threads,
             )
-            sqnr[precision] = costs
+            sqnr[precision] = dict(costs)
             if options.max_drop is not None:
                 search = _climb(model, precision, statistics, costs, scorer, options, progress)
                 searches[precision], keep = search, {layer.layer for layer in search.kept}
@@ -387,12 +387,12 @@ def _accuracy(
     scorer: Scorer,
     graphs: Sequence[Derived],
     path: Path,
-    sqnr: dict[str, dict[str, float]],
+    sqnr: dict[str, dict[str, float | None]],
     searches: dict[str, BudgetSearch],
     options: PrecisionOptions,
     progress: ProgressCallback,
 ) -> AccuracyReport:
-    from s2mlp_deploy.precision.accuracy import AccuracyReport, engine_of
+    from s2mlp_deploy.precision.accuracy import engine_of
     from s2mlp_deploy.precision.derive import file_of, is_half
 
     rows = [scorer.reference_row(file_of("fp32"), path.stat().st_size)]
@@ -405,7 +405,7 @@ def _accuracy(
                 file=graph.file,
                 precision=graph.precision,
                 size=0,
-                arithmetic="rounded to float16" if rounded else "as in the file",
+                arithmetic="rounded to float16" if rounded else AS_IN_THE_FILE,
             )
         )
     return AccuracyReport(scorer.metric, scorer.described, scorer.images, tuple(rows), sqnr, searches)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import msgspec
 
 from s2mlp_deploy.api.engines import save_evidence
-from s2mlp_deploy.artifact import EVIDENCE, MANIFEST, Manifest
-
-if TYPE_CHECKING:
-    from s2mlp_deploy.precision.accuracy import AccuracyReport
-    from s2mlp_deploy.precision.report import CalibrationReport
+from s2mlp_deploy.artifact import MANIFEST, Manifest
+from s2mlp_deploy.evidence.accuracy import AccuracyReport
+from s2mlp_deploy.evidence.calibration import CalibrationReport
+from s2mlp_deploy.evidence.store import read_record
 
 
 def save_scores(
@@ -30,7 +26,7 @@ def save_scores(
     Returns:
         The scores, with what is known of the files only now that they are written.
     """
-    save_evidence(root / MANIFEST, "calibration", ranges)
+    save_evidence(root / MANIFEST, ranges)
     if measured is None:
         return None
     records = {record.path: record for record in manifest.files}
@@ -39,17 +35,14 @@ def save_scores(
         rows=tuple(replace(row, bytes=records[row.file].bytes) for row in measured.rows),
         sha256={row.file: records[row.file].sha256 for row in measured.rows},
     )
-    save_evidence(root / MANIFEST, "accuracy", _with_earlier(root, manifest, accuracy))
+    save_evidence(root / MANIFEST, _with_earlier(root, manifest, accuracy))
     return accuracy
 
 
 def _with_earlier(root: Path, manifest: Manifest, accuracy: AccuracyReport) -> AccuracyReport:
     """The scores with those of files from an earlier run that are still there and were scored on the same."""
-    from s2mlp_deploy.precision.accuracy import AccuracyReport
-
-    try:
-        earlier = msgspec.json.decode((root / EVIDENCE / "accuracy.json").read_bytes(), type=AccuracyReport)
-    except (OSError, msgspec.DecodeError):
+    earlier = read_record(root, AccuracyReport)
+    if earlier is None:
         return accuracy
     there = {record.path: record.sha256 for record in manifest.files}
     if (earlier.metric, earlier.data, earlier.images) != (accuracy.metric, accuracy.data, accuracy.images):

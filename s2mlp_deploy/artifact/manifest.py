@@ -114,6 +114,10 @@ class PrecisionException:
     reason: str
     file: str
 
+    def covers(self, node: str) -> bool:
+        """Whether a node of that name belongs to it."""
+        return node == self.layer or node.startswith((f"{self.layer}/", f"{self.layer}."))
+
 
 @dataclass(frozen=True)
 class CalibrationRecord:

@@ -19,8 +19,8 @@ from s2mlp_deploy.errors import MissingDependencyError
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
-    from s2mlp_deploy.engines.tensorrt.record import BuildRecord
-    from s2mlp_deploy.parity.compare import ParityReport
+    from s2mlp_deploy.evidence.build import BuildRecord
+    from s2mlp_deploy.evidence.parity import ParityReport
 
 _CALIBRATION = 256
 """Training digits that int8 is calibrated on."""

@@ -4,43 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.errors import InputError
+from s2mlp_deploy.evidence.build import InputProfile, Profile, Shape
 
-Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 DEFAULT_BATCHES = (1, 8, 32)
 MAX_SIZE = 2**31 - 1
 """Builders take sizes as 32-bit or 64-bit integers; nobody means more than the smaller."""
 
 _OUTSIDE_BRACKETS = re.compile(r",(?![^\[]*\])")
-
-
-@dataclass(frozen=True)
-class InputProfile:
-    """The range of one input's shape.
-
-    Attributes:
-        minimum: Smallest size along each axis.
-        optimum: The shape to tune for.
-        maximum: Largest size along each axis.
-    """
-
-    minimum: Shape
-    optimum: Shape
-    maximum: Shape
-
-    def takes(self, shape: Sequence[int]) -> bool:
-        """Whether a shape lies inside."""
-        return len(shape) == len(self.minimum) and all(
-            low <= size <= high for low, size, high in zip(self.minimum, shape, self.maximum, strict=True)
-        )
-
-
-Profile = dict[str, InputProfile]
-"""One optimization profile: the ranges of all dynamic inputs that hold together."""
 
 
 def parse_shapes(text: str) -> dict[str, Shape]:
@@ -125,7 +99,7 @@ def check_shapes(profiles: Sequence[Profile], shapes: Mapping[str, Sequence[int]
         (name for name, shape in shapes.items() if not any(p[name].takes(shape) for p in profiles if name in p)),
         next(iter(shapes)),
     )
-    allowed = " or ".join(f"{text_of(p[name].minimum)} to {text_of(p[name].maximum)}" for p in profiles if name in p)
+    allowed = " or ".join(f"{text_of(p[name].min)} to {text_of(p[name].max)}" for p in profiles if name in p)
     raise InputError(
         f"the shape {text_of(tuple(shapes[name]))} of {name} is outside the engine's profiles",
         fix=f"stay within {allowed}, or build again with wider --min-shapes and --max-shapes",

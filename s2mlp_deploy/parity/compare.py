@@ -6,9 +6,8 @@ all figures, so it can be judged again with other tolerances without running any
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,31 +15,8 @@ from numpy.typing import NDArray
 
 from s2mlp_deploy.engines.base import Engine
 from s2mlp_deploy.errors import InputError
-from s2mlp_deploy.metrics import RankComparison, RankMetrics, TensorComparison, TensorMetrics
-
-
-@dataclass(frozen=True)
-class Tolerances:
-    """What a candidate may differ by. Every limit must hold for every output.
-
-    Attributes:
-        atol: Allowed absolute difference, on top of:
-        rtol: Allowed difference as a share of the reference's largest absolute value.
-        min_cosine: Smallest cosine.
-        min_top1_agreement: Smallest share of images whose first class agrees; checked for scores only.
-    """
-
-    atol: float
-    rtol: float
-    min_cosine: float
-    min_top1_agreement: float
-
-    def __post_init__(self) -> None:
-        for name, value in (("atol", self.atol), ("rtol", self.rtol)):
-            # NaN and infinity would let anything pass.
-            if not (math.isfinite(value) and value >= 0):
-                raise InputError(f"{name} is {value}", fix="give a number of at least 0")
-
+from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Tolerances
+from s2mlp_deploy.metrics import RankComparison, TensorComparison
 
 # fp32: two correct runtimes add in different orders. Split attention sums over all cells before a softmax, which
 # amplifies that: s2mlpv2_medium_7 with random weights on photographs differs by 3.5e-4 of the peak between torch and
@@ -57,58 +33,6 @@ TOLERANCES = {
     "int8-trt": Tolerances(atol=1e-2, rtol=0.25, min_cosine=0.99, min_top1_agreement=0.9),
     "fp8-trt": Tolerances(atol=1e-2, rtol=0.4, min_cosine=0.98, min_top1_agreement=0.85),
 }
-
-
-@dataclass(frozen=True)
-class OutputParity:
-    """One output's figures.
-
-    Attributes:
-        name: Of the output.
-        metrics: The distance of the tensors.
-        ranks: Agreement as a classifier; None where the output is not a matrix of scores.
-    """
-
-    name: str
-    metrics: TensorMetrics
-    ranks: RankMetrics | None
-
-
-@dataclass(frozen=True)
-class ParityReport:
-    """The result of a comparison.
-
-    Attributes:
-        reference: What was compared with.
-        candidate: What was compared.
-        file: The candidate's file.
-        precision: Of the file.
-        data: What the inputs were.
-        images: How many.
-        outputs: The figures.
-        tolerances: The limits that were judged by.
-        failures: Every limit that does not hold, in words; empty when parity holds.
-        file_sha256: Hash of the candidate's file.
-        eager: Where the source's code races: how its eager run, which is no valid reference, compares with the
-            functional meaning.
-    """
-
-    reference: str
-    candidate: str
-    file: str
-    precision: str
-    data: str
-    images: int
-    outputs: tuple[OutputParity, ...]
-    tolerances: Tolerances
-    failures: tuple[str, ...] = ()
-    file_sha256: str = ""
-    eager: tuple[OutputParity, ...] = ()
-
-    @property
-    def passed(self) -> bool:
-        """Whether every limit holds."""
-        return not self.failures
 
 
 Feeds = Mapping[str, NDArray[Any]]

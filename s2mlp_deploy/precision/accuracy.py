@@ -6,7 +6,6 @@ import base64
 import io
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from s2mlp_deploy.data.caching import Batches
 from s2mlp_deploy.engines.base import Arrays, Engine
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import DataError
+from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyRow, Guess, WorstImage
 from s2mlp_deploy.metrics import top_k
-from s2mlp_deploy.precision.budget import BudgetSearch
 from s2mlp_deploy.precision.rounding import round_like_half
 from s2mlp_deploy.preprocess import Preprocessing
 
@@ -31,87 +30,6 @@ WORST = 8
 """Images that are shown with both predictions."""
 
 _THUMBNAIL = 96
-
-
-@dataclass(frozen=True)
-class Guess:
-    """What a file says of an image.
-
-    Attributes:
-        label: Name or index of its first class.
-        probability: Of that class, by softmax.
-    """
-
-    label: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class WorstImage:
-    """An image on which a file differs most from float32.
-
-    Attributes:
-        picture: A small PNG as a ``data:`` address; empty where the input is no picture.
-        label: What it is, where that is known.
-        reference: What float32 says.
-        candidate: What the file says.
-        distance: Largest difference of a score, as a share of the largest score.
-    """
-
-    picture: str
-    label: str
-    reference: Guess
-    candidate: Guess
-    distance: float
-
-
-@dataclass(frozen=True)
-class AccuracyRow:
-    """One file's figures.
-
-    Attributes:
-        file: Its name.
-        precision: Of the file.
-        bytes: Its size.
-        score: Accuracy, agreement or the user's metric, in points.
-        agreement: Share of images, in percent, whose first class is float32's; None where outputs are no scores.
-        sqnr: Signal-to-noise ratio of the first output in dB, float32 being the signal; None for float32 itself.
-        arithmetic: How it was computed: ``as in the file``, or ``rounded to float16`` for float16 graphs, which ONNX
-            Runtime computes in float32 on a CPU.
-        worst: Images that differ most.
-    """
-
-    file: str
-    precision: str
-    bytes: int
-    score: float
-    agreement: float | None
-    sqnr: float | None
-    arithmetic: str
-    worst: tuple[WorstImage, ...] = ()
-
-
-@dataclass(frozen=True)
-class AccuracyReport:
-    """What the files of an artifact score.
-
-    Attributes:
-        metric: What the score is.
-        data: What it was measured on.
-        images: How many.
-        rows: The files, float32 first.
-        sqnr: For each quantized file, every layer's signal-to-quantization-noise ratio in dB.
-        searches: For each file under a budget, how that was kept.
-        sha256: Of each file that was measured.
-    """
-
-    metric: str
-    data: str
-    images: int
-    rows: tuple[AccuracyRow, ...]
-    sqnr: dict[str, dict[str, float]] = field(default_factory=dict)
-    searches: dict[str, BudgetSearch] = field(default_factory=dict)
-    sha256: dict[str, str] = field(default_factory=dict)
 
 
 class Scorer:
@@ -176,7 +94,7 @@ class Scorer:
     def reference_row(self, file: str, size: int) -> AccuracyRow:
         """The float32 file's own figures."""
         agreement = 100.0 if self._expected.ndim == 2 else None
-        return AccuracyRow(file, "fp32", size, self.reference_score, agreement, None, "as in the file")
+        return AccuracyRow(file, "fp32", size, self.reference_score, agreement, None, AS_IN_THE_FILE)
 
     def row(self, engine: Engine, *, file: str, precision: str, size: int, arithmetic: str) -> AccuracyRow:
         """All figures of an engine."""

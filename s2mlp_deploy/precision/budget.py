@@ -3,72 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from s2mlp_deploy.errors import CheckFailedError
+from s2mlp_deploy.evidence.accuracy import BudgetSearch, KeptLayer, Trial
 
 Evaluate = Callable[[Set[str]], float]
 """The score, in points (higher is better), of a graph that keeps the given layers in higher precision."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One graph that was measured.
-
-    Attributes:
-        kept: How many layers it keeps in higher precision, the worst first.
-        score: In points.
-        drop: Points below the reference.
-        holds: Whether that is within the budget.
-    """
+class _Measured(NamedTuple):
+    """A trial whose score is a number: records of it may hold None, for a figure that is not finite."""
 
     kept: int
     score: float
     drop: float
     holds: bool
-
-
-@dataclass(frozen=True)
-class KeptLayer:
-    """A layer that stays in higher precision.
-
-    Attributes:
-        layer: Its name.
-        sqnr: What quantizing it costs, in dB.
-        gain: Points that the finished graph would lose without it.
-    """
-
-    layer: str
-    sqnr: float
-    gain: float
-
-
-@dataclass(frozen=True)
-class BudgetSearch:
-    """How a budget was kept.
-
-    Attributes:
-        metric: What the score is, in words.
-        max_drop: The budget, in points.
-        reference: The score of float32.
-        score: Of the finished graph.
-        sqnr: Of every layer, in dB, the worst first.
-        trials: Everything that was measured, in order.
-        kept: What stays in higher precision.
-    """
-
-    metric: str
-    max_drop: float
-    reference: float
-    score: float
-    sqnr: dict[str, float] = field(default_factory=dict)
-    trials: tuple[Trial, ...] = ()
-    kept: tuple[KeptLayer, ...] = ()
-
-    @property
-    def drop(self) -> float:
-        """Points below the reference."""
-        return self.reference - self.score
 
 
 def keep_budget(
@@ -90,11 +40,11 @@ def keep_budget(
         CheckFailedError: The budget holds only with every layer in higher precision, or not even so.
     """
     order = sorted(sqnr, key=lambda layer: sqnr[layer])
-    trials: list[Trial] = []
+    trials: list[_Measured] = []
 
-    def measure(kept: Set[str]) -> Trial:
+    def measure(kept: Set[str]) -> _Measured:
         score = evaluate(kept)
-        trial = Trial(len(kept), score, reference - score, reference - score <= max_drop)
+        trial = _Measured(len(kept), score, reference - score, reference - score <= max_drop)
         trials.append(trial)
         return trial
 
@@ -130,6 +80,6 @@ def keep_budget(
         reference=reference,
         score=last.score,
         sqnr={layer: sqnr[layer] for layer in order},
-        trials=tuple(trials),
+        trials=tuple(Trial(*trial) for trial in trials),
         kept=tuple(KeptLayer(layer, sqnr[layer], gain[layer]) for layer in kept),
     )

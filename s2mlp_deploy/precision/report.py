@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,49 +10,11 @@ from s2mlp_deploy.artifact import CalibrationRecord
 from s2mlp_deploy.calibration.histogram import BINS, Histogram
 from s2mlp_deploy.calibration.observe import Statistics
 from s2mlp_deploy.calibration.ranges import choose_range
+from s2mlp_deploy.evidence.calibration import ActivationRange, CalibrationReport
 from s2mlp_deploy.precision.placements import PLACEMENTS
 from s2mlp_deploy.precision.quantizable import OpSelection
 
 _DRAWN = 64
-
-
-@dataclass(frozen=True)
-class ActivationRange:
-    """An activation's values and the range that was chosen for them.
-
-    Attributes:
-        name: Of the value.
-        layers: The products that read it.
-        minimum: Smallest value seen.
-        maximum: Largest value seen.
-        counts: A histogram of 64 bins from ``start`` on.
-        start: Where the first bin begins.
-        width: Of a bin.
-        ranges: Lowest and highest value that is kept, by scheme: ``asymmetric`` for uint8, ``symmetric`` for int8 and
-            fp8.
-    """
-
-    name: str
-    layers: tuple[str, ...]
-    minimum: float
-    maximum: float
-    counts: tuple[int, ...]
-    start: float
-    width: float
-    ranges: dict[str, tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class CalibrationReport:
-    """A calibration, for the report.
-
-    Attributes:
-        calibration: On what.
-        activations: In graph order.
-    """
-
-    calibration: CalibrationRecord
-    activations: tuple[ActivationRange, ...]
 
 
 def calibration_report(
@@ -89,7 +50,7 @@ def _activation(
     cut = np.zeros(step * _DRAWN, np.int64)
     inside = histogram.counts[first : first + step * _DRAWN]
     cut[: len(inside)] = inside
-    ranges = {}
+    ranges: dict[str, tuple[float | None, float | None]] = {}
     for symmetric in sorted(schemes):
         chosen = choose_range(histogram, method, symmetric=symmetric)
         ranges["symmetric" if symmetric else "asymmetric"] = (chosen.low, chosen.high)

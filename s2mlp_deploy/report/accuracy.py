@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, BudgetSearch
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.saved import AS_IN_THE_FILE, BudgetSearch, Scores
+from s2mlp_deploy.report.budget import budget_sentence
 from s2mlp_deploy.report.terminal import print_table, visible_text
 
 _LAYERS_SHOWN = 8
 
 
-def print_accuracy(console: Console, scores: Scores) -> None:
+def print_accuracy(console: Console, scores: AccuracyReport) -> None:
     """Prints the scores, and for each file under a budget the layers that were kept.
 
     Args:
@@ -37,11 +38,11 @@ def print_accuracy(console: Console, scores: Scores) -> None:
     if any(row.arithmetic != AS_IN_THE_FILE for row in scores.rows):
         console.print("Files of float16 were scored with every result rounded to float16, as a GPU does it.\n")
     for precision, search in scores.searches.items():
-        _print_ladder(console, scores.file_of(precision), search)
+        _print_search(console, scores.file_of(precision), search)
 
 
-def _print_ladder(console: Console, file: str, search: BudgetSearch) -> None:
-    console.print(visible_text(console, f"{file}: {search.in_words}"))
+def _print_search(console: Console, file: str, search: BudgetSearch) -> None:
+    console.print(visible_text(console, f"{file}: {budget_sentence(search)}"))
     console.print()
     rows = [(item.layer, fmt.decibels(item.sqnr), fmt.points(item.gain)) for item in search.kept[:_LAYERS_SHOWN]]
     if (hidden := len(search.kept) - _LAYERS_SHOWN) > 0:

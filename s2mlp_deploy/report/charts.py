@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
+from s2mlp_deploy.evidence.calibration import ActivationRange
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.saved import Activation
 
 # Both drawings in their own units; the page shows them at three fifths of that or larger. 150 layers fit the width.
 _SQNR_WIDTH, _SQNR_LEFT, _SQNR_TOP, _SQNR_HEIGHT, _THINNEST = 560.0, 44.0, 18.0, 130.0, 3.4
@@ -182,7 +182,7 @@ class HistogramPlot:
     zero: float | None
 
 
-def draw_histogram(activation: Activation) -> HistogramPlot | None:
+def draw_histogram(activation: ActivationRange) -> HistogramPlot | None:
     """Draws an activation; None where its figures do not make a histogram."""
     start, width = activation.start, activation.width
     if start is None or width is None or not width > 0 or not any(activation.counts) or min(activation.counts) < 0:
@@ -202,7 +202,7 @@ def draw_histogram(activation: Activation) -> HistogramPlot | None:
     def x(value: float) -> float:
         return round(_MARGIN + (_WIDTH - 2 * _MARGIN) * ((value - left) / (right - left)), 2)
 
-    seen = f"{fmt.figure(activation.minimum)} to {fmt.figure(activation.maximum)}"
+    seen = f"{fmt.figure(activation.min)} to {fmt.figure(activation.max)}"
     ranges = tuple(
         KeptRange(
             *SCHEMES.get(scheme, (scheme, 7)),
@@ -250,7 +250,7 @@ def _bars(
     return tuple((fate, "".join(parts)) for fate, parts in paths.items() if parts)
 
 
-def _trimmed(activation: Activation, start: float, width: float) -> tuple[tuple[int, ...], list[float]]:
+def _trimmed(activation: ActivationRange, start: float, width: float) -> tuple[tuple[int, ...], list[float]]:
     """The bins from the first to the last that hold anything, and their edges, of which the outer are what was seen.
 
     Bins are wider than the data needs: drawn whole, the outermost would seem to be cut by a range that cuts nothing.
@@ -258,10 +258,10 @@ def _trimmed(activation: Activation, start: float, width: float) -> tuple[tuple[
     filled = [index for index, count in enumerate(activation.counts) if count]
     first, last = filled[0], filled[-1]
     edges = [start + width * index for index in range(first, last + 2)]
-    if activation.minimum is not None and edges[0] <= activation.minimum < edges[1]:
-        edges[0] = activation.minimum
-    if activation.maximum is not None and edges[-2] < activation.maximum <= edges[-1]:
-        edges[-1] = activation.maximum
+    if activation.min is not None and edges[0] <= activation.min < edges[1]:
+        edges[0] = activation.min
+    if activation.max is not None and edges[-2] < activation.max <= edges[-1]:
+        edges[-1] = activation.max
     return activation.counts[first : last + 1], edges
 
 

@@ -84,7 +84,7 @@ def _print_profiles(console: Console, record: Mapping[str, Any]) -> None:
         (
             *([index] if len(profiles) > 1 else []),
             name,
-            *(fmt.shape(mapping(sizes).get(key)) for key in ("minimum", "optimum", "maximum")),
+            *(fmt.shape(mapping(sizes).get(key)) for key in ("min", "opt", "max")),
         )
         for index, profile in enumerate(profiles)
         for name, sizes in mapping(profile).items()
@@ -95,7 +95,7 @@ def _print_profiles(console: Console, record: Mapping[str, Any]) -> None:
 
 
 def _promise(record: Mapping[str, Any]) -> str:
-    gemms = sequence(mapping(record.get("contents")).get("gemms"))
+    gemms = sequence(mapping(record.get("contents")).get("matrix_ops"))
     counts = collections.Counter(str(mapping(gemm).get("precision")) for gemm in gemms)
     inside = ", ".join(f"{count} in {name}" for name, count in counts.most_common())
     promised = record.get("precision")

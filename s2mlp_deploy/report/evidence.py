@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from s2mlp_deploy.artifact import EVIDENCE
+from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.evidence.accuracy import AccuracyReport
+from s2mlp_deploy.evidence.calibration import CalibrationReport
+from s2mlp_deploy.evidence.store import decode
 from s2mlp_deploy.report.format import number
-from s2mlp_deploy.report.saved import Calibration, Scores, read_calibration, read_scores
 
 ACCURACY = "accuracy.json"
 CALIBRATION = "calibration.json"
@@ -52,8 +55,8 @@ class Evidence:
 
     parity: tuple[Saved, ...] = ()
     builds: tuple[Saved, ...] = ()
-    scores: Scores | None = None
-    calibration: Calibration | None = None
+    scores: AccuracyReport | None = None
+    calibration: CalibrationReport | None = None
     others: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     damaged_parity: int = 0
@@ -62,8 +65,8 @@ class Evidence:
 def read_evidence(directory: Path) -> Evidence:
     """Reads ``evidence/`` of an artifact; a directory without one has none."""
     saved: dict[str, list[Saved]] = {"parity": [], "build": []}
-    scores: Scores | None = None
-    calibration: Calibration | None = None
+    scores: AccuracyReport | None = None
+    calibration: CalibrationReport | None = None
     others: list[str] = []
     notes: list[str] = []
     damaged_parity = 0
@@ -77,15 +80,14 @@ def read_evidence(directory: Path) -> Evidence:
             others.append(path.name)
             continue
         try:
-            data = _read_object(path)
             if path.name == ACCURACY:
-                scores = read_scores(data)
+                scores = decode(path.read_bytes(), AccuracyReport)
             elif path.name == CALIBRATION:
-                calibration = read_calibration(data)
+                calibration = decode(path.read_bytes(), CalibrationReport)
             else:
-                saved[kind].append(Saved(path.name, data))
-        except (OSError, ValueError, RecursionError) as error:
-            problem = (isinstance(error, OSError) and error.strerror) or str(error)
+                saved[kind].append(Saved(path.name, _read_object(path)))
+        except (OSError, ValueError, RecursionError, ArtifactError) as error:
+            problem = (isinstance(error, OSError) and error.strerror) or getattr(error, "problem", str(error))
             notes.append(f"{EVIDENCE}/{path.name} is damaged and was left out: {problem}")
             damaged_parity += kind == "parity"
     return Evidence(

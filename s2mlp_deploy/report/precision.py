@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from s2mlp_deploy.artifact import Manifest
+from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, AccuracyRow, BudgetSearch, WorstImage
+from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.budget import budget_sentence
 from s2mlp_deploy.report.cells import Cell, Table
 from s2mlp_deploy.report.charts import HistogramPlot, SqnrPlot, draw_histogram, draw_sqnr
 from s2mlp_deploy.report.evidence import Evidence
-from s2mlp_deploy.report.saved import AS_IN_THE_FILE, BudgetSearch, Calibration, FileScore, Scores, WorstImage, outdated
 
 _PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
 _SHOWN_HISTOGRAMS = 3
@@ -54,7 +56,7 @@ class ImageView:
     """An image with two predictions.
 
     Attributes:
-        picture: A PNG as a ``data:`` address; empty where there is none.
+        thumbnail: A PNG as a ``data:`` address; empty where there is none.
         label: What it is; empty where nobody said.
         reference: What float32 says.
         candidate: What the file says.
@@ -62,7 +64,7 @@ class ImageView:
         distance: Between the scores, in words.
     """
 
-    picture: str
+    thumbnail: str
     label: str
     reference: str
     candidate: str
@@ -167,7 +169,7 @@ def precision_tiles(manifest: Manifest, evidence: Evidence) -> list[tuple[str, s
     scores = evidence.scores
     if scores is None:
         return []
-    old = outdated(scores, manifest)
+    old = scores.outdated(manifest)
     if scores.rows[0].file in old:
         return []
     drops = {row.file: drop for row in scores.rows if row.file not in old and (drop := scores.drop(row)) is not None}
@@ -183,9 +185,11 @@ def precision_tiles(manifest: Manifest, evidence: Evidence) -> list[tuple[str, s
     return tiles
 
 
-def _warnings(manifest: Manifest, scores: Scores | None, ranges: Calibration | None, drawn: int) -> tuple[str, ...]:
+def _warnings(
+    manifest: Manifest, scores: AccuracyReport | None, ranges: CalibrationReport | None, drawn: int
+) -> tuple[str, ...]:
     warnings = []
-    if scores and (old := sorted(outdated(scores, manifest))):
+    if scores and (old := sorted(scores.outdated(manifest))):
         warnings.append(
             f"The scores of {fmt.words(old)} were measured on older files of the same name, or on files that are gone: "
             f"they say nothing of what is here. {_AGAIN.capitalize()}."
@@ -209,10 +213,10 @@ def _share(size: int, whole: int) -> str:
     return fmt.percent(size / whole, 0) if size > 0 and whole > 0 else fmt.MISSING
 
 
-def _scores(manifest: Manifest, scores: Scores | None) -> Table:
+def _scores(manifest: Manifest, scores: AccuracyReport | None) -> Table:
     """A row for each file that was scored, then one for each that was not."""
     rows: list[tuple[Cell, ...]] = []
-    old = outdated(scores, manifest) if scores else frozenset()
+    old = scores.outdated(manifest) if scores else frozenset()
     paths = [record.path for record in manifest.files if record.path.endswith(".onnx")]
     whole = next((_size(manifest, r.path) for r in manifest.files if r.precision == "fp32" and r.path in paths), 0)
     for row in scores.rows if scores else ():
@@ -248,7 +252,7 @@ def _scores(manifest: Manifest, scores: Scores | None) -> Table:
     return Table(columns, tuple(rows), frozenset(range(1, len(columns))))
 
 
-def _drop(scores: Scores, row: FileScore) -> Cell:
+def _drop(scores: AccuracyReport, row: AccuracyRow) -> Cell:
     drop = scores.drop(row)
     search = scores.searches.get(row.precision)
     if drop is None or search is None or search.max_drop is None:
@@ -277,13 +281,13 @@ def _budget(file: str, search: BudgetSearch) -> BudgetView:
     )
     return BudgetView(
         file=file,
-        sentence=search.in_words,
+        sentence=budget_sentence(search),
         trials=Table(("Layers kept", "Score", "Drop", "Budget"), trials, frozenset((0, 1, 2))),
         kept=Table(("Layer kept", "SQNR", "Bought"), kept, frozenset((1, 2))),
     )
 
 
-def _layers(scores: Scores) -> tuple[LayersView, ...]:
+def _layers(scores: AccuracyReport) -> tuple[LayersView, ...]:
     views = []
     for precision, costs in scores.sqnr.items():
         search = scores.searches.get(precision)
@@ -294,7 +298,7 @@ def _layers(scores: Scores) -> tuple[LayersView, ...]:
 
 
 def _histograms(
-    ranges: Calibration, layers: Sequence[LayersView]
+    ranges: CalibrationReport, layers: Sequence[LayersView]
 ) -> tuple[tuple[HistogramPlot, ...], tuple[HistogramPlot, ...]]:
     """The histograms that the worst layers read, and the others, both in graph order."""
     plots = [plot for activation in ranges.activations if (plot := draw_histogram(activation)) is not None]
@@ -310,7 +314,7 @@ def _histograms(
     )
 
 
-def _images(row: FileScore) -> ImagesView:
+def _images(row: AccuracyRow) -> ImagesView:
     images = tuple(_image(image) for image in row.worst)
     return ImagesView(row.file, images, sum(image.differs for image in images))
 
@@ -322,7 +326,7 @@ def _image(image: WorstImage) -> ImageView:
 
     return ImageView(
         # Any other address would be a request, or worse.
-        picture=image.picture if _PICTURE.fullmatch(image.picture) else "",
+        thumbnail=image.thumbnail if _PICTURE.fullmatch(image.thumbnail) else "",
         label=image.label,
         reference=guess(image.reference.label, image.reference.probability),
         candidate=guess(image.candidate.label, image.candidate.probability),

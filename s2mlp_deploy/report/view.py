@@ -297,7 +297,7 @@ def engine_table(directory: Path, manifest: Manifest, evidence: Evidence, base: 
         name, onnx_hash = text(record.get("engine")), record.get("onnx_sha256")
         stale = isinstance(onnx_hash, str) and onnx_hash not in hashes
         profiles = [
-            f"{tensor}: " + " / ".join(fmt.shape(mapping(sizes).get(key)) for key in ("minimum", "optimum", "maximum"))
+            f"{tensor}: " + " / ".join(fmt.shape(mapping(sizes).get(key)) for key in ("min", "opt", "max"))
             for profile in sequence(record.get("profiles"))
             for tensor, sizes in mapping(profile).items()
         ]

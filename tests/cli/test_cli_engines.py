@@ -68,7 +68,7 @@ def test_options_are_those_of_trtexec(cli, graph):
     result = cli("build", graph, *shapes, *options, "--json")
     assert result.code == 0, result.err
     record = json.loads(result.out)
-    assert [profile["input"]["maximum"] for profile in record["profiles"]] == [[4, 8], [64, 8]]
+    assert [profile["input"]["max"] for profile in record["profiles"]] == [[4, 8], [64, 8]]
     assert record["flags"]["workspace"] == 2**30
     assert record["flags"]["optimization_level"] == 4
     assert record["engine"] == "model.fp32.tensorrt-rtx.sm86-sm120.engine"

@@ -141,7 +141,7 @@ def test_the_worst_images_are_those_that_changed_their_class():
     assert worst[0].reference.probability == pytest.approx(exact[0] / exact.sum(), rel=1e-5)
     # The pictures are those of these samples, whose every value is their number.
     for image, number in zip(worst, (5, 2, 6), strict=False):
-        assert np.asarray(decoded(image.picture))[0, 0, 0] == number
+        assert np.asarray(decoded(image.thumbnail))[0, 0, 0] == number
 
 
 def decoded(address: str) -> Image.Image:

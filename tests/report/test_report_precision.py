@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ from report_samples import (
 )
 
 from s2mlp_deploy.artifact import FileRecord, PrecisionException
-from s2mlp_deploy.files import to_json
+from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.evidence.accuracy import AccuracyReport
+from s2mlp_deploy.evidence.calibration import ActivationRange, CalibrationReport
+from s2mlp_deploy.evidence.store import decode, encode
 from s2mlp_deploy.report.charts import draw_histogram, draw_sqnr
 from s2mlp_deploy.report.html import write_overview, write_report
-from s2mlp_deploy.report.saved import Activation, read_calibration, read_scores
 
 EVIL = '"><script>alert(1)</script>'
 
@@ -43,12 +45,12 @@ def quantized(directory: Path, **changes: Any) -> Page:
 
 
 def parsed(value: object) -> Any:
-    return json.loads(to_json(value))
+    return json.loads(encode(value))
 
 
 def test_what_quantize_saves_is_read_back_whole() -> None:
-    assert asdict(read_scores(parsed(accuracy()))) == asdict(accuracy())
-    assert asdict(read_calibration(parsed(calibration()))) == asdict(calibration())
+    assert decode(encode(accuracy()), AccuracyReport) == accuracy()
+    assert decode(encode(calibration()), CalibrationReport) == calibration()
 
 
 def test_every_file_has_its_size_and_score(tmp_path: Path) -> None:
@@ -118,8 +120,8 @@ def test_many_layers_keep_their_width() -> None:
     assert len(plot.worst) == 5
 
 
-def activation(**changes: Any) -> Activation:
-    return replace(read_calibration(parsed(calibration())).activations[0], **changes)
+def activation(**changes: Any) -> ActivationRange:
+    return replace(calibration().activations[0], **changes)
 
 
 def boxes(path: str) -> list[tuple[float, float]]:
@@ -203,7 +205,7 @@ def test_worst_images_show_both_predictions(tmp_path: Path) -> None:
 )
 def test_a_picture_that_is_no_png_is_left_out(tmp_path: Path, picture: str) -> None:
     data = parsed(accuracy())
-    data["rows"][1]["worst"][0]["picture"] = picture
+    data["rows"][1]["worst"][0]["thumbnail"] = picture
     page = page_of(artifact(tmp_path, quantized_manifest(), accuracy=data))
     assert [tag for tag, _ in page.elements if tag == "img"] == []
 
@@ -289,7 +291,7 @@ def test_text_of_others_is_escaped(tmp_path: Path) -> None:
 )
 def test_damaged_evidence_is_a_note(tmp_path: Path, damage: bytes) -> None:
     page = page_of(artifact(tmp_path, quantized_manifest(), accuracy=damage, calibration=damage))
-    notes = [text.split()[0] for text in page.of("p") if "is damaged and was left out" in text]
+    notes = [text.split()[0] for text in page.of("p") if "was left out" in text]
     assert notes == ["evidence/accuracy.json", "evidence/calibration.json"]
     assert "not scored" in page.of("td")
 
@@ -306,7 +308,7 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("value", [None, "text", -1, 1e400, float("nan"), [], {}, 10**30])
 def test_no_single_value_breaks_the_page(tmp_path: Path, value: Any) -> None:
-    read = {"accuracy": read_scores, "calibration": read_calibration}
+    read: dict[str, type[Any]] = {"accuracy": AccuracyReport, "calibration": CalibrationReport}
     shown = 0
     for name, whole in (("accuracy", parsed(accuracy())), ("calibration", parsed(calibration()))):
         for path in leaves(whole)[1:]:
@@ -316,8 +318,8 @@ def test_no_single_value_breaks_the_page(tmp_path: Path, value: Any) -> None:
                 place = place[key]
             place[path[-1]] = value
             try:
-                read[name](data)
-            except ValueError:
+                decode(json.dumps(data).encode(), read[name])
+            except ArtifactError:
                 continue  # A note on the page, like any damaged file.
             directory = artifact(tmp_path, quantized_manifest(), **{name: json.dumps(data).encode()})
             assert "Size and accuracy" in page_of(directory).of("h2"), path

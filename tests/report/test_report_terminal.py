@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,14 @@ from report_samples import accuracy
 from rich.console import Console
 
 from s2mlp_deploy.artifact import FileRecord, Manifest, ShiftRecord, SourceInfo, TensorInfo
-from s2mlp_deploy.engines.profiles import InputProfile
-from s2mlp_deploy.engines.tensorrt.record import BuildRecord
+from s2mlp_deploy.evidence.accuracy import AccuracyReport, BudgetSearch, KeptLayer
+from s2mlp_deploy.evidence.build import BuildRecord, InputProfile
+from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
 from s2mlp_deploy.files import to_json
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
-from s2mlp_deploy.parity.compare import TOLERANCES, OutputParity, ParityReport, apply_tolerances
+from s2mlp_deploy.parity.compare import TOLERANCES, apply_tolerances
 from s2mlp_deploy.report.accuracy import print_accuracy
 from s2mlp_deploy.report.engines import print_build
-from s2mlp_deploy.report.saved import Scores, read_scores
 from s2mlp_deploy.report.terminal import print_manifest, print_next, print_parity, print_table
 from s2mlp_deploy.shift.spec import ShiftSpec
 
@@ -184,8 +185,8 @@ def test_manifest_with_nothing_in_it() -> None:
     assert "Next" not in pipe.text
 
 
-def scores(**changes: Any) -> Scores:
-    return read_scores(json.loads(to_json(accuracy())) | changes)
+def scores(**changes: Any) -> AccuracyReport:
+    return replace(accuracy(), **changes)
 
 
 def test_accuracy_names_every_file_and_what_a_budget_kept() -> None:
@@ -202,8 +203,8 @@ def test_accuracy_names_every_file_and_what_a_budget_kept() -> None:
 
 def test_a_long_ladder_is_cut_short() -> None:
     pipe = Pipe()
-    kept = [{"layer": f"fc{index}", "sqnr": None, "gain": 0.5} for index in range(10)]
-    search = {"metric": "mAP", "max_drop": 1.0, "reference": 50.0, "score": 50.5, "kept": kept}
+    kept = tuple(KeptLayer(f"fc{index}", None, 0.5) for index in range(10))
+    search = BudgetSearch("mAP", max_drop=1.0, reference=50.0, score=50.5, kept=kept)
     print_accuracy(pipe.console, scores(searches={"int8": search}))
     assert "0.50 points above fp32 in mAP" in pipe.text
     assert ["fc7", "-", "0.50"] in pipe.lines

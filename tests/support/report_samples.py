@@ -17,14 +17,15 @@ from s2mlp_deploy.artifact import (
     SourceInfo,
     TensorInfo,
 )
-from s2mlp_deploy.engines.profiles import InputProfile
-from s2mlp_deploy.engines.tensorrt.record import BuildRecord
+from s2mlp_deploy.evidence.accuracy import AccuracyReport, AccuracyRow, Guess, WorstImage
+from s2mlp_deploy.evidence.build import BuildRecord, InputProfile
+from s2mlp_deploy.evidence.calibration import ActivationRange, CalibrationReport
+from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
+from s2mlp_deploy.evidence.store import encode
 from s2mlp_deploy.files import to_json, write_file
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
-from s2mlp_deploy.parity.compare import TOLERANCES, OutputParity, ParityReport, apply_tolerances
-from s2mlp_deploy.precision.accuracy import AccuracyReport, AccuracyRow, Guess, WorstImage
+from s2mlp_deploy.parity.compare import TOLERANCES, apply_tolerances
 from s2mlp_deploy.precision.budget import keep_budget
-from s2mlp_deploy.precision.report import ActivationRange, CalibrationReport
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 DOWN, UP, RIGHT, LEFT, STAY = (1, 0), (-1, 0), (0, 1), (0, -1), (0, 0)
@@ -198,11 +199,11 @@ def calibration() -> CalibrationReport:
 
 
 def artifact(directory: Path, described: Manifest | None = None, **evidence: Any) -> Path:
-    """Evidence by name with ``_`` for ``-``; bytes are written as they are."""
+    """Evidence by file name with ``_`` for ``-``; bytes are written as they are."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / FILE).write_bytes(ONNX)
     for name, value in evidence.items():
-        data = value if isinstance(value, bytes) else to_json(value)
+        data = value if isinstance(value, bytes) else to_json(value) if isinstance(value, dict) else encode(value)
         write_file(directory / "evidence" / f"{name.replace('_', '-')}.json", data)
     write_file(directory / "manifest.json", to_json(described or manifest()))
     return directory

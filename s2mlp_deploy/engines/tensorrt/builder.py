@@ -16,13 +16,14 @@ from typing import Any
 from s2mlp_deploy.engines.gpu import gpus
 from s2mlp_deploy.engines.profiles import Shapes
 from s2mlp_deploy.engines.tensorrt import library
-from s2mlp_deploy.engines.tensorrt.network import Contents, contents_of, contents_of_engine
+from s2mlp_deploy.engines.tensorrt.network import contents_of, contents_of_engine
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions
 from s2mlp_deploy.engines.tensorrt.plan import Plan, make_plan
 from s2mlp_deploy.engines.tensorrt.progress import Interrupt, Report, monitor_of
 from s2mlp_deploy.engines.tensorrt.promise import check_promise
-from s2mlp_deploy.engines.tensorrt.record import BuildRecord, read_engine, sidecar_of, write_sidecar
+from s2mlp_deploy.engines.tensorrt.record import read_engine, sidecar_of, this_platform, write_sidecar
 from s2mlp_deploy.errors import ArtifactError, BuildError, MissingDependencyError
+from s2mlp_deploy.evidence.build import BuildRecord, Contents
 from s2mlp_deploy.files import replacing, sha256_of, write_file
 
 _LOG = logging.getLogger(__name__)
@@ -149,6 +150,7 @@ def _build(plan: Plan, report: Report) -> BuildRecord:
         layers=contents.layers,
         layer_dtypes=contents.dtypes,
         seconds=round(time.monotonic() - start, 3),
+        platform=this_platform(),
         precision=plan.precision,
         flags=plan.options.flags(),
         inputs=plan.file.inputs,
@@ -200,7 +202,7 @@ def _configure(trt: Any, builder: Any, plan: Plan) -> Any:
     for ranges in plan.profiles:
         profile = builder.create_optimization_profile()
         for name, shapes in ranges.items():
-            profile.set_shape(name, shapes.minimum, shapes.optimum, shapes.maximum)
+            profile.set_shape(name, shapes.min, shapes.opt, shapes.max)
         config.add_optimization_profile(profile)
     return config
 

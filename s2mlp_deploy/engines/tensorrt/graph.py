@@ -10,30 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo
+from s2mlp_deploy.artifact import METADATA_KEY, PrecisionException, TensorInfo
 from s2mlp_deploy.errors import ArtifactError, MissingDependencyError
 from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.text import first_line_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-
-@dataclass(frozen=True)
-class PrecisionException:
-    """A layer that its exporter left in higher precision.
-
-    Attributes:
-        layer: A node's name, or the path of a module: then all its nodes.
-        reason: Why.
-    """
-
-    layer: str
-    reason: str = ""
-
-    def covers(self, name: str) -> bool:
-        """Whether a node of that name belongs to it."""
-        return name == self.layer or name.startswith((f"{self.layer}/", f"{self.layer}."))
 
 
 @dataclass(frozen=True)
@@ -84,7 +67,7 @@ class OnnxFile:
         """Layers left in higher precision on purpose."""
         listed = self.metadata.get("precision_exceptions") or ()
         return tuple(
-            PrecisionException(str(item["layer"]), str(item.get("reason", "")))
+            PrecisionException(*(str(item.get(key, "")) for key in ("layer", "precision", "reason", "file")))
             for item in listed
             if isinstance(item, dict) and item.get("layer")
         )

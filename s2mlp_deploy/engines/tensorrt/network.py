@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from s2mlp_deploy.artifact import TensorInfo
+from s2mlp_deploy.evidence.build import Contents, MatrixOp
 
 GEMM_LAYERS = frozenset(("MATRIX_MULTIPLY", "CONVOLUTION"))
 # Layers through which the parser leads quantized values unchanged.
@@ -26,42 +26,6 @@ _PRECISIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Gemm:
-    """A matrix multiplication or convolution of the network.
-
-    Attributes:
-        name: Of the layer, which is the ONNX node's.
-        precision: ``fp32``, ``fp16``, ``bf16``, or the quantized type that both its inputs were dequantized from.
-    """
-
-    name: str
-    precision: str
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What is inside.
-
-    Attributes:
-        source: ``network`` (parsed, before building) or ``engine`` (EngineInspector, after building).
-        layers: How many layers.
-        types: How many of each kind.
-        dtypes: How many outputs have each element type.
-        formats: How many outputs have each memory format; an engine's only.
-        reformats: Layers that only change a format or a type; an engine's only.
-        gemms: In order; for an engine, those the inspector names as such.
-    """
-
-    source: str
-    layers: int
-    types: dict[str, int]
-    dtypes: dict[str, int]
-    formats: dict[str, int] = field(default_factory=dict)
-    reformats: int = 0
-    gemms: tuple[Gemm, ...] = ()
-
-
 def contents_of(network: Any) -> Contents:
     """Reads a parsed network; no GPU is needed."""
     layers = [network.get_layer(index) for index in range(network.num_layers)]
@@ -70,10 +34,12 @@ def contents_of(network: Any) -> Contents:
     dtypes = collections.Counter(
         _enum(layer.get_output(position).dtype).lower() for layer in layers for position in range(layer.num_outputs)
     )
-    gemms = tuple(
-        Gemm(layer.name, _gemm_precision(layer, producers)) for layer in layers if _enum(layer.type) in GEMM_LAYERS
+    matrix_ops = tuple(
+        MatrixOp(layer.name, _gemm_precision(layer, producers)) for layer in layers if _enum(layer.type) in GEMM_LAYERS
     )
-    return Contents("network", len(layers), dict(types.most_common()), dict(sorted(dtypes.items())), gemms=gemms)
+    return Contents(
+        "network", len(layers), dict(types.most_common()), dict(sorted(dtypes.items())), matrix_ops=matrix_ops
+    )
 
 
 def tensor_infos(network: Any) -> tuple[TensorInfo, ...]:
@@ -129,8 +95,8 @@ def contents_of_engine(text: str) -> Contents:
     layers = [layer for layer in document.get("Layers", []) if isinstance(layer, dict)]
     types = collections.Counter(str(layer.get("LayerType", "?")) for layer in layers)
     formats = collections.Counter(_formats(layers, "Outputs"))
-    gemms = tuple(
-        Gemm(str(layer.get("Name", "?")), _format_precision(next(_formats([layer], "Inputs"), "")))
+    matrix_ops = tuple(
+        MatrixOp(str(layer.get("Name", "?")), _format_precision(next(_formats([layer], "Inputs"), "")))
         for layer in layers
         if any(word in f"{layer.get('LayerType')} {layer.get('TacticName')}".lower() for word in _GEMM_WORDS)
     )
@@ -144,7 +110,7 @@ def contents_of_engine(text: str) -> Contents:
         dict(sorted(dtypes.items())),
         dict(formats.most_common()),
         sum(count for name, count in types.items() if "reformat" in name.lower()),
-        gemms,
+        matrix_ops,
     )
 
 

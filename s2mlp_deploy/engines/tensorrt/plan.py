@@ -9,7 +9,7 @@ from pathlib import Path
 
 from s2mlp_deploy.engines import cuda
 from s2mlp_deploy.engines.gpu import gpus
-from s2mlp_deploy.engines.profiles import Profile, Shapes
+from s2mlp_deploy.engines.profiles import Shapes
 from s2mlp_deploy.engines.tensorrt import library
 from s2mlp_deploy.engines.tensorrt.flavours import Flavour, check_targets, flavour
 from s2mlp_deploy.engines.tensorrt.graph import OnnxFile, read_onnx
@@ -19,6 +19,7 @@ from s2mlp_deploy.engines.tensorrt.promise import promised_precision
 from s2mlp_deploy.engines.tensorrt.quantized import examine
 from s2mlp_deploy.engines.tensorrt.record import key_of, profile_arguments, this_platform
 from s2mlp_deploy.errors import ArtifactError, OutputError, TargetError
+from s2mlp_deploy.evidence.build import Profile
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from s2mlp_deploy.engines.profiles import Profile, Shapes, make_profiles
+from s2mlp_deploy.engines.profiles import Shapes, make_profiles
 from s2mlp_deploy.engines.tensorrt.flavours import Flavour, check_targets
 from s2mlp_deploy.engines.tensorrt.graph import OnnxFile, module_of
 from s2mlp_deploy.engines.tensorrt.quantized import Quantization, examine
 from s2mlp_deploy.engines.tensorrt.rules import RULES, Breach
 from s2mlp_deploy.errors import BuildError, InputError
+from s2mlp_deploy.evidence.build import Profile
 
 _SHOWN = 3
 

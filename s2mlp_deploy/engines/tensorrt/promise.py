@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from s2mlp_deploy.engines.tensorrt.graph import OnnxFile, base_precision
-from s2mlp_deploy.engines.tensorrt.network import Contents, Gemm
 from s2mlp_deploy.engines.tensorrt.quantized import has_quantized_values
 from s2mlp_deploy.errors import CheckFailedError, InputError
+from s2mlp_deploy.evidence.build import Contents, MatrixOp
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 _QUANTIZED = ("int8", "fp8")
@@ -38,8 +38,8 @@ def promised_precision(file: OnnxFile, asked: str | None) -> str | None:
     return wanted
 
 
-def breaking(file: OnnxFile, precision: str | None, contents: Contents) -> tuple[Gemm, ...]:
-    """GEMMs that are not in the promised precision, and are neither exceptions nor part of a shift.
+def breaking(file: OnnxFile, precision: str | None, contents: Contents) -> tuple[MatrixOp, ...]:
+    """GEMMs and convolutions that are not in the promised precision, and are neither exceptions nor part of a shift.
 
     A parsed network says exactly what each GEMM computes in. A built engine has fused them, and only tells that one was
     left in fp32.
@@ -48,10 +48,10 @@ def breaking(file: OnnxFile, precision: str | None, contents: Contents) -> tuple
         return ()
     fused = contents.source == "engine"
     return tuple(
-        gemm
-        for gemm in contents.gemms
-        if (precision != "fp32" and gemm.precision == "fp32" if fused else gemm.precision != precision)
-        and not _excused(file, precision, gemm.name)
+        op
+        for op in contents.matrix_ops
+        if (precision != "fp32" and op.precision == "fp32" if fused else op.precision != precision)
+        and not _excused(file, precision, op.name)
     )
 
 
@@ -72,12 +72,12 @@ def check_promise(file: OnnxFile, precision: str | None, contents: Contents) -> 
     found = breaking(file, precision, contents)
     if not found:
         return
-    lines = [f"{gemm.name}: {gemm.precision}" for gemm in found[:_SHOWN]]
+    lines = [f"{op.name}: {op.precision}" for op in found[:_SHOWN]]
     if len(found) > _SHOWN:
         lines.append(f"and {len(found) - _SHOWN} more")
     raise CheckFailedError(
-        f"the file promises {precision}, and {len(found)} of {len(contents.gemms)} GEMMs are not\n    "
-        + "\n    ".join(lines),
+        f"the file promises {precision}, and {len(found)} of {len(contents.matrix_ops)} GEMMs and convolutions "
+        "are not\n    " + "\n    ".join(lines),
         where=f"{file.path} ({contents.source})",
         fix=f"export with --precision {precision}, which treats every GEMM and lists the exceptions in the manifest",
     )

@@ -4,93 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import shlex
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from s2mlp_deploy.artifact import TensorInfo
-from s2mlp_deploy.engines.profiles import Profile, text_of
-from s2mlp_deploy.engines.tensorrt.network import Contents
+from s2mlp_deploy.engines.profiles import text_of
 from s2mlp_deploy.errors import ArtifactError
-from s2mlp_deploy.files import sha256_of, to_json, write_file
-
-SCHEMA_VERSION = 1
+from s2mlp_deploy.evidence.build import BuildRecord, Profile
+from s2mlp_deploy.evidence.store import decode, encode
+from s2mlp_deploy.files import sha256_of, write_file
 
 
 def this_platform() -> str:
     """Operating system and processor: ``linux-x86_64``."""
     return f"{platform.system().lower()}-{platform.machine()}"
-
-
-@dataclass(frozen=True)
-class BuildRecord:
-    """What a build made: the sidecar beside the engine, and the evidence of an artifact.
-
-    Attributes:
-        onnx: The file that was built.
-        onnx_sha256: Its hash; the key knows the weights beside it too.
-        engine: The file that was written.
-        engine_sha256: Its hash.
-        bytes: Its size.
-        flavour: ``tensorrt`` or ``tensorrt-rtx``.
-        version: Of the builder.
-        targets: Compute capabilities it runs on.
-        profiles: Shapes it accepts.
-        layers: Layers of the parsed network.
-        layer_dtypes: How many of their outputs have each element type.
-        seconds: Wall time of parsing and building.
-        platform: Operating system and processor the engine is for.
-        precision: What the file promised and the network kept; None where nothing was promised.
-        flags: The options that shaped the engine.
-        inputs: Of the network.
-        outputs: Of the network.
-        contents: What the parsed network holds.
-        engine_contents: What the EngineInspector saw; None where no GPU was there.
-        exceptions: Layers left in higher precision on purpose.
-        advice: Why int8 is likely slower than fp16; empty where nothing speaks for it.
-        timing_cache_sha256: Of the timing cache after the build; None without one.
-        arguments: The command-line arguments that build it again.
-        preprocessing_in_graph: Whether the graph takes decoded pictures.
-        key: Hash of everything that determines the engine.
-        cached: Whether an engine of that key was there and nothing was built.
-        schema_version: Of this description.
-    """
-
-    onnx: str
-    onnx_sha256: str
-    engine: str
-    engine_sha256: str
-    bytes: int
-    flavour: str
-    version: str
-    targets: tuple[str, ...]
-    profiles: tuple[Profile, ...]
-    layers: int
-    layer_dtypes: dict[str, int]
-    seconds: float
-    platform: str = field(default_factory=this_platform)
-    precision: str | None = None
-    flags: dict[str, Any] = field(default_factory=dict)
-    inputs: tuple[TensorInfo, ...] = ()
-    outputs: tuple[TensorInfo, ...] = ()
-    contents: Contents | None = None
-    engine_contents: Contents | None = None
-    exceptions: tuple[str, ...] = ()
-    advice: tuple[str, ...] = ()
-    timing_cache_sha256: str | None = None
-    arguments: tuple[str, ...] = ()
-    preprocessing_in_graph: bool = False
-    key: str = ""
-    cached: bool = False
-    schema_version: int = SCHEMA_VERSION
-
-    @property
-    def command(self) -> str:
-        """The command that builds it again, in the engine's directory."""
-        return shlex.join(["s2mlp-deploy", "build", self.onnx, *self.arguments])
 
 
 def key_of(values: dict[str, Any]) -> str:
@@ -102,9 +31,9 @@ def profile_arguments(profiles: tuple[Profile, ...]) -> list[str]:
     """The shape options that give these profiles."""
     words = []
     for profile in profiles:
-        for option, part in (("min", "minimum"), ("opt", "optimum"), ("max", "maximum")):
-            shapes = ",".join(f"{name}:{text_of(getattr(ranges, part))}" for name, ranges in profile.items())
-            words += [f"--{option}-shapes", shapes]
+        for bound in ("min", "opt", "max"):
+            shapes = ",".join(f"{name}:{text_of(getattr(ranges, bound))}" for name, ranges in profile.items())
+            words += [f"--{bound}-shapes", shapes]
     return words
 
 
@@ -119,7 +48,7 @@ def write_sidecar(engine: Path, record: BuildRecord) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    write_file(sidecar_of(engine), to_json(replace(record, cached=False)))
+    write_file(sidecar_of(engine), encode(replace(record, cached=False)))
 
 
 def read_sidecar(engine: Path) -> BuildRecord:
@@ -139,16 +68,11 @@ def read_sidecar(engine: Path) -> BuildRecord:
             f"the engine has no readable sidecar: {error.strerror or error}", where=str(path), fix=fix
         ) from error
     try:
-        version = msgspec.json.decode(raw).get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise ArtifactError(
-                f"the sidecar is of schema version {version}, this package reads {SCHEMA_VERSION}",
-                where=str(path),
-                fix=fix,
-            )
-        return msgspec.json.decode(raw, type=BuildRecord)
-    except (msgspec.DecodeError, AttributeError) as error:
-        raise ArtifactError(f"the sidecar is damaged: {error}", where=str(path), fix=fix) from error
+        return decode(raw, BuildRecord)
+    except ArtifactError as error:
+        raise ArtifactError(
+            f"the engine's sidecar cannot be used: {error.problem}", where=str(path), fix=fix
+        ) from error
 
 
 def read_engine(engine: Path) -> BuildRecord:

@@ -16,8 +16,9 @@ from s2mlp_deploy.engines.base import Arrays
 from s2mlp_deploy.engines.profiles import check_shapes
 from s2mlp_deploy.engines.tensorrt import library
 from s2mlp_deploy.engines.tensorrt.flavours import flavour
-from s2mlp_deploy.engines.tensorrt.record import BuildRecord, check_runs_here, read_engine
+from s2mlp_deploy.engines.tensorrt.record import check_runs_here, read_engine
 from s2mlp_deploy.errors import BuildError, InputError
+from s2mlp_deploy.evidence.build import BuildRecord
 
 
 class TensorRTEngine:

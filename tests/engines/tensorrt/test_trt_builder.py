@@ -72,7 +72,7 @@ def test_the_digit_network_becomes_an_engine_with_sidecar_and_evidence(artifact)
     assert record.precision == "fp32"
     assert not record.cached
     (profile,) = record.profiles
-    assert [shape[0] for shape in (profile["input"].minimum, profile["input"].optimum, profile["input"].maximum)] == [
+    assert [shape[0] for shape in (profile["input"].min, profile["input"].opt, profile["input"].max)] == [
         1,
         8,
         32,
@@ -156,7 +156,7 @@ def test_two_profiles_two_targets_and_a_place_of_its_own(tmp_path):
         max_shapes=[{"input": (4, 8)}, {"input": (128, 8)}],
     )
     assert record.targets == ("sm86", "sm89")
-    assert [profile["input"].maximum for profile in record.profiles] == [(4, 8), (128, 8)]
+    assert [profile["input"].max for profile in record.profiles] == [(4, 8), (128, 8)]
     assert record.precision is None
     assert files(tmp_path) == {graph.name, "elsewhere/my engine.plan", "elsewhere/my engine.plan.json"}
     assert record.command == (

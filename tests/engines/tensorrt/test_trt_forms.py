@@ -86,7 +86,7 @@ def test_it_builds_for_every_target_and_keeps_its_promise(case, form, tmp_path):
     excused = {item.layer for item in read_manifest(file.parent).precision_exceptions if item.file == file.name}
     gemms = [
         gemm
-        for gemm in record.contents.gemms
+        for gemm in record.contents.matrix_ops
         if "/Shift" not in gemm.name and gemm.name.rsplit("/", 1)[0] not in excused
     ]
     assert len(gemms) > 30
@@ -94,7 +94,7 @@ def test_it_builds_for_every_target_and_keeps_its_promise(case, form, tmp_path):
     assert (tmp_path / "model.engine").stat().st_size == record.bytes > 1_000_000
     if precision in ("int8", "fp8"):
         assert record.contents.dtypes[precision] >= len(gemms)
-        assert "float" not in {gemm.precision for gemm in record.contents.gemms}
+        assert "float" not in {gemm.precision for gemm in record.contents.matrix_ops}
 
 
 def test_fp8_for_a_gpu_that_has_none_is_refused(tmp_path):

@@ -15,10 +15,11 @@ import tensorrt_rtx as trt
 
 from s2mlp_deploy.engines.tensorrt.graph import read_onnx
 from s2mlp_deploy.engines.tensorrt.library import logger_of
-from s2mlp_deploy.engines.tensorrt.network import Contents, Gemm, contents_of, contents_of_engine
+from s2mlp_deploy.engines.tensorrt.network import contents_of, contents_of_engine
 from s2mlp_deploy.engines.tensorrt.promise import breaking, check_promise, promised_precision
 from s2mlp_deploy.engines.tensorrt.quantized import examine
 from s2mlp_deploy.errors import CheckFailedError, InputError
+from s2mlp_deploy.evidence.build import Contents, MatrixOp
 
 
 def noise(count=1, size=8):
@@ -47,7 +48,7 @@ def make(tmp_path):
 @pytest.mark.parametrize(("dtype", "precision"), [(og.FLOAT, "fp32"), (og.HALF, "fp16")])
 def test_a_gemm_computes_in_the_type_of_its_inputs(make, dtype, precision):
     file, contents = make(og.perceptron(dtype), precision=precision)
-    assert [(gemm.name, gemm.precision) for gemm in contents.gemms] == [
+    assert [(gemm.name, gemm.precision) for gemm in contents.matrix_ops] == [
         ("fc1/MatMul", precision),
         ("fc2/MatMul", precision),
     ]
@@ -71,7 +72,7 @@ def half_with_an_island():
 def test_an_fp16_file_that_leaves_a_gemm_in_fp32_is_caught_and_the_layer_named(make):
     file, contents = make(half_with_an_island(), precision="fp16")
     with pytest.raises(
-        CheckFailedError, match=r"promises fp16, and 1 of 2 GEMMs are not\n +fc2/MatMul: fp32"
+        CheckFailedError, match=r"promises fp16, and 1 of 2 GEMMs and convolutions are not\n +fc2/MatMul: fp32"
     ) as caught:
         check_promise(file, file.promised, contents)
     assert caught.value.exit_code == 1
@@ -105,7 +106,7 @@ def quantized(tmp_path):
 def test_quantized_gemms_are_seen_through_the_dequantizing_layers(quantized, precision):
     path = quantized(precision)
     file, contents = read_onnx(path), parsed(path)
-    assert {gemm.precision for gemm in contents.gemms} == {precision}
+    assert {gemm.precision for gemm in contents.matrix_ops} == {precision}
     assert file.promised == precision
     check_promise(file, precision, contents)
 
@@ -135,7 +136,7 @@ def test_a_shift_written_as_a_convolution_is_no_gemm_that_must_be_quantized(make
         [og.constant("k", kernel)],
     )
     file, contents = make(made, precision="int8", shifts=[{"where": "mixer.shift"}])
-    assert len(contents.gemms) == 1
+    assert len(contents.matrix_ops) == 1
     assert breaking(file, "int8", contents) == ()
     # In an fp16 file it must be fp16 like everything else.
     assert len(breaking(file, "fp16", contents)) == 1
@@ -244,15 +245,15 @@ def test_the_inspectors_json_is_read():
     assert found.source == "engine"
     assert found.layers == 4
     assert found.reformats == 1
-    assert found.gemms == (Gemm("fc1/MatMul + fc1/Add", "fp16"), Gemm("fc2/MatMul", "fp32"))
+    assert found.matrix_ops == (MatrixOp("fc1/MatMul + fc1/Add", "fp16"), MatrixOp("fc2/MatMul", "fp32"))
     assert found.formats == {"Row major linear FP16 format": 3}
 
 
 def test_an_engine_breaks_the_promise_only_where_a_gemm_stayed_in_fp32(make):
     exceptions = [{"layer": "fc3", "precision": "fp32"}]
     file, _ = make(og.perceptron(og.HALF), precision="fp16", precision_exceptions=exceptions)
-    gemms = (Gemm("fc1/MatMul", "fp32"), Gemm("fc2/MatMul", "other"), Gemm("fc3/MatMul + fc3/Add", "fp32"))
-    contents = Contents("engine", 3, {}, {}, gemms=gemms)
+    gemms = (MatrixOp("fc1/MatMul", "fp32"), MatrixOp("fc2/MatMul", "other"), MatrixOp("fc3/MatMul + fc3/Add", "fp32"))
+    contents = Contents("engine", 3, {}, {}, matrix_ops=gemms)
     assert [gemm.name for gemm in breaking(file, "fp16", contents)] == ["fc1/MatMul"]
 
 
@@ -260,5 +261,5 @@ def test_the_digit_network_is_what_its_metadata_says():
     path = nano_artifact.read_only() / "model.fp32.onnx"
     file, contents = read_onnx(path), parsed(path)
     assert file.promised == "fp32"
-    assert {gemm.precision for gemm in contents.gemms} == {"fp32"}
-    assert len(contents.gemms) == sum(node.op_type in ("MatMul", "Gemm", "Conv") for node in file.nodes)
+    assert {gemm.precision for gemm in contents.matrix_ops} == {"fp32"}
+    assert len(contents.matrix_ops) == sum(node.op_type in ("MatMul", "Gemm", "Conv") for node in file.nodes)

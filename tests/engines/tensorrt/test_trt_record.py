@@ -51,9 +51,11 @@ def test_a_tampered_engine_is_refused_with_the_command_that_rebuilds(built, chan
     [
         (None, "no readable sidecar"),
         (b"", "damaged"),
-        (b"[]", "damaged"),
-        (b'{"schema_version": 1}', "damaged"),
-        (b'{"schema_version": 7}', "schema version 7, this package reads 1"),
+        (b"[]", "it holds no JSON object"),
+        (b'{"kind": "build", "schema_version": 2}', "damaged"),
+        (b'{"kind": "build", "schema_version": 7}', "schema version 7, this package reads 2"),
+        (b'{"kind": "parity", "schema_version": 2}', "its kind is 'parity', not 'build'"),
+        (b'{"schema_version": 1}', "an older version wrote it"),
     ],
 )
 def test_a_sidecar_that_cannot_be_read_says_why(built, content, says):

@@ -1,0 +1,177 @@
+"""Accuracy: what the files of an artifact score, and how an accuracy budget was kept.
+
+Any figure may be None: a score of NaN or infinity is saved as null, since JSON has neither.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from s2mlp_deploy.artifact import Manifest
+
+AS_IN_THE_FILE = "as in the file"
+"""How a file was computed whose results were not rounded to float16."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a file says of an image.
+
+    Attributes:
+        label: Name or index of its first class.
+        probability: Of that class, by softmax.
+    """
+
+    label: str
+    probability: float | None
+
+
+@dataclass(frozen=True)
+class WorstImage:
+    """An image on which a file differs most from float32.
+
+    Attributes:
+        thumbnail: A small PNG as a ``data:`` address; empty where the input is no image.
+        label: What it is, where that is known.
+        reference: What float32 says.
+        candidate: What the file says.
+        distance: Largest difference of a score, as a share of the largest score.
+    """
+
+    thumbnail: str
+    label: str
+    reference: Guess
+    candidate: Guess
+    distance: float | None
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    """One file's figures.
+
+    Attributes:
+        file: Its name.
+        precision: Of the file.
+        bytes: Its size.
+        score: Accuracy, agreement or the user's metric, in points.
+        agreement: Share of images, in percent, whose first class is float32's; None where outputs are no scores.
+        sqnr: Signal-to-noise ratio of the first output in dB, float32 being the signal; None for float32 itself.
+        arithmetic: How it was computed: ``as in the file``, or ``rounded to float16`` for float16 graphs, which ONNX
+            Runtime computes in float32 on a CPU.
+        worst: Images that differ most.
+    """
+
+    file: str
+    precision: str
+    bytes: int
+    score: float | None
+    agreement: float | None
+    sqnr: float | None
+    arithmetic: str
+    worst: tuple[WorstImage, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One graph that was measured on the way to a budget.
+
+    Attributes:
+        kept: How many layers it keeps in higher precision, the worst first.
+        score: In points.
+        drop: Points below the reference.
+        holds: Whether that is within the budget.
+    """
+
+    kept: int
+    score: float | None
+    drop: float | None
+    holds: bool
+
+
+@dataclass(frozen=True)
+class KeptLayer:
+    """A layer that a budget keeps in higher precision.
+
+    Attributes:
+        layer: Its name.
+        sqnr: What quantizing it costs, in dB.
+        gain: Points that the file would lose without it.
+    """
+
+    layer: str
+    sqnr: float | None
+    gain: float | None
+
+
+@dataclass(frozen=True)
+class BudgetSearch:
+    """How a budget was kept.
+
+    Attributes:
+        metric: What the score is, in words.
+        max_drop: The budget, in points.
+        reference: The score of float32.
+        score: Of the finished graph.
+        sqnr: Of every layer, in dB, the worst first.
+        trials: Everything that was measured, in order.
+        kept: What stays in higher precision.
+    """
+
+    metric: str
+    max_drop: float | None
+    reference: float | None
+    score: float | None
+    sqnr: dict[str, float | None] = field(default_factory=dict)
+    trials: tuple[Trial, ...] = ()
+    kept: tuple[KeptLayer, ...] = ()
+
+    @property
+    def drop(self) -> float | None:
+        """Points below the reference; None where a score is not known."""
+        return None if self.reference is None or self.score is None else self.reference - self.score
+
+
+@dataclass(frozen=True)
+class AccuracyReport:
+    """What the files of an artifact score.
+
+    Attributes:
+        metric: What the score is.
+        data: What it was measured on.
+        images: How many.
+        rows: The files, float32 first; at least one.
+        sqnr: By precision, every layer's signal-to-quantization-noise ratio in dB.
+        searches: By precision, how a budget was kept.
+        sha256: Of each file that was measured, by its name.
+    """
+
+    metric: str
+    data: str
+    images: int
+    rows: tuple[AccuracyRow, ...]
+    sqnr: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    searches: dict[str, BudgetSearch] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise ValueError("it has no row")
+
+    def drop(self, row: AccuracyRow) -> float | None:
+        """Points below float32; None for float32 itself, which is the first row."""
+        reference = self.rows[0]
+        if row is reference or row.score is None or reference.score is None:
+            return None
+        return reference.score - row.score
+
+    def file_of(self, precision: str) -> str:
+        """The file of a precision; the precision itself where no row has it."""
+        return next((row.file for row in self.rows if row.precision == precision), precision)
+
+    def outdated(self, manifest: Manifest) -> frozenset[str]:
+        """The files whose scores are not those of the artifact's file: it was replaced since, or it is gone."""
+        present = {record.path: record.sha256 for record in manifest.files}
+        # A score that does not say of which bytes it is counts as another file's.
+        return frozenset(
+            row.file for row in self.rows if row.file not in present or self.sha256.get(row.file) != present[row.file]
+        )

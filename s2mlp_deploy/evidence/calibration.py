@@ -1,0 +1,46 @@
+"""Calibration: what the values of every activation were, and which ranges were chosen for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from s2mlp_deploy.artifact import CalibrationRecord
+
+
+@dataclass(frozen=True)
+class ActivationRange:
+    """An activation's values and the ranges that were chosen for them.
+
+    Attributes:
+        name: Of the value.
+        layers: The layers that read it.
+        min: Smallest value seen.
+        max: Largest value seen.
+        counts: A histogram of 64 bins from ``start`` on.
+        start: Where the first bin begins.
+        width: Of a bin.
+        ranges: Lowest and highest value that is kept, by scheme: ``asymmetric`` for uint8, ``symmetric`` for int8 and
+            fp8.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    min: float | None
+    max: float | None
+    counts: tuple[int, ...]
+    start: float | None
+    width: float | None
+    ranges: dict[str, tuple[float | None, float | None]]
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """A calibration.
+
+    Attributes:
+        calibration: On what the ranges were measured.
+        activations: In graph order.
+    """
+
+    calibration: CalibrationRecord
+    activations: tuple[ActivationRange, ...]

@@ -1,0 +1,84 @@
+"""Parity: how far a file's outputs are from the reference's, and by which tolerances that was judged."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from s2mlp_deploy.errors import InputError
+from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """What an output may differ by from the reference. Every limit must hold.
+
+    Attributes:
+        atol: Allowed absolute difference, on top of:
+        rtol: Allowed difference as a share of the reference's largest absolute value.
+        min_cosine: Smallest cosine.
+        min_top1_agreement: Smallest share of images whose first class agrees; checked for scores only.
+    """
+
+    atol: float
+    rtol: float
+    min_cosine: float
+    min_top1_agreement: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("atol", self.atol), ("rtol", self.rtol)):
+            # NaN and infinity would let anything pass.
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"{name} is {value}", fix="give a number of at least 0")
+
+
+@dataclass(frozen=True)
+class OutputParity:
+    """One output's figures.
+
+    Attributes:
+        name: Of the output.
+        metrics: The distance of the tensors.
+        ranks: Agreement as a classifier; None where the output is not a matrix of scores.
+    """
+
+    name: str
+    metrics: TensorMetrics
+    ranks: RankMetrics | None
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """The result of a comparison.
+
+    Attributes:
+        reference: What was compared with.
+        candidate: What was compared.
+        file: The candidate's file.
+        precision: Of the file, as its own description says; ``fp32`` where it says nothing.
+        data: What the inputs were.
+        images: How many.
+        outputs: The figures.
+        tolerances: The limits that were judged by.
+        failures: Every limit that does not hold, in words; empty when parity holds.
+        file_sha256: Hash of the candidate's file.
+        eager: Where the source's code races: how its eager run, which is no valid reference, compares with the
+            functional meaning.
+    """
+
+    reference: str
+    candidate: str
+    file: str
+    precision: str
+    data: str
+    images: int
+    outputs: tuple[OutputParity, ...]
+    tolerances: Tolerances
+    failures: tuple[str, ...] = ()
+    file_sha256: str = ""
+    eager: tuple[OutputParity, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every limit holds."""
+        return not self.failures

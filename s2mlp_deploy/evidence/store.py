@@ -1,0 +1,206 @@
+"""Saving and reading evidence: one writer and one reader for every kind of record.
+
+A document is a JSON object: ``kind`` and ``schema_version``, then the record's fields by their names. JSON has no NaN
+and no infinity: such a figure is saved as null and reads as None. Fields that a record does not have are ignored.
+A new kind of evidence is a module with its record type and a line in :data:`KINDS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from s2mlp_deploy.artifact import EVIDENCE
+from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.evidence.accuracy import AccuracyReport
+from s2mlp_deploy.evidence.build import BuildRecord
+from s2mlp_deploy.evidence.calibration import CalibrationReport
+from s2mlp_deploy.evidence.parity import ParityReport
+from s2mlp_deploy.files import to_json, write_file
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of evidence.
+
+    Attributes:
+        name: In the document, and the first part of the file's name.
+        record: The type of its records.
+        version: Of the record's fields; a document of another version is not read.
+        labelled: Whether an artifact has several: ``<name>-<label>.json`` then, else ``<name>.json``.
+    """
+
+    name: str
+    record: type[Any]
+    version: int
+    labelled: bool = False
+
+    def file_name(self, label: str = "") -> str:
+        """The name of a document in the evidence folder."""
+        return f"{self.name}-{label}.json" if self.labelled else f"{self.name}.json"
+
+    def owns(self, file_name: str) -> bool:
+        """Whether a file of the evidence folder is of this kind, by its name."""
+        if self.labelled:
+            return file_name.startswith(f"{self.name}-") and file_name.endswith(".json")
+        return file_name == f"{self.name}.json"
+
+
+# Version 1 had neither kind nor, but for builds, a version in the document.
+KINDS = (
+    Kind("parity", ParityReport, version=2, labelled=True),
+    Kind("accuracy", AccuracyReport, version=2),
+    Kind("calibration", CalibrationReport, version=2),
+    Kind("build", BuildRecord, version=2, labelled=True),
+)
+
+
+@dataclass(frozen=True)
+class Saved(Generic[R]):
+    """A record that was read.
+
+    Attributes:
+        name: Of its file.
+        record: What it holds.
+    """
+
+    name: str
+    record: R
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A document that was left out.
+
+    Attributes:
+        name: Of its file.
+        record: The type of the record that it should hold.
+        problem: Why it cannot be read.
+    """
+
+    name: str
+    record: type[Any]
+    problem: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All evidence of an artifact, in the order of the file names.
+
+    Attributes:
+        saved: The records that could be read.
+        unreadable: Documents that are damaged, or of a version that this package does not read.
+        others: Names of files that are of no known kind.
+    """
+
+    saved: tuple[Saved[Any], ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+    others: tuple[str, ...] = ()
+
+    def of(self, record: type[R]) -> tuple[Saved[R], ...]:
+        """The records of a type."""
+        return tuple(item for item in self.saved if type(item.record) is record)
+
+    def one(self, record: type[R]) -> R | None:
+        """The record of a type that an artifact has one of; None where there is none."""
+        return next((item.record for item in self.of(record)), None)
+
+
+def kind_of(record: type[Any]) -> Kind:
+    """The kind whose records are of a type."""
+    return next(kind for kind in KINDS if kind.record is record)
+
+
+def encode(record: Any) -> bytes:
+    """A record's document, as readable JSON."""
+    kind = kind_of(type(record))
+    values = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    return to_json({"kind": kind.name, "schema_version": kind.version} | values)
+
+
+def decode(document: bytes, record: type[R]) -> R:
+    """The record that a document holds.
+
+    Args:
+        document: JSON, as :func:`encode` makes it.
+        record: The type of the record.
+
+    Raises:
+        ArtifactError: The document is damaged, of another kind, or of another version.
+    """
+    kind = kind_of(record)
+    again = "measure again with this version"
+    try:
+        values = msgspec.json.decode(document)
+        if not isinstance(values, Mapping):
+            raise ArtifactError("it holds no JSON object", fix=again)
+        if "kind" not in values:
+            raise ArtifactError("it names no kind of evidence: an older version wrote it", fix=again)
+        if values["kind"] != kind.name:
+            raise ArtifactError(f"its kind is {values['kind']!r}, not {kind.name!r}", fix=again)
+        if values.get("schema_version") != kind.version:
+            raise ArtifactError(
+                f"it is of schema version {values.get('schema_version')}, this package reads {kind.version}", fix=again
+            )
+        return msgspec.convert(values, record)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"it is damaged: {error}", fix=again) from error
+
+
+def save_record(directory: Path, record: Any, label: str = "") -> Path:
+    """Saves a record in an artifact's evidence folder, in place of an earlier one of that kind and label.
+
+    Args:
+        directory: The artifact.
+        record: Of a type of :data:`KINDS`.
+        label: What distinguishes it from others of its kind: the name of the file it is about, say.
+
+    Returns:
+        Its file.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    path = directory / EVIDENCE / kind_of(type(record)).file_name(label)
+    write_file(path, encode(record))
+    return path
+
+
+def read_record(directory: Path, record: type[R]) -> R | None:
+    """The record of a kind that an artifact has one of; None where there is none that can be read."""
+    try:
+        return decode((directory / EVIDENCE / kind_of(record).file_name()).read_bytes(), record)
+    except (OSError, ArtifactError):
+        return None
+
+
+def read_evidence(directory: Path) -> Evidence:
+    """Reads ``evidence/`` of an artifact; a directory without one has none.
+
+    What cannot be read is listed, never raised: a damaged file must not hide the others.
+    """
+    saved: list[Saved[Any]] = []
+    unreadable: list[Unreadable] = []
+    others: list[str] = []
+    folder = directory / EVIDENCE
+    # Hidden names are files that are being written.
+    paths = (path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else ()
+    for path in sorted(paths):
+        kind = next((kind for kind in KINDS if kind.owns(path.name)), None)
+        if kind is None:
+            others.append(path.name)
+            continue
+        try:
+            saved.append(Saved(path.name, decode(path.read_bytes(), kind.record)))
+        except OSError as error:
+            unreadable.append(Unreadable(path.name, kind.record, f"it cannot be read: {error.strerror or error}"))
+        except ArtifactError as error:
+            unreadable.append(Unreadable(path.name, kind.record, error.problem))
+    return Evidence(tuple(saved), tuple(unreadable), tuple(others))
