@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.engines.base import Arrays, EngineStatus
-from s2mlp_deploy.engines.optimized import check_traits
+from s2mlp_deploy.engines.optimized import X64_PRECISION, check_optimized, is_optimized, x64_precision
 from s2mlp_deploy.engines.packages import version_of
 from s2mlp_deploy.errors import BuildError, MissingDependencyError, TargetError
 from s2mlp_deploy.text import first_line_of
@@ -65,7 +65,7 @@ class OnnxRuntimeEngine:
     through the host; that path has never run on a GPU.
 
     Args:
-        model: Path of the file, or its bytes.
+        model: Path of the file, or the bytes of one that was not optimized ahead of time.
         provider: The execution provider, as ``CUDAExecutionProvider`` or ``cuda``; asking for one that is not there is
             an error, never a silent CPU.
         threads: Threads within an operator; 0 lets ONNX Runtime choose.
@@ -76,7 +76,7 @@ class OnnxRuntimeEngine:
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
         TargetError: The provider is not there.
-        ArtifactError: The file was optimized for another machine.
+        ArtifactError: The file was optimized ahead of time, and for another machine, or its sidecar is missing.
         BuildError: ONNX Runtime cannot load the file.
     """
 
@@ -102,8 +102,11 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = arena
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
-        if check_traits(model, onnxruntime.__version__):
-            # It is optimized already: a second look would only cost time at every start.
+        # Where the processor would saturate int8 products; elsewhere the faster kernels stay.
+        options.add_session_config_entry(X64_PRECISION, x64_precision())
+        if isinstance(model, Path) and is_optimized(model):
+            check_optimized(model, onnxruntime.__version__)
+            # A second look of the optimizer would only cost time at every start.
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         where = str(model) if isinstance(model, Path) else "the given bytes"
         chosen = (self._provider, {"device_id": device}) if self._provider in _ON_GPU else self._provider

@@ -15,6 +15,7 @@ pytest.importorskip("tensorrt_rtx")
 import onnx_graphs as og
 
 from s2mlp_deploy.engines.gpu import gpus
+from s2mlp_deploy.engines.sidecar import sidecar_of
 from s2mlp_deploy.engines.tensorrt.record import read_sidecar, write_sidecar
 
 TARGETS = "sm75, sm80, sm86, sm89, sm120, sm121"
@@ -280,10 +281,11 @@ def test_a_graph_is_optimized_for_this_processor_and_refused_for_another(cli, re
     assert path.name == "model.fp32.onnxruntime.cpu.onnx"
     parity = ("parity", "s2mlpv2_nano", path, "--checkpoint", nano_artifact.weights(), "--samples", 2)
     assert cli(*parity).code == 0
-    text = path.read_bytes()
-    here = record["traits"]["architecture"].encode()
-    path.write_bytes(text.replace(b'"architecture":"' + here, b'"architecture":"' + b"?" * len(here)))
+    sidecar = sidecar_of(path)
+    sidecar.write_text(sidecar.read_text().replace(record["traits"]["architecture"], "riscv64"))
     assert "optimized for another machine" in refuse(*parity)
+    sidecar.unlink()
+    assert "no readable sidecar" in refuse(*parity)
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,18 @@ import sys
 
 import nano_artifact
 import numpy as np
+import onnx_graphs as og
 import pytest
 
 from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.errors import BuildError, TargetError
 
 ort = pytest.importorskip("onnxruntime")
+onnx = pytest.importorskip("onnx")
+from s2mlp_deploy import api  # noqa: E402
+from s2mlp_deploy.engines import optimized  # noqa: E402
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine, status  # noqa: E402
+from s2mlp_deploy.processor import Processor  # noqa: E402
 
 ONE = np.ones((2, 3), np.float32)
 
@@ -118,6 +123,72 @@ def test_the_engine_works_on_after_a_refusal(make_graph):
     with pytest.raises(BuildError):
         engine.run({})
     assert engine.run({"input": ONE})["output"].sum() == 6
+
+
+ONES, WIDTH = 64, 16
+
+
+def at_full_range(op: str) -> onnx.ModelProto:
+    """A sum of products of uint8 255 and int8 127, the largest there are, quantized for ONNX Runtime's CPU kernels."""
+    weight = np.full((ONES, WIDTH), 127, np.int8)
+    image = [4, 4] if op == "Conv" else []
+    pairs = [("x", "xq", "xd", "xs", "u0"), ("y0", "yq", "y", "ys", "u0")]
+    nodes = [
+        node
+        for source, quantized, result, scale, zero in pairs
+        for node in (
+            og.node("QuantizeLinear", [source, scale, zero], [quantized], f"{source}/Q"),
+            og.node("DequantizeLinear", [quantized, scale, zero], [result], f"{source}/DQ"),
+        )
+    ]
+    nodes[2:2] = [
+        og.node("DequantizeLinear", ["w", "ws", "i0"], ["wd"], "w/DQ"),
+        og.node(op, ["xd", "wd"], ["y0"], f"layer/{op}"),
+    ]
+    return og.model(
+        nodes,
+        [og.value("x", og.FLOAT, ["batch", ONES, *image])],
+        [og.value("y", og.FLOAT, ["batch", WIDTH, *image])],
+        [
+            og.constant("w", weight.T.reshape(WIDTH, ONES, 1, 1) if op == "Conv" else weight),
+            og.constant("xs", 1 / 255, np.float32),
+            og.constant("ws", 1 / 127, np.float32),
+            og.constant("ys", ONES / 255, np.float32),
+            og.constant("u0", 0, np.uint8),
+            og.constant("i0", 0, np.int8),
+        ],
+    )
+
+
+@pytest.mark.parametrize("op", ["MatMul", "Conv"])
+def test_int8_products_at_full_range_do_not_saturate(op, tmp_path):
+    # Two products are 64,770: x86 without VNNI adds them in 16 bits, and the sum came out as half of what it is.
+    path = og.save(at_full_range(op), tmp_path / "model.int8.onnx")
+    feeds = {"x": np.ones((2, ONES, 4, 4) if op == "Conv" else (2, ONES), np.float32)}
+    ahead = tmp_path / api.optimize(path).optimized
+    for model in (path, path.read_bytes(), ahead):
+        np.testing.assert_allclose(OnnxRuntimeEngine(model, threads=1).run(feeds)["y"], ONES, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("instructions", "entry"), [(("avx2",), "1"), (("avx2", "avx512_vnni"), "0"), (("avx2", "avx_vnni"), "0")]
+)
+def test_slower_exact_kernels_are_asked_for_only_where_the_fast_ones_saturate(
+    make_graph, monkeypatch, instructions, entry
+):
+    seen = []
+    real = ort.InferenceSession
+
+    def session(model, options, **arguments):
+        seen.append(options.get_session_config_entry("session.x64quantprecision"))
+        return real(model, options, **arguments)
+
+    monkeypatch.setattr(ort, "InferenceSession", session)
+    monkeypatch.setattr(optimized, "processor", lambda: Processor("x86_64", "", instructions))
+    path = make_graph(["batch", 3])
+    OnnxRuntimeEngine(path)
+    api.optimize(path)
+    assert seen == [entry, entry]
 
 
 def test_status_names_version_and_providers():

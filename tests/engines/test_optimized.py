@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import nano_artifact
 import numpy as np
@@ -14,8 +15,11 @@ from s2mlp_deploy.errors import ArtifactError, BuildError, OutputError
 ort = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 from s2mlp_deploy import api  # noqa: E402
-from s2mlp_deploy.engines import optimized  # noqa: E402
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
+from s2mlp_deploy.engines.optimized import traits_here  # noqa: E402
+from s2mlp_deploy.engines.sidecar import sidecar_of  # noqa: E402
+from s2mlp_deploy.files import sha256_of  # noqa: E402
+from s2mlp_deploy.processor import processor  # noqa: E402
 
 
 @pytest.fixture
@@ -23,12 +27,15 @@ def graph(tmp_path):
     return og.save(og.perceptron(metadata={"precision": "fp32"}), tmp_path / "model.fp32.onnx")
 
 
-def rewrite_traits(path, **changes):
-    made = onnx.load(path)
-    for item in made.metadata_props:
-        if item.key == optimized.TRAITS_KEY:
-            item.value = json.dumps(json.loads(item.value) | changes)
-    og.save(made, path)
+def optimized(graph):
+    return graph.with_name(api.optimize(graph).optimized)
+
+
+def change_sidecar(path, traits=None, **changes):
+    sidecar = sidecar_of(path)
+    values = json.loads(sidecar.read_text())
+    values["traits"] |= traits or {}
+    sidecar.write_text(json.dumps(values | changes))
 
 
 def test_the_digit_network_computes_the_same_and_says_for_whom(tmp_path):
@@ -37,40 +44,81 @@ def test_the_digit_network_computes_the_same_and_says_for_whom(tmp_path):
     path = artifact / "model.fp32.onnxruntime.cpu.onnx"
     assert record.optimized == path.name
     assert record.bytes == path.stat().st_size
-    assert record.traits.onnxruntime == ort.__version__
-    made = onnx.load(path)
-    assert {node.domain for node in made.graph.node} - {""}, "nothing was optimized"
-    # The onnx package reads what was appended, and what was there before.
-    entries = {item.key: item.value for item in made.metadata_props}
-    assert json.loads(entries["s2mlp_deploy"])["precision"] == "fp32"
-    assert json.loads(entries[optimized.TRAITS_KEY])["architecture"] == record.traits.architecture
+    assert record.onnx_sha256 == sha256_of(artifact / "model.fp32.onnx")
+    assert record.optimized_sha256 == sha256_of(path)
+    assert record.traits == traits_here(ort.__version__)
+    assert record.traits.instructions == processor().instructions
+    assert json.loads(sidecar_of(path).read_text())["traits"]["architecture"] == record.traits.architecture
+    assert {node.domain for node in onnx.load(path).graph.node} - {""}, "nothing was optimized"
+    engines = [OnnxRuntimeEngine(file, threads=1) for file in (artifact / "model.fp32.onnx", path)]
+    # What the file says of itself stays.
+    assert engines[0].metadata == engines[1].metadata
+    assert json.loads(engines[1].metadata["s2mlp_deploy"])["precision"] == "fp32"
     feeds = {"input": np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)}
-    before, after = (OnnxRuntimeEngine(file, threads=1).run(feeds) for file in (artifact / "model.fp32.onnx", path))
-    np.testing.assert_allclose(after["logits"], before["logits"], rtol=1e-4, atol=1e-4)
+    before, after = (engine.run(feeds)["logits"] for engine in engines)
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("traits", "says"),
     [
-        ({"architecture": "riscv64"}, "architecture: made for riscv64"),
-        ({"instructions": ["avx1024"]}, "instruction sets: made for avx1024, here is"),
-        ({"onnxruntime": "0.1.0"}, "ONNX Runtime: made with 0.1.0, here is"),
+        ({"architecture": "riscv64"}, "architecture: optimized for riscv64"),
+        ({"instructions": ["avx1024"]}, "instruction sets: optimized for avx1024, here is"),
+        ({"onnxruntime": "0.1.0"}, "ONNX Runtime: optimized with 0.1.0, here is"),
         ({"instructions": 3}, "damaged"),
     ],
 )
-def test_a_file_for_another_machine_is_refused_as_file_and_as_bytes(graph, changes, says):
-    path = graph.with_name(api.optimize(graph).optimized)
-    rewrite_traits(path, **changes)
-    for model in (path, path.read_bytes()):
-        with pytest.raises(ArtifactError, match=says) as caught:
-            OnnxRuntimeEngine(model)
-    assert "--optimize-for cpu" in str(caught.value)
+def test_a_file_for_another_machine_is_refused(graph, traits, says):
+    path = optimized(graph)
+    change_sidecar(path, traits)
+    with pytest.raises(ArtifactError, match=says) as caught:
+        OnnxRuntimeEngine(path)
+    assert "--optimize-for cpu" in caught.value.fix
+
+
+def test_a_file_without_its_sidecar_is_refused(graph):
+    path = optimized(graph)
+    sidecar_of(path).unlink()
+    with pytest.raises(ArtifactError, match="no readable sidecar") as caught:
+        OnnxRuntimeEngine(path)
+    assert "copy both files together" in caught.value.fix
+    assert "--optimize-for cpu" in caught.value.fix
+    assert caught.value.where == str(sidecar_of(path))
+
+
+def test_a_sidecar_of_another_version_is_refused_by_its_number(graph):
+    path = optimized(graph)
+    change_sidecar(path, schema_version=99)
+    with pytest.raises(ArtifactError, match="schema version 99, this package reads 1"):
+        OnnxRuntimeEngine(path)
+
+
+def test_a_file_that_was_changed_is_refused(graph):
+    path = optimized(graph)
+    shutil.copyfile(graph, path)
+    with pytest.raises(ArtifactError, match="it was changed"):
+        OnnxRuntimeEngine(path)
+
+
+def test_optimizing_again_replaces_file_and_sidecar(graph):
+    path = optimized(graph)
+    change_sidecar(path, {"onnxruntime": "0.1.0"})
+    api.optimize(graph)
+    assert OnnxRuntimeEngine(path).name == "onnxruntime (CPU)"
 
 
 def test_an_optimized_file_is_not_optimized_again(graph):
-    path = graph.with_name(api.optimize(graph).optimized)
     with pytest.raises(ArtifactError, match="optimized already"):
-        api.optimize(path)
+        api.optimize(optimized(graph))
+
+
+def test_another_place_keeps_the_suffix_that_the_file_is_known_by(graph, tmp_path):
+    with pytest.raises(OutputError, match=r"must end with \.onnxruntime\.cpu\.onnx") as caught:
+        api.optimize(graph, output=tmp_path / "fast.onnx")
+    place = caught.value.fix.removeprefix("--output ")
+    assert place == str(tmp_path / "fast.onnxruntime.cpu.onnx")
+    assert api.optimize(graph, output=place).optimized == "fast.onnxruntime.cpu.onnx"
+    assert OnnxRuntimeEngine(tmp_path / "fast.onnxruntime.cpu.onnx").name == "onnxruntime (CPU)"
 
 
 def test_bad_input_leaves_nothing(graph, tmp_path):
@@ -81,29 +129,8 @@ def test_bad_input_leaves_nothing(graph, tmp_path):
         api.optimize(bad)
     with pytest.raises(ArtifactError, match="no such"):
         api.optimize(tmp_path / "nothing.onnx")
-    with pytest.raises(OutputError, match="would replace the graph"):
+    with pytest.raises(OutputError, match="must end with"):
         api.optimize(graph, output=graph)
     with pytest.raises(OutputError, match="a directory"):
         api.optimize(graph, output=tmp_path)
     assert nano_artifact.snapshot(tmp_path) == before
-
-
-@pytest.mark.parametrize("content", [b"", b"\xff" * 50, b"text", bytes(range(256)), b"\x72\xff\xff\xff\xff\x7f"])
-def test_reading_metadata_of_what_is_no_graph_gives_none(tmp_path, content):
-    path = tmp_path / "file"
-    path.write_bytes(content)
-    assert optimized.read_metadata(path) == {}
-    assert optimized.read_metadata(content) == {}
-    assert optimized.read_metadata(tmp_path) == {}
-
-
-@pytest.mark.parametrize("size", [0, 1, 127, 128, 300, 70_000])
-def test_metadata_of_any_size_is_read_as_the_onnx_package_writes_it_and_the_other_way_round(tmp_path, size):
-    made = og.perceptron()
-    onnx.helper.set_model_props(made, {"a": "ä" * size, "": "b"})
-    path = og.save(made, tmp_path / "graph.onnx")
-    assert optimized.read_metadata(path) == {"a": "ä" * size, "": "b"}
-    with path.open("ab") as stream:
-        stream.write(optimized._entry("c", "ö" * size))
-    entries = {item.key: item.value for item in onnx.load(path).metadata_props}
-    assert entries == {"a": "ä" * size, "": "b", "c": "ö" * size}
