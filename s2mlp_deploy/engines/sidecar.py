@@ -1,4 +1,4 @@
-"""Files that a runtime made for one kind of machine keep what they were made from and for in a JSON file beside them."""
+"""What an engine or an optimized graph was made from and for stands in a JSON file beside it."""
 
 from __future__ import annotations
 

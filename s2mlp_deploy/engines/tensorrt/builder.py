@@ -15,13 +15,14 @@ from typing import Any
 
 from s2mlp_deploy.engines.gpu import gpus
 from s2mlp_deploy.engines.profiles import Shapes
+from s2mlp_deploy.engines.sidecar import sidecar_of
 from s2mlp_deploy.engines.tensorrt import library
 from s2mlp_deploy.engines.tensorrt.network import contents_of, contents_of_engine
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions
 from s2mlp_deploy.engines.tensorrt.plan import Plan, make_plan
 from s2mlp_deploy.engines.tensorrt.progress import Interrupt, Report, monitor_of
 from s2mlp_deploy.engines.tensorrt.promise import check_promise
-from s2mlp_deploy.engines.tensorrt.record import read_engine, sidecar_of, this_platform, write_sidecar
+from s2mlp_deploy.engines.tensorrt.record import read_engine, this_platform, write_sidecar
 from s2mlp_deploy.errors import ArtifactError, BuildError, MissingDependencyError
 from s2mlp_deploy.evidence.build import BuildRecord, Contents
 from s2mlp_deploy.files import replacing, sha256_of, write_file

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from s2mlp_deploy.engines.profiles import text_of
+from s2mlp_deploy.engines.sidecar import sidecar_of
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.evidence.build import BuildRecord, Profile
 from s2mlp_deploy.evidence.store import decode, encode
@@ -35,11 +36,6 @@ def profile_arguments(profiles: tuple[Profile, ...]) -> list[str]:
             shapes = ",".join(f"{name}:{text_of(getattr(ranges, bound))}" for name, ranges in profile.items())
             words += [f"--{bound}-shapes", shapes]
     return words
-
-
-def sidecar_of(engine: Path) -> Path:
-    """``<engine>.json`` beside the engine."""
-    return engine.with_name(f"{engine.name}.json")
 
 
 def write_sidecar(engine: Path, record: BuildRecord) -> None:

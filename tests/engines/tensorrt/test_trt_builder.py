@@ -33,10 +33,11 @@ import tensorrt_rtx as trt
 
 from s2mlp_deploy import api
 from s2mlp_deploy.engines.gpu import gpus
+from s2mlp_deploy.engines.sidecar import sidecar_of
 from s2mlp_deploy.engines.tensorrt import builder, library, plan
 from s2mlp_deploy.engines.tensorrt.flavours import flavour
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions
-from s2mlp_deploy.engines.tensorrt.record import read_engine, sidecar_of
+from s2mlp_deploy.engines.tensorrt.record import read_engine
 
 SHAPE = {"input": (2, 8)}
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import onnx_graphs as og
 import pytest
 
+from s2mlp_deploy.engines.sidecar import sidecar_of
 from s2mlp_deploy.engines.tensorrt.record import (
     check_runs_here,
     mismatches,
     read_engine,
-    sidecar_of,
     this_platform,
     write_sidecar,
 )
