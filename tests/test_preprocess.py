@@ -1,4 +1,4 @@
-"""Pictures to arrays, held against arithmetic written out here rather than against the code's own."""
+"""Images to arrays, held against arithmetic written out here rather than against the code's own."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ class TestDecoding:
         assert decoded[:12].max() < 30
         assert decoded[20:].min() > 225
 
-    def test_damaged_exif_does_not_cost_the_picture(self) -> None:
+    def test_damaged_exif_does_not_cost_the_image(self) -> None:
         data = encoded(Image.fromarray(noise(4, 4)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -324,7 +324,7 @@ class TestDecoding:
         data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
         assert np.asarray(open_image(data))[2, 2].tolist() == [255, 0, 0]
 
-    def test_picture_is_independent_of_its_file(self, tmp_path: Path) -> None:
+    def test_image_is_independent_of_its_file(self, tmp_path: Path) -> None:
         path = tmp_path / "a.bmp"
         pixels = noise(6, 4)
         Image.fromarray(pixels).save(path)
@@ -380,14 +380,14 @@ class TestRefusals:
         ("content", "says"),
         [
             (b"", "empty"),
-            (b"just some text", "not a picture"),
+            (b"just some text", "not an image"),
             (b"\n <!DOCTYPE html><html>", "HTML"),
             (b"\0\0\0\x18ftypheic", "HEIC"),
             (b"%PDF-1.7", "PDF"),
             (b"\xff\xd8\xff\xe0 and no more", "damaged"),
             (b"\x89PNG\r\n\x1a\n", "damaged"),
             # A format that Pillow reads and we do not: PostScript is a program.
-            (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n", "not a picture"),
+            (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n", "not an image"),
         ],
     )
     def test_other_content(self, tmp_path: Path, content: bytes, says: str) -> None:
@@ -446,7 +446,7 @@ class TestGeometry:
         array = to_array(image, plain((32, 32), crop_pct=0.8))
         np.testing.assert_array_equal(array, resized[4:36, 16:48].transpose(2, 0, 1))
 
-    def test_center_of_a_tall_picture(self) -> None:
+    def test_center_of_a_tall_image(self) -> None:
         image = Image.fromarray(noise(81, 50))
         resized = np.asarray(image.resize((40, 64), Image.Resampling.BILINEAR))
         array = to_array(image, plain((32, 32), crop_pct=0.8, interpolation="bilinear"))
@@ -561,13 +561,13 @@ class TestValues:
         luma = to_array(grey, plain((16, 16), color="L"))
         np.testing.assert_array_equal(luma[0], np.asarray(grey))
 
-    def test_to_array_leaves_its_picture_alone(self) -> None:
+    def test_to_array_leaves_its_image_alone(self) -> None:
         image = Image.fromarray(noise(9, 9))
         before = image.tobytes()
         to_array(image, plain((4, 4)))
         assert image.tobytes() == before
 
-    def test_batches_of_paths_bytes_and_pictures(self, tmp_path: Path) -> None:
+    def test_batches_of_paths_bytes_and_images(self, tmp_path: Path) -> None:
         pixels = noise(4, 4)
         path = tmp_path / "a.png"
         Image.fromarray(pixels).save(path)
@@ -582,4 +582,4 @@ class TestValues:
         good = encoded(Image.fromarray(noise(4, 4)))
         with pytest.raises(ImageError) as caught:
             preprocess([good, b"text"], plain((4, 4)))
-        assert caught.value.where == "picture 1"
+        assert caught.value.where == "image 1"

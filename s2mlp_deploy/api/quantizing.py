@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from s2mlp_deploy.api.calibrating import cache_key, known_statistics, measure
 from s2mlp_deploy.api.scores import save_scores
 from s2mlp_deploy.api.sources import require_export
 from s2mlp_deploy.artifact import (
@@ -25,7 +24,7 @@ from s2mlp_deploy.artifact import (
     verify_file,
 )
 from s2mlp_deploy.calibration.ranges import DEFAULT_METHOD, check_method
-from s2mlp_deploy.data.dataset import CalibrationData, open_data
+from s2mlp_deploy.data.dataset import ModelData, open_data
 from s2mlp_deploy.errors import DataError, InputError
 from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, BudgetSearch
 from s2mlp_deploy.evidence.calibration import CalibrationReport
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from s2mlp_deploy.calibration.observe import Statistics
+    from s2mlp_deploy.calibration.store import Foreign
     from s2mlp_deploy.precision.accuracy import Metric, Scorer
     from s2mlp_deploy.precision.derive import Derived
     from s2mlp_deploy.preprocess import Preprocessing
@@ -184,7 +184,7 @@ def make(
     *,
     home: Path,
     noise: Iterable[tuple[dict[str, NDArray[Any]], Any]] = (),
-    foreign_cache: str = "refuse",
+    foreign_cache: Foreign = "refuse",
     progress: ProgressCallback = no_progress,
 ) -> Made:
     """Measures a float32 graph and makes the graphs of other precisions.
@@ -199,6 +199,7 @@ def make(
         foreign_cache: What to do with statistics of another graph: ``refuse`` or ``ignore``.
         progress: Told what is being done.
     """
+    from s2mlp_deploy.calibration.measure import cache_key, known_statistics, measure
     from s2mlp_deploy.calibration.observe import Observer, Statistics
     from s2mlp_deploy.data.caching import CachedBatches
     from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
@@ -216,12 +217,12 @@ def make(
     values = observed_values(sites)
     preprocessing = _preprocessing(manifest)
     scorer: Scorer | None = None
-    samples = CachedBatches(())
+    samples: CachedBatches | None = None
     if options.data is not None:
         data = _open(options.data, manifest, preprocessing, options.samples, batch_for(values), options, progress)
         cache = Path(options.cache) if options.cache is not None else home / CALIBRATION_CACHE
         # A cache that was named on purpose is never silently replaced.
-        foreign = "refuse" if options.cache is not None else foreign_cache
+        foreign: Foreign = "refuse" if options.cache is not None else foreign_cache
         samples = CachedBatches(data)
         key = cache_key(path, data, preprocessing)
         statistics, complete = known_statistics(values, cache, key, foreign)
@@ -270,7 +271,7 @@ def make(
                 model,
                 PLACEMENTS[precision].scheme,
                 Calibrated(statistics.histograms, options.method),
-                samples.first(_SENSITIVITY_SAMPLES),
+                samples.first(_SENSITIVITY_SAMPLES) if samples is not None else (),
                 threads=options.threads,
             )
             sqnr[precision] = dict(costs)
@@ -321,7 +322,9 @@ def _open(
     batch: int,
     options: PrecisionOptions,
     progress: ProgressCallback,
-) -> CalibrationData:
+) -> ModelData:
+    from s2mlp_deploy.calibration.measure import MIN_SAMPLES
+
     return open_data(
         data,
         inputs=manifest.inputs,
@@ -330,6 +333,7 @@ def _open(
         samples=samples,
         seed=options.seed,
         batch=batch,
+        minimum=MIN_SAMPLES,
         progress=progress,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from s2mlp_deploy.errors import QuantizationError
 from s2mlp_deploy.files import replacing
 
 _VERSION = 1
+
+Foreign: TypeAlias = Literal["refuse", "ignore"]
+"""What to do with statistics of another graph: raise, or calibrate anew."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,13 @@ def save(path: Path, key: Key, statistics: Statistics, *, complete: bool) -> Non
         )
 
 
-def load(path: Path, key: Key, *, foreign: str = "refuse") -> tuple[Statistics, bool] | None:
+def load(path: Path, key: Key, *, foreign: Foreign = "refuse") -> tuple[Statistics, bool] | None:
     """Reads statistics of the same graph, data and preprocessing.
 
     Args:
         path: What :func:`save` wrote.
         key: What is wanted.
-        foreign: What to do with those of another graph: ``refuse`` or ``ignore``.
+        foreign: What to do with those of another graph.
 
     Returns:
         The statistics and whether they are complete; None where there are none of this data.

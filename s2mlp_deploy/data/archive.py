@@ -1,8 +1,8 @@
-"""Pictures in a tar or zip archive, read where they lie: nothing is ever written to disk.
+"""Images in a tar or zip archive, read where they lie: nothing is ever written to disk.
 
 A member's name is only ever text to find its class in, so a name like ``../../etc/passwd`` leads nowhere, and links
 and devices are passed over. No member is read beyond ``MAX_MEMBER`` bytes, so one that unpacks to terabytes is a
-broken picture and not a full memory.
+broken image and not a full memory.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from s2mlp_deploy.data.layout import Listing, arrange, is_hidden, is_picture
+from s2mlp_deploy.data.layout import Listing, arrange, is_hidden, is_image
 from s2mlp_deploy.data.samples import Content, Sample
 from s2mlp_deploy.errors import DataError, ImageError
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 from s2mlp_deploy.text import join_names
 
 MAX_MEMBER = 64 * 2**20
-"""Most bytes of one picture file in an archive."""
+"""Most bytes of one image file in an archive."""
 
 HELD_BYTES = 64 * 2**20
-"""Up to so many bytes of drawn, still encoded pictures are held in memory where an archive can only be read from its
+"""Up to so many bytes of drawn, still encoded images are held in memory where an archive can only be read from its
 beginning: otherwise each pass would unpack all of it again."""
 
 _PACKED: dict[str, Any] = {
@@ -129,7 +129,7 @@ class _ZipReader:
             for place, info in enumerate(archive.infolist()):
                 if info.flag_bits & 1:
                     raise DataError(
-                        "The archive is encrypted", where=str(self.path), fix="pack the pictures without a password"
+                        "The archive is encrypted", where=str(self.path), fix="pack the images without a password"
                     )
                 if not info.is_dir():
                     yield _Member(info.filename, info.file_size, place)
@@ -162,10 +162,10 @@ class _Bounded(io.RawIOBase):
 
 @dataclass(frozen=True, eq=False)
 class ArchiveCollection:
-    """Pictures in an archive, in the archive's order.
+    """Images in an archive, in the archive's order.
 
     Attributes:
-        root: The archive, and behind it the folder in it that the pictures lie in.
+        root: The archive, and behind it the folder in it that the images lie in.
         listing: Names below ``root``, labels and classes.
     """
 
@@ -186,11 +186,11 @@ class ArchiveCollection:
         return self.listing.labels is not None
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of images."""
         return len(self._members)
 
     def __iter__(self) -> Iterator[Sample]:
-        """Unpack the pictures one after the other."""
+        """Unpack the images one after the other."""
         contents = iter(self._held) if self._held is not None else _contents(self._reader, self._members)
         labels = self.listing.labels
         for index, (name, content) in enumerate(zip(self.listing.names, contents, strict=True)):
@@ -206,16 +206,16 @@ def open_archive(
     seed: int = 0,
     progress: ProgressCallback = no_progress,
 ) -> ArchiveCollection:
-    """Find the pictures of an archive; see :func:`~s2mlp_deploy.data.collect.collect`.
+    """Find the images of an archive; see :func:`~s2mlp_deploy.data.collect.collect`.
 
     The archive is listed once. Where it can only be read from its beginning (``.tar.xz`` and the like) and the drawn
-    pictures' files fit into ``HELD_BYTES``, they are unpacked once more and kept; else every pass unpacks anew.
+    images' files fit into ``HELD_BYTES``, they are unpacked once more and kept; else every pass unpacks anew.
 
     Args:
         path: The archive.
         inside: A folder in it; "" for its root. A single folder that holds everything else is entered by itself.
         classes: The model's class names.
-        limit: Most pictures to draw.
+        limit: Most images to draw.
         seed: Chooses them.
         progress: Told how many members were listed.
 
@@ -224,32 +224,32 @@ def open_archive(
     """
     reader: _Reader = _ZipReader(path) if path.name.lower().endswith(".zip") else _TarReader(path)
     with _damage_is_told(path):
-        pictures = _pictures(reader, progress)
+        images = _images(reader, progress)
     prefix = f"{inside}/" if inside else ""
-    below = [(name, member) for name, member in pictures if name.startswith(prefix)]
-    if pictures and not below:
-        folders = join_names(sorted({name.rpartition("/")[0] or "." for name, _ in pictures}))
-        raise DataError(f"The archive has no pictures in {inside!r}", where=str(path), fix=f"its folders: {folders}")
-    pictures = below
-    prefix += _wrapper([name.removeprefix(prefix) for name, _ in pictures], classes or ())
+    below = [(name, member) for name, member in images if name.startswith(prefix)]
+    if images and not below:
+        folders = join_names(sorted({name.rpartition("/")[0] or "." for name, _ in images}))
+        raise DataError(f"The archive has no images in {inside!r}", where=str(path), fix=f"its folders: {folders}")
+    images = below
+    prefix += _wrapper([name.removeprefix(prefix) for name, _ in images], classes or ())
     root = path / prefix.rstrip("/")
-    listing = arrange([name.removeprefix(prefix) for name, _ in pictures], root, classes)
+    listing = arrange([name.removeprefix(prefix) for name, _ in images], root, classes)
     chosen = listing.draw(limit, seed)
-    members = tuple(pictures[index][1] for index in chosen)
+    members = tuple(images[index][1] for index in chosen)
     held = None
     if reader.sequential and sum(member.size for member in members) <= HELD_BYTES:
         held = tuple(_contents(reader, members))
     return ArchiveCollection(root, listing.pick(chosen), reader, members, held)
 
 
-def _pictures(reader: _Reader, progress: ProgressCallback) -> list[tuple[str, _Member]]:
+def _images(reader: _Reader, progress: ProgressCallback) -> list[tuple[str, _Member]]:
     found = []
     for count, member in enumerate(reader.members()):
         if count % _PROGRESS_EVERY == 0:
             progress("listing the archive", count, None)
         # Windows' tools write backslashes; "." and ".." mean nothing where nothing is written.
         parts = [part for part in member.name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-        if parts and is_picture(parts[-1]) and not any(map(is_hidden, parts)):
+        if parts and is_image(parts[-1]) and not any(map(is_hidden, parts)):
             found.append(("/".join(parts), member))
     return found
 

@@ -1,15 +1,14 @@
-"""Arrays with a sample in each row: ``.npy`` and ``.npz`` files, and arrays in memory."""
+"""Arrays with a sample in each row: ``.npy`` files (mapped), ``.npz`` files (unpacked), and arrays in memory."""
 
 from __future__ import annotations
 
-import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,66 +21,10 @@ ARRAY_EXTENSIONS = (".npy", ".npz")
 LABELS = ("labels", "label")
 """Names under which labels are looked for among arrays."""
 
-_MAX_ROW = 2**30
+MAX_NPZ = 4 * 2**30
+"""Bytes of the arrays of an ``.npz``, which are unpacked into memory as a whole; an ``.npy`` is mapped."""
+
 _NPY = ".npy"
-
-
-class Column(Protocol):
-    """An array [samples, ...] of which rows can be had."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its shape, samples first."""
-
-    def rows(self, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
-        """The rows at these ascending indices, one after the other."""
-
-
-@dataclass(frozen=True, eq=False)
-class InMemory:
-    """An array that is in memory already."""
-
-    array: NDArray[Any]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its shape, samples first."""
-        return self.array.shape
-
-    def rows(self, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
-        """The rows at these indices."""
-        return (np.asarray(self.array[index]) for index in indices)
-
-
-@dataclass(frozen=True)
-class Stored:
-    """An array in a file, of which only one row at a time is read.
-
-    Attributes:
-        path: The ``.npy`` or ``.npz`` file.
-        member: Its name in the ``.npz``.
-        shape: Samples first.
-        dtype: Of the values.
-        offset: Where the values begin.
-    """
-
-    path: Path
-    member: str | None
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    offset: int
-
-    def rows(self, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
-        """The rows at these ascending indices."""
-        shape = self.shape[1:]
-        size = math.prod(shape) * self.dtype.itemsize
-        with _damage_is_told(self.path), _open(self.path, self.member) as stream:
-            for index in indices:
-                stream.seek(self.offset + index * size)
-                data = stream.read(size)
-                if len(data) != size:
-                    raise EOFError(f"it ends in row {index}")
-                yield np.frombuffer(data, self.dtype).reshape(shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,14 +33,14 @@ class ArrayCollection:
 
     Attributes:
         root: The file; a description of what is in memory.
-        columns: The arrays by name.
+        columns: The arrays [samples, ...] by name.
         indices: The rows that were drawn, ascending.
         labels: Of each of them, if known; −1 where one is not.
         class_names: The names the labels are indices into, if known.
     """
 
     root: Path
-    columns: Mapping[str, Column]
+    columns: Mapping[str, NDArray[Any]]
     indices: tuple[int, ...]
     labels: tuple[int, ...] | None
     class_names: tuple[str, ...] | None
@@ -113,11 +56,11 @@ class ArrayCollection:
 
     def __iter__(self) -> Iterator[Sample]:
         """Read row after row."""
-        rows = zip(*(column.rows(self.indices) for column in self.columns.values()), strict=True)
-        for position, values in enumerate(rows):
+        for position, index in enumerate(self.indices):
             label = None if self.labels is None or self.labels[position] < 0 else self.labels[position]
-            source = dict(zip(self.columns, values, strict=True))
-            yield Sample(self.root / str(self.indices[position]), source, label)
+            # A copy, so that a mapped file's pages are not kept alive by a row.
+            source = {name: np.array(column[index]) for name, column in self.columns.items()}
+            yield Sample(self.root / str(index), source, label)
 
 
 def open_arrays(path: Path, *, classes: Sequence[str] | None, limit: int | None, seed: int) -> ArrayCollection:
@@ -128,21 +71,41 @@ def open_arrays(path: Path, *, classes: Sequence[str] | None, limit: int | None,
     """
     with _damage_is_told(path):
         if path.suffix.lower() == _NPY:
-            return gather(path, {"": _stored(path, None)}, None, classes=classes, limit=limit, seed=seed)
-        with zipfile.ZipFile(path) as archive:
-            members = [name for name in archive.namelist() if name.endswith(_NPY)]
-        columns = {name.removesuffix(_NPY): _stored(path, name) for name in members}
+            columns = {"": np.load(path, mmap_mode="r", allow_pickle=False)}
+        else:
+            columns = _unpack(path)
+    for name, column in columns.items():
+        if column.dtype.hasobject or column.dtype.kind not in "biuf":
+            where = str(path / name) if name else str(path)
+            raise DataError(
+                f"The array holds {column.dtype}", where=where, fix="store numbers: uint8 images or float inputs"
+            )
     named = next((name for name in LABELS if name in columns and len(columns) > 1), None)
-    labels = None
-    if named is not None:
-        column = columns.pop(named)
-        labels = np.array(list(column.rows(range(column.shape[0]))))
+    labels = columns.pop(named) if named is not None else None
     return gather(path, columns, labels, classes=classes, limit=limit, seed=seed)
+
+
+def _unpack(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an ``.npz``.
+
+    Raises:
+        DataError: They would take more than :data:`MAX_NPZ` bytes of memory.
+    """
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > MAX_NPZ:
+        raise DataError(
+            f"The arrays take {size / 2**30:.1f} GiB, more than {MAX_NPZ // 2**30} GiB of memory",
+            where=str(path),
+            fix="store an .npy file, which is read row by row",
+        )
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
 
 
 def gather(
     root: Path,
-    columns: Mapping[str, Column],
+    columns: Mapping[str, NDArray[Any]],
     labels: NDArray[Any] | None,
     *,
     classes: Sequence[str] | None,
@@ -208,45 +171,13 @@ def check_labels(labels: NDArray[Any], classes: Sequence[str] | None, root: Path
     return [int(label) for label in labels]
 
 
-def _stored(path: Path, member: str | None) -> Stored:
-    """Read an array's header.
-
-    Raises:
-        DataError: Its values cannot be read row by row.
-    """
-    where = str(path / member) if member else str(path)
-    with _open(path, member) as stream:
-        version = np.lib.format.read_magic(stream)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-        if read is None:
-            raise ValueError(f"version {version} of the npy format")
-        shape, by_column, dtype = read(stream)
-        offset = stream.tell()
-    if dtype.hasobject or dtype.kind not in "biuf":
-        raise DataError(f"The array holds {dtype}", where=where, fix="store numbers: uint8 pictures or float inputs")
-    if by_column and len(shape) > 1:
-        raise DataError("The array is stored column by column", where=where, fix="store numpy.ascontiguousarray(array)")
-    if math.prod(shape[1:]) * dtype.itemsize > _MAX_ROW:
-        raise DataError(f"A row of the array {shape} is larger than 1 GiB", where=where, fix="put the samples first")
-    return Stored(path, member, shape, dtype, offset)
-
-
-@contextmanager
-def _open(path: Path, member: str | None) -> Iterator[IO[bytes]]:
-    with ExitStack() as stack:
-        if member is None:
-            yield stack.enter_context(path.open("rb"))
-        else:
-            yield stack.enter_context(stack.enter_context(zipfile.ZipFile(path)).open(member))
-
-
 @contextmanager
 def _damage_is_told(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+    except (OSError, EOFError, ValueError, MemoryError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         raise DataError(
             f"The arrays cannot be read: {str(error) or type(error).__name__}",
             where=str(path),
-            fix="save them again with numpy.save or numpy.savez",
+            fix="save arrays of numbers again, with numpy.save or numpy.savez",
         ) from error

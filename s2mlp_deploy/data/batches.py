@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,11 +27,13 @@ class Batch:
         feeds: By input name, each [batch, ...] in the input's type.
         labels: int64, shape (batch,), −1 where a sample has none; None if no sample of the batch has one.
         paths: Where the samples are.
+        end: How many samples of the collection lie before the next batch, those that were skipped among them.
     """
 
     feeds: dict[str, NDArray[Any]]
     labels: NDArray[np.int64] | None
     paths: tuple[Path, ...]
+    end: int
 
 
 def batches(
@@ -42,6 +45,7 @@ def batches(
     workers: int = 0,
     drop_last: bool = False,
     skipped: Skipped | None = None,
+    start: int = 0,
 ) -> Iterator[Batch]:
     """Make the inputs of a collection, batch by batch, in its order.
 
@@ -52,20 +56,21 @@ def batches(
         inputs: What each becomes.
         batch_size: Samples in a batch. The next sample takes the place of a skipped one, so only the last
             batch may be smaller.
-        on_broken: Whether a picture that cannot be used raises its ``ImageError`` or is left out. Arrays that do not
+        on_broken: Whether an image that cannot be used raises its ``ImageError`` or is left out. Arrays that do not
             fit the model always raise.
         workers: Threads that decode and resize ahead (Pillow lets them run side by side); 0 for none. The
             batches are the same with any number.
         drop_last: Whether a smaller last batch is left out, for models whose batch is fixed.
-        skipped: Filled with the pictures that are left out.
+        skipped: Filled with the images that are left out.
+        start: Samples of the collection to pass over unread, for an iteration that goes on where another ended.
 
     Returns:
         An iterator over the batches; the arguments are checked at once, samples are read as it goes.
 
     Raises:
         InputError: ``batch_size``, ``workers`` or ``on_broken`` has a value that cannot be used.
-        ImageError: While iterating: a picture cannot be used, and ``on_broken`` is "raise".
-        DataError: While iterating: every picture had to be skipped, or an array does not fit the model.
+        ImageError: While iterating: an image cannot be used, and ``on_broken`` is "raise".
+        DataError: While iterating: every image had to be skipped, or an array does not fit the model.
     """
     if batch_size < 1:
         raise InputError(f"The batch size is {batch_size}", fix="give at least 1")
@@ -74,7 +79,7 @@ def batches(
     if on_broken not in ("raise", "skip"):
         raise InputError(f"on_broken is {on_broken!r}", fix='give "raise" or "skip"')
     record = Skipped() if skipped is None else skipped
-    return _batches(collection, inputs, batch_size, on_broken == "skip", workers, drop_last, record)
+    return _batches(collection, inputs, batch_size, on_broken == "skip", workers, drop_last, record, start)
 
 
 def _batches(
@@ -85,12 +90,13 @@ def _batches(
     workers: int,
     drop_last: bool,
     skipped: Skipped,
+    start: int,
 ) -> Iterator[Batch]:
-    first_problem, done = None, 0
+    first_problem, done, end = None, 0, start
     loaded: list[tuple[Sample, _Arrays]] = []
-    # Closed at once when a picture raises, so that no thread is left decoding.
-    with closing(_load_all(collection, inputs, workers)) as outcomes:
-        for sample, outcome in outcomes:
+    # Closed at once when an image raises, so that no thread is left decoding.
+    with closing(_load_all(itertools.islice(collection, start, None), inputs, workers)) as outcomes:
+        for end, (sample, outcome) in enumerate(outcomes, start + 1):
             if isinstance(outcome, ImageError):
                 if not skip:
                     raise outcome
@@ -100,13 +106,13 @@ def _batches(
             loaded.append((sample, outcome))
             done += 1
             if len(loaded) == batch_size:
-                yield _batch(loaded)
+                yield _batch(loaded, end)
                 loaded = []
     if loaded and not drop_last:
-        yield _batch(loaded)
-    if not done and first_problem is not None:
+        yield _batch(loaded, end)
+    if not done and not start and first_problem is not None:
         raise DataError(
-            f"None of the {len(collection)} pictures can be used; the first: {first_problem.problem}",
+            f"None of the {len(collection)} images can be used; the first: {first_problem.problem}",
             where=first_problem.where,
             fix=first_problem.fix,
         ) from first_problem
@@ -115,7 +121,7 @@ def _batches(
 _Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 
-def _batch(loaded: Sequence[tuple[Sample, _Arrays]]) -> Batch:
+def _batch(loaded: Sequence[tuple[Sample, _Arrays]], end: int) -> Batch:
     samples = [sample for sample, _ in loaded]
     first = loaded[0][1]
     for sample, arrays in loaded:
@@ -130,6 +136,7 @@ def _batch(loaded: Sequence[tuple[Sample, _Arrays]]) -> Batch:
         {name: np.stack([arrays[name] for _, arrays in loaded]) for name in first},
         labels if (labels >= 0).any() else None,
         tuple(sample.path for sample in samples),
+        end,
     )
 
 
@@ -137,7 +144,7 @@ _Outcome: TypeAlias = _Arrays | ImageError
 
 
 def _load(sample: Sample, inputs: ModelInputs) -> _Outcome:
-    """Return the arrays, or the error as a value: one broken picture must not end the iteration."""
+    """Return the arrays, or the error as a value: one broken image must not end the iteration."""
     try:
         return inputs.load(sample)
     except ImageError as error:
@@ -145,17 +152,17 @@ def _load(sample: Sample, inputs: ModelInputs) -> _Outcome:
 
 
 def _load_all(
-    collection: Collection, inputs: ModelInputs, workers: int
+    samples: Iterable[Sample], inputs: ModelInputs, workers: int
 ) -> Generator[tuple[Sample, _Outcome], None, None]:
     if workers == 0:
-        for sample in collection:
+        for sample in samples:
             yield sample, _load(sample, inputs)
         return
-    # The window bounds what is decoded ahead; taking from its left keeps the collection's order.
+    # The window bounds what is decoded ahead; taking from its left keeps the samples' order.
     window: deque[tuple[Sample, Future[_Outcome]]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="pictures") as pool:
+    with ThreadPoolExecutor(workers, thread_name_prefix="images") as pool:
         try:
-            for sample in collection:
+            for sample in samples:
                 window.append((sample, pool.submit(_load, sample, inputs)))
                 if len(window) > 2 * workers:
                     first, future = window.popleft()

@@ -20,33 +20,45 @@ class Batches(Protocol):
     def __iter__(self) -> Iterator[Batch]: ...
 
 
+class ResumableBatches(Batches, Protocol):
+    """Batches that can be gone through from any one of them on."""
+
+    def from_batch(self, index: int) -> Iterator[Batch]:
+        """The batches from this index on."""
+        ...
+
+
 class CachedBatches:
-    """Data whose first batches are kept, up to :data:`LIMIT` bytes of inputs; the rest is made anew each time.
+    """Data whose first batches are kept, up to :data:`LIMIT` bytes of inputs.
+
+    An iteration makes only the batches behind those that are kept: nothing that is kept is read or decoded again.
 
     Args:
         data: What makes the batches.
     """
 
-    def __init__(self, data: Batches) -> None:
+    def __init__(self, data: ResumableBatches) -> None:
         self._data = data
         self._kept: list[Batch] = []
         self._bytes = 0
+        self._full = False
         self._whole = False
 
     def __iter__(self) -> Iterator[Batch]:
-        yield from list(self._kept)
+        known = len(self._kept)
+        # Another iteration may add to the list meanwhile; those batches come from the data here.
+        yield from self._kept[:known]
         if self._whole:
             return
-        known, full = len(self._kept), False
-        for position, batch in enumerate(self._data):
-            if position >= known:
+        for position, batch in enumerate(self._data.from_batch(known), known):
+            if position == len(self._kept) and not self._full:
                 size = sum(array.nbytes for array in batch[0].values())
-                full = full or self._bytes + size > LIMIT
-                if not full and position == len(self._kept):
+                self._full = self._bytes + size > LIMIT
+                if not self._full:
                     self._kept.append(batch)
                     self._bytes += size
-                yield batch
-        self._whole = not full and self._kept != [] and self._bytes <= LIMIT
+            yield batch
+        self._whole = not self._full
 
     def first(self, samples: int) -> Iterator[dict[str, NDArray[Any]]]:
         """The inputs of the first batches, until so many samples were seen."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from s2mlp_deploy.data.archive import ARCHIVE_EXTENSIONS, is_archive, open_archive
 from s2mlp_deploy.data.arrays import ARRAY_EXTENSIONS, open_arrays
 from s2mlp_deploy.data.huggingface import is_dataset, open_dataset
-from s2mlp_deploy.data.images import open_folder, open_picture
-from s2mlp_deploy.data.layout import EXTENSIONS_FIX, is_picture
+from s2mlp_deploy.data.images import open_folder, open_image_file
+from s2mlp_deploy.data.layout import EXTENSIONS_FIX, is_image
 from s2mlp_deploy.data.samples import Collection, check_limit
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.progress import ProgressCallback, no_progress
@@ -25,7 +25,7 @@ def collect(
 ) -> Collection:
     """Find the samples of a folder or file.
 
-    * A folder or an archive (zip, tar, tar.gz, tar.bz2, tar.xz) of pictures is flat (no labels) or holds class
+    * A folder or an archive (zip, tar, tar.gz, tar.bz2, tar.xz) of images is flat (no labels) or holds class
       folders (each may have folders inside). Class folders are matched with ``classes`` if given, by name, or by
       index if the name is a whole number. Without ``classes`` whole numbers are taken as the labels; else the sorted
       folder names become the classes. Names that begin with a dot are passed over. A folder in an archive is named
@@ -33,7 +33,7 @@ def collect(
     * A ``.npy`` or ``.npz`` file holds one sample a row; in an ``.npz`` the names are those of the inputs, and
       ``labels`` may be among them.
     * A directory that Hugging Face's ``datasets`` saved (``save_to_disk``) needs that package.
-    * A single picture file is a collection of one.
+    * A single image file is a collection of one.
 
     Args:
         path: The folder or file.
@@ -62,9 +62,9 @@ def collect(
         raise DataError("The path goes on behind a file that is no archive", where=str(file), fix=_kinds_fix())
     if path.suffix.lower() in ARRAY_EXTENSIONS:
         return open_arrays(path, classes=classes, limit=limit, seed=seed)
-    if is_picture(path.name):
-        return open_picture(path, classes=classes)
-    raise DataError("The file is not named like a picture, an archive or an array", where=str(path), fix=_kinds_fix())
+    if is_image(path.name):
+        return open_image_file(path, classes=classes)
+    raise DataError("The file is not named like an image, an archive or an array", where=str(path), fix=_kinds_fix())
 
 
 def split_path(path: Path) -> tuple[Path, str]:

@@ -1,7 +1,4 @@
-"""The one way to data: whatever the user names becomes batches of a model's inputs.
-
-Calibration and parity come through here.
-"""
+"""The one way to data: whatever the user names becomes batches of a model's inputs."""
 
 from __future__ import annotations
 
@@ -26,16 +23,19 @@ from s2mlp_deploy.errors import DataError, ImageError
 from s2mlp_deploy.preprocess import Preprocessing
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
-MIN_CALIBRATION = 8
-"""Fewest samples that ranges are measured on.
-
-With fewer the largest activation depends on the picture more than on the network. Accuracy asks for some hundreds.
-"""
-
 Feeds: TypeAlias = dict[str, NDArray[Any]]
 Labels: TypeAlias = NDArray[np.int64]
 
 _MAX_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """Where a batch begins: the samples of the collection before it, how many were used, and what was skipped."""
+
+    end: int
+    used: int
+    skipped: Skipped
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _Contents:
     duplicates: int
 
 
-class CalibrationData:
+class ModelData:
     """Batches of a model's inputs, made anew in each iteration: ``for feeds, labels in data``.
 
     ``feeds`` has an array [batch, ...] for each input, in the input's type; ``labels`` is int64 [batch] (−1: not
@@ -57,7 +57,7 @@ class CalibrationData:
     Attributes:
         described: What it is, in words.
         batch: Samples in a batch; the last one may have fewer, unless the model's batch is fixed.
-        skipped: Pictures that were left out, by the latest iteration; complete when that has ended.
+        skipped: Images that were left out, by the latest iteration; complete when that has ended.
         used: Samples that the latest iteration has given.
     """
 
@@ -85,6 +85,7 @@ class CalibrationData:
         self._minimum = minimum
         self._on_broken: Literal["raise", "skip"] = on_broken
         self._progress = progress
+        self._marks = [_Mark(0, 0, Skipped())]
 
     @property
     def count(self) -> int:
@@ -131,18 +132,18 @@ class CalibrationData:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should be told, in sentences: duplicates and, after an iteration, skipped pictures."""
+        """What a user should be told, in sentences: duplicates and, after an iteration, skipped images."""
         found = []
         if self.duplicates:
             found.append(f"{self.duplicates} of {len(self._collection)} samples are duplicates of others")
         if self.skipped.count:
             path, problem = self.skipped.examples[0]
-            found.append(f"{self.skipped.count} broken pictures were skipped; the first: {path}: {problem}")
+            found.append(f"{self.skipped.count} broken images were skipped; the first: {path}: {problem}")
         return tuple(found)
 
     @property
     def _copies(self) -> int:
-        """How often a picture is repeated in a batch of raw pixels, which cannot hold pictures of other sizes."""
+        """How often an image is repeated in a batch of raw pixels, which cannot hold images of other sizes."""
         size = self._inputs.tensors[0].shape[0]
         return size if isinstance(size, int) else 1
 
@@ -151,14 +152,23 @@ class CalibrationData:
         return -(-self.count // self.batch)
 
     def __iter__(self) -> Iterator[tuple[Feeds, Labels | None]]:
-        """Iterate over feeds and labels.
+        """Iterate over feeds and labels; raises what :meth:`from_batch` raises."""
+        return self.from_batch(0)
+
+    def from_batch(self, index: int) -> Iterator[tuple[Feeds, Labels | None]]:
+        """Iterate from a batch on, without making those before it where an iteration has passed it already.
+
+        Args:
+            index: Of the first batch.
 
         Raises:
-            DataError: At the end, if so many pictures had to be skipped that too few were left.
-            ImageError: A picture is broken, and such are not to be skipped.
+            DataError: At the end, if so many images had to be skipped that too few were left.
+            ImageError: An image is broken, and such are not to be skipped.
         """
-        self.skipped, self.used = Skipped(), 0
-        skipped, used, pixels = self.skipped, 0, self._inputs.takes_pixels
+        number = min(index, len(self._marks) - 1)
+        mark, pixels = self._marks[number], self._inputs.takes_pixels
+        skipped, used = mark.skipped.copy(), mark.used
+        self.skipped, self.used = skipped, used
         for item in batches(
             self._collection,
             self._inputs,
@@ -167,6 +177,7 @@ class CalibrationData:
             workers=self._workers,
             drop_last=self._fixed and not pixels,
             skipped=skipped,
+            start=mark.end,
         ):
             feeds, labels = item.feeds, item.labels
             used += len(item.paths)
@@ -174,7 +185,11 @@ class CalibrationData:
             if pixels and self._copies > 1:
                 feeds = {name: np.repeat(array, self._copies, axis=0) for name, array in feeds.items()}
                 labels = None if labels is None else np.repeat(labels, self._copies)
-            yield feeds, labels
+            number += 1
+            if number == len(self._marks):
+                self._marks.append(_Mark(item.end, used, skipped.copy()))
+            if number > index:
+                yield feeds, labels
         if used < self._minimum:
             path, problem = skipped.examples[0] if skipped.examples else (self._collection.root, "the batch is fixed")
             raise DataError(
@@ -195,25 +210,25 @@ def open_data(
     seed: int = 0,
     batch: int = 8,
     workers: int | None = None,
-    minimum: int = MIN_CALIBRATION,
+    minimum: int = 1,
     on_broken: Literal["raise", "skip"] = "skip",
     progress: ProgressCallback = no_progress,
-) -> CalibrationData:
+) -> ModelData:
     """Open what the user named.
 
     Args:
-        data: A path that :func:`~s2mlp_deploy.data.collect.collect` takes (a folder or archive of pictures, an
+        data: A path that :func:`~s2mlp_deploy.data.collect.collect` takes (a folder or archive of images, an
             ``.npy`` or ``.npz`` file, a saved ``datasets`` directory), or a Python object that
             :func:`~s2mlp_deploy.data.iterables.open_iterable` takes.
         inputs: The model's inputs. A fixed batch is kept to: what does not fill one is left out.
-        preprocessing: How a picture becomes the input.
+        preprocessing: How an image becomes the input.
         classes: The model's class names, in the order of its outputs; the data's classes are matched with them.
         samples: Draw at most so many (default: all).
         seed: Chooses them.
-        batch: Samples in a batch. A graph that does its own preprocessing gets one picture a batch.
+        batch: Samples in a batch. A graph that does its own preprocessing gets one image a batch.
         workers: Threads that decode ahead; default by the number of processors.
         minimum: Fewest samples.
-        on_broken: What is done about a picture that cannot be used.
+        on_broken: What is done about an image that cannot be used.
         progress: Told how far listing and hashing are.
 
     Returns:
@@ -221,7 +236,7 @@ def open_data(
 
     Raises:
         DataError: There is no data, too little of it, or it does not fit the model.
-        PreprocessingError: It is pictures, and nobody said how one becomes an input.
+        PreprocessingError: It is images, and no preprocessing is configured.
         MissingDependencyError: It was saved by ``datasets``, which is not installed.
     """
     model = ModelInputs(tuple(inputs), preprocessing)
@@ -242,7 +257,7 @@ def open_data(
             where=str(collection.root),
             fix="give more; some hundreds that look like the model's work are best",
         )
-    opened = CalibrationData(
+    opened = ModelData(
         collection,
         model,
         f"{'raw pixels of ' if model.takes_pixels else ''}{len(collection)} {_probe(collection, model)} of {name}",
@@ -263,11 +278,11 @@ def open_data(
 
 
 def _probe(collection: Collection, model: ModelInputs) -> str:
-    """What the samples are called, by the first one; and that one tried, unless it is a broken picture."""
+    """What the samples are called, by the first one; and that one tried, unless it is a broken image."""
     first = next(iter(collection))
-    pictures = model.is_picture(first) or isinstance(first.source, ImageError)
+    images = model.is_image(first) or isinstance(first.source, ImageError)
     try:
         model.load(first)
     except ImageError:
         return "images"  # skipped or raised when its turn comes
-    return "images" if pictures else "samples"
+    return "images" if images else "samples"

@@ -23,13 +23,13 @@ _CHANNELS = (1, 3, 4)
 class ModelInputs:
     """A model's inputs, and how a sample becomes them.
 
-    A picture (also an array uint8 [height, width] or [height, width, channels] where the input is a float image) is
+    An image (also an array uint8 [height, width] or [height, width, channels] where the input is a float image) is
     preprocessed. Of a graph that does that itself (its input is uint8 [batch, height, width, 3]) it is only decoded.
     Other arrays are the inputs themselves, without the batch axis.
 
     Attributes:
         tensors: Names, types and shapes.
-        preprocessing: How a picture becomes the input, if that is known.
+        preprocessing: How an image becomes the input, if that is known.
     """
 
     tensors: tuple[TensorInfo, ...]
@@ -46,9 +46,9 @@ class ModelInputs:
         """Axes of each input, the batch among them."""
         return {tensor.name: len(tensor.shape) for tensor in self.tensors}
 
-    def is_picture(self, sample: Sample) -> bool:
-        """Whether a sample is a picture and not the inputs themselves."""
-        return _is_picture(self._content(sample), self.tensors[0], len(self.tensors))
+    def is_image(self, sample: Sample) -> bool:
+        """Whether a sample is an image and not the inputs themselves."""
+        return _is_image(self._content(sample), self.tensors[0], len(self.tensors))
 
     def load(self, sample: Sample) -> dict[str, NDArray[Any]]:
         """Make the inputs of one sample.
@@ -57,14 +57,14 @@ class ModelInputs:
             By name, without the batch axis, in the input's type.
 
         Raises:
-            ImageError: The picture cannot be used.
+            ImageError: The image cannot be used.
             DataError: Arrays do not fit the inputs.
-            PreprocessingError: A picture can not be an input of this model, or nobody said how.
+            PreprocessingError: An image can not be an input of this model, or no preprocessing is configured.
         """
         content, where = self._content(sample), str(sample.path)
         if isinstance(content, ImageError):
             raise content
-        if not _is_picture(content, self.tensors[0], len(self.tensors)):
+        if not _is_image(content, self.tensors[0], len(self.tensors)):
             return self._arrays(content, where)
         if len(self.tensors) != 1:
             raise PreprocessingError(
@@ -73,13 +73,13 @@ class ModelInputs:
                 fix=f"give arrays named {', '.join(self.ranks)} (.npz)",
             )
         assert not isinstance(content, Mapping)
-        source = _picture(content, where) if isinstance(content, np.ndarray) else content
+        source = _image(content, where) if isinstance(content, np.ndarray) else content
         name = self.tensors[0].name
         if self.takes_pixels:
             return {name: raw_pixels(source, where=where)[0]}
         if self.preprocessing is None:
             raise PreprocessingError(
-                "nobody said how an image becomes this model's input",
+                "no preprocessing is configured for this model",
                 fix="--preprocess FILE.json with size, mean and std",
             )
         image = source if isinstance(source, Image.Image) else open_image(source, where=where)
@@ -108,15 +108,15 @@ class ModelInputs:
         return {tensor.name: _fit(content[tensor.name], tensor, where) for tensor in self.tensors}
 
 
-def _is_picture(content: object, tensor: TensorInfo, inputs: int) -> bool:
+def _is_image(content: object, tensor: TensorInfo, inputs: int) -> bool:
     if isinstance(content, np.ndarray):
         image = len(tensor.shape) == 4 and inputs == 1 and (tensor.dtype.startswith("float") or tensor.shape[-1] == 3)
         return image and content.dtype == np.uint8 and content.ndim in (2, 3)
     return isinstance(content, Path | bytes | Image.Image)
 
 
-def _picture(array: NDArray[np.uint8], where: str) -> Image.Image:
-    """A decoded picture, from uint8 [height, width] or [height, width, channels].
+def _image(array: NDArray[np.uint8], where: str) -> Image.Image:
+    """A decoded image, from uint8 [height, width] or [height, width, channels].
 
     Raises:
         DataError: The last axis is not that of colours.
@@ -146,7 +146,7 @@ def _fit(array: NDArray[Any], tensor: TensorInfo, where: str) -> NDArray[Any]:
             where=where,
             fix="leave such samples out",
         )
-    # Whole numbers in a float input are most likely pixels that nobody normalised.
+    # Whole numbers in a float input are most likely pixels that were not normalised.
     if (array.dtype.kind == "f") != (wanted.kind == "f") or (array.dtype.kind == "b") != (wanted.kind == "b"):
         raise DataError(
             f"The array of the input {tensor.name!r} is {array.dtype}, the model takes {tensor.dtype}",

@@ -29,8 +29,8 @@ class DatasetCollection:
 
     Attributes:
         root: The directory.
-        table: The ``datasets.Dataset``; its pictures are not decoded.
-        pictures: The column of pictures; None if the rows are arrays.
+        table: The ``datasets.Dataset``; its images are not decoded.
+        images: The column of images; None if the rows are arrays.
         arrays: The columns of arrays.
         indices: The rows that were drawn, ascending.
         labels: Of each of them, if known.
@@ -39,7 +39,7 @@ class DatasetCollection:
 
     root: Path
     table: Any
-    pictures: str | None
+    images: str | None
     arrays: tuple[str, ...]
     indices: tuple[int, ...]
     labels: tuple[int, ...] | None
@@ -62,8 +62,8 @@ class DatasetCollection:
             row = self.table[index]
             source: Content = (
                 {name: np.asarray(row[name]) for name in self.arrays}
-                if self.pictures is None
-                else _picture(row[self.pictures], where)
+                if self.images is None
+                else _image(row[self.images], where)
             )
             yield Sample(where, source, label)
 
@@ -89,30 +89,30 @@ def open_dataset(path: Path, *, classes: Sequence[str] | None, limit: int | None
         fix = f"name one, as in {path / parts[0]}" if parts else "save it again"
         raise DataError(f"The data set has parts: {join_names(parts)}", where=str(path), fix=fix)
     features = table.features
-    pictures = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
-    if len(pictures) > 1:
+    images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    if len(images) > 1:
         raise DataError(
-            f"Several columns hold pictures: {join_names(pictures)}",
+            f"Several columns hold images: {join_names(images)}",
             where=str(path),
             fix="save it with one (remove_columns)",
         )
     named = _label_column(features, datasets.ClassLabel)
     labels, names = _labels(table, named, features, classes, path)
-    arrays = tuple(name for name in features if name != named and not pictures)
-    if not pictures and not arrays:
+    arrays = tuple(name for name in features if name != named and not images)
+    if not images and not arrays:
         raise DataError(
-            f"No column can be an input: {join_names(features)}", where=str(path), fix="save pictures or arrays"
+            f"No column can be an input: {join_names(features)}", where=str(path), fix="save images or arrays"
         )
-    if pictures:
+    if images:
         # Encoded, so that worker threads decode and the content hash is that of the files.
-        table = table.cast_column(pictures[0], datasets.Image(decode=False))
+        table = table.cast_column(images[0], datasets.Image(decode=False))
     else:
         table = table.with_format("numpy", columns=list(arrays))
     indices = draw([str(index) for index in range(len(table))], labels, limit, seed)
     return DatasetCollection(
         path,
         table,
-        pictures[0] if pictures else None,
+        images[0] if images else None,
         arrays,
         tuple(indices),
         None if labels is None else tuple(labels[index] for index in indices),
@@ -120,12 +120,12 @@ def open_dataset(path: Path, *, classes: Sequence[str] | None, limit: int | None
     )
 
 
-def _picture(cell: Mapping[str, Any] | None, where: Path) -> Content:
+def _image(cell: Mapping[str, Any] | None, where: Path) -> Content:
     if cell and cell.get("bytes") is not None:
         return bytes(cell["bytes"])
     if cell and cell.get("path"):
         return Path(cell["path"])
-    return ImageError("The row has no picture", where=str(where), fix="save the data set without such rows")
+    return ImageError("The row has no image", where=str(where), fix="save the data set without such rows")
 
 
 def _label_column(features: Mapping[str, Any], class_label: type) -> str | None:

@@ -1,4 +1,4 @@
-"""Folders of pictures."""
+"""Folders of images."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2mlp_deploy.data.layout import Listing, arrange, is_hidden, is_picture
+from s2mlp_deploy.data.layout import Listing, arrange, is_hidden, is_image
 from s2mlp_deploy.data.samples import Sample
 from s2mlp_deploy.errors import DataError
 
 
 @dataclass(frozen=True)
 class ImageCollection:
-    """Picture files on disk.
+    """Image files on disk.
 
     Attributes:
         paths: The files, sorted by folder and name.
@@ -34,7 +34,7 @@ class ImageCollection:
         return self.labels is not None
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of images."""
         return len(self.paths)
 
     def __iter__(self) -> Iterator[Sample]:
@@ -44,14 +44,14 @@ class ImageCollection:
 
 
 def open_folder(root: Path, *, classes: Sequence[str] | None, limit: int | None, seed: int) -> ImageCollection:
-    """Find the pictures of a folder; see :func:`~s2mlp_deploy.data.collect.collect`."""
+    """Find the images of a folder; see :func:`~s2mlp_deploy.data.collect.collect`."""
     names, empty = _list(root)
     listing = arrange(names, root, classes, empty_folders=empty)
     return _collection(root, listing.pick(listing.draw(limit, seed)))
 
 
-def open_picture(path: Path, *, classes: Sequence[str] | None) -> ImageCollection:
-    """A collection of one picture file."""
+def open_image_file(path: Path, *, classes: Sequence[str] | None) -> ImageCollection:
+    """A collection of one image file."""
     return ImageCollection((path,), None, None if classes is None else tuple(classes), path.parent)
 
 
@@ -60,7 +60,7 @@ def _collection(root: Path, listing: Listing) -> ImageCollection:
 
 
 def _list(root: Path) -> tuple[list[str], list[str]]:
-    """Return the pictures below a folder, sorted, and its subfolders without one."""
+    """Return the images below a folder, sorted, and its subfolders without one."""
     try:
         entries = sorted(entry for entry in root.iterdir() if not is_hidden(entry.name))
     except OSError as error:
@@ -69,15 +69,15 @@ def _list(root: Path) -> tuple[list[str], list[str]]:
     empty = []
     for entry in entries:
         if not entry.is_dir():
-            found += [entry] if is_picture(entry.name) else []
-        elif below := _pictures_below(entry):
+            found += [entry] if is_image(entry.name) else []
+        elif below := _images_below(entry):
             found += below
         else:
             empty.append(entry.name)
     return [path.relative_to(root).as_posix() for path in found], empty
 
 
-def _pictures_below(folder: Path) -> list[Path]:
+def _images_below(folder: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
         # os.walk passes over unreadable folders unless told otherwise: half a class would be missing.
         raise _unreadable(error) from error
@@ -85,7 +85,7 @@ def _pictures_below(folder: Path) -> list[Path]:
     found: list[Path] = []
     for current, subfolders, names in os.walk(folder, onerror=refuse):
         subfolders[:] = [name for name in subfolders if not is_hidden(name)]
-        found += [Path(current, name) for name in names if is_picture(name) and not is_hidden(name)]
+        found += [Path(current, name) for name in names if is_image(name) and not is_hidden(name)]
     return sorted(found)
 
 

@@ -1,4 +1,4 @@
-"""Samples from Python: arrays, dictionaries of arrays, pictures and pairs of those with a label."""
+"""Samples from Python: arrays, dictionaries of arrays, images and pairs of those with a label."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from s2mlp_deploy.data.arrays import LABELS, InMemory, check_labels, gather
+from s2mlp_deploy.data.arrays import LABELS, check_labels, gather
 from s2mlp_deploy.data.samples import Collection, Content, Sample, check_limit, draw
 from s2mlp_deploy.errors import DataError
 
 MAX_HELD = 1024
 """Samples that are held of an iterable that can only be walked through, unless ``limit`` says how many."""
 
-_PICTURE = (str, Path, bytes, Image.Image)
+_IMAGE = (str, Path, bytes, Image.Image)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ def open_iterable(
 ) -> Collection:
     """Make a collection of a Python object.
 
-    An item is a picture (Pillow, a path, the bytes of a file, uint8 [height, width, 3]), an array, a dictionary of
+    An item is an image (Pillow, a path, the bytes of a file, uint8 [height, width, 3]), an array, a dictionary of
     arrays by input name (``labels`` may be among them), or a pair of one of these and its label. Arrays with as many
     axes as the model's input are batches and taken apart. One array [samples, ...] or a dictionary of such is taken
     like an ``.npz`` file.
@@ -111,8 +111,7 @@ def open_iterable(
     if isinstance(data, np.ndarray | Mapping):
         arrays = {"": data} if isinstance(data, np.ndarray) else {key: _array(value) for key, value in data.items()}
         labels = next((arrays.pop(name) for name in LABELS if name in arrays and name not in ranks), None)
-        columns = {name: InMemory(array) for name, array in arrays.items()}
-        return gather(root, columns, labels, classes=classes, limit=limit, seed=seed)
+        return gather(root, arrays, labels, classes=classes, limit=limit, seed=seed)
     if isinstance(data, str | bytes) or (not hasattr(data, "__iter__") and not hasattr(data, "__getitem__")):
         raise DataError(
             f"The data is a {type(data).__name__}", fix="give a path, an array, or something to iterate over"
@@ -160,14 +159,14 @@ def _samples(item: Any, where: Path, ranks: Mapping[str, int], classes: Sequence
         raise DataError(
             f"An item of the data is a {type(content).__name__}",
             where=str(where),
-            fix="give pictures, arrays, dictionaries of arrays by input name, or pairs of one and its label",
+            fix="give images, arrays, dictionaries of arrays by input name, or pairs of one and its label",
         )
     if not _is_batch(arrays, ranks):
         yield Sample(where, _plain(arrays), _one_label(labels, classes, where))
         return
     rows = gather(
         where,
-        {name: InMemory(array) for name, array in arrays.items()},
+        arrays,
         None if labels is None else np.asarray(labels),
         classes=classes,
         limit=None,
@@ -183,14 +182,14 @@ def _split_label(item: Any, ranks: Mapping[str, int]) -> tuple[Any, Any]:
         named = next((name for name in LABELS if name in item and name not in ranks), None)
         rest = {name: value for name, value in item.items() if name != named}
         lone = next(iter(rest.values())) if len(rest) == 1 else None
-        content = lone if isinstance(lone, _PICTURE) else rest
+        content = lone if isinstance(lone, _IMAGE) else rest
         return content, None if named is None else item[named]
     return item, None
 
 
 def _is_batched(item: Any, ranks: Mapping[str, int]) -> bool:
     content, _ = _split_label(item, ranks)
-    if isinstance(content, _PICTURE):
+    if isinstance(content, _IMAGE):
         return False
     arrays = content if isinstance(content, Mapping) else {"": content}
     return _is_batch({name: _array(value) for name, value in arrays.items()}, ranks)

@@ -1,4 +1,4 @@
-"""How pictures lie in folders, on disk or in an archive, and what that says about their classes."""
+"""How images lie in folders, on disk or in an archive, and what that says about their classes."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ IMAGE_EXTENSIONS = (
     ".pbm",
     ".pnm",
 )
-"""File name endings that are taken for pictures, in any case."""
+"""File name endings that are taken for images, in any case."""
 
 EXTENSIONS_FIX = f"files with these endings are looked for: {' '.join(IMAGE_EXTENSIONS)}"
 
 _SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test"})
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file is named like a picture."""
+def is_image(name: str) -> bool:
+    """Whether a file is named like an image."""
     return name.lower().endswith(IMAGE_EXTENSIONS)
 
 
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is passed over."""
-    # macOS puts "._photo.jpg" files and a __MACOSX folder of them into archives; they are no pictures.
+    # macOS puts "._photo.jpg" files and a __MACOSX folder of them into archives; they are no images.
     return name.startswith(".") or name == "__MACOSX"
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Pictures by name.
+    """Images by name.
 
     Attributes:
         names: Relative to the root, with "/" between folders.
@@ -60,7 +60,7 @@ class Listing:
     class_names: tuple[str, ...] | None
 
     def pick(self, indices: Sequence[int]) -> Listing:
-        """The listing of some of the pictures."""
+        """The listing of some of the images."""
         labels = None if self.labels is None else tuple(self.labels[index] for index in indices)
         return Listing(tuple(self.names[index] for index in indices), labels, self.class_names)
 
@@ -72,22 +72,22 @@ class Listing:
 def arrange(
     names: Sequence[str], root: Path, classes: Sequence[str] | None, *, empty_folders: Sequence[str] = ()
 ) -> Listing:
-    """Give pictures the labels of the folders they lie in.
+    """Give images the labels of the folders they lie in.
 
     Args:
-        names: Of the pictures, relative to the root.
+        names: Of the images, relative to the root.
         root: For messages.
         classes: The model's class names, in the order of its outputs.
-        empty_folders: Folders without a picture, where such can be.
+        empty_folders: Folders without an image, where such can be.
 
     Returns:
         The listing, in the order of ``names``.
 
     Raises:
-        DataError: There is no picture, the layouts are mixed, or a folder is no class.
+        DataError: There is no image, the layouts are mixed, or a folder is no class.
     """
     if not names:
-        raise DataError("There is no picture", where=str(root), fix=EXTENSIONS_FIX)
+        raise DataError("There is no image", where=str(root), fix=EXTENSIONS_FIX)
     class_names = tuple(classes) if classes is not None else None
     tops = [name.partition("/")[0] if "/" in name else "" for name in names]
     folders = sorted(set(tops) - {""})
@@ -95,9 +95,9 @@ def arrange(
         return Listing(tuple(names), None, class_names)
     if "" in tops:
         raise DataError(
-            f"There are pictures, and also folders with pictures ({join_names(folders)})",
+            f"There are images, and also folders with images ({join_names(folders)})",
             where=str(root),
-            fix="move the pictures into class folders, or all of them into one folder",
+            fix="move the images into class folders, or all of them into one folder",
         )
     label_of, class_names = _label_folders(root, folders, class_names, empty_folders)
     return Listing(tuple(names), tuple(label_of[top] for top in tops), class_names)
@@ -119,10 +119,10 @@ def _label_folders(
     elif all(_is_index(name) for name in folders):
         label_of = {name: int(name) for name in folders}
     else:
-        # A class that lost its pictures would silently move the labels of all that follow it.
+        # A class that lost its images would silently move the labels of all that follow it.
         if empty:
             raise DataError(
-                f"Folders without a picture: {join_names(empty)}",
+                f"Folders without an image: {join_names(empty)}",
                 where=str(root),
                 fix=f"remove them, or give the model's class names. {EXTENSIONS_FIX}",
             )

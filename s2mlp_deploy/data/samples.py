@@ -17,7 +17,7 @@ from s2mlp_deploy.errors import DataError, ImageError
 from s2mlp_deploy.preprocess import Source
 
 Content: TypeAlias = Source | NDArray[Any] | Mapping[str, NDArray[Any]] | ImageError
-"""A picture (a file, the bytes of one, decoded), an array, arrays by input name, or why it could not be read."""
+"""An image (a file, the bytes of one, decoded), an array, arrays by input name, or why it could not be read."""
 
 _SKIPS_REMEMBERED = 20
 
@@ -72,6 +72,10 @@ class Skipped:
     count: int = 0
     examples: list[tuple[Path, str]] = field(default_factory=list)
 
+    def copy(self) -> Skipped:
+        """One that is filled on its own."""
+        return Skipped(self.count, list(self.examples))
+
     def add(self, path: Path, problem: str) -> None:
         """Count one sample."""
         self.count += 1
@@ -122,7 +126,7 @@ def draw(names: Sequence[str], labels: Sequence[int] | None, limit: int | None, 
 
 
 def digest(sample: Sample) -> bytes:
-    """The SHA-256 of a sample's content: of encoded pictures their bytes, of arrays type, shape and values.
+    """The SHA-256 of a sample's content: of encoded images their bytes, of arrays type, shape and values.
 
     Names, labels and times are not in it. What cannot be read has the digest of nothing.
     """

@@ -1,4 +1,4 @@
-"""From a picture to the model's input: the only image-to-tensor code of the package.
+"""From an image to the model's input: the only image-to-tensor code of the package.
 
 Calibration, parity, prediction and serving all come through here, so they cannot disagree about a resize or a
 mean. The geometry is that of timm's evaluation transform, computed with Pillow's antialiased resize, and the
@@ -6,11 +6,11 @@ normalisation is the same chain of float32 operations, so the numbers are those 
 
 Three decisions that change pixels:
 
-* EXIF orientation is applied. timm leaves it alone, but a phone's picture would reach the model on its side.
+* EXIF orientation is applied. timm leaves it alone, but a phone's image would reach the model on its side.
 * An alpha channel is dropped, as ``convert("RGB")`` does and timm with it: the colour that is stored under a
   transparent pixel counts. Nothing is composited over a background, because no one background is right.
 * 16-bit greyscale keeps its high byte, which is what Pillow does to 16-bit colour. (Pillow's own conversion
-  clips at 255 and returns a white picture.)
+  clips at 255 and returns a white image.)
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ _TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# What a file that is no picture begins with, to say what it is instead.
+# What a file that is no image begins with, to say what it is instead.
 _OTHER_CONTENT = (
     (b"PK\x03\x04", "a zip archive"),
     (b"\x1f\x8b", "a gzip file"),
@@ -37,24 +37,24 @@ _OTHER_CONTENT = (
     (b"<", "an HTML or XML page"),
     (b"\x93NUMPY", "a NumPy array"),
 )
-_PICTURE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
+_IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
 
 
 def open_image(source: Path | bytes, *, where: str | None = None) -> Image.Image:
-    """Decode one picture to 8-bit RGB, upright.
+    """Decode one image to 8-bit RGB, upright.
 
     The size is checked in the header, before anything is decoded. Of an animation the first frame is taken.
-    Pillow's settings are not changed; it still warns about pictures above half of ``MAX_PIXELS``.
+    Pillow's settings are not changed; it still warns about images above half of ``MAX_PIXELS``.
 
     Args:
         source: A file, or the bytes of one.
-        where: What error messages call the picture; its path if not given.
+        where: What error messages call the image; its path if not given.
 
     Returns:
-        A picture of mode "RGB", loaded and independent of the file.
+        An image of mode "RGB", loaded and independent of the file.
 
     Raises:
-        ImageError: The file is missing, empty, no picture, damaged, too large, or of a kind of pixel that
+        ImageError: The file is missing, empty, no image, damaged, too large, or of a kind of pixel that
             has no 8-bit meaning.
     """
     where = where or (f"{len(source)} bytes in memory" if isinstance(source, bytes) else str(source))
@@ -70,7 +70,7 @@ def open_image(source: Path | bytes, *, where: str | None = None) -> Image.Image
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise _too_large(where, error) from error
         except UnidentifiedImageError as error:
-            raise _not_a_picture(where, head) from error
+            raise _not_an_image(where, head) from error
         except Exception as error:
             raise _damaged(where, error) from error
         try:
@@ -85,20 +85,20 @@ def open_image(source: Path | bytes, *, where: str | None = None) -> Image.Image
 
 
 def to_rgb(image: Image.Image, where: str | None) -> Image.Image:
-    """Bring a picture of any mode to 8-bit RGB: alpha dropped, 16-bit grey cut to its high byte.
+    """Bring an image of any mode to 8-bit RGB: alpha dropped, 16-bit grey cut to its high byte.
 
     Args:
-        image: The picture; returned as it is if nothing is to be done.
+        image: The image; returned as it is if nothing is to be done.
         where: What error messages call it.
 
     Returns:
-        A picture of mode "RGB".
+        An image of mode "RGB".
 
     Raises:
         ImageError: Its pixels have no 8-bit meaning.
     """
     if image.mode == "RGB" and type(image) is Image.Image:
-        return image  # anything else, a file plugin's picture too, is copied by convert
+        return image  # anything else, a file plugin's image too, is copied by convert
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _to_8_bit_grey(image, where)
     elif image.mode in ("La", "RGBa"):
@@ -112,7 +112,7 @@ def to_rgb(image: Image.Image, where: str | None) -> Image.Image:
         raise ImageError(
             f"Pixels of the mode {image.mode} cannot be read as RGB",
             where=where,
-            fix="save the picture as RGB",
+            fix="save the image as RGB",
         ) from error
 
 
@@ -123,7 +123,7 @@ def _to_8_bit_grey(image: Image.Image, where: str | None) -> Image.Image:
         raise ImageError(
             f"Grey values from {low:g} to {high:g} are neither 8 nor 16 bit, so what is white is unknown",
             where=where,
-            fix="save the picture with 8 or 16 bits per channel",
+            fix="save the image with 8 or 16 bits per channel",
         )
     # Pillow reads a TIFF of 12 bits without spreading its values over 16.
     twelve_bit = tuple(getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE_TAG, ())) == (12,)
@@ -154,27 +154,27 @@ def _open_stream(source: Path | bytes, where: str) -> Iterator[IO[bytes]]:
         raise ImageError(f"The file cannot be opened: {error}", where=where, fix="check the path") from error
     if stream is None:
         found = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-        raise ImageError(f"This is {found}, where one picture is wanted", where=where, fix="name a picture file")
+        raise ImageError(f"This is {found}, where one image is wanted", where=where, fix="name an image file")
     with stream:
         yield stream
 
 
 def _too_large(where: str, error: BaseException) -> ImageError:
-    problem = f"The picture is too large to decode safely (more than {MAX_PIXELS:,} pixels): {error}"
+    problem = f"The image is too large to decode safely (more than {MAX_PIXELS:,} pixels): {error}"
     return ImageError(problem, where=where, fix="make it smaller; if it was not meant to be large, distrust it")
 
 
 def _damaged(where: str, error: BaseException) -> ImageError:
     reason = str(error) or type(error).__name__
-    return ImageError(f"The picture is damaged: {reason}", where=where, fix="copy or download it again")
+    return ImageError(f"The image is damaged: {reason}", where=where, fix="copy or download it again")
 
 
-def _not_a_picture(where: str, head: bytes) -> ImageError:
-    if head.startswith(_PICTURE_SIGNATURES):
+def _not_an_image(where: str, head: bytes) -> ImageError:
+    if head.startswith(_IMAGE_SIGNATURES):
         return _damaged(where, ValueError("its header cannot be read"))
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     other = next((name for start, name in _OTHER_CONTENT if text.startswith(start)), None)
     if head[4:8] == b"ftyp":
         other = "a HEIC, AVIF or video file"
-    problem = f"The file is {other}, not a picture" if other else "The file is not a picture"
+    problem = f"The file is {other}, not an image" if other else "The file is not an image"
     return ImageError(problem, where=where, fix=f"use one of {', '.join(FORMATS)}")

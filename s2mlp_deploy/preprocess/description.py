@@ -14,7 +14,7 @@ import msgspec
 from s2mlp_deploy.errors import PreprocessingError
 
 MAX_PIXELS = 178_956_970
-"""Most pixels a picture may have. From this count on Pillow too refuses, with its default settings."""
+"""Most pixels an image may have. From this count on Pillow too refuses, with its default settings."""
 
 CROP_MODES = ("center", "squash", "border")
 COLORS = ("RGB", "BGR", "L")
@@ -25,14 +25,14 @@ _SIZE_KEYS = ("size", "image_size", "input_size")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes the model's input.
+    """How an image becomes the model's input.
 
     Attributes:
         size: Height and width of the input.
         mean: Subtracted per channel after ``scale``, in the order of the model's channels (of ``color``).
         std: Divided by per channel, in the same order.
-        interpolation: One of ``INTERPOLATIONS``; "none" means that pictures already have the size.
-        crop_pct: The part of the resized picture that the crop keeps, above 0 and at most 1.
+        interpolation: One of ``INTERPOLATIONS``; "none" means that images already have the size.
+        crop_pct: The part of the resized image that the crop keeps, above 0 and at most 1.
         crop_mode: "center" resizes the shorter side and crops, "squash" resizes both sides to the target
             whatever the aspect ratio, "border" fits the longer side and pads with the mean colour.
         color: Channel order of the input; "L" is one channel of luma.
@@ -133,7 +133,7 @@ class Sidecar:
     Attributes:
         architecture: The zoo name, if given.
         config: The model's config fields; empty if not given.
-        preprocessing: How pictures become its input; None if the file says nothing about that.
+        preprocessing: How images become its input; None if the file says nothing about that.
         classes: Class names in the order of the outputs, if given.
     """
 

@@ -19,9 +19,9 @@ Source: TypeAlias = Path | bytes | Image.Image
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 MAX_SIDE = 65_535
-"""Longest side of a picture that a graph with preprocessing is given, JPEG's own limit.
+"""Longest side of an image that a graph with preprocessing is given, JPEG's own limit.
 
-Such a graph holds a table of the model's size times the picture's side: 120 MB at this limit. A PNG of ten thousand
+Such a graph holds a table of the model's size times the image's side: 120 MB at this limit. A PNG of ten thousand
 bytes can be ten million pixels wide and one high.
 """
 
@@ -36,22 +36,22 @@ _RESAMPLING = {
 
 
 def to_array(image: Image.Image, preprocessing: Preprocessing, *, where: str | None = None) -> FloatArray:
-    """Resize, crop and normalise one picture.
+    """Resize, crop and normalise one image.
 
     One departure from timm: for a target that is not square timm's "center" resizes bilinearly whatever the
     interpolation; here the declared interpolation holds.
 
     Args:
-        image: A picture of any mode (8-bit RGB from ``open_image``).
+        image: An image of any mode (8-bit RGB from ``open_image``).
         preprocessing: What to do.
-        where: What error messages call the picture.
+        where: What error messages call the image.
 
     Returns:
         float32, shape (channels, height, width), channels in the order of ``preprocessing.color``.
 
     Raises:
-        ImageError: The picture does not have the size and interpolation is "none", or its sides are so
-            unequal that the resized picture would not fit into memory.
+        ImageError: The image does not have the size and interpolation is "none", or its sides are so
+            unequal that the resized image would not fit into memory.
     """
     image = to_rgb(image, where)
     if preprocessing.color == "L":
@@ -61,9 +61,9 @@ def to_array(image: Image.Image, preprocessing: Preprocessing, *, where: str | N
     elif (image.height, image.width) != preprocessing.size:
         height, width = preprocessing.size
         raise ImageError(
-            f"The picture is {image.height}x{image.width} (height x width), the model takes {height}x{width}",
+            f"The image is {image.height}x{image.width} (height x width), the model takes {height}x{width}",
             where=where,
-            fix="resize the picture, or give the preprocessing an interpolation such as bicubic",
+            fix="resize the image, or give the preprocessing an interpolation such as bicubic",
         )
     pixels = np.asarray(image).reshape(*preprocessing.size, preprocessing.channels)
     if preprocessing.color == "BGR":
@@ -76,43 +76,43 @@ def to_array(image: Image.Image, preprocessing: Preprocessing, *, where: str | N
 
 
 def preprocess(sources: Sequence[Source], preprocessing: Preprocessing) -> FloatArray:
-    """Turn pictures into one batch.
+    """Turn images into one batch.
 
     Args:
-        sources: Files, the bytes of files, or Pillow pictures.
+        sources: Files, the bytes of files, or Pillow images.
         preprocessing: What to do with each.
 
     Returns:
         float32, shape (len(sources), channels, height, width).
 
     Raises:
-        ImageError: One of the pictures cannot be used; the message says which.
+        ImageError: One of the images cannot be used; the message says which.
     """
     batch = np.empty((len(sources), preprocessing.channels, *preprocessing.size), np.float32)
     for index, source in enumerate(sources):
-        where = str(source) if isinstance(source, Path) else f"picture {index}"
+        where = str(source) if isinstance(source, Path) else f"image {index}"
         image = source if isinstance(source, Image.Image) else open_image(source, where=where)
         batch[index] = to_array(image, preprocessing, where=where)
     return batch
 
 
 def raw_pixels(source: Source, copies: int = 1, *, where: str | None = None) -> npt.NDArray[np.uint8]:
-    """What a graph with preprocessing takes: one decoded picture, uint8 [copies, height, width, 3].
+    """What a graph with preprocessing takes: one decoded image, uint8 [copies, height, width, 3].
 
     Args:
-        source: A file, the bytes of one, or a decoded picture of any mode.
+        source: A file, the bytes of one, or a decoded image of any mode.
         copies: How often it is repeated, for graphs whose batch is fixed.
-        where: What error messages call the picture.
+        where: What error messages call the image.
 
     Raises:
-        ImageError: It is no picture, or too long.
+        ImageError: It is no image, or too long.
     """
     image = to_rgb(source, where) if isinstance(source, Image.Image) else open_image(source, where=where)
     if max(image.size) > MAX_SIDE:
         raise ImageError(
-            f"the picture is {image.height}x{image.width}, and a graph with preprocessing takes sides up to {MAX_SIDE}",
+            f"the image is {image.height}x{image.width}, and a graph with preprocessing takes sides up to {MAX_SIDE}",
             where=where or (str(source) if isinstance(source, Path) else None),
-            fix="crop the picture",
+            fix="crop the image",
         )
     return np.repeat(np.asarray(image)[None], copies, axis=0)
 
@@ -134,9 +134,9 @@ def _fit(image: Image.Image, preprocessing: Preprocessing, where: str | None) ->
         height, width = (max(1, round(side / ratio)) for side in sides)
     if height * width > MAX_PIXELS:
         raise ImageError(
-            f"The picture's sides are too unequal: {sides[0]}x{sides[1]} would become {height}x{width}",
+            f"The image's sides are too unequal: {sides[0]}x{sides[1]} would become {height}x{width}",
             where=where,
-            fix="crop the picture, or use the crop mode squash or border",
+            fix="crop the image, or use the crop mode squash or border",
         )
     image = image.resize((width, height), _RESAMPLING[preprocessing.interpolation])
     top, left = (max(0, round((side - wanted) / 2)) for side, wanted in zip((height, width), target, strict=True))
@@ -145,7 +145,7 @@ def _fit(image: Image.Image, preprocessing: Preprocessing, where: str | None) ->
         return image
     fill = [min(255, max(0, round(value * (1 / preprocessing.scale)))) for value in preprocessing.mean]
     if preprocessing.color == "BGR":
-        fill.reverse()  # the picture is still RGB
+        fill.reverse()  # the image is still RGB
     padded = Image.new(image.mode, (target[1], target[0]), fill[0] if image.mode == "L" else tuple(fill))
     padded.paste(image, ((target[1] - image.width) // 2, (target[0] - image.height) // 2))
     return padded

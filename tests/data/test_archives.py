@@ -1,4 +1,4 @@
-"""Pictures in archives: the same samples as unpacked, and nothing of a hostile archive takes effect."""
+"""Images in archives: the same samples as unpacked, and nothing of a hostile archive takes effect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from pictures import put
+from image_files import put
 from PIL import Image
 
 from s2mlp_deploy.data import archive as archives
@@ -43,7 +43,7 @@ def zipped(archive: Path, members: dict[str, bytes]) -> Path:
     return archive
 
 
-def picture(value: int = 0) -> bytes:
+def image(value: int = 0) -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", (4, 4), (value, 0, 0)).save(stream, "PNG")
     return stream.getvalue()
@@ -61,7 +61,7 @@ def seen(collection: Collection) -> list[tuple[str, bytes, int | None]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    root = tmp_path / "pictures"
+    root = tmp_path / "images"
     put(root, *(f"cat/{i}.png" for i in range(9)), *(f"dog/deep/{i}.jpg" for i in range(5)), "._x.png", "notes.txt")
     return root
 
@@ -91,7 +91,7 @@ def test_a_folder_in_an_archive_is_named_like_any_folder(folder: Path, tmp_path:
     with pytest.raises(DataError, match="parts of a data set") as caught:
         collect(archive)
     assert str(archive / "test") in str(caught.value.fix)
-    with pytest.raises(DataError, match="no pictures in 'val'") as caught:
+    with pytest.raises(DataError, match="no images in 'val'") as caught:
         collect(archive / "val")
     assert "test/a, test/b, train/a" in str(caught.value.fix)
     with pytest.raises(DataError, match="behind a file that is no archive"):
@@ -99,11 +99,11 @@ def test_a_folder_in_an_archive_is_named_like_any_folder(folder: Path, tmp_path:
 
 
 def test_a_folder_around_everything_is_entered(tmp_path: Path) -> None:
-    members = {f"set/part/{name}/{i}.png": picture(i) for name in ("cat", "dog") for i in range(2)}
+    members = {f"set/part/{name}/{i}.png": image(i) for name in ("cat", "dog") for i in range(2)}
     found = collect(zipped(tmp_path / "a.zip", members))
     assert found.class_names == ("cat", "dog")
     assert found.root == tmp_path / "a.zip" / "set" / "part"
-    flat = collect(zipped(tmp_path / "b.zip", {f"photos/{i}.png": picture(i) for i in range(3)}))
+    flat = collect(zipped(tmp_path / "b.zip", {f"photos/{i}.png": image(i) for i in range(3)}))
     assert (len(flat), flat.labelled) == (3, False)
     # A model's class is a class, also when it is the only one there.
     one = collect(tmp_path / "b.zip", classes=["other", "photos"])
@@ -112,7 +112,7 @@ def test_a_folder_around_everything_is_entered(tmp_path: Path) -> None:
 
 def test_member_names_lead_nowhere_and_links_are_passed_over(tmp_path: Path) -> None:
     outside = tmp_path / "secret.png"
-    outside.write_bytes(picture(9))
+    outside.write_bytes(image(9))
     archive = tmp_path / "inner" / "bad.tar"
     archive.parent.mkdir()
     with tarfile.open(archive, "w") as packed:
@@ -125,15 +125,15 @@ def test_member_names_lead_nowhere_and_links_are_passed_over(tmp_path: Path) -> 
         packed.addfile(device)
         for name in ("../../cat/up.png", "/dog/root.png"):
             info = tarfile.TarInfo(name)
-            info.size = len(picture())
-            packed.addfile(info, io.BytesIO(picture()))
+            info.size = len(image())
+            packed.addfile(info, io.BytesIO(image()))
     before = sorted(tmp_path.rglob("*"))
     assert [name for name, _, _ in seen(collect(archive))] == ["cat/up.png", "dog/root.png"]
     assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("ending", [".zip", ".tar.xz"])
-def test_a_bomb_is_one_broken_picture(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_is_one_broken_image(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_MEMBER", 2**20)
     source = tmp_path / "source"
     put(source, "a.png", "c.png")
@@ -170,11 +170,11 @@ def test_damaged_archives_are_refused(folder: Path, tmp_path: Path, ending: str)
     whole = archive.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"no archive at all" * 100):
         archive.write_bytes(damaged)
-        with pytest.raises(DataError, match=r"cannot be read|no picture"):
+        with pytest.raises(DataError, match=r"cannot be read|no image"):
             collect(archive)
 
 
-def test_one_damaged_member_of_a_zip_is_one_broken_picture(tmp_path: Path) -> None:
+def test_one_damaged_member_of_a_zip_is_one_broken_image(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "a.zip", {f"{i}.png": os.urandom(500) for i in range(4)})
     data = bytearray(archive.read_bytes())
     data[data.index(b"1.png") + 100] ^= 0xFF
@@ -185,7 +185,7 @@ def test_one_damaged_member_of_a_zip_is_one_broken_picture(tmp_path: Path) -> No
 
 
 def test_an_encrypted_zip_names_the_fix(tmp_path: Path) -> None:
-    archive = zipped(tmp_path / "a.zip", {"a.png": picture()})
+    archive = zipped(tmp_path / "a.zip", {"a.png": image()})
     data = bytearray(archive.read_bytes())
     data[data.index(b"PK\x01\x02") + 8] |= 1
     archive.write_bytes(data)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from s2mlp_deploy.data import arrays
 from s2mlp_deploy.data.collect import collect
 from s2mlp_deploy.errors import DataError
 
@@ -54,28 +55,35 @@ def test_samples_are_drawn_by_class_and_seed(tmp_path: Path) -> None:
 
 def test_only_a_row_at_a_time_is_in_memory(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((100, 100_000), np.float32))  # 40 MB
+    tracemalloc.start()
+    assert sum(1 for _ in collect(tmp_path / "a.npy")) == 100
+    assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    tracemalloc.stop()
+
+
+def test_an_npz_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "MAX_NPZ", 2**20)
     np.savez_compressed(tmp_path / "b.npz", x=np.zeros((100, 100_000), np.float32))
-    for name in ("a.npy", "b.npz"):
-        tracemalloc.start()
-        assert sum(1 for _ in collect(tmp_path / name)) == 100
-        assert tracemalloc.get_traced_memory()[1] < 4_000_000
-        tracemalloc.stop()
+    with pytest.raises(DataError, match="more than 0 GiB of memory") as caught:
+        collect(tmp_path / "b.npz")
+    assert ".npy" in str(caught.value.fix)
+
+
+def test_an_array_in_column_order_is_read_like_any_other(tmp_path: Path) -> None:
+    array = np.arange(12.0).reshape(4, 3)
+    np.save(tmp_path / "a.npy", np.asfortranarray(array))
+    np.testing.assert_array_equal(np.stack([row[""] for row in rows(tmp_path / "a.npy")]), array)
 
 
 class TestRefused:
     def test_python_objects(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", np.array([{}, []], object), allow_pickle=True)
-        with pytest.raises(DataError, match="holds object"):
+        with pytest.raises(DataError, match="object"):
             collect(tmp_path / "a.npy")
 
     def test_text(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", np.array(["a", "b"]))
         with pytest.raises(DataError, match="holds <U1"):
-            collect(tmp_path / "a.npy")
-
-    def test_column_order(self, tmp_path: Path) -> None:
-        np.save(tmp_path / "a.npy", np.asfortranarray(np.zeros((3, 2))))
-        with pytest.raises(DataError, match="ascontiguousarray"):
             collect(tmp_path / "a.npy")
 
     def test_lengths_that_differ(self, tmp_path: Path) -> None:
@@ -117,12 +125,12 @@ class TestRefused:
     def test_a_file_that_ends_early(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", np.zeros((30, 20)))
         (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-200])
-        with pytest.raises(DataError, match="ends in row 28"):
+        with pytest.raises(DataError, match="cannot be read"):
             list(collect(tmp_path / "a.npy"))
 
     def test_a_header_that_claims_terabytes(self, tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive, archive.open("x.npy", "w") as stream:
             header = {"descr": "<f4", "fortran_order": False, "shape": (1, 2**40)}
             np.lib.format.write_array_header_1_0(stream, header)
-        with pytest.raises(DataError, match="larger than 1 GiB"):
+        with pytest.raises(DataError, match="cannot be read"):
             collect(tmp_path / "a.npz")

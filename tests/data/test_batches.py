@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import put
+from image_files import put
 from PIL import Image
 
 from s2mlp_deploy.artifact import TensorInfo
@@ -26,7 +26,7 @@ PLAIN = Preprocessing((4, 4), (0, 0, 0), (1, 1, 1), scale=1)
 
 
 def takes(preprocessing: Preprocessing) -> ModelInputs:
-    """The inputs of a model of pictures."""
+    """The inputs of a model of images."""
     return ModelInputs((TensorInfo("input", "float32", ("batch", 3, *preprocessing.size)),), preprocessing)
 
 
@@ -52,7 +52,7 @@ class TestBatches:
         assert batch.feeds["input"].shape == (1, 3, 4, 4)
 
     @pytest.mark.parametrize("workers", [0, 2])
-    def test_broken_pictures_raise_or_are_made_up_for(self, tmp_path: Path, workers: int) -> None:
+    def test_broken_images_raise_or_are_made_up_for(self, tmp_path: Path, workers: int) -> None:
         put(tmp_path, *(f"a/{i}.png" for i in range(6)))
         for broken in ("a/1.png", "a/4.png"):
             (tmp_path / broken).write_bytes(b"text")
@@ -68,19 +68,19 @@ class TestBatches:
         assert [len(batch.labels) for batch in found if batch.labels is not None] == [3, 1]
         assert skipped.count == 2
         assert [path.name for path, _ in skipped.examples] == ["1.png", "4.png"]
-        assert "not a picture" in skipped.examples[0][1]
+        assert "not an image" in skipped.examples[0][1]
 
-    def test_nothing_but_broken_pictures_is_an_error(self, tmp_path: Path) -> None:
+    def test_nothing_but_broken_images_is_an_error(self, tmp_path: Path) -> None:
         for number in range(30):
             (tmp_path / f"{number:02}.png").write_bytes(b"text")
         skipped = Skipped()
-        with pytest.raises(DataError, match="None of the 30 pictures") as caught:
+        with pytest.raises(DataError, match="None of the 30 images") as caught:
             list(batches(collect(tmp_path), takes(PLAIN), 4, on_broken="skip", skipped=skipped))
         assert "00.png" in str(caught.value.where)
         assert skipped.count == 30
         assert len(skipped.examples) == 20  # stays short
 
-    def test_broken_pictures_after_a_full_batch_are_only_skipped(self, tmp_path: Path) -> None:
+    def test_broken_images_after_a_full_batch_are_only_skipped(self, tmp_path: Path) -> None:
         put(tmp_path, "0.png", "1.png")
         (tmp_path / "1.png").write_bytes(b"text")
         assert len(list(batches(collect(tmp_path), takes(PLAIN), 1, on_broken="skip"))) == 1
@@ -143,7 +143,7 @@ class TestBatches:
     @pytest.mark.parametrize("workers", [0, 2])
     def test_memory_does_not_grow_with_the_collection(self, tmp_path: Path, workers: int) -> None:
         put(tmp_path, "a.png")
-        large = Preprocessing((128, 128), (0, 0, 0), (1, 1, 1), scale=1)  # 192 KiB a picture
+        large = Preprocessing((128, 128), (0, 0, 0), (1, 1, 1), scale=1)  # 192 KiB an image
         peaks = []
         for count in (20, 200):
             collection = ImageCollection((tmp_path / "a.png",) * count, None, None, tmp_path)
@@ -152,15 +152,15 @@ class TestBatches:
                 assert len(batch.feeds["input"]) == 4
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
-        assert peaks[1] < peaks[0] + 1_500_000  # 180 more pictures would be 35 MB
+        assert peaks[1] < peaks[0] + 1_500_000  # 180 more images would be 35 MB
 
     def test_threads_end_when_the_iteration_is_given_up(self, tmp_path: Path) -> None:
         put(tmp_path, *(f"{i}.png" for i in range(20)))
         iterator = batches(collect(tmp_path), takes(PLAIN), 2, workers=2)
         next(iterator)
-        assert any(thread.name.startswith("pictures") for thread in threading.enumerate())
+        assert any(thread.name.startswith("images") for thread in threading.enumerate())
         iterator.close()  # type: ignore[attr-defined]
-        assert not any(thread.name.startswith("pictures") for thread in threading.enumerate())
+        assert not any(thread.name.startswith("images") for thread in threading.enumerate())
 
 
 @pytest.mark.data
@@ -181,6 +181,6 @@ class TestImageNetSample:
         assert skipped.count == 0
         joined = np.concatenate([batch.feeds["input"] for batch in found])
         assert joined.shape == (24, 3, 224, 224)
-        # Normalised by the statistics of this very kind of picture.
+        # Normalised by the statistics of this very kind of image.
         assert np.abs(joined.mean(axis=(0, 2, 3))).max() < 0.6
         assert 0.7 < joined.std() < 1.4

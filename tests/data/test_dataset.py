@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pictures import put
+from image_files import put
 from PIL import Image
 from test_archives import pack
 
 from s2mlp_deploy.artifact import TensorInfo
-from s2mlp_deploy.data.dataset import MIN_CALIBRATION, CalibrationData, open_data
+from s2mlp_deploy.data.dataset import ModelData, open_data
 from s2mlp_deploy.errors import DataError, ImageError, PreprocessingError
 from s2mlp_deploy.preprocess import Preprocessing, open_image
 
@@ -24,12 +24,12 @@ PIXELS = TensorInfo("image", "uint8", ("batch", "height", "width", 3))
 PAIR = (TensorInfo("left", "float32", ("batch", 2)), TensorInfo("right", "int64", ("batch",)))
 
 
-def opened(what: Any, *inputs: TensorInfo, **options: Any) -> CalibrationData:
+def opened(what: Any, *inputs: TensorInfo, **options: Any) -> ModelData:
     options = {"minimum": 1, "preprocessing": PLAIN} | options
     return open_data(what, inputs=inputs or (IMAGE,), **options)
 
 
-def stacked(data: CalibrationData) -> tuple[dict[str, np.ndarray], list[int]]:
+def stacked(data: ModelData) -> tuple[dict[str, np.ndarray], list[int]]:
     """Everything the data gives, in one piece."""
     parts = list(data)
     names = parts[0][0]
@@ -37,8 +37,8 @@ def stacked(data: CalibrationData) -> tuple[dict[str, np.ndarray], list[int]]:
     return {name: np.concatenate([feeds[name] for feeds, _ in parts]) for name in names}, labels
 
 
-def reds(data: CalibrationData) -> list[int]:
-    """The red value of each sample: what ``put`` numbers pictures by."""
+def reds(data: ModelData) -> list[int]:
+    """The red value of each sample: what ``put`` numbers images by."""
     return stacked(data)[0]["input"][:, 0, 0, 0].astype(int).tolist()
 
 
@@ -48,8 +48,8 @@ def pixels(count: int) -> np.ndarray:
     return array
 
 
-class TestPictures:
-    def test_every_way_to_name_the_same_pictures_gives_the_same_feeds_and_hash(self, tmp_path: Path) -> None:
+class TestImages:
+    def test_every_way_to_name_the_same_images_gives_the_same_feeds_and_hash(self, tmp_path: Path) -> None:
         folder = tmp_path / "set"
         put(folder, *(f"{i:02}.png" for i in range(10)))
         np.save(tmp_path / "a.npy", pixels(10))
@@ -77,7 +77,7 @@ class TestPictures:
         pack(tmp_path / "set", tmp_path / "a.tar.gz")
         assert opened(str(tmp_path / "a.tar.gz" / "test")).described == "1 images of a.tar.gz/test"
 
-    def test_a_graph_that_preprocesses_gets_pixels_one_picture_at_a_time(self, tmp_path: Path) -> None:
+    def test_a_graph_that_preprocesses_gets_pixels_one_image_at_a_time(self, tmp_path: Path) -> None:
         put(tmp_path, "a.png", "b.png")
         Image.new("RGB", (7, 5)).save(tmp_path / "c.png")
         found = [feeds["image"] for feeds, _ in opened(tmp_path, PIXELS, preprocessing=None)]
@@ -101,7 +101,7 @@ class TestPictures:
         with pytest.raises(DataError, match="5 channels"):
             opened(np.zeros((9, 4, 4, 5), np.uint8))
 
-    def test_nobody_said_how(self, tmp_path: Path) -> None:
+    def test_no_preprocessing_is_configured(self, tmp_path: Path) -> None:
         put(tmp_path, "a.png")
         with pytest.raises(PreprocessingError, match="--preprocess"):
             opened(tmp_path, preprocessing=None)
@@ -117,15 +117,28 @@ class TestPictures:
 
 class TestHowMany:
     def test_too_few(self, tmp_path: Path) -> None:
-        put(tmp_path, *(f"{i}.png" for i in range(MIN_CALIBRATION - 1)))
-        with pytest.raises(DataError, match=f"only {MIN_CALIBRATION - 1} samples, at least {MIN_CALIBRATION}"):
-            open_data(tmp_path, inputs=[IMAGE], preprocessing=PLAIN)
-        put(tmp_path, *(f"{i}.png" for i in range(MIN_CALIBRATION)))
-        assert len(reds(open_data(tmp_path, inputs=[IMAGE], preprocessing=PLAIN))) == MIN_CALIBRATION
+        put(tmp_path, *(f"{i}.png" for i in range(7)))
+        with pytest.raises(DataError, match="only 7 samples, at least 8"):
+            opened(tmp_path, minimum=8)
+        put(tmp_path, *(f"{i}.png" for i in range(8)))
+        assert len(reds(opened(tmp_path, minimum=8))) == 8
         with pytest.raises(DataError, match="--samples"):
-            open_data(tmp_path, inputs=[IMAGE], preprocessing=PLAIN, samples=3)
+            opened(tmp_path, minimum=8, samples=3)
 
-    def test_broken_pictures_are_skipped_counted_and_told(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("walked", [0, 2, 4])
+    def test_an_iteration_from_a_batch_on_counts_what_was_skipped_before(self, tmp_path: Path, walked: int) -> None:
+        put(tmp_path, *(f"{i:02}.png" for i in range(12)))
+        for name in ("01.png", "11.png"):
+            (tmp_path / name).write_bytes(b"no image")
+        data = opened(tmp_path, batch=3)
+        for _ in zip(range(walked), data, strict=False):
+            pass
+        rest = [feeds["input"][:, 0, 0, 0].astype(int).tolist() for feeds, _ in data.from_batch(2)]
+        assert rest == [[7, 8, 9], [10]]
+        assert data.used == 10
+        assert [path.name for path, _ in data.skipped.examples] == ["01.png", "11.png"]
+
+    def test_broken_images_are_skipped_counted_and_told(self, tmp_path: Path) -> None:
         put(tmp_path, *(f"{i:02}.png" for i in range(12)))
         for name in ("00.png", "05.png"):
             (tmp_path / name).write_bytes(b"text")
@@ -135,7 +148,7 @@ class TestHowMany:
             assert (data.count, data.used, data.skipped.count) == (12, 10, 2)
         # Both hold the same bytes, which is a fact about the data as well.
         assert ["duplicate" in warning for warning in data.warnings] == [True, False]
-        assert "2 broken pictures were skipped" in data.warnings[1]
+        assert "2 broken images were skipped" in data.warnings[1]
         assert "00.png" in data.warnings[1]
         with pytest.raises(ImageError, match=r"00\.png"):
             reds(opened(tmp_path, on_broken="raise"))
@@ -145,7 +158,7 @@ class TestHowMany:
         for index in range(3):
             (tmp_path / f"{index:02}.png").write_bytes(b"text")
         with pytest.raises(DataError, match="Only 7 of 10 samples can be used"):
-            list(open_data(tmp_path, inputs=[IMAGE], preprocessing=PLAIN))
+            list(opened(tmp_path, minimum=8))
 
     def test_a_fixed_batch_is_kept_to(self) -> None:
         fixed = TensorInfo("input", "float32", (4, 3, 4, 4))
@@ -336,7 +349,7 @@ class TestPython:
         with pytest.raises(DataError, match=message):
             list(opened(what, classes=["a", "b"]))
 
-    def test_a_broken_picture_object_is_skipped(self, tmp_path: Path) -> None:
+    def test_a_broken_image_object_is_skipped(self, tmp_path: Path) -> None:
         put(tmp_path, *(f"{i}.png" for i in range(3)))
         Image.effect_noise((64, 64), 50).save(tmp_path / "1.png")
         (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:500])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import put
+from image_files import put
 from PIL import Image
 
 from s2mlp_deploy.artifact import TensorInfo
@@ -34,7 +34,7 @@ class TestSaved:
     def _package(self) -> None:
         self.datasets = pytest.importorskip("datasets")
 
-    def pictures(self, count: int, names: list[str] | None = None) -> object:
+    def images(self, count: int, names: list[str] | None = None) -> object:
         def encoded(value: int) -> bytes:
             stream = io.BytesIO()
             Image.new("RGB", (4, 4), (value, 0, 0)).save(stream, "PNG")
@@ -47,8 +47,8 @@ class TestSaved:
             features["label"] = self.datasets.ClassLabel(names=names)
         return self.datasets.Dataset.from_dict(columns, features=self.datasets.Features(features))
 
-    def test_pictures_and_class_labels(self, tmp_path: Path) -> None:
-        self.pictures(10, ["cat", "dog"]).save_to_disk(tmp_path / "set")
+    def test_images_and_class_labels(self, tmp_path: Path) -> None:
+        self.images(10, ["cat", "dog"]).save_to_disk(tmp_path / "set")
         data = open_data(tmp_path / "set", inputs=[IMAGE], preprocessing=PLAIN, batch=4)
         assert data.class_names == ("cat", "dog")
         assert data.described == "10 images of set"
@@ -57,7 +57,7 @@ class TestSaved:
         assert np.concatenate([labels for _, labels in found]).tolist() == [0, 1] * 5
         # Files, not pixels, are hashed: nothing is decoded, and a folder of the same files has the same hash.
         flat = tmp_path / "flat"
-        self.pictures(10).save_to_disk(tmp_path / "bare")
+        self.images(10).save_to_disk(tmp_path / "bare")
         flat.mkdir()
         for index, sample in enumerate(collect(tmp_path / "bare")):
             (flat / f"{index:02}.png").write_bytes(sample.source)
@@ -65,18 +65,18 @@ class TestSaved:
         assert len(hashes) == 1
 
     def test_the_models_classes_are_matched_by_name(self, tmp_path: Path) -> None:
-        self.pictures(4, ["cat", "dog"]).save_to_disk(tmp_path / "set")
+        self.images(4, ["cat", "dog"]).save_to_disk(tmp_path / "set")
         found = collect(tmp_path / "set", classes=["horse", "dog", "cat"])
         assert [sample.label for sample in found] == [2, 1, 2, 1]
         with pytest.raises(DataError, match="no class of the model: dog"):
             collect(tmp_path / "set", classes=["horse", "cat"])
 
     def test_samples_are_balanced(self, tmp_path: Path) -> None:
-        self.pictures(30, ["cat", "dog", "cow"]).save_to_disk(tmp_path / "set")
+        self.images(30, ["cat", "dog", "cow"]).save_to_disk(tmp_path / "set")
         assert sorted(sample.label for sample in collect(tmp_path / "set", limit=6)) == [0, 0, 1, 1, 2, 2]
 
     def test_parts_are_named(self, tmp_path: Path) -> None:
-        parts = self.datasets.DatasetDict({"train": self.pictures(8), "test": self.pictures(9)})
+        parts = self.datasets.DatasetDict({"train": self.images(8), "test": self.images(9)})
         parts.save_to_disk(tmp_path / "set")
         with pytest.raises(DataError, match="has parts: train, test") as caught:
             collect(tmp_path / "set")
@@ -101,14 +101,14 @@ class TestSaved:
         assert labels.tolist() == [0, 1, 2] * 3
 
     def test_a_data_set_in_memory_is_an_iterable(self) -> None:
-        data = open_data(self.pictures(9, ["a", "b", "c"]), inputs=[IMAGE], preprocessing=PLAIN)
+        data = open_data(self.images(9, ["a", "b", "c"]), inputs=[IMAGE], preprocessing=PLAIN)
         ((feeds, labels), _) = data
         assert feeds["input"][:, 0, 0, 0].tolist() == list(range(8))
         assert labels is not None
         assert labels.tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
 
-    def test_a_row_without_a_picture_is_skipped(self, tmp_path: Path) -> None:
-        table = self.pictures(9)
+    def test_a_row_without_a_image_is_skipped(self, tmp_path: Path) -> None:
+        table = self.images(9)
         rows = [*table.cast_column("image", self.datasets.Image(decode=False))["image"], None]
         features = self.datasets.Features({"image": self.datasets.Image()})
         self.datasets.Dataset.from_dict({"image": rows}, features=features).save_to_disk(tmp_path / "set")
@@ -117,7 +117,7 @@ class TestSaved:
         assert data.skipped.count == 1
 
     def test_damage(self, tmp_path: Path) -> None:
-        self.pictures(9).save_to_disk(tmp_path / "set")
+        self.images(9).save_to_disk(tmp_path / "set")
         (tmp_path / "set" / "state.json").write_text("{")
         with pytest.raises(DataError, match="cannot be read"):
             collect(tmp_path / "set")

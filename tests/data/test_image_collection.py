@@ -1,4 +1,4 @@
-"""Folders of pictures to labelled collections."""
+"""Folders of images to labelled collections."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from pictures import put
+from image_files import put
 
 from s2mlp_deploy.data.collect import collect
 from s2mlp_deploy.data.samples import Collection
@@ -36,7 +36,7 @@ class TestCollect:
 
     def test_labels_are_indices_into_the_models_classes(self, tmp_path: Path) -> None:
         put(tmp_path, "dog/1.png", "cat/1.png")
-        (tmp_path / "notes").mkdir()  # without pictures it is no class
+        (tmp_path / "notes").mkdir()  # without images it is no class
         collection = collect(tmp_path, classes=["horse", "dog", "cat"])
         assert names(collection) == ["cat/1.png", "dog/1.png"]
         assert collection.labels == (2, 1)
@@ -80,7 +80,7 @@ class TestCollect:
     def test_an_empty_class_would_move_the_labels(self, tmp_path: Path) -> None:
         put(tmp_path, "ant/a.png", "cat/a.png")
         (tmp_path / "bee").mkdir()
-        with pytest.raises(DataError, match="without a picture: bee"):
+        with pytest.raises(DataError, match="without an image: bee"):
             collect(tmp_path)
 
     def test_parts_of_a_data_set_are_no_classes(self, tmp_path: Path) -> None:
@@ -93,10 +93,10 @@ class TestCollect:
 
     def test_mixed_layouts(self, tmp_path: Path) -> None:
         put(tmp_path, "a.png", "cat/a.png")
-        with pytest.raises(DataError, match="also folders with pictures"):
+        with pytest.raises(DataError, match="also folders with images"):
             collect(tmp_path)
 
-    def test_no_pictures_lists_the_endings(self, tmp_path: Path) -> None:
+    def test_no_images_lists_the_endings(self, tmp_path: Path) -> None:
         put(tmp_path, "notes.txt", "more/x.heic")
         with pytest.raises(DataError) as caught:
             collect(tmp_path)
@@ -111,7 +111,7 @@ class TestCollect:
     def test_single_file(self, tmp_path: Path) -> None:
         put(tmp_path, "a.png", "b.txt")
         assert collect(tmp_path / "a.png").paths == (tmp_path / "a.png",)
-        with pytest.raises(DataError, match="not named like a picture"):
+        with pytest.raises(DataError, match="not named like an image"):
             collect(tmp_path / "b.txt")
 
     @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads every folder")

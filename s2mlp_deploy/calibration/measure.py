@@ -1,4 +1,4 @@
-"""Ranges over the calibration data: from the cache, or measured from where the cache ends."""
+"""Statistics over the calibration data: from the cache, or measured from where the cache ends."""
 
 from __future__ import annotations
 
@@ -7,43 +7,60 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
+import onnx_ir as ir
 from numpy.typing import NDArray
 
-from s2mlp_deploy.data.dataset import CalibrationData
+from s2mlp_deploy.calibration import store
+from s2mlp_deploy.calibration.observe import Observer, Statistics
+from s2mlp_deploy.calibration.store import Key
+from s2mlp_deploy.data.caching import CachedBatches
+from s2mlp_deploy.data.dataset import ModelData
 from s2mlp_deploy.errors import DataError, QuantizationError
+from s2mlp_deploy.files import sha256_of
+from s2mlp_deploy.preprocess import Preprocessing
 from s2mlp_deploy.progress import ProgressCallback
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from s2mlp_deploy.calibration.observe import Statistics
-    from s2mlp_deploy.calibration.store import Key
-    from s2mlp_deploy.data.caching import CachedBatches
-    from s2mlp_deploy.preprocess import Preprocessing
-
 LOG = logging.getLogger(__name__)
+
+MIN_SAMPLES = 8
+"""Fewest samples that ranges are measured on.
+
+With fewer the largest activation depends on the image more than on the network. Accuracy asks for some hundreds.
+"""
 
 _SAVE_EVERY = 10.0
 """Seconds between two savings of an unfinished calibration."""
 
 
-def cache_key(path: Path, data: CalibrationData, preprocessing: Preprocessing | None) -> Key:
-    """What statistics over this data are of."""
-    from s2mlp_deploy.calibration.store import Key
-    from s2mlp_deploy.files import sha256_of
+def cache_key(path: Path, data: ModelData, preprocessing: Preprocessing | None) -> Key:
+    """The key of statistics of a graph over data.
 
+    Args:
+        path: The float32 file.
+        data: The calibration data; every sample is read once, to hash it.
+        preprocessing: How a sample becomes the input.
+    """
     settings = msgspec.json.encode(preprocessing.to_dict(), order="sorted").decode() if preprocessing else ""
     return Key(sha256_of(path), data.content_hash, settings)
 
 
-def known_statistics(values: Sequence[ir.Value], cache: Path, key: Key, foreign: str) -> tuple[Statistics, bool]:
-    """The statistics that the cache holds of this graph and data, and whether they are of all of it."""
-    from s2mlp_deploy.calibration import store
-    from s2mlp_deploy.calibration.observe import Statistics
+def known_statistics(
+    values: Sequence[ir.Value], cache: Path, key: Key, foreign: store.Foreign
+) -> tuple[Statistics, bool]:
+    """The statistics that the cache holds of this graph and data, and whether they are of all of it.
 
+    Args:
+        values: Whose histograms are wanted; a cache that lacks one is of no use.
+        cache: Where the statistics are kept.
+        key: What they are of.
+        foreign: What to do with those of another graph.
+
+    Raises:
+        QuantizationError: The cache is damaged, or of another graph.
+    """
     known = store.load(cache, key, foreign=foreign)
     if known is None or not known[0].samples:
         return Statistics(), False
@@ -57,7 +74,7 @@ def known_statistics(values: Sequence[ir.Value], cache: Path, key: Key, foreign:
 def measure(
     model: ir.Model,
     values: Sequence[ir.Value],
-    data: CalibrationData,
+    data: ModelData,
     batches: CachedBatches,
     cache: Path,
     key: Key,
@@ -84,9 +101,6 @@ def measure(
         DataError: All samples are equal.
         OutputError: The cache cannot be written.
     """
-    from s2mlp_deploy.calibration import store
-    from s2mlp_deploy.calibration.observe import Observer
-
     observer = Observer(model, values, threads=threads)
     done, saved, varied = 0, time.monotonic(), False
     first: dict[str, NDArray[Any]] = {}
@@ -116,7 +130,7 @@ def measure(
         raise DataError(
             f"all {done} samples are equal (all black, perhaps), so there is no range to measure",
             where=data.described,
-            fix="give real pictures",
+            fix="give real images",
         )
     statistics = replace(statistics, skipped=data.skipped.count)
     store.save(cache, key, statistics, complete=True)

@@ -1,4 +1,4 @@
-"""Small pictures for the tests of this folder."""
+"""Small images for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def put(root: Path, *names: str) -> None:
-    """Write a picture for each name; its red value is its number, so that an array tells which it was."""
+    """Write an image for each name; its red value is its number, so that an array tells which it was."""
     for number, name in enumerate(names):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
