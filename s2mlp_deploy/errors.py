@@ -1,10 +1,16 @@
 """The one error hierarchy of the package.
 
 Every error says what is wrong, where, and how to mend it. The command line prints the message and exits with
-``exit_code``: 2 when the user's input is wrong, 1 when a check that ran to its end failed.
+``exit_code``: 2 when the user's input is wrong, 1 when a check that ran to its end failed. Anything else that is raised
+is a bug of this package and exits with :data:`INTERNAL_ERROR`.
 """
 
 from __future__ import annotations
+
+from typing import Any
+
+INTERNAL_ERROR = 70
+"""Exit status of a bug of this package: ``EX_SOFTWARE`` of sysexits.h."""
 
 
 class S2MLPDeployError(Exception):
@@ -24,6 +30,11 @@ class S2MLPDeployError(Exception):
         self.fix = fix
         super().__init__(problem, where, fix)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are rebuilt from their positional arguments, which these constructors do not take: without this a
+        # worker's error breaks the pool that carries it instead of being raised.
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         lines = [self.problem]
         if self.where:
@@ -31,6 +42,14 @@ class S2MLPDeployError(Exception):
         if self.fix:
             lines.append(f"  fix:   {self.fix}")
         return "\n".join(lines)
+
+
+def _rebuilt(kind: type[S2MLPDeployError], args: tuple[Any, ...], state: dict[str, Any]) -> S2MLPDeployError:
+    """An unpickled error."""
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class InputError(S2MLPDeployError):
@@ -50,11 +69,11 @@ class ShiftError(InputError):
 
 
 class ImageError(InputError):
-    """A picture cannot be decoded or turned into the model's input."""
+    """An image cannot be decoded or turned into the model's input."""
 
 
 class DataError(InputError):
-    """A collection of pictures is missing, empty or unusable."""
+    """A collection of images or arrays is missing, empty or unusable."""
 
 
 class PreprocessingError(InputError):
@@ -86,7 +105,13 @@ class BuildError(InputError):
 
 
 class MissingDependencyError(InputError):
-    """A package that this command needs is not installed."""
+    """A package that is needed here is not installed.
+
+    Args:
+        package: Its name, as it is imported.
+        extra: The extra of this package that installs it.
+        purpose: What needs it.
+    """
 
     def __init__(self, package: str, *, extra: str, purpose: str) -> None:
         super().__init__(

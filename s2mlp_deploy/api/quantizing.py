@@ -172,7 +172,7 @@ def quantize(
     renewed = described(manifest, made)
     with ArtifactWriter(root, force=True) as writer:
         facts = stage(writer, renewed, [GraphFile(g.file, g.precision, g.model) for g in made.graphs])
-        renewed = writer.add(renewed, facts)
+        renewed = writer.add(lambda there: described(there, made), facts)
     return Quantized(renewed, save_scores(root, renewed, made.ranges, made.accuracy))
 
 

@@ -18,7 +18,7 @@ from s2mlp_deploy.artifact.manifest import (
     read_manifest,
     verify_file,
 )
-from s2mlp_deploy.artifact.writer import ArtifactWriter, check_output
+from s2mlp_deploy.artifact.writer import ArtifactWriter, check_output, lock_artifact
 
 __all__ = [
     "CALIBRATION_CACHE",
@@ -37,6 +37,7 @@ __all__ = [
     "SourceInfo",
     "TensorInfo",
     "check_output",
+    "lock_artifact",
     "read_manifest",
     "verify_file",
 ]

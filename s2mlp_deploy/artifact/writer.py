@@ -1,7 +1,8 @@
 """Writing an artifact.
 
 Files are written beside their place and renamed into it, and the manifest comes last, so an interrupted command leaves
-nothing that looks whole.
+nothing that looks whole. Commands that write to one artifact at the same time take turns for the moment of renaming,
+and each merges what it made with the manifest as it is then.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -25,9 +26,23 @@ from s2mlp_deploy.artifact.manifest import (
     read_manifest,
 )
 from s2mlp_deploy.errors import OutputError
-from s2mlp_deploy.files import has_ended, output_error, remove_abandoned, sha256_of, to_json, write_file
+from s2mlp_deploy.files import (
+    holding,
+    is_abandoned,
+    locked,
+    output_error,
+    remove_abandoned,
+    sha256_of,
+    to_json,
+    write_file,
+)
+from s2mlp_deploy.text import join_names
 
 _STAGING = ".incomplete-"
+_ALIVE = "alive"
+"""A file in a staging directory that is locked while its writer lives."""
+
+_LOCK = ".lock"
 _OWN_FILES = ("model.*.onnx", "model.*.onnx.data", "model.*.engine", "model.*.engine.json")
 
 
@@ -48,15 +63,24 @@ class ArtifactWriter:
 
     def __init__(self, directory: Path, *, force: bool = False) -> None:
         self.directory = directory
+        self._force = force
         check_output(directory, force=force)
         self._created = [path for path in (directory, *directory.parents) if not path.exists()]
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(directory)
-            self.staging = Path(tempfile.mkdtemp(prefix=f"{_STAGING}{os.getpid()}-", dir=directory))
+            with lock_artifact(directory):
+                _remove_abandoned(directory)
+                self._work = Path(tempfile.mkdtemp(prefix=_STAGING, dir=directory))
+                self._alive = contextlib.ExitStack()
+                self._alive.enter_context(holding(self._work / _ALIVE))
+            self.staging = self._work / "files"
+            self.staging.mkdir()
         except OSError as error:
             self._remove_created()
             raise output_error(directory, error) from error
+        except OutputError:
+            self._remove_created()
+            raise
 
     def __enter__(self) -> ArtifactWriter:
         return self
@@ -64,7 +88,8 @@ class ArtifactWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shutil.rmtree(self.staging, ignore_errors=True)
+        self._alive.close()
+        shutil.rmtree(self._work, ignore_errors=True)
         self._remove_created()
         if isinstance(error, OSError):
             raise output_error(self.directory, error) from error
@@ -93,45 +118,52 @@ class ArtifactWriter:
         # Everything is on the disk before the old artifact goes, so a full disk costs nobody anything.
         write_file(self.staging / MANIFEST, to_json(manifest))
         moved: set[Path] = set()
-        try:
-            self._remove_old(keep_cache=manifest.calibration is not None)
-            for name in (*names, MANIFEST):
-                moved.add((self.staging / name).replace(self.directory / name))
-        except OSError as error:
-            for path in moved:
-                path.unlink(missing_ok=True)
-            raise output_error(self.directory, error) from error
+        with lock_artifact(self.directory):
+            # Another command may have written an artifact since this one began.
+            check_output(self.directory, force=self._force)
+            try:
+                self._remove_old(keep_cache=manifest.calibration is not None)
+                for name in (*names, MANIFEST):
+                    moved.add((self.staging / name).replace(self.directory / name))
+            except OSError as error:
+                for path in moved:
+                    path.unlink(missing_ok=True)
+                raise output_error(self.directory, error) from error
         return manifest
 
-    def add(self, manifest: Manifest, file_facts: Mapping[str, tuple[str, int]]) -> Manifest:
+    def add(self, renew: Callable[[Manifest], Manifest], file_facts: Mapping[str, tuple[str, int]]) -> Manifest:
         """Moves the staged files into the artifact that is there and renews its manifest.
 
         The manifest on the disk is true at every moment: files that are replaced leave it before they change.
 
         Args:
-            manifest: With the records of the older files.
+            renew: Makes the new manifest of the one that is there now, which another command may have changed since
+                this one began. The records of the staged files are added to what it returns.
             file_facts: See :meth:`commit`.
 
         Returns:
             The manifest as written.
 
         Raises:
+            ArtifactError: The artifact is gone.
             OutputError: The place cannot be written, or the disk is full.
         """
         names = sorted(path.name for path in self.staging.iterdir())
-        kept = tuple(record for record in manifest.files if record.path not in names)
-        final = replace(manifest, files=kept + self._records(file_facts))
-        try:
-            # Both manifests are on the disk before anything changes, so a full disk costs nobody anything.
-            without = read_manifest(self.directory)
-            without = replace(without, files=tuple(r for r in without.files if r.path not in names))
-            write_file(self.staging / f"{MANIFEST}.before", to_json(without))
-            write_file(self.staging / MANIFEST, to_json(final))
-            (self.staging / f"{MANIFEST}.before").replace(self.directory / MANIFEST)
-            for name in (*names, MANIFEST):
-                (self.staging / name).replace(self.directory / name)
-        except OSError as error:
-            raise output_error(self.directory, error) from error
+        records = self._records(file_facts)
+        with lock_artifact(self.directory):
+            there = read_manifest(self.directory)
+            renewed = renew(there)
+            final = replace(renewed, files=_without(renewed.files, names) + records)
+            try:
+                # Both manifests are on the disk before anything changes, so a full disk costs nobody anything.
+                before = replace(there, files=_without(there.files, names))
+                write_file(self.staging / f"{MANIFEST}.before", to_json(before))
+                write_file(self.staging / MANIFEST, to_json(final))
+                (self.staging / f"{MANIFEST}.before").replace(self.directory / MANIFEST)
+                for name in (*names, MANIFEST):
+                    (self.staging / name).replace(self.directory / name)
+            except OSError as error:
+                raise output_error(self.directory, error) from error
         return final
 
     def _records(self, file_facts: Mapping[str, tuple[str, int]]) -> tuple[FileRecord, ...]:
@@ -159,10 +191,28 @@ class ArtifactWriter:
             (self.directory / CALIBRATION_CACHE).unlink(missing_ok=True)
 
 
+def _without(records: tuple[FileRecord, ...], names: Collection[str]) -> tuple[FileRecord, ...]:
+    return tuple(record for record in records if record.path not in names)
+
+
+@contextlib.contextmanager
+def lock_artifact(directory: Path) -> Iterator[None]:
+    """Keeps other commands from writing to an artifact, while its manifest or evidence is read and replaced.
+
+    Not reentrant.
+
+    Raises:
+        OutputError: Another command held the lock for a minute, or the directory cannot be written.
+    """
+    with locked(directory / _LOCK):
+        yield
+
+
 def _remove_abandoned(directory: Path) -> None:
-    """Removes what killed commands left; the number in the name is their process."""
+    """Removes what killed commands left."""
     for path in directory.glob(f"{_STAGING}*"):
-        if has_ended(path.name.removeprefix(_STAGING).partition("-")[0]):
+        # Writers make both under the artifact's lock, so a directory without the file is one that was being removed.
+        if not (path / _ALIVE).exists() or is_abandoned(path / _ALIVE):
             shutil.rmtree(path, ignore_errors=True)
     for place in (directory, directory / EVIDENCE):
         remove_abandoned(place)
@@ -187,7 +237,7 @@ def check_output(directory: Path, *, force: bool) -> None:
     foreign = [path.name for pattern in (REPORT, *_OWN_FILES) for path in directory.glob(pattern)]
     if foreign and not force and not (directory / MANIFEST).exists():
         raise OutputError(
-            f"the output holds {', '.join(sorted(foreign)[:5])}, which an export would replace",
+            f"the output holds {join_names(sorted(foreign), limit=5)}, which an export would replace",
             where=str(directory),
             fix="choose another directory, or pass --force",
         )

@@ -12,7 +12,7 @@ from s2mlp_deploy import __version__
 from s2mlp_deploy.capture.frames import is_user_file
 from s2mlp_deploy.cli import build, demo, doctor, export, inspect, models, parity, predict, quantize
 from s2mlp_deploy.cli.console import ERR, set_up_logging
-from s2mlp_deploy.errors import S2MLPDeployError, SourceError
+from s2mlp_deploy.errors import INTERNAL_ERROR, S2MLPDeployError, SourceError
 
 app = typer.Typer(
     name="s2mlp-deploy",
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Deploy spatial-shift MLP vision models: PyTorch to ONNX and TensorRT, with the evidence written beside.",
-    epilog="Exit status: 0 done, 1 a check failed, 2 the input is wrong.",
+    epilog="Exit status: 0 done, 1 a check failed, 2 the input is wrong, 70 a bug of this program.",
 )
 
 
@@ -71,6 +71,14 @@ def main() -> None:
         if exit.code == _INTERRUPTED:
             _interrupted()
         raise
+    except Exception:
+        ERR.print(traceback.format_exc(), markup=False, highlight=False, soft_wrap=True, end="")
+        ERR.print(
+            f"internal error: this is a bug of s2mlp-deploy {__version__}; please report it with the lines above",
+            style="bold red",
+            soft_wrap=True,
+        )
+        sys.exit(INTERNAL_ERROR)
 
 
 def _show_user_code(error: S2MLPDeployError) -> None:

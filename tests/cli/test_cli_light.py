@@ -10,7 +10,7 @@ import nano_artifact
 import pytest
 
 HEAVY = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "jinja2", "tensorrt_rtx", "mlxtend")
-COMMANDS = ("models", "doctor", "demo", "export", "build", "parity", "predict")
+COMMANDS = ("models", "doctor", "demo", "export", "quantize", "build", "inspect", "parity", "predict")
 
 
 def cpu_seconds_of_children() -> float:
@@ -32,7 +32,7 @@ def test_help_needs_no_torch_and_no_time(process, arguments):
 def test_help_lists_every_command(process):
     text = process("--help").out
     assert all(f" {command} " in text for command in COMMANDS)
-    assert "Exit status: 0 done, 1 a check failed, 2 the input is wrong." in text
+    assert "Exit status: 0 done, 1 a check failed, 2 the input is wrong, 70 a bug of this program." in text
 
 
 def test_doctor_needs_no_torch_and_no_time(process):
@@ -124,6 +124,23 @@ def test_an_operating_system_error_nobody_expected_is_no_traceback(cli, monkeypa
     assert "Permission denied" in result.text
     assert "/some/[bold]place" in result.text
     assert "fix:" in result.text
+
+
+@pytest.mark.parametrize("error", [ValueError("zip() argument 2 is shorter"), AssertionError(), MemoryError()])
+def test_a_bug_of_ours_is_70_with_a_traceback_and_never_a_failed_check(cli, monkeypatch, error):
+    from s2mlp_deploy import api
+
+    def fail():
+        raise error
+
+    monkeypatch.setattr(api, "models", fail)
+    result = cli("models")
+    assert result.code == 70
+    assert result.out == ""
+    assert "Traceback (most recent call last)" in result.err
+    assert type(error).__name__ in result.err
+    assert "internal error" in result.text
+    assert "please report" in result.text
 
 
 def test_predict_needs_no_torch(process, tmp_path):

@@ -1,0 +1,125 @@
+"""What an artifact says of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+
+import pytest
+from tiny_artifact import make_manifest, write_tiny
+
+from s2mlp_deploy.artifact import (
+    MANIFEST,
+    CalibrationRecord,
+    FileRecord,
+    PrecisionException,
+    read_manifest,
+    verify_file,
+)
+from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.files import sha256_of
+
+
+def test_a_manifest_reads_back_as_it_was_written(tmp_path):
+    written = write_tiny(tmp_path / "out")
+    assert read_manifest(tmp_path / "out") == written
+    assert written.files == (
+        FileRecord("model.fp32.onnx", "fp32", hashlib.sha256(b"graph").hexdigest(), len(b"graph"), 7),
+    )
+
+
+def test_a_directory_without_a_manifest_is_no_artifact(tmp_path):
+    with pytest.raises(ArtifactError, match=r"not an artifact.*\n.*manifest\.json\n.*s2mlp-deploy export"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "damaged"),
+        (b"not json", "damaged"),
+        (b"\xff\xfe", "damaged"),
+        (b"[]", "damaged"),
+        (b"null", "damaged"),
+        (b'{"schema_version": 1}', "damaged.*missing required field"),
+        (b'{"schema_version": 2}', "schema version 2, this package reads 1"),
+        (b"{}", "schema version None"),
+    ],
+)
+def test_a_manifest_that_cannot_be_read_says_why_and_what_to_do(tmp_path, content, says):
+    (tmp_path / MANIFEST).write_bytes(content)
+    with pytest.raises(ArtifactError, match=says) as caught:
+        read_manifest(tmp_path)
+    assert str(tmp_path / MANIFEST) in str(caught.value)
+    assert "export again" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("opset", "twenty"), ("files", {}), ("inputs", [{"name": "x"}]), ("name", None)]
+)
+def test_a_field_of_another_type_is_named(tmp_path, field, value):
+    write_tiny(tmp_path)
+    document = json.loads((tmp_path / MANIFEST).read_text())
+    document[field] = value
+    (tmp_path / MANIFEST).write_text(json.dumps(document))
+    with pytest.raises(ArtifactError, match=rf"damaged.*\$\.{field}"):
+        read_manifest(tmp_path)
+
+
+def test_a_precision_that_is_not_there_lists_those_that_are():
+    manifest = make_manifest(files=(FileRecord("model.fp32.onnx", "fp32", "", 0, 0),))
+    assert manifest.file("fp32").path == "model.fp32.onnx"
+    with pytest.raises(ArtifactError, match=r"no fp16 file\n.*fp32"):
+        manifest.file("fp16")
+
+
+def test_metadata_holds_neither_files_nor_anything_the_files_decide():
+    manifest = make_manifest(files=(FileRecord("model.fp32.onnx", "fp32", "hash", 9, 9),))
+    document = json.loads(manifest.timeless("fp16"))
+    assert document["precision"] == "fp16"
+    assert "files" not in document
+    assert manifest.timeless("fp32") == make_manifest().timeless("fp32")
+
+
+def test_an_untouched_file_verifies(tmp_path):
+    manifest = write_tiny(tmp_path)
+    assert verify_file(tmp_path, manifest.files[0]) == tmp_path / "model.fp32.onnx"
+
+
+def test_a_changed_file_and_a_missing_one_are_told_apart(tmp_path):
+    record = write_tiny(tmp_path).files[0]
+    path = tmp_path / record.path
+    path.write_bytes(b"grapH")
+    with pytest.raises(
+        ArtifactError, match=r"not the one its manifest describes[\s\S]*model\.fp32\.onnx[\s\S]*--force"
+    ):
+        verify_file(tmp_path, record)
+    path.unlink()
+    with pytest.raises(ArtifactError, match=r"missing[\s\S]*model\.fp32\.onnx[\s\S]*--force"):
+        verify_file(tmp_path, record)
+
+
+def test_hashes_are_of_the_whole_file(tmp_path):
+    content = bytes(range(256)) * 5000
+    (tmp_path / "file").write_bytes(content)
+    assert sha256_of(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_metadata_speaks_of_its_own_file_only():
+    exceptions = tuple(
+        PrecisionException(f"layer of {name}", "fp32", "why", f"model.{name}.onnx") for name in ("fp16", "int8")
+    )
+    record = CalibrationRecord("data", "hash", 8, 0, 0, "entropy", ("model.fp16.onnx", "model.int8.onnx"))
+    both = make_manifest(precision_exceptions=exceptions, calibration=record)
+    told = {name: json.loads(both.timeless(name)) for name in ("fp32", "fp16", "int8", "int8-trt")}
+    assert [item["layer"] for item in told["int8"]["precision_exceptions"]] == ["layer of int8"]
+    assert told["fp32"]["precision_exceptions"] == told["int8-trt"]["precision_exceptions"] == []
+    assert told["fp32"]["calibration"] is told["int8-trt"]["calibration"] is None
+    assert told["int8"]["calibration"]["files"] == ["model.int8.onnx"]
+    assert [told[name]["calibration"]["method"] for name in ("fp16", "int8")] == ["maxima", "entropy"]
+    # Nothing of it depends on what else was made, nor on the files' own bytes.
+    alone = replace(both, precision_exceptions=exceptions[1:], calibration=replace(record, files=("model.int8.onnx",)))
+    assert alone.timeless("int8") == both.timeless("int8")
+    filed = replace(both, files=(FileRecord("model.int8.onnx", "int8", "0", 1, 1),))
+    assert filed.timeless("int8") == both.timeless("int8")
