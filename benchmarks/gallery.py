@@ -75,7 +75,7 @@ def judge(case: Case, root: Path, rounds: int) -> Row:
     inputs = case.inputs()
     captured = capture(case.module(), inputs)
     functional = run_program(captured, inputs)
-    found = [origin.spec for origin in rewrite_shifts(captured.program).shifts.values()]
+    found = [shift.spec for shift in rewrite_shifts(captured.program).shifts]
     if not alike(run_program(captured, inputs), functional, exact=case.exact):
         return Row(case, "WRONG")
     if not case.expected:

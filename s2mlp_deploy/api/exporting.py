@@ -15,7 +15,7 @@ from s2mlp_deploy.api.noise import SAMPLES, noise
 from s2mlp_deploy.api.quantizing import PrecisionOptions, described, make
 from s2mlp_deploy.api.scores import save_scores
 from s2mlp_deploy.api.sources import load, require_export
-from s2mlp_deploy.artifact import ArtifactWriter, Manifest, ShiftRecord, check_output
+from s2mlp_deploy.artifact import ArtifactWriter, Manifest, check_output
 from s2mlp_deploy.errors import ExportError, PreprocessingError
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
@@ -87,15 +87,14 @@ def capture(
         ExportError: The module or an operation is refused, or the opset is out of range.
         CheckpointError: A weight is NaN, infinite or on the meta device.
     """
-    from s2mlp_deploy.export.analysis import translate
-    from s2mlp_deploy.export.canonical import DEFAULT_OPSET, check_opset
+    from s2mlp_deploy.export.canonical import DEFAULT_OPSET, check_opset, to_canonical
 
     opset = DEFAULT_OPSET if opset is None else opset
     check_opset(opset)
     progress("capturing the model", 0, 2)
     analysis = analyze(source, dynamic=dynamic, on_hazard=on_hazard)
     progress("translating to ONNX", 1, 2)
-    canonical = translate(analysis, opset=opset)
+    canonical = to_canonical(analysis.captured, opset=opset)
     progress("translating to ONNX", 2, 2)
     return CapturedSource(source, analysis, canonical)
 
@@ -189,14 +188,9 @@ def export(
         source = capture(source, opset=opset, dynamic=dynamic, on_hazard=on_hazard, progress=progress)
     analysis = source.analysis
     progress("writing shifts", 0, None)
-    model, lowered = lower_shifts(source.canonical, form)
+    model, shifts = lower_shifts(source.canonical, form)
     if with_preprocessing and origin.preprocessing is not None:
         model = add_preprocessing(model, origin.preprocessing)
-    records = []
-    for item in lowered:
-        known = analysis.shifts.get(item.origin)
-        line, idiom = (known.line, known.idiom) if known else ("", "unknown")
-        records.append(ShiftRecord(item.where, line, item.spec.to_dict(), idiom, item.form, item.nodes))
     manifest = Manifest(
         name=origin.name,
         source=origin.info,
@@ -205,7 +199,7 @@ def export(
         inputs=tensor_infos(model.graph.inputs),
         outputs=tensor_infos(model.graph.outputs),
         opset=model.opset_imports[""],
-        shifts=tuple(records),
+        shifts=shifts,
         tools=tool_versions(__version__),
         hazards=analysis.hazards,
         notes=analysis.captured.notes,

@@ -4,59 +4,20 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from s2mlp_deploy.api.exporting import analyze
 from s2mlp_deploy.api.sources import load, require_export
-from s2mlp_deploy.artifact import METADATA_KEY, HazardRecord, TensorInfo
+from s2mlp_deploy.artifact import METADATA_KEY, Hazard, ShiftRecord, TensorInfo, current_fields
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.text import first_line_of
 
-
-@dataclass(frozen=True)
-class ShiftSite:
-    """A shift of a source.
-
-    Attributes:
-        module: Path of the module it happens in.
-        line: ``file.py:12``; empty where it cannot be told.
-        code: That line.
-        idiom: How it is written.
-        spec: Groups, axes, channel axis and border, as JSON.
-        form: What ``export`` would write it as.
-        sizes: At how many input sizes the equality was checked; 0 for ``s2mlp::shift`` itself.
-    """
-
-    module: str
-    line: str
-    code: str
-    idiom: str
-    spec: dict[str, Any]
-    form: str
-    sizes: int
-
-
-@dataclass(frozen=True)
-class MissSite:
-    """A movement of cells that is no grouped shift and stays as it is.
-
-    Attributes:
-        module: Path of the module it happens in.
-        line: ``file.py:12``; empty where it cannot be told.
-        code: That line.
-        idiom: How it is written.
-        reason: Why it is none.
-    """
-
-    module: str
-    line: str
-    code: str
-    idiom: str
-    reason: str
+if TYPE_CHECKING:
+    from s2mlp_deploy.export.rewrite import NearMissRecord
 
 
 @dataclass(frozen=True)
@@ -68,7 +29,7 @@ class SourceInspection:
         inputs: Names and shapes of the inputs; dynamic sizes as text.
         outputs: Names of the outputs.
         parameters: Learned numbers.
-        shifts: In order.
+        shifts: In order, in the form that ``export`` would write.
         near_misses: In order.
         hazards: Lines that mean different things to different runtimes.
         notes: What was tried and did not work.
@@ -78,9 +39,9 @@ class SourceInspection:
     inputs: dict[str, tuple[int | str, ...]]
     outputs: tuple[str, ...]
     parameters: int
-    shifts: tuple[ShiftSite, ...]
-    near_misses: tuple[MissSite, ...]
-    hazards: tuple[HazardRecord, ...]
+    shifts: tuple[ShiftRecord, ...]
+    near_misses: tuple[NearMissRecord, ...]
+    hazards: tuple[Hazard, ...]
     notes: tuple[str, ...]
 
 
@@ -145,10 +106,8 @@ def inspect_source(
         inputs=dict(zip(known.captured.input_names, input_shapes(program), strict=True)),
         outputs=known.captured.output_names,
         parameters=sum(value.numel() for value in program.parameters()),
-        shifts=tuple(
-            ShiftSite(s.module, s.line, s.code, s.idiom, s.spec.to_dict(), form, s.sizes) for s in known.shifts.values()
-        ),
-        near_misses=tuple(MissSite(m.module, m.line, m.code, m.idiom, m.reason) for m in known.near_misses),
+        shifts=tuple(replace(shift, form=form) for shift in known.shifts),
+        near_misses=known.near_misses,
         hazards=known.hazards,
         notes=known.captured.notes,
     )
@@ -200,5 +159,5 @@ def inspect_file(path: str | Path) -> FileInspection:
         nodes=sum(operators.values()),
         operators=dict(operators.most_common()),
         weights=dict(weights.most_common()),
-        metadata=msgspec.json.decode(text) if text else {},
+        metadata=current_fields(msgspec.json.decode(text)) if text else {},
     )

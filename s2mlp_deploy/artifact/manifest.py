@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.errors import ArtifactError, ShiftError
 from s2mlp_deploy.files import sha256_of
+from s2mlp_deploy.shift.origin import Origin
+from s2mlp_deploy.shift.spec import ShiftSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+HazardKind = Literal["race", "compiler"]
 MANIFEST = "manifest.json"
 EVIDENCE = "evidence"
 REPORT = "report.html"
@@ -56,46 +59,43 @@ class SourceInfo:
 
 
 @dataclass(frozen=True)
-class HazardRecord:
+class Hazard:
     """A line of the source whose result is not the same in every runtime.
 
     Attributes:
-        kind: ``race`` (eager PyTorch does not define the result) or ``compiler`` (a known compiler gets it wrong).
+        kind: ``race``: an overlapping write, which eager PyTorch does not define. ``compiler``: well defined, because
+            the right-hand side is cloned first, but a known compiler drops that clone (pytorch issue 197829).
         where: ``file.py:12``; empty where it cannot be told.
         code: That line.
         writes: How often it happened in one run.
-        cells: How many cells were read and written at once.
-        effect: For races, by number of threads: the largest difference of eager outputs from the functional meaning
-            that was exported, on the example inputs.
+        elements: How many elements were both read and written, over all of them.
+        eager_deviation: For races, by number of threads: the largest absolute difference of eager outputs from the
+            functional meaning that was exported, on the example inputs.
     """
 
-    kind: str
+    kind: HazardKind
     where: str
     code: str
     writes: int
-    cells: int
-    effect: dict[str, float] | None = None
+    elements: int
+    eager_deviation: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
 class ShiftRecord:
-    """One shift of the network.
+    """One shift of the network, from recognition to the manifest.
 
     Attributes:
-        where: The module it happens in.
-        line: ``file.py:12`` of the source; empty where it cannot be told.
-        spec: Groups, axes, channel axis and border, as JSON.
-        idiom: How the source wrote it.
-        form: How the ONNX files write it.
-        nodes: ONNX nodes it became.
+        spec: Groups, axes, channel axis and border.
+        origin: Where it comes from and how the source wrote it.
+        form: How the ONNX files write it; empty where no file was written.
+        nodes: ONNX nodes it became; 0 where none was written, or where nothing moves.
     """
 
-    where: str
-    line: str
-    spec: dict[str, Any]
-    idiom: str
-    form: str
-    nodes: int
+    spec: ShiftSpec
+    origin: Origin
+    form: str = ""
+    nodes: int = 0
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class Manifest:
     Attributes:
         name: The served name.
         source: Network and weights.
-        preprocessing: How an image becomes the input; None where nobody said.
+        preprocessing: How an image becomes the input; None where none is configured for this model.
         classes: Names of the outputs' classes, where known.
         inputs: Of the graph.
         outputs: Of the graph.
@@ -178,7 +178,7 @@ class Manifest:
         notes: What was tried and did not work: why the batch is fixed, for example.
         files: Every ONNX file.
         tools: Versions that wrote the files.
-        preprocessing_in_graph: Whether the graph does the preprocessing itself, on decoded pictures.
+        preprocessing_in_graph: Whether the graph does the preprocessing itself, on decoded images.
         precision_exceptions: Layers in higher precision than their file's.
         calibration: What ranges were measured on, where some were.
         schema_version: Of this description.
@@ -193,7 +193,7 @@ class Manifest:
     opset: int
     shifts: tuple[ShiftRecord, ...]
     tools: dict[str, str]
-    hazards: tuple[HazardRecord, ...] = ()
+    hazards: tuple[Hazard, ...] = ()
     notes: tuple[str, ...] = ()
     files: tuple[FileRecord, ...] = ()
     preprocessing_in_graph: bool = False
@@ -248,18 +248,44 @@ def read_manifest(directory: Path) -> Manifest:
             fix="export one with `s2mlp-deploy export`",
         ) from error
     try:
-        version = msgspec.json.decode(raw).get("schema_version")
-        if version != SCHEMA_VERSION:
+        data = msgspec.json.decode(raw)
+        version = data.get("schema_version")
+        if version not in (1, SCHEMA_VERSION):
             raise ArtifactError(
-                f"the manifest is of schema version {version}, this package reads {SCHEMA_VERSION}",
+                f"the manifest is of schema version {version}, this package reads 1 and {SCHEMA_VERSION}",
                 where=str(path),
-                fix="export again with this version",
+                fix="export again with this version: `s2mlp-deploy export SOURCE --output DIR --force`",
             )
-        return msgspec.json.decode(raw, type=Manifest)
-    except (msgspec.DecodeError, AttributeError) as error:
+        return msgspec.convert(current_fields(data), Manifest)
+    except (msgspec.DecodeError, msgspec.ValidationError, AttributeError, KeyError, TypeError, ShiftError) as error:
         raise ArtifactError(
             f"the manifest is damaged: {error}", where=str(path), fix="export again with --force"
         ) from error
+
+
+def current_fields(data: dict[str, Any]) -> dict[str, Any]:
+    """A manifest, or the metadata of a file, of any version that is read, with the fields of this version.
+
+    Raises:
+        KeyError: A field is missing.
+    """
+    if data.get("schema_version") != 1:
+        return data
+    shifts = [
+        {
+            "spec": shift["spec"],
+            "origin": {"module": shift["where"], "line": shift["line"], "idiom": shift["spelling"]},
+            "form": shift["form"],
+            "nodes": shift["nodes"],
+        }
+        for shift in data["shifts"]
+    ]
+    hazards = [
+        {key: hazard[key] for key in ("kind", "where", "code", "writes")}
+        | {"elements": hazard["cells"], "eager_deviation": hazard.get("effect")}
+        for hazard in data.get("hazards", ())
+    ]
+    return data | {"shifts": shifts, "hazards": hazards, "schema_version": SCHEMA_VERSION}
 
 
 def verify_file(directory: Path, record: FileRecord) -> Path:

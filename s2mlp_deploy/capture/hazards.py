@@ -10,35 +10,15 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from s2mlp_deploy.artifact.manifest import Hazard, HazardKind
 from s2mlp_deploy.capture.frames import UserLine, last_user_line
-
-Kind = Literal["race", "compiler"]
-
-
-@dataclass(frozen=True)
-class Hazard:
-    """A line whose result is not the same everywhere.
-
-    Attributes:
-        kind: ``race``: an overlapping write, undefined in eager PyTorch. ``compiler``: well defined, the right-hand
-            side is cloned first, but Inductor has dropped that clone (pytorch issue 197829).
-        line: The user's line; None where it cannot be told.
-        writes: How often the line did it in one run.
-        cells: How many cells were both read and written in all of them.
-    """
-
-    kind: Kind
-    line: UserLine | None
-    writes: int
-    cells: int
 
 
 def watch(module: nn.Module, inputs: Sequence[Any]) -> tuple[Hazard, ...]:
@@ -67,7 +47,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             child.training = mode
 
 
-def effect(
+def eager_deviation(
     module: nn.Module, functional: Callable[..., Any], inputs: Sequence[Any], *, threads: Sequence[int] = (1, 2)
 ) -> dict[int, float]:
     """How far the eager module is from its functional meaning on these inputs.
@@ -107,7 +87,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._found: dict[tuple[Kind, UserLine | None], list[int]] = {}
+        self._found: dict[tuple[HazardKind, UserLine | None], list[int]] = {}
         # Storage of a clone -> what it is a clone of. The clones are kept so that no address is used twice.
         self._clones: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -133,16 +113,19 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if _storage(original) == _storage(target):
                 self._note("compiler", overlap(target, original))
 
-    def _note(self, kind: Kind, cells: int) -> None:
-        if cells:
+    def _note(self, kind: HazardKind, elements: int) -> None:
+        if elements:
             line = last_user_line(traceback.extract_stack())
             entry = self._found.setdefault((kind, line), [0, 0])
             entry[0] += 1
-            entry[1] += cells
+            entry[1] += elements
 
     def hazards(self) -> tuple[Hazard, ...]:
         """What was seen, in order."""
-        return tuple(Hazard(kind, line, writes, cells) for (kind, line), (writes, cells) in self._found.items())
+        return tuple(
+            Hazard(kind, line.short if line else "", line.code if line else "", writes, elements)
+            for (kind, line), (writes, elements) in self._found.items()
+        )
 
 
 def _written(func: Any, args: tuple[Any, ...]) -> list[Tensor]:

@@ -1,25 +1,22 @@
-"""From a module to its canonical graph: capture, hazards, recognition, translation."""
+"""From a module to a program with one node per shift: capture, hazards, recognition."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import onnx_ir as ir
 import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from s2mlp_deploy.artifact import HazardRecord
+from s2mlp_deploy.artifact import Hazard, ShiftRecord
 from s2mlp_deploy.capture import hazards
 from s2mlp_deploy.capture.checks import user_frame
 from s2mlp_deploy.capture.program import DYNAMIC_AXES, Captured, capture
 from s2mlp_deploy.errors import ExportError
-from s2mlp_deploy.export.canonical import DEFAULT_OPSET, DOMAIN, ORIGIN, check_opset, to_canonical
-from s2mlp_deploy.export.lower import spec_of
-from s2mlp_deploy.export.rewrite import MissOrigin, ShiftOrigin, rewrite_shifts
+from s2mlp_deploy.export.rewrite import NearMissRecord, rewrite_shifts
 from s2mlp_deploy.text import first_line_of
 
 LOG = logging.getLogger(__name__)
@@ -30,16 +27,16 @@ class Analysis:
     """A module after recognition.
 
     Attributes:
-        captured: The functional program, with one node per shift.
-        shifts: By the name of the node.
-        near_misses: What moves and is no shift.
+        captured: The functional program, with one node per shift, which carries its origin.
+        shifts: In the program's order.
+        near_misses: What moves data and is no shift.
         hazards: Lines that mean different things to different runtimes.
     """
 
     captured: Captured
-    shifts: Mapping[str, ShiftOrigin]
-    near_misses: tuple[MissOrigin, ...]
-    hazards: tuple[HazardRecord, ...]
+    shifts: tuple[ShiftRecord, ...]
+    near_misses: tuple[NearMissRecord, ...]
+    hazards: tuple[Hazard, ...]
 
     @property
     def races(self) -> bool:
@@ -93,7 +90,7 @@ def analyze(
     """
     check_options(dynamic, on_hazard)
     captured = capture(module, example_inputs, input_names=input_names, output_names=output_names, dynamic=dynamic)
-    found: tuple[HazardRecord, ...] = ()
+    found: tuple[Hazard, ...] = ()
     if isinstance(module, nn.Module):
         found = _watch(module, captured, example_inputs)
         _report(found, on_hazard)
@@ -103,24 +100,7 @@ def analyze(
     return Analysis(captured, rewritten.shifts, rewritten.near_misses, found)
 
 
-def translate(analysis: Analysis, *, opset: int = DEFAULT_OPSET) -> ir.Model:
-    """The canonical ONNX graph.
-
-    Raises:
-        ExportError: See :func:`~s2mlp_deploy.export.canonical.to_canonical`.
-    """
-    check_opset(opset)
-    model = to_canonical(analysis.captured, opset=opset)
-    # The exporter names nodes anew, but keeps their order; it may have merged equal shifts of one tensor.
-    remaining = iter(analysis.shifts.items())
-    for node in model.graph:
-        if node.domain == DOMAIN:
-            spec = spec_of(node)
-            node.meta[ORIGIN] = next((name for name, origin in remaining if origin.spec == spec), "")
-    return model
-
-
-def _watch(module: nn.Module, captured: Captured, inputs: Sequence[Any]) -> tuple[HazardRecord, ...]:
+def _watch(module: nn.Module, captured: Captured, inputs: Sequence[Any]) -> tuple[Hazard, ...]:
     try:
         found = hazards.watch(module, inputs)
     except Exception as error:
@@ -129,34 +109,25 @@ def _watch(module: nn.Module, captured: Captured, inputs: Sequence[Any]) -> tupl
             where=user_frame(error),
             fix="give example inputs that fit",
         ) from error
-    distance: dict[str, float] | None = None
-    if any(hazard.kind == "race" for hazard in found):
-        # Before recognition: the functional program as torch made it, not as this package rewrote it.
-        counts = sorted({1, max(torch.get_num_threads(), 2)})
-        measured = hazards.effect(module, captured.program.module(), inputs, threads=counts)
-        distance = {str(threads): value for threads, value in measured.items()}
-    return tuple(
-        HazardRecord(
-            kind=hazard.kind,
-            where=hazard.line.short if hazard.line else "",
-            code=hazard.line.code if hazard.line else "",
-            writes=hazard.writes,
-            cells=hazard.cells,
-            effect=distance if hazard.kind == "race" else None,
-        )
-        for hazard in found
-    )
+    if all(hazard.kind != "race" for hazard in found):
+        return found
+    # Before recognition: the functional program as torch made it, not as this package rewrote it.
+    counts = sorted({1, max(torch.get_num_threads(), 2)})
+    measured = hazards.eager_deviation(module, captured.program.module(), inputs, threads=counts)
+    deviation = {str(threads): value for threads, value in measured.items()}
+    return tuple(replace(hazard, eager_deviation=deviation) if hazard.kind == "race" else hazard for hazard in found)
 
 
-def _report(found: Sequence[HazardRecord], on_hazard: str) -> None:
+def _report(found: Sequence[Hazard], on_hazard: str) -> None:
     races = [hazard for hazard in found if hazard.kind == "race"]
     if races:
         lines = "; ".join(f"{hazard.where}: {hazard.code}" for hazard in races)
-        effect = ", ".join(f"{value:.3g} with {n} thread(s)" for n, value in (races[0].effect or {}).items())
+        measured = races[0].eager_deviation or {}
+        deviation = ", ".join(f"{value:.3g} with {n} thread(s)" for n, value in measured.items())
         if on_hazard == "error":
             raise ExportError(
                 "the module copies a tensor onto itself with overlap, which eager PyTorch does not define "
-                f"(largest difference from the functional meaning: {effect})",
+                f"(largest difference from the functional meaning: {deviation})",
                 where=lines,
                 fix="clone the right-hand side, use s2mlp_deploy.shift.op.shift, or export with --on-hazard warn",
             )
@@ -164,7 +135,7 @@ def _report(found: Sequence[HazardRecord], on_hazard: str) -> None:
             "overlapping in-place copy, undefined in eager PyTorch: %s. The functional meaning is exported; eager "
             "differs from it by %s on the example.",
             lines,
-            effect,
+            deviation,
         )
     for hazard in found:
         if hazard.kind == "compiler":

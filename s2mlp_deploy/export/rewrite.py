@@ -10,54 +10,31 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import Node
 
+import s2mlp_deploy.shift.op  # noqa: F401  registers s2mlp::shift
+from s2mlp_deploy.artifact import ShiftRecord
 from s2mlp_deploy.capture.frames import line_of_stack
 from s2mlp_deploy.recognition.fx import concrete_sizes
-from s2mlp_deploy.recognition.results import Base, CopyMatch, NearMiss, Recognition, ShiftMatch
+from s2mlp_deploy.recognition.results import Base, CopyMatch, Recognition, ShiftMatch
 from s2mlp_deploy.recognition.sampling import IDIOM, SamplingMatch
 from s2mlp_deploy.recognition.search import recognise
+from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 OWN_IDIOM = "s2mlp::shift"
+_SHIFT_ARGUMENTS = ("x", "channels", "offsets", "axes", "channel_axis", "border", "origin")
 
 
 @dataclass(frozen=True)
-class ShiftOrigin:
-    """Where a shift of the program comes from.
+class NearMissRecord:
+    """A movement of data that is no grouped shift and stays as it is.
 
     Attributes:
-        module: Path of the module it happens in.
-        line: ``file.py:12`` of the user's code; empty where unknown.
-        code: That line.
-        spec: What it moves.
-        idiom: How it was written.
-        sizes: At how many input sizes it was checked; 0 for ``s2mlp::shift`` itself.
-    """
-
-    module: str
-    line: str
-    code: str
-    spec: ShiftSpec
-    idiom: str
-    sizes: int
-
-
-@dataclass(frozen=True)
-class MissOrigin:
-    """A movement that was left as it was.
-
-    Attributes:
-        module: Path of the module it happens in.
-        line: ``file.py:12`` of the user's code; empty where unknown.
-        code: That line.
+        origin: Where it happens and how it is written.
         reason: Why it is no grouped shift.
-        idiom: How it was written.
     """
 
-    module: str
-    line: str
-    code: str
+    origin: Origin
     reason: str
-    idiom: str
 
 
 @dataclass(frozen=True)
@@ -65,30 +42,32 @@ class Rewritten:
     """The result of :func:`rewrite_shifts`.
 
     Attributes:
-        program: With one node per shift.
-        shifts: By the name of the node.
-        near_misses: What moves and is no shift.
+        program: With one node per shift, which carries its origin.
+        shifts: In the program's order.
+        near_misses: What moves data and is no shift.
     """
 
     program: ExportedProgram
-    shifts: Mapping[str, ShiftOrigin]
-    near_misses: tuple[MissOrigin, ...]
+    shifts: tuple[ShiftRecord, ...]
+    near_misses: tuple[NearMissRecord, ...]
 
 
 def rewrite_shifts(program: ExportedProgram) -> Rewritten:
     """Replaces every recognised shift by ``s2mlp::shift``, in place.
 
     What lies around a shift (views, stacks, concatenations) stays, and a movement that is no shift stays as it was.
+    Every ``s2mlp::shift`` then says where it comes from, those that the module called itself too.
 
     Args:
         program: Functional.
     """
     graph = program.graph
-    origins: dict[str, ShiftOrigin] = {}
     for node in graph.nodes:
-        if node.target is torch.ops.s2mlp.shift.default:
-            spec = ShiftSpec.from_op_args(*node.args[1:])
-            origins[node.name] = ShiftOrigin(*_location(node), spec, OWN_IDIOM, 0)
+        if is_shift(node):
+            arguments = _arguments(node)
+            own = Origin(*_location(node), OWN_IDIOM).to_text()
+            node.args = (*(arguments[name] for name in _SHIFT_ARGUMENTS[:-1]), arguments.get("origin") or own)
+            node.kwargs = {}
     found: Recognition = recognise(graph, concrete_sizes(program))
     edit = _Edit(program)
     position = {node: index for index, node in enumerate(graph.nodes)}
@@ -98,19 +77,31 @@ def rewrite_shifts(program: ExportedProgram) -> Rewritten:
         edit.convolve(sampling)
     for copy in found.copies:
         edit.drop(copy)
-    origins.update(edit.origins)
-    misses = tuple(_miss(miss) for miss in found.near_misses)
+    misses = tuple(NearMissRecord(Origin(*_location(m.target), m.idiom), m.reason) for m in found.near_misses)
     graph.eliminate_dead_code()
     program.graph_module.recompile()
-    order = [node.name for node in graph.nodes if node.name in origins]
-    return Rewritten(program, {name: origins[name] for name in order}, misses)
+    shifts = tuple(
+        ShiftRecord(ShiftSpec.from_op_args(*node.args[1:6]), Origin.from_text(node.args[6]))
+        for node in graph.nodes
+        if is_shift(node)
+    )
+    return Rewritten(program, shifts, misses)
+
+
+def is_shift(node: Node) -> bool:
+    """Whether a node is ``s2mlp::shift``."""
+    return node.op == "call_function" and node.target is torch.ops.s2mlp.shift.default
+
+
+def _arguments(node: Node) -> dict[str, Any]:
+    """What a shift was called with, by name: callers may use positions or names."""
+    return {**dict(zip(_SHIFT_ARGUMENTS, node.args, strict=False)), **node.kwargs}
 
 
 class _Edit:
     """Replacements in one program, in the graph's order."""
 
     def __init__(self, program: ExportedProgram) -> None:
-        self.origins: dict[str, ShiftOrigin] = {}
         self._program = program
         self._graph = program.graph
         self._shifted: dict[tuple[Base, ShiftSpec], Node] = {}
@@ -123,9 +114,8 @@ class _Edit:
         if key not in self._shifted:
             with self._graph.inserting_before(target):
                 source = self._materialise(found.base, target)
-                self._shifted[key] = self._insert(source, found.spec, target.meta)
-            origin = ShiftOrigin(*_location(found.site), found.spec, found.idiom, found.sizes)
-            self.origins[self._shifted[key].name] = origin
+                origin = Origin(*_location(found.site), found.idiom, found.sizes)
+                self._shifted[key] = self._insert(source, found.spec, origin, target.meta)
         self._replace(target, self._shifted[key])
 
     def convolve(self, found: SamplingMatch) -> None:
@@ -134,9 +124,8 @@ class _Edit:
         assert isinstance(source, Node)
         with self._graph.inserting_before(target):
             if found.spec is not None:
-                source = self._insert(source, found.spec, {**target.meta, "val": source.meta["val"]})
-                origin = ShiftOrigin(*_location(target), found.spec, IDIOM, found.sizes)
-                self.origins[source.name] = origin
+                origin = Origin(*_location(target), IDIOM, found.sizes)
+                source = self._insert(source, found.spec, origin, {**target.meta, "val": source.meta["val"]})
             new = self._graph.call_function(torch.ops.aten.conv2d.default, (source, *found.convolution))
         new.meta = dict(target.meta)
         self._replace(target, new)
@@ -147,8 +136,9 @@ class _Edit:
             source = self._materialise(found.base, found.target)
         self._replace(found.target, source)
 
-    def _insert(self, source: Node, spec: ShiftSpec, meta: Mapping[str, Any]) -> Node:
-        new: Node = self._graph.call_function(torch.ops.s2mlp.shift.default, (source, *spec.op_args()))
+    def _insert(self, source: Node, spec: ShiftSpec, origin: Origin, meta: Mapping[str, Any]) -> Node:
+        arguments = (source, *spec.op_args(), origin.to_text())
+        new: Node = self._graph.call_function(torch.ops.s2mlp.shift.default, arguments)
         new.meta = dict(meta)
         return new
 
@@ -167,10 +157,6 @@ class _Edit:
         )
         window.meta = dict(like.meta)
         return window
-
-
-def _miss(miss: NearMiss) -> MissOrigin:
-    return MissOrigin(*_location(miss.target), miss.reason, miss.idiom)
 
 
 def _location(node: Node) -> tuple[str, str, str]:

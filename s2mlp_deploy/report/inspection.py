@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 
 from s2mlp_deploy.artifact import ShiftRecord
@@ -30,35 +31,36 @@ def print_source_inspection(console: Console, found: Mapping[str, Any]) -> None:
     for note in found["notes"]:
         console.print(visible_text(console, f"Note: {note}"))
     _print_hazards(console, found["hazards"])
-    sites = found["shifts"]
-    if not sites:
+    shifts = msgspec.convert(found["shifts"], tuple[ShiftRecord, ...])
+    if not shifts:
         console.print("No shift was found.\n")
-    for index, site in enumerate(sites, start=1):
-        record = ShiftRecord(site["module"], site["line"], site["spec"], site["idiom"], site["form"], 0)
-        summary = summarise([record])[0]
-        line = f" ({site['line']})" if site["line"] else ""
-        console.print(visible_text(console, f"Shift {index} in {site['module'] or 'the root module'}{line}", "bold"))
-        groups = ", ".join(f"{group['channels']} by {tuple(group['offsets'])}" for group in site["spec"]["groups"])
-        checked = f", equal at {fmt.count(site['sizes'], 'input size')}" if site["sizes"] else ""
+    for index, shift in enumerate(shifts, start=1):
+        origin, spec, summary = shift.origin, shift.spec, summarise([shift])[0]
+        line = f" ({origin.line})" if origin.line else ""
+        console.print(visible_text(console, f"Shift {index} in {origin.module or 'the root module'}{line}", "bold"))
+        checked = f", equal at {fmt.count(origin.sizes, 'input size')}" if origin.sizes else ""
         print_pairs(
             console,
             [
                 ("moves", summary.direction),
-                ("groups", groups),
-                ("axes", f"{tuple(site['spec']['axes'])}, channels on axis {site['spec']['channel_axis']}"),
+                ("groups", ", ".join(f"{group.channels} by {group.offsets}" for group in spec.groups)),
+                ("axes", f"{spec.axes}, channels on axis {spec.channel_axis}"),
                 ("border", summary.border_kind),
-                ("written as", f"{site['idiom']}{checked}"),
-                ("exported as", site["form"]),
-                *([("code", site["code"])] if site["code"] else []),
+                ("written as", f"{origin.idiom}{checked}"),
+                ("exported as", shift.form),
+                *([("code", origin.code)] if origin.code else []),
             ],
         )
     misses = found["near_misses"]
     if misses:
         print_table(
             console,
-            f"{fmt.count(len(misses), 'movement')} of cells left as written, because no grouped shift",
+            f"{fmt.count(len(misses), 'movement')} of data left as written, because no grouped shift",
             ("Where", "Written as", "Reason"),
-            [(miss["line"] or miss["module"] or "?", miss["idiom"], miss["reason"]) for miss in misses],
+            [
+                (miss["origin"]["line"] or miss["origin"]["module"] or "?", miss["origin"]["idiom"], miss["reason"])
+                for miss in misses
+            ],
         )
 
 
@@ -71,10 +73,10 @@ def _print_hazards(console: Console, hazards: list[Mapping[str, Any]]) -> None:
         ("Kind", "Where", "Code"),
         [(hazard["kind"], hazard["where"], hazard["code"]) for hazard in hazards],
     )
-    effects = next((hazard["effect"] for hazard in hazards if hazard["effect"]), None)
-    if effects:
+    deviation = next((hazard["eager_deviation"] for hazard in hazards if hazard["eager_deviation"]), None)
+    if deviation:
         console.print(
-            f"Eager PyTorch differs from the functional meaning by {fmt.effect(effects)} on the example inputs.\n"
+            f"Eager PyTorch differs from the functional meaning by {fmt.effect(deviation)} on the example inputs.\n"
         )
 
 
@@ -117,23 +119,13 @@ def print_file_inspection(console: Console, found: Mapping[str, Any], path: Path
     rest = sum(count for _, count in operators[_OPERATORS:])
     rows = [*operators[:_OPERATORS], *([("others", rest)] if rest else [])]
     print_table(console, f"{fmt.integer(found['nodes'])} nodes", ("Operator", "Nodes"), rows)
-    shifts = [ShiftRecord(**{key: shift.get(key, "") for key in _FIELDS}) for shift in metadata.get("shifts", [])]
+    shifts = msgspec.convert(metadata.get("shifts", []), tuple[ShiftRecord, ...])
     if shifts:
         print_table(
             console,
             fmt.count(len(shifts), "shift"),
             ("Times", "Channels", "Moves", "Border", "Form", "Written as"),
-            [
-                (len(s.where), s.channels, s.direction, s.border_kind, s.form, _spellings(shifts, s.where))
-                for s in summarise(shifts)
-            ],
+            [(len(s.where), s.channels, s.direction, s.border_kind, s.form, s.idiom) for s in summarise(shifts)],
         )
     elif not metadata:
         console.print("Another tool wrote this file: it does not say where its shifts are.")
-
-
-def _spellings(shifts: Sequence[ShiftRecord], where: Collection[str]) -> str:
-    return "; ".join(dict.fromkeys(shift.idiom for shift in shifts if shift.where in where))
-
-
-_FIELDS = ("where", "line", "spec", "idiom", "form", "nodes")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from s2mlp_deploy.artifact import ShiftRecord
 from s2mlp_deploy.report.format import count, words
+from s2mlp_deploy.shift.spec import ShiftSpec
 
 BORDERS = {
     "keep": "vacated cells keep their value",
@@ -35,28 +34,26 @@ class ShiftSummary:
         form: How the ONNX files write them.
         idiom: How the source wrote them.
         nodes: ONNX nodes that each became, for example ``8`` or ``8 to 10``.
-        channels: How many each moves or keeps; None where the specification cannot be read.
+        channels: How many each moves or keeps.
         groups: Every channel group in words.
         direction: All directions in a few words, for one line of a table.
         border: What vacated cells hold, in words.
         border_kind: The same as the specification names it.
         axes: Which axes of the tensor are meant.
-        drawing: The picture; None where the specification cannot be read.
-        raw: The specification as JSON.
+        drawing: The picture.
     """
 
     where: tuple[str, ...]
     form: str
     idiom: str
     nodes: str
-    channels: int | None
+    channels: int
     groups: tuple[str, ...]
     direction: str
     border: str
     border_kind: str
     axes: str
-    drawing: Drawing | None
-    raw: str
+    drawing: Drawing
 
 
 @dataclass(frozen=True)
@@ -117,79 +114,51 @@ class Drawing:
     rest: tuple[tuple[float, float, int], ...]
 
 
-@dataclass(frozen=True)
-class _Spec:
-    """A specification whose fields were checked. ``axes`` ascend, ``groups`` hold (channels, offsets)."""
-
-    groups: tuple[tuple[int, tuple[int, ...]], ...]
-    axes: tuple[int, ...]
-    channel_axis: int
-    border: str
-
-    @property
-    def channels(self) -> int:
-        return sum(channels for channels, _ in self.groups)
-
-
 def summarise(shifts: Sequence[ShiftRecord]) -> list[ShiftSummary]:
     """Puts shifts of equal specification and form together, in the order of their first appearance."""
-    together: dict[tuple[str, str], list[ShiftRecord]] = {}
+    together: dict[tuple[ShiftSpec, str], list[ShiftRecord]] = {}
     for shift in shifts:
-        key = (json.dumps(shift.spec, sort_keys=True, default=str), shift.form)
-        together.setdefault(key, []).append(shift)
-    return [_summary(raw, form, records) for (raw, form), records in together.items()]
+        together.setdefault((shift.spec, shift.form), []).append(shift)
+    return [_summary(spec, form, records) for (spec, form), records in together.items()]
 
 
-def _summary(raw: str, form: str, records: Sequence[ShiftRecord]) -> ShiftSummary:
-    spec = _read(records[0].spec)
-    idioms = Counter(record.idiom for record in records)
+def _summary(spec: ShiftSpec, form: str, records: Sequence[ShiftRecord]) -> ShiftSummary:
+    spec = _rows_first(spec)
+    idioms = Counter(record.origin.idiom for record in records)
     fewest, most = min(record.nodes for record in records), max(record.nodes for record in records)
-    border = str(records[0].spec.get("border", "not stated"))
     return ShiftSummary(
-        where=tuple(record.where for record in records),
+        where=tuple(record.origin.module for record in records),
         form=form,
         idiom=", ".join(f"{name} ({times})" if len(idioms) > 1 else name for name, times in idioms.items()),
         nodes=str(most) if fewest == most else f"{fewest} to {most}",
-        channels=spec.channels if spec else None,
-        groups=_group_texts(spec) if spec else (),
-        direction=_direction(spec) if spec else "cannot be read",
-        border=BORDERS.get(border, f"border kind {border}"),
-        border_kind=border,
-        axes=_axes(spec) if spec else "",
-        drawing=_draw(spec, border) if spec else None,
-        raw=raw,
+        channels=spec.channels,
+        groups=_group_texts(spec),
+        direction=_direction(spec),
+        border=BORDERS[spec.border],
+        border_kind=spec.border,
+        axes=_axes(spec),
+        drawing=_draw(spec),
     )
 
 
-def _read(data: Mapping[str, Any]) -> _Spec | None:
-    """The specification, or None where a field is missing or of another kind (a later version's, say)."""
-    try:
-        axes = [int(axis) for axis in data["axes"]]
-        # In any tensor the earlier axis is the rows, whatever order the specification lists them in.
-        order = sorted(range(len(axes)), key=axes.__getitem__)
-        groups = []
-        for group in data["groups"]:
-            offsets = [int(offset) for offset in group["offsets"]]
-            channels = int(group["channels"])
-            if len(offsets) != len(axes) or channels < 1:
-                return None
-            groups.append((channels, tuple(offsets[index] for index in order)))
-        channel_axis = int(data["channel_axis"])
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None
-    if not groups:
-        return None
-    return _Spec(tuple(groups), tuple(sorted(axes)), channel_axis, str(data.get("border")))
+def _rows_first(spec: ShiftSpec) -> ShiftSpec:
+    """In any tensor the earlier axis is the rows, whatever order the specification lists them in."""
+    order = sorted(range(len(spec.axes)), key=spec.axes.__getitem__)
+    return replace(
+        spec,
+        axes=tuple(spec.axes[index] for index in order),
+        groups=tuple(replace(g, offsets=tuple(g.offsets[index] for index in order)) for g in spec.groups),
+    )
 
 
-def _axes(spec: _Spec) -> str:
+def _axes(spec: ShiftSpec) -> str:
     names = [f"axis {axis}" for axis in spec.axes]
     if len(names) == 2:
         names = [f"rows: {names[0]}", f"columns: {names[1]}"]
     return ", ".join([*names, f"channels: axis {spec.channel_axis}"])
 
 
-def _steps(spec: _Spec, offsets: tuple[int, ...], *, always: bool = False) -> tuple[str, ...]:
+def _steps(spec: ShiftSpec, offsets: tuple[int, ...], *, always: bool = False) -> tuple[str, ...]:
     """A movement in words; lengths of one cell are left out unless asked for."""
     if not any(offsets):
         return (STAYS,)
@@ -201,17 +170,18 @@ def _steps(spec: _Spec, offsets: tuple[int, ...], *, always: bool = False) -> tu
     )
 
 
-def _group_texts(spec: _Spec) -> tuple[str, ...]:
+def _group_texts(spec: ShiftSpec) -> tuple[str, ...]:
     texts, first = [], 0
-    for channels, offsets in spec.groups:
+    for group in spec.groups:
+        channels, offsets = group.channels, group.offsets
         span = f"channel {first}" if channels == 1 else f"channels {first} to {first + channels - 1}"
         texts.append(f"{span}: {', '.join(_steps(spec, offsets, always=True))}")
         first += channels
     return tuple(texts)
 
 
-def _direction(spec: _Spec) -> str:
-    texts = [" ".join(_steps(spec, offsets)) for _, offsets in spec.groups]
+def _direction(spec: ShiftSpec) -> str:
+    texts = [" ".join(_steps(spec, group.offsets)) for group in spec.groups]
     shown = texts if len(texts) <= 8 else [*texts[:7], f"and {len(texts) - 7} more"]
     return ", ".join(shown)
 
@@ -229,12 +199,13 @@ def _colour(offsets: tuple[int, ...]) -> int:
     return (2 * axis + (step < 0)) % 8 + 1
 
 
-def _draw(spec: _Spec, border: str) -> Drawing:
+def _draw(spec: ShiftSpec) -> Drawing:
     shown = spec.groups[:_MOST_TILES]
     width = max(_WIDTH, _PITCH * len(shown))
     pitch = width / len(shown)
     tiles, rest, first = [], [], 0
-    for index, (channels, offsets) in enumerate(spec.groups):
+    for index, group in enumerate(spec.groups):
+        channels, offsets = group.channels, group.offsets
         bar_x, bar_width = width * first / spec.channels, width * channels / spec.channels
         first += channels
         if index >= len(shown):
@@ -259,7 +230,7 @@ def _draw(spec: _Spec, border: str) -> Drawing:
     more = f"; {count(len(rest), 'more group')} without a square" if rest else ""
     return Drawing(
         title=f"A shift of {count(spec.channels, 'channel')} in {count(len(spec.groups), 'group')}: {_direction(spec)}",
-        description=f"{words(_group_texts(spec)[:_MOST_TILES])}{more}; {BORDERS.get(border, border)}.",
+        description=f"{words(_group_texts(spec)[:_MOST_TILES])}{more}; {BORDERS[spec.border]}.",
         width=round(width, 2),
         height=_TILE_TOP + _TILE + 8 + 16 * lines,
         bar=_BAR,

@@ -123,7 +123,7 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
         engines=engine_table(directory, manifest, evidence, base),
         build=build_command(name, manifest.files[0].path) if manifest.files else "",
         hazards=_hazards(manifest),
-        effect=fmt.effect(next((h.effect for h in manifest.hazards if h.effect), None)),
+        effect=fmt.effect(next((h.eager_deviation for h in manifest.hazards if h.eager_deviation), None)),
         precision=view_precision(manifest, evidence),
         shifts=tuple(summarise(manifest.shifts)),
         tools=tuple(manifest.tools.items()),
@@ -151,7 +151,7 @@ def _hazards(manifest: Manifest) -> Table:
             Cell(hazard.kind, tone="bad" if hazard.kind == "race" else "warn"),
             Cell(hazard.where or "unknown"),
             Cell(hazard.code),
-            Cell(fmt.integer(hazard.writes), note=f"{fmt.integer(hazard.cells)} cells"),
+            Cell(fmt.integer(hazard.writes), note=f"{fmt.integer(hazard.elements)} elements"),
         )
         for hazard in manifest.hazards
     ]

@@ -40,7 +40,10 @@ def _shift(
     axes: Sequence[int],
     channel_axis: int,
     border: str,
+    origin: str = "",
 ) -> Tensor:
+    # Carried for the manifest, see s2mlp_deploy.shift.origin; it changes no number.
+    del origin
     spec = ShiftSpec.from_op_args(channels, offsets, axes, channel_axis, border)
     spec.check_shape(x.shape)
     parts = torch.split(x, list(channels), dim=channel_axis)
@@ -75,7 +78,7 @@ def _edge_index(size: int, step: int, device: torch.device) -> Tensor:
 
 
 def _windows(x: Tensor, steps: Sequence[tuple[int, int]]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """The cells that receive a value from inside the tensor, and the cells those values come from."""
+    """The elements that receive a value from inside the tensor, and those that the values come from."""
     target = [slice(None)] * x.dim()
     source = [slice(None)] * x.dim()
     for axis, step in steps:
@@ -91,30 +94,32 @@ def _(
     axes: Sequence[int],
     channel_axis: int,
     border: str,
+    origin: str = "",
 ) -> Tensor:
+    del origin
     ShiftSpec.from_op_args(channels, offsets, axes, channel_axis, border).check_shape(x.shape)
     return x.new_empty(x.shape)
 
 
 def _setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: Tensor) -> None:
     del output
-    ctx.spec = ShiftSpec.from_op_args(*inputs[1:])  # type: ignore[attr-defined, arg-type]
+    ctx.spec = ShiftSpec.from_op_args(*inputs[1:6])  # type: ignore[attr-defined, arg-type]
 
 
 def _backward(
     ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
-) -> tuple[Tensor, None, None, None, None, None]:
+) -> tuple[Tensor, None, None, None, None, None, None]:
     spec: ShiftSpec = ctx.spec  # type: ignore[attr-defined]
     parts = torch.split(gradient, [group.channels for group in spec.groups], dim=spec.channel_axis)
     moved = [_adjoint(part, group, spec) for part, group in zip(parts, spec.groups, strict=True)]
-    return torch.cat(moved, dim=spec.channel_axis), None, None, None, None, None
+    return torch.cat(moved, dim=spec.channel_axis), None, None, None, None, None, None
 
 
 _shift.register_autograd(_backward, setup_context=_setup_context)
 
 
 def _adjoint(gradient: Tensor, group: ShiftGroup, spec: ShiftSpec) -> Tensor:
-    """Sends each output cell's gradient to the input cell it was read from.
+    """Sends the gradient of each output element to the input element it was read from.
 
     Written with differentiable operations on ``gradient``, so that second derivatives work.
     """

@@ -2,12 +2,12 @@
 
 A shift moves groups of channels by whole steps along spatial axes (S2-MLP, arXiv 2106.07477, section 3.2). It has
 no parameters: :class:`ShiftSpec` is all there is to know about it. No torch here, so that reports, manifests and
-ONNX lowerings can speak of shifts without it.
+ONNX lowerings can speak of shifts without it; a manifest holds the dataclasses themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
@@ -23,7 +23,7 @@ class ShiftGroup:
 
     Attributes:
         channels: How many channels, at least 1.
-        offsets: Steps along each of the spec's axes. The content moves by that many cells: with +1 along H, row
+        offsets: Steps along each of the spec's axes. The content moves by that many elements: with +1 along H, row
             ``h`` of the output is row ``h - 1`` of the input.
     """
 
@@ -35,19 +35,19 @@ class ShiftGroup:
 class ShiftSpec:
     """A grouped shift of a tensor of any rank.
 
-    ``output[..., p, ...] = input[..., p - offset, ...]`` for the channels of each group. Cells whose source lies
+    ``output[..., p, ...] = input[..., p - offset, ...]`` for the channels of each group. Elements whose source lies
     outside the tensor are vacated; the border says what they hold:
 
-    * ``keep``: their own input value. For one axis and a step of one cell this equals ``edge``.
-    * ``edge``: the nearest cell inside, per axis (replicate padding).
+    * ``keep``: their own input value. For one axis and a step of one this equals ``edge``.
+    * ``edge``: the nearest element inside, per axis (replicate padding).
     * ``zero``: 0.
-    * ``circular``: the cell that fell off the other end (``torch.roll``).
+    * ``circular``: the element that left at the other end (``torch.roll``).
 
     Attributes:
         groups: The channel groups in order; together they cover every channel.
         axes: The spatial axes the offsets speak of, not negative.
         channel_axis: The axis the groups split, not negative and none of ``axes``.
-        border: What vacated cells hold.
+        border: What vacated elements hold.
 
     Raises:
         ShiftError: A field contradicts another.
@@ -177,34 +177,9 @@ class ShiftSpec:
         )
         return cls(groups, tuple(int(a) for a in axes), int(channel_axis), cast(Border, border))
 
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON form that manifests hold."""
-        return {
-            "groups": [{"channels": g.channels, "offsets": list(g.offsets)} for g in self.groups],
-            "axes": list(self.axes),
-            "channel_axis": self.channel_axis,
-            "border": self.border,
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ShiftSpec:
-        """Inverse of :meth:`to_dict`.
-
-        Raises:
-            ShiftError: A field is missing or contradicts another.
-        """
-        try:
-            groups = tuple(ShiftGroup(int(g["channels"]), tuple(int(o) for o in g["offsets"])) for g in data["groups"])
-            return cls(groups, tuple(int(a) for a in data["axes"]), int(data["channel_axis"]), data["border"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ShiftError(
-                f"not a shift specification: {type(error).__name__}: {error}",
-                fix="write groups (each with channels and offsets), axes, channel_axis and border, as to_dict does",
-            ) from error
-
 
 def in_bounds(size: int, offset: int) -> tuple[slice, slice]:
-    """Destination and source slices of a shift by ``offset`` cells along an axis of ``size`` cells.
+    """Destination and source slices of a shift by ``offset`` along an axis of ``size`` elements.
 
     Both are empty when nothing stays inside. ``size`` may be a symbolic integer when ``offset`` is 0 or smaller
     than it.

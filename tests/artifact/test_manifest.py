@@ -42,8 +42,9 @@ def test_a_directory_without_a_manifest_is_no_artifact(tmp_path):
         (b"\xff\xfe", "damaged"),
         (b"[]", "damaged"),
         (b"null", "damaged"),
-        (b'{"schema_version": 1}', "damaged.*missing required field"),
-        (b'{"schema_version": 2}', "schema version 2, this package reads 1"),
+        (b'{"schema_version": 1}', "damaged.*shifts"),
+        (b'{"schema_version": 2}', "damaged.*missing required field"),
+        (b'{"schema_version": 3}', "schema version 3, this package reads 1 and 2"),
         (b"{}", "schema version None"),
     ],
 )

@@ -20,9 +20,10 @@ from one_shift import Exported, captured, lively, runner, serialized
 from torch import Tensor, nn
 
 from s2mlp_deploy.errors import ExportError
-from s2mlp_deploy.export.canonical import DEFAULT_OPSET, DOMAIN, MAX_OPSET, MIN_OPSET, check_opset, to_canonical
+from s2mlp_deploy.export.canonical import DEFAULT_OPSET, MAX_OPSET, MIN_OPSET, check_opset, to_canonical
 from s2mlp_deploy.export.forms import DEFAULT_FORM, FORMS, ShiftForm
-from s2mlp_deploy.export.lower import lower_shifts, spec_of
+from s2mlp_deploy.export.lower import lower_shifts
+from s2mlp_deploy.export.shift_node import DOMAIN, spec_of
 from s2mlp_deploy.export.write import save_model, tensor_infos
 from s2mlp_deploy.models.layers import SpatialShift
 from s2mlp_deploy.models.registry import create_model
@@ -326,5 +327,5 @@ def test_a_shift_in_the_root_module_is_exported() -> None:
     assert spec_of(node) == spec
     for form in FORMS.values():
         model, (record,) = lower_shifts(canonical, form)
-        assert record.where == ""
+        assert record.origin.module == ""
         assert_computes(model, Root(), (1, 3, 5, 4), (4, 3, 5, 4))

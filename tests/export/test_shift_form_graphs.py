@@ -14,7 +14,8 @@ from shift_reference import LAYOUTS, case, numbered, shift_reference
 
 from s2mlp_deploy.errors import ExportError, InputError
 from s2mlp_deploy.export.forms import DEFAULT_FORM, FORMS, ShiftForm, choose_form
-from s2mlp_deploy.export.lower import lower_shifts, spec_of
+from s2mlp_deploy.export.lower import lower_shifts
+from s2mlp_deploy.export.shift_node import spec_of
 from s2mlp_deploy.shift.spec import BORDERS, Border, ShiftGroup, ShiftSpec
 
 ALL_FORMS = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)

@@ -90,7 +90,7 @@ def test_gallery_is_large_and_no_name_is_taken_twice() -> None:
 @pytest.mark.parametrize("case", named(SHIFTS))
 def test_shifts_found_are_those_the_author_means(case: Case) -> None:
     found = flow(case.name).specs
-    assert any(explains(found, answer) for answer in (case.expected, *case.also)), [spec.to_dict() for spec in found]
+    assert any(explains(found, answer) for answer in (case.expected, *case.also)), found
 
 
 @pytest.mark.parametrize("case", named(SHIFTS))
@@ -128,7 +128,7 @@ def test_overlapping_writes_are_told_as_races(case: Case) -> None:
 @pytest.mark.parametrize("case", named(NEAR_MISSES))
 def test_near_miss_is_left_as_it_was(case: Case) -> None:
     result = flow(case.name)
-    assert not result.shifts, [spec.to_dict() for spec in result.specs]
+    assert not result.shifts, result.specs
     assert OWN not in result.operators
 
 
@@ -165,9 +165,9 @@ def test_every_form_computes_the_functional_meaning(case: Case, form: str) -> No
 @pytest.mark.parametrize("case", named([case for case in SHIFTS if case.sizes]))
 def test_shifts_of_dynamic_sizes_are_found(case: Case) -> None:
     found = flow(case.name, SPATIAL)
-    assert explains(found.specs, case.expected), [spec.to_dict() for spec in found.specs]
-    for origin in found.shifts:
-        assert origin.sizes > 3
+    assert explains(found.specs, case.expected), found.specs
+    for shift in found.shifts:
+        assert shift.origin.sizes > 3
 
 
 @pytest.mark.parametrize(

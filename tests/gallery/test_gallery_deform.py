@@ -23,7 +23,7 @@ from s2mlp_deploy.export.canonical import to_canonical
 def test_near_miss_says_why(name: str, reason: str) -> None:
     (miss,) = flow(name).near_misses
     assert miss.reason.startswith(reason)
-    assert miss.idiom == "deformable convolution"
+    assert miss.origin.idiom == "deformable convolution"
     assert miss.line.startswith("gallery_deform.py:")
 
 

@@ -17,7 +17,7 @@ from shift_reference import numbered, shift_reference
 from s2mlp_deploy.capture.program import capture
 from s2mlp_deploy.export.forms import FORMS
 from s2mlp_deploy.export.lower import lower_shifts
-from s2mlp_deploy.export.rewrite import rewrite_shifts
+from s2mlp_deploy.export.rewrite import is_shift, rewrite_shifts
 from s2mlp_deploy.shift.spec import Border, ShiftGroup, ShiftSpec
 
 LARGEST_STEP = 3
@@ -79,14 +79,14 @@ def check(example: Written, form: str) -> None:
     x = numbered(example.shape)
     captured = capture(Spelled(example.speller, example.spec), (torch.from_numpy(x.copy()),))
     rewritten = rewrite_shifts(captured.program)
-    found = [origin.spec for origin in rewritten.shifts.values()]
+    found = [shift.spec for shift in rewritten.shifts]
     assert len(found) == 1
     assert circularly_same(found[0], example.spec, example.shape)
     wanted = shift_reference(x + np.float32(0.5), example.spec)
     with torch.no_grad():
         (functional,) = flat(captured.program.module()(torch.from_numpy(x.copy())))
     assert functional.tobytes() == wanted.tobytes()
-    (target,) = (node for node in captured.program.graph.nodes if node.name in rewritten.shifts)
+    (target,) = (node for node in captured.program.graph.nodes if is_shift(node))
     source = torch.from_numpy(x + np.float32(0.5))
     told_otherwise = found[0].channel_axis != example.spec.channel_axis and len(found[0].groups) > 1
     axes = (example.spec.channel_axis, in_other_layout(example.spec).channel_axis)
@@ -111,7 +111,7 @@ PHASES = [Phase.explicit, Phase.reuse, Phase.generate]
 @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=CHECKS, phases=PHASES)
 @given(written(), st.sampled_from(list(FORMS)))
 def test_any_spelling_of_any_shift_is_found_and_computed_exactly(example: Written, form: str) -> None:
-    note(f"{example.speller.__name__} of {example.spec.to_dict()} for {example.shape}, as {form}")
+    note(f"{example.speller.__name__} of {example.spec} for {example.shape}, as {form}")
     check(example, form)
 
 
@@ -120,7 +120,7 @@ def test_any_spelling_of_any_shift_is_found_and_computed_exactly(example: Writte
 @settings(max_examples=200, deadline=None, suppress_health_check=CHECKS, phases=PHASES)
 @given(written(), st.sampled_from(list(FORMS)))
 def test_two_hundred_more_spellings_are_found_and_computed_exactly(example: Written, form: str) -> None:
-    note(f"{example.speller.__name__} of {example.spec.to_dict()} for {example.shape}, as {form}")
+    note(f"{example.speller.__name__} of {example.spec} for {example.shape}, as {form}")
     check(example, form)
 
 

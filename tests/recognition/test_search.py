@@ -36,10 +36,10 @@ def test_region_that_cannot_be_followed_is_a_near_miss_and_others_are_found(monk
 
     monkeypatch.setattr(recognise, "move", move)
     result = found(TwoRegions(), 2, 3, 7)
-    assert [origin.spec.border for origin in result.shifts.values()] == ["keep"]
+    assert [shift.spec.border for shift in result.shifts] == ["keep"]
     (miss,) = result.near_misses
     assert miss.reason == "its cells could not be followed: RuntimeError: no such kernel"
-    assert miss.idiom == "roll"
+    assert miss.origin.idiom == "roll"
 
 
 class ShiftedConstant(nn.Module):
@@ -75,7 +75,7 @@ class Pieces(nn.Module):
 
 def test_line_of_a_shift_is_that_of_its_own_piece() -> None:
     result = found(Pieces(), 2, 7, 6)
-    assert [origin.code for origin in result.shifts.values()] == [
+    assert [shift.origin.code for shift in result.shifts] == [
         "first[:, 1:] = first[:, :-1]",
         "second[:, :-1] = second[:, 1:]",
     ]

@@ -23,6 +23,7 @@ from s2mlp_deploy.parity.compare import TOLERANCES, apply_tolerances
 from s2mlp_deploy.report.accuracy import print_accuracy
 from s2mlp_deploy.report.engines import print_build
 from s2mlp_deploy.report.terminal import print_manifest, print_next, print_parity, print_table
+from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 SPEC = ShiftSpec.equal_groups(96, [(1, 0), (-1, 0), (0, 1), (0, -1)], axes=(1, 2), channel_axis=3)
@@ -71,7 +72,7 @@ def manifest(**changes: Any) -> Manifest:
         "outputs": (TensorInfo("logits", "float32", ("batch", 10)),),
         "opset": 20,
         "shifts": tuple(
-            ShiftRecord(f"blocks.{i}", "net.py:7", SPEC.to_dict(), "roll", "pad-slice", 8) for i in range(36)
+            ShiftRecord(SPEC, Origin(f"blocks.{i}", "net.py:7", idiom="roll"), "pad-slice", 8) for i in range(36)
         ),
         "tools": {},
         "files": (FileRecord("model.fp32.onnx", "fp32", "0" * 64, 1_234_567, 1612),),

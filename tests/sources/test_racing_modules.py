@@ -47,9 +47,9 @@ def test_a_race_is_exported_with_its_functional_meaning_and_recorded(out, caplog
         assert name == Path(__file__).name
         assert hazard.code == lines[int(number) - 1].strip()
         assert hazard.writes == 1
-        assert hazard.cells > 0
-        assert hazard.effect["1"] > 0
-    assert sum(len(shift.spec["groups"]) for shift in manifest.shifts) >= 2
+        assert hazard.elements > 0
+        assert hazard.eager_deviation["1"] > 0
+    assert sum(len(shift.spec.groups) for shift in manifest.shifts) >= 2
     x = torch.randn(3, 3, 6, 6)
     y = module.layer(x.permute(0, 2, 3, 1))
     meant = y.clone()
@@ -100,7 +100,7 @@ def test_a_cloned_right_hand_side_is_told_and_never_refused(out, caplog):
     source = api.from_module(Cloned(), torch.randn(2, 4, 4))
     with caplog.at_level(logging.WARNING):
         manifest = api.export(source, out, on_hazard="error")
-    assert [(hazard.kind, hazard.effect) for hazard in manifest.hazards] == [("compiler", None)]
+    assert [(hazard.kind, hazard.eager_deviation) for hazard in manifest.hazards] == [("compiler", None)]
     assert "Inductor" in caplog.text
     (report,) = api.parity(source, [out / "model.fp32.onnx"], samples=2)
     assert report.passed

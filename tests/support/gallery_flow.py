@@ -21,11 +21,12 @@ import torch
 from gallery_case import Array, Case, flat
 from torch import nn
 
+from s2mlp_deploy.artifact import ShiftRecord
 from s2mlp_deploy.capture.program import Captured, capture
 from s2mlp_deploy.export.canonical import to_canonical
 from s2mlp_deploy.export.forms import DEFAULT_FORM, FORMS
-from s2mlp_deploy.export.lower import LoweredShift, lower_shifts
-from s2mlp_deploy.export.rewrite import MissOrigin, ShiftOrigin, rewrite_shifts
+from s2mlp_deploy.export.lower import lower_shifts
+from s2mlp_deploy.export.rewrite import NearMissRecord, rewrite_shifts
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 SHIFTS: tuple[Case, ...] = tuple(
@@ -64,12 +65,12 @@ class Flow:
     inputs: tuple[Array, ...]
     captured: Captured
     functional: Sequence[Array]
-    shifts: Sequence[ShiftOrigin]
-    near_misses: Sequence[MissOrigin]
+    shifts: Sequence[ShiftRecord]
+    near_misses: Sequence[NearMissRecord]
 
     @property
     def specs(self) -> list[ShiftSpec]:
-        return [origin.spec for origin in self.shifts]
+        return [shift.spec for shift in self.shifts]
 
     @property
     def operators(self) -> collections.Counter[str]:
@@ -94,7 +95,7 @@ def flow(name: str, dynamic: tuple[str, ...] = ("batch",)) -> Flow:
         tuple(x.numpy() for x in inputs),
         captured,
         functional,
-        list(rewritten.shifts.values()),
+        rewritten.shifts,
         rewritten.near_misses,
     )
 
@@ -119,7 +120,7 @@ def canonical(name: str, dynamic: tuple[str, ...] = ("batch",)) -> ir.Model:
 
 def lowered(
     name: str, form: str = DEFAULT_FORM, dynamic: tuple[str, ...] = ("batch",)
-) -> tuple[ir.Model, Sequence[LoweredShift]]:
+) -> tuple[ir.Model, Sequence[ShiftRecord]]:
     return lower_shifts(canonical(name, dynamic), FORMS[form])
 
 

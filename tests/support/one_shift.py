@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from s2mlp_deploy.capture.program import Captured, capture
-from s2mlp_deploy.export.canonical import DOMAIN
+from s2mlp_deploy.export.shift_node import DOMAIN
+from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 Shape = Sequence[int | str]
@@ -37,6 +38,7 @@ def shift_node(x: ir.Value, spec: ShiftSpec, name: str, output: str) -> ir.Node:
         "axes": axes,
         "channel_axis": channel_axis,
         "border": border,
+        "origin": Origin(NAME.rpartition("/")[0]).to_text(),
     }
     y = ir.Value(name=output, type=x.type, shape=ir.Shape(list(x.shape or ())))
     return ir.Node(DOMAIN, "Shift", [x], ir.convenience.convert_attributes(attributes), outputs=[y], name=name)

@@ -26,6 +26,7 @@ from s2mlp_deploy.files import to_json, write_file
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
 from s2mlp_deploy.parity.compare import TOLERANCES, apply_tolerances
 from s2mlp_deploy.precision.budget import keep_budget
+from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 DOWN, UP, RIGHT, LEFT, STAY = (1, 0), (-1, 0), (0, 1), (0, -1), (0, 0)
@@ -86,7 +87,7 @@ class Page(HTMLParser):
 
 def shifts(form: str = "pad-slice") -> tuple[ShiftRecord, ...]:
     return tuple(
-        ShiftRecord(f"stages.0.{index}.{name}", "net.py:7", spec.to_dict(), "slice-assign", form, 8)
+        ShiftRecord(spec, Origin(f"stages.0.{index}.{name}", "net.py:7", idiom="slice assignment"), form, 8)
         for index in range(18)
         for name, spec in (("shift1", FIRST), ("shift2", SECOND))
     )

@@ -1,0 +1,91 @@
+"""The node ``s2mlp::Shift`` of the canonical graph: its schema, its translation from torch, and reading it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import onnxscript
+
+from s2mlp_deploy.shift.origin import Origin
+from s2mlp_deploy.shift.spec import ShiftSpec
+
+DOMAIN = "s2mlp"
+
+
+@functools.cache
+def shift_opset() -> onnxscript.values.Opset:
+    """The operator set that holds ``Shift``, registered with onnx, whose checker would not know it."""
+    schema = onnx.defs.OpSchema
+    kind = schema.AttrType
+    onnx.defs.register_schema(
+        schema(
+            "Shift",
+            DOMAIN,
+            1,
+            doc="A grouped shift; see s2mlp_deploy.shift.spec.ShiftSpec.",
+            inputs=[schema.FormalParameter("X", "T")],
+            outputs=[schema.FormalParameter("Y", "T")],
+            type_constraints=[
+                (
+                    "T",
+                    [f"tensor({t})" for t in ("float16", "bfloat16", "float", "double", "int32", "int64")],
+                    "",
+                )
+            ],
+            attributes=[
+                schema.Attribute(name, attribute_type, "")
+                for name, attribute_type in (
+                    ("channels", kind.INTS),
+                    ("offsets", kind.INTS),
+                    ("axes", kind.INTS),
+                    ("channel_axis", kind.INT),
+                    ("border", kind.STRING),
+                    ("origin", kind.STRING),
+                )
+            ],
+        )
+    )
+    return onnxscript.values.Opset(DOMAIN, 1)
+
+
+def translate_shift(
+    x: Any,
+    channels: Sequence[int],
+    offsets: Sequence[int],
+    axes: Sequence[int],
+    channel_axis: int,
+    border: str,
+    origin: str = "",
+) -> Any:
+    """The exporter's translation of ``torch.ops.s2mlp.shift``."""
+    return shift_opset().Shift(
+        x,
+        channels=list(channels),
+        offsets=list(offsets),
+        axes=list(axes),
+        channel_axis=channel_axis,
+        border=border,
+        origin=origin,
+    )
+
+
+def spec_of(node: ir.Node) -> ShiftSpec:
+    """The specification a canonical ``Shift`` node carries."""
+    get = node.attributes
+    return ShiftSpec.from_op_args(
+        get["channels"].as_ints(),
+        get["offsets"].as_ints(),
+        get["axes"].as_ints(),
+        get["channel_axis"].as_int(),
+        get["border"].as_string(),
+    )
+
+
+def origin_of(node: ir.Node) -> Origin:
+    """Where a canonical ``Shift`` node comes from; empty where its maker did not say."""
+    text = node.attributes.get("origin")
+    return Origin.from_text(text.as_string()) if text is not None else Origin()
