@@ -65,7 +65,7 @@ def rewrite_shifts(program: ExportedProgram) -> Rewritten:
     for node in graph.nodes:
         if is_shift(node):
             arguments = _arguments(node)
-            own = Origin(*_location(node), OWN_IDIOM).to_text()
+            own = _origin(node, node, OWN_IDIOM).to_text()
             node.args = (*(arguments[name] for name in _SHIFT_ARGUMENTS[:-1]), arguments.get("origin") or own)
             node.kwargs = {}
     found: Recognition = recognise(graph, concrete_sizes(program))
@@ -77,7 +77,7 @@ def rewrite_shifts(program: ExportedProgram) -> Rewritten:
         edit.convolve(sampling)
     for copy in found.copies:
         edit.drop(copy)
-    misses = tuple(NearMissRecord(Origin(*_location(m.target), m.idiom), m.reason) for m in found.near_misses)
+    misses = tuple(NearMissRecord(_origin(m.target, m.target, m.idiom), m.reason) for m in found.near_misses)
     graph.eliminate_dead_code()
     program.graph_module.recompile()
     shifts = tuple(
@@ -114,7 +114,7 @@ class _Edit:
         if key not in self._shifted:
             with self._graph.inserting_before(target):
                 source = self._materialise(found.base, target)
-                origin = Origin(*_location(found.site), found.idiom, found.sizes)
+                origin = _origin(target, found.site, found.idiom, found.sizes)
                 self._shifted[key] = self._insert(source, found.spec, origin, target.meta)
         self._replace(target, self._shifted[key])
 
@@ -124,7 +124,7 @@ class _Edit:
         assert isinstance(source, Node)
         with self._graph.inserting_before(target):
             if found.spec is not None:
-                origin = Origin(*_location(target), IDIOM, found.sizes)
+                origin = _origin(target, target, IDIOM, found.sizes)
                 source = self._insert(source, found.spec, origin, {**target.meta, "val": source.meta["val"]})
             new = self._graph.call_function(torch.ops.aten.conv2d.default, (source, *found.convolution))
         new.meta = dict(target.meta)
@@ -159,11 +159,15 @@ class _Edit:
         return window
 
 
-def _location(node: Node) -> tuple[str, str, str]:
-    """Module path, ``file.py:12`` and source line of a node, from what torch.export noted."""
+def _origin(node: Node, site: Node, idiom: str, sizes: int = 0) -> Origin:
+    """The module of a node, which the ONNX node is named after, and the line of another one, where a reader looks."""
     stack: Mapping[str, Any] = node.meta.get("nn_module_stack") or {}
-    path = ""
-    for entry in stack.values():
-        path = entry[0] if isinstance(entry, tuple) else path
-    line = line_of_stack(node.meta.get("stack_trace"))
-    return (path, line.short, line.code) if line else (path, "", "")
+    paths = [entry[0] for entry in stack.values() if isinstance(entry, tuple)]
+    line = line_of_stack(site.meta.get("stack_trace"))
+    return Origin(
+        module=paths[-1] if paths else "",
+        line=line.short if line else "",
+        code=line.code if line else "",
+        idiom=idiom,
+        sizes=sizes,
+    )

@@ -123,7 +123,7 @@ def test_a_dry_run_that_finds_something_is_status_1(cli, tmp_path):
         [og.value("x", og.FLOAT, [2, 4]), og.value("u", og.FLOAT, [1, 4])],
         [og.value("y", og.FLOAT, [2, 4])],
         [og.constant("i", [[0]], "int64")],
-        metadata={"shifts": [{"where": "net.shift", "line": "net.py:12"}]},
+        metadata={"shifts": [{"origin": {"module": "net.shift", "line": "net.py:12"}}]},
     )
     path = og.save(made, tmp_path / "model.onnx")
     result = cli("build", path, "--dry-run", "--engine", "tensorrt", "--engine-version", "10.16")

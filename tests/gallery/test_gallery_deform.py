@@ -24,7 +24,7 @@ def test_near_miss_says_why(name: str, reason: str) -> None:
     (miss,) = flow(name).near_misses
     assert miss.reason.startswith(reason)
     assert miss.origin.idiom == "deformable convolution"
-    assert miss.line.startswith("gallery_deform.py:")
+    assert miss.origin.line.startswith("gallery_deform.py:")
 
 
 def test_what_samples_in_place_is_an_ordinary_convolution() -> None:

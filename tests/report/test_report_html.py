@@ -271,7 +271,7 @@ def test_text_of_others_is_escaped(tmp_path: Path) -> None:
         source=SourceInfo(evil, {evil: evil}, evil, evil),
         classes=(evil,),
         preprocessing={evil: evil},
-        shifts=(replace(shifts()[0], where=evil, idiom=evil, form=evil),),
+        shifts=(replace(shifts()[0], origin=Origin(evil, evil, evil, evil), form=evil),),
         tools={evil: evil},
         files=(FileRecord("javascript:alert(1)", evil, evil, 1, 1),),
     )

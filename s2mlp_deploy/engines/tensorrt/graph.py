@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from s2mlp_deploy.artifact import METADATA_KEY, PrecisionException, TensorInfo
+from s2mlp_deploy.artifact import METADATA_KEY, PrecisionException, TensorInfo, current_fields
 from s2mlp_deploy.errors import ArtifactError, MissingDependencyError
 from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.text import first_line_of
@@ -84,18 +84,19 @@ class OnnxFile:
 
     @cached_property
     def _shift_modules(self) -> tuple[str, ...]:
-        return tuple(str(shift.get("where", "")) for shift in self._shifts)
+        return tuple(str(origin.get("module", "")) for origin in self._origins)
 
     @cached_property
-    def _shifts(self) -> list[dict[str, Any]]:
-        return [shift for shift in self.metadata.get("shifts") or () if isinstance(shift, dict)]
+    def _origins(self) -> list[dict[str, Any]]:
+        shifts = self.metadata.get("shifts") or ()
+        return [shift.get("origin") or {} for shift in shifts if isinstance(shift, dict)]
 
     def line_of(self, name: str) -> str:
         """The source line of the shift that a node belongs to, as ``file.py:12``; empty where nobody knows."""
-        for shift in self._shifts:
-            where = str(shift.get("where", ""))
-            if where and name.startswith((f"{where}/", f"{where}.")):
-                return str(shift.get("line", ""))
+        for origin in self._origins:
+            module = str(origin.get("module", ""))
+            if module and name.startswith((f"{module}/", f"{module}.")):
+                return str(origin.get("line", ""))
         return ""
 
 
@@ -144,8 +145,8 @@ def read_onnx(path: Path) -> OnnxFile:
         )
     text = model.metadata_props.get(METADATA_KEY)
     try:
-        metadata = msgspec.json.decode(text, type=dict[str, Any]) if text else {}
-    except msgspec.DecodeError as error:
+        metadata = current_fields(msgspec.json.decode(text, type=dict[str, Any])) if text else {}
+    except (msgspec.DecodeError, KeyError) as error:
         raise ArtifactError(
             f"the file's own description is damaged: {error}", where=str(path), fix="export it again"
         ) from error

@@ -207,7 +207,9 @@ def test_an_opset_newer_than_the_flavour_knows_is_refused(read):
 def test_equal_problems_stand_together_with_the_source_line_of_the_shift(read):
     nodes = [og.node("ScatterND", ["x", "i", "u"], ["a"], "net.shift1/Shift/ScatterND", reduction="add")]
     nodes += [og.node("ScatterND", ["a", "i", "u"], ["y"], "net.shift1/Shift/ScatterND_1", reduction="add")]
-    made = og.model(nodes, [X, ROW], [Y], [INDEX], metadata={"shifts": [{"where": "net.shift1", "line": "net.py:12"}]})
+    made = og.model(
+        nodes, [X, ROW], [Y], [INDEX], metadata={"shifts": [{"origin": {"module": "net.shift1", "line": "net.py:12"}}]}
+    )
     file = read(made)
     (found,) = find(file, flavour("tensorrt-rtx"), ("sm89",))
     assert len(found.nodes) == 2

@@ -135,7 +135,7 @@ def test_a_shift_written_as_a_convolution_is_no_gemm_that_must_be_quantized(make
         [og.value("output", og.FLOAT, [1, 8, 4, 4])],
         [og.constant("k", kernel)],
     )
-    file, contents = make(made, precision="int8", shifts=[{"where": "mixer.shift"}])
+    file, contents = make(made, precision="int8", shifts=[{"origin": {"module": "mixer.shift"}}])
     assert len(contents.matrix_ops) == 1
     assert breaking(file, "int8", contents) == ()
     # In an fp16 file it must be fp16 like everything else.
