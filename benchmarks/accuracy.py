@@ -129,7 +129,7 @@ def speed(models: list[str], layouts: list[str], batches: list[int], rounds: int
                     }
                     runs["ceiling"] = _ceiling(products, batch)
                     times = interleaved(runs, rounds=rounds * max(1, 8 // batch) if name.endswith("nano") else rounds)
-                    fp32, int8, ceiling = (times[key].minimum for key in (*sessions, "ceiling"))
+                    fp32, int8, ceiling = (times[key].min for key in (*sessions, "ceiling"))
                     print(
                         f"| {name} | {layout} | {batch} | {fp32:.2f} | {int8:.2f} | {int8 / fp32:.3f} | "
                         f"{ceiling / fp32:.3f} | {ceiling / int8:.0%} |",

@@ -93,8 +93,8 @@ def main() -> None:
         base = times[f"{name.split(',')[0]}, no shift"]
         total, counts = nodes[name]
         ops = " | ".join(str(counts[op]) for op in COUNTED)
-        ratio = timing.minimum / base.minimum
-        print(f"| {name} | {total} | {ops} | {timing.minimum:.1f} | {timing.median:.1f} | {ratio:.3f} |")
+        ratio = timing.min / base.min
+        print(f"| {name} | {total} | {ops} | {timing.min:.1f} | {timing.median:.1f} | {ratio:.3f} |")
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def judge(case: Case, root: Path, rounds: int) -> Row:
     if not alike(run(ours), functional, exact=case.exact):
         return Row(case, "WRONG", before, after)
     times = interleaved({"stock": lambda: run(theirs), "ours": lambda: run(ours)}, rounds=rounds, warmup=5)
-    pair = (times["stock"].minimum, times["ours"].minimum)
+    pair = (times["stock"].min, times["ours"].min)
     return Row(case, verdict, before, after, pair, bool(case.large))
 
 

@@ -90,7 +90,7 @@ def build(
         min_shapes: Smallest shape by input, for each profile; artifacts default to batch 1.
         opt_shapes: Shape to tune for by input, for each profile; artifacts default to batch 8.
         max_shapes: Largest shape by input, for each profile; artifacts default to batch 32.
-        precision: What every GEMM must compute in; default: what the file's metadata says.
+        precision: What every GEMM and convolution must compute in; default: what the file's metadata says.
         options: Workspace, optimization level, compatibility and so on.
         force: Build even where an equal engine is there.
         progress: Called with what is being done.
@@ -101,7 +101,7 @@ def build(
         ArtifactError: The file is not ONNX.
         InputError: Shapes are missing or do not fit, or the file cannot have the precision.
         BuildError: The parser or the builder refuses the graph.
-        CheckFailedError: The network does not keep the promised precision.
+        CheckFailedError: A GEMM or convolution computes in another precision than the required one.
         OutputError: The engine cannot be written.
     """
     from s2mlp_deploy.engines.tensorrt import builder
@@ -112,9 +112,9 @@ def build(
         engine=engine,
         targets=targets,
         output=Path(output) if output is not None else None,
-        minimum=_profiles(min_shapes),
-        optimum=_profiles(opt_shapes),
-        maximum=_profiles(max_shapes),
+        min_shapes=_profiles(min_shapes),
+        opt_shapes=_profiles(opt_shapes),
+        max_shapes=_profiles(max_shapes),
         precision=precision,
         options=options,
         force=force,
@@ -155,11 +155,11 @@ def preflight(
     from s2mlp_deploy.engines.tensorrt import preflight as checks
     from s2mlp_deploy.engines.tensorrt.flavours import flavour
     from s2mlp_deploy.engines.tensorrt.graph import read_onnx
-    from s2mlp_deploy.engines.tensorrt.promise import promised_precision
+    from s2mlp_deploy.engines.tensorrt.precision_check import required_precision
 
     wanted = flavour(engine, version)
     file = read_onnx(Path(onnx_file))
-    promised_precision(file, precision)
+    required_precision(file, precision)
     shapes = map(_profiles, (min_shapes, opt_shapes, max_shapes))
     return checks.preflight(file, wanted, tuple(dict.fromkeys(targets)), *shapes)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 class Timing:
     """Milliseconds of process CPU time."""
 
-    minimum: float
+    min: float
     median: float
 
 

@@ -46,7 +46,9 @@ def register(app: typer.Typer) -> None:
         ] = None,
         precision: Annotated[
             str | None,
-            typer.Option(help="What every GEMM must compute in: fp32, fp16, int8, fp8. Default: the file's own."),
+            typer.Option(
+                help="What GEMMs and convolutions must compute in: fp32, fp16, int8, fp8. Default: the file's."
+            ),
         ] = None,
         workspace: Annotated[
             str | None, typer.Option(metavar="SIZE", help="GPU memory that a layer may use: 512M, 2G.")
@@ -125,7 +127,7 @@ def register(app: typer.Typer) -> None:
             device=device,
             verbose=verbose,
         )
-        with progress() as told:
+        with progress() as callback:
             record = api.build(
                 file,
                 engine=engine,
@@ -134,7 +136,7 @@ def register(app: typer.Typer) -> None:
                 precision=precision,
                 options=options,
                 force=force,
-                progress=told,
+                progress=callback,
                 **shapes,
             )
 

@@ -158,7 +158,7 @@ def _latency(directory: Path, manifest: Manifest, progress: ProgressCallback) ->
     batch = np.zeros((_TIMED_BATCH, *shape), np.float32)
     feeds = {manifest.inputs[0].name: batch}
     runs = {precision: functools.partial(engine.run, feeds) for precision, engine in engines.items()}
-    return {name: time.minimum / _TIMED_BATCH for name, time in interleaved(runs, rounds=20).items()}
+    return {name: time.min / _TIMED_BATCH for name, time in interleaved(runs, rounds=20).items()}
 
 
 def _build(

@@ -46,9 +46,9 @@ def parse_shapes(text: str) -> dict[str, Shape]:
 
 def make_profiles(
     inputs: Sequence[TensorInfo],
-    minimum: Sequence[Shapes],
-    optimum: Sequence[Shapes],
-    maximum: Sequence[Shapes],
+    min_shapes: Sequence[Shapes],
+    opt_shapes: Sequence[Shapes],
+    max_shapes: Sequence[Shapes],
     *,
     default_batches: tuple[int, int, int] | None = DEFAULT_BATCHES,
 ) -> tuple[Profile, ...]:
@@ -59,16 +59,16 @@ def make_profiles(
 
     Args:
         inputs: Of the network.
-        minimum: Smallest shapes, for each profile.
-        optimum: Shapes to tune for, for each profile.
-        maximum: Largest shapes, for each profile.
-        default_batches: Minimum, optimum and maximum of a dynamic first axis; None where nothing may be assumed.
+        min_shapes: Smallest shapes, for each profile.
+        opt_shapes: Shapes to tune for, for each profile.
+        max_shapes: Largest shapes, for each profile.
+        default_batches: The min, opt and max of a dynamic first axis; None where nothing may be assumed.
 
     Raises:
         InputError: A name is no input, a shape does not fit, the options are repeated differently often, or an axis is
             dynamic and no shape was given.
     """
-    given = [list(shapes) for shapes in (minimum, optimum, maximum)]
+    given = [list(shapes) for shapes in (min_shapes, opt_shapes, max_shapes)]
     count = max(map(len, given)) or 1
     if any(len(shapes) not in (0, count) for shapes in given):
         times = ", ".join(
@@ -108,27 +108,27 @@ def check_shapes(profiles: Sequence[Profile], shapes: Mapping[str, Sequence[int]
 
 def _profile(
     inputs: Sequence[TensorInfo],
-    minimum: Shapes,
-    optimum: Shapes,
-    maximum: Shapes,
+    low: Shapes,
+    mid: Shapes,
+    high: Shapes,
     default_batches: tuple[int, int, int] | None,
 ) -> Profile:
     known = {info.name for info in inputs}
-    if strange := sorted({*minimum, *optimum, *maximum} - known):
+    if strange := sorted({*low, *mid, *high} - known):
         raise InputError(
             f"shapes for {', '.join(map(repr, strange))}, which is no input",
             fix=f"the inputs are {', '.join(sorted(known))}",
         )
     profile = {}
     for info in inputs:
-        given = [shapes.get(info.name) for shapes in (minimum, optimum, maximum)]
+        given = [shapes.get(info.name) for shapes in (low, mid, high)]
         dynamic = [axis for axis, size in enumerate(info.shape) if not isinstance(size, int)]
         if not dynamic and not any(given):
             continue
         shapes = _fill(info, given, dynamic, default_batches)
         for shape in shapes:
             _check(info, shape)
-        if any(not low <= mid <= high for low, mid, high in zip(*shapes, strict=True)):
+        if any(not small <= middle <= large for small, middle, large in zip(*shapes, strict=True)):
             raise InputError(
                 f"the shapes of {info.name} are not in order: {' <= '.join(map(text_of, shapes))} does not hold",
                 fix="give --min-shapes, --opt-shapes and --max-shapes with growing sizes",

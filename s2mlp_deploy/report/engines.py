@@ -65,7 +65,7 @@ def _print_record(console: Console, record: Mapping[str, Any]) -> None:
             ("builder", f"{text(record.get('flavour'))} {text(record.get('version'), '')}".strip()),
             ("GPU targets", ", ".join(map(str, sequence(record.get("targets")))) or fmt.MISSING),
             ("platform", text(record.get("platform"))),
-            ("precision", _promise(record)),
+            ("precision", _precision(record)),
             *([("options", flags)] if flags else []),
             ("size", fmt.size(record.get("bytes"))),
             ("layers", fmt.integer(record.get("layers")) + (f" (outputs: {dtypes})" if dtypes else "")),
@@ -94,12 +94,12 @@ def _print_profiles(console: Console, record: Mapping[str, Any]) -> None:
         print_table(console, "Shapes it accepts", (*numbered, "Input", "Minimum", "Optimum", "Maximum"), rows)
 
 
-def _promise(record: Mapping[str, Any]) -> str:
+def _precision(record: Mapping[str, Any]) -> str:
     gemms = sequence(mapping(record.get("contents")).get("matrix_ops"))
     counts = collections.Counter(str(mapping(gemm).get("precision")) for gemm in gemms)
     inside = ", ".join(f"{count} in {name}" for name, count in counts.most_common())
-    promised = record.get("precision")
-    kept = f"{promised}, as the file promises" if promised else "nothing was promised"
+    required = record.get("precision")
+    kept = f"{required}, as required" if required else "none was required"
     return f"{kept} ({fmt.count(len(gemms), 'GEMM')}: {inside})" if gemms else kept
 
 
@@ -158,8 +158,8 @@ def print_preflight(console: Console, report: Mapping[str, Any]) -> None:
             [
                 ("quantized", ", ".join(map(str, sequence(quantization.get("types"))))),
                 (
-                    "GEMMs",
-                    f"{quantization.get('quantized_gemms')} of {quantization.get('gemms')} read quantized values",
+                    "GEMMs and convolutions",
+                    f"{quantization.get('quantized')} of {quantization.get('matrix_ops')} read quantized values",
                 ),
                 ("around", ", ".join(map(str, sequence(quantization.get("around"))))),
             ],

@@ -78,13 +78,13 @@ def test_options_are_those_of_trtexec(cli, graph):
 def test_inspecting_an_engine_shows_layers_and_precision(cli, engine):
     text = cli("inspect", engine).out
     assert "MATRIX_MULTIPLY" in text
-    assert "fp32, as the file promises" in text
+    assert "fp32, as required" in text
     document = json.loads(cli("inspect", engine, "--json").out)
-    assert [gemm["name"] for gemm in document["record"]["contents"]["gemms"]] == ["fc1/MatMul", "fc2/MatMul"]
+    assert [gemm["name"] for gemm in document["record"]["contents"]["matrix_ops"]] == ["fc1/MatMul", "fc2/MatMul"]
     assert document["mismatches"] == []
 
 
-def test_a_broken_promise_is_status_1_with_the_layers_named(cli, tmp_path):
+def test_another_precision_is_status_1_with_the_layers_named(cli, tmp_path):
     path = og.save(og.perceptron(metadata={"precision": "fp16"}), tmp_path / "model.fp16.onnx")
     result = cli("build", path, "--target", "sm89")
     assert result.code == 1
@@ -173,8 +173,8 @@ def test_a_target_that_does_not_exist_lists_them(refuse, graph, arguments, dry):
         (("--dry-run", "--engine", "tensorrt", "--engine-version", "8.6"), "10.x or 11.x"),
         (("--precision", "int8"), "no Q/DQ"),
         (("--precision", "int8", "--dry-run"), "no Q/DQ"),
-        (("--precision", "int9"), "fp32, fp16, bf16, int8, fp8"),
-        (("--precision", "fp16"), "the file says it is fp32"),
+        (("--precision", "int9"), "fp32, fp16, bf16, int8 or fp8"),
+        (("--precision", "fp16"), "the metadata of the file says fp32"),
     ],
     ids=" ".join,
 )

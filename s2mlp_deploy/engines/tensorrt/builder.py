@@ -20,8 +20,8 @@ from s2mlp_deploy.engines.tensorrt import library
 from s2mlp_deploy.engines.tensorrt.network import contents_of, contents_of_engine
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions
 from s2mlp_deploy.engines.tensorrt.plan import Plan, make_plan
+from s2mlp_deploy.engines.tensorrt.precision_check import check_precision
 from s2mlp_deploy.engines.tensorrt.progress import Interrupt, Report, monitor_of
-from s2mlp_deploy.engines.tensorrt.promise import check_promise
 from s2mlp_deploy.engines.tensorrt.record import read_engine, this_platform, write_sidecar
 from s2mlp_deploy.errors import ArtifactError, BuildError, MissingDependencyError
 from s2mlp_deploy.evidence.build import BuildRecord, Contents
@@ -36,9 +36,9 @@ def build(
     engine: str,
     targets: Sequence[str],
     output: Path | None = None,
-    minimum: Sequence[Shapes] = (),
-    optimum: Sequence[Shapes] = (),
-    maximum: Sequence[Shapes] = (),
+    min_shapes: Sequence[Shapes] = (),
+    opt_shapes: Sequence[Shapes] = (),
+    max_shapes: Sequence[Shapes] = (),
     precision: str | None = None,
     options: BuildOptions | None = None,
     force: bool = False,
@@ -51,10 +51,10 @@ def build(
         engine: ``tensorrt`` or ``tensorrt-rtx``.
         targets: Compute capabilities, for example ``["sm86", "sm89"]``.
         output: Where to write; default :func:`~s2mlp_deploy.engines.tensorrt.plan.engine_path`.
-        minimum: Smallest shapes by input, for each profile.
-        optimum: Shapes to tune for by input, for each profile.
-        maximum: Largest shapes by input, for each profile.
-        precision: What the GEMMs must compute in; default: what the file's metadata says.
+        min_shapes: Smallest shapes by input, for each profile.
+        opt_shapes: Shapes to tune for by input, for each profile.
+        max_shapes: Largest shapes by input, for each profile.
+        precision: What GEMMs and convolutions must compute in; default: what the file's metadata says.
         options: Of the builder.
         force: Build even if an equal engine is there.
         report: ProgressCallback how far it is.
@@ -65,12 +65,12 @@ def build(
         ArtifactError: The file is not ONNX.
         InputError: Shapes are missing or do not fit; the file cannot have the precision.
         BuildError: The parser or the builder refuses the graph.
-        CheckFailedError: The network does not keep the promised precision.
+        CheckFailedError: A GEMM or convolution computes in another precision than the required one.
         OutputError: The engine cannot be written.
         KeyboardInterrupt: The build was stopped; nothing was written.
     """
     plan = make_plan(
-        onnx_file, engine, targets, output, (minimum, optimum, maximum), precision, options or BuildOptions()
+        onnx_file, engine, targets, output, (min_shapes, opt_shapes, max_shapes), precision, options or BuildOptions()
     )
     report("waiting for another build of this engine", 0, None)
     with _alone(plan.output):
@@ -124,12 +124,12 @@ def _build(plan: Plan, report: Report) -> BuildRecord:
     if not parser.parse_from_file(str(plan.file.path)):
         raise _parse_error(parser, plan)
     contents = contents_of(network)
-    check_promise(plan.file, plan.precision, contents)
+    check_precision(plan.file, plan.precision, contents)
     config = _configure(trt, builder, plan)
     serialized = _serialize(trt, builder, network, config, logger, plan, report)
     engine_contents = _inspect(trt, logger, plan, serialized)
     if engine_contents is not None:
-        check_promise(plan.file, plan.precision, engine_contents)
+        check_precision(plan.file, plan.precision, engine_contents)
     report("writing the engine", 0, None)
     _write(plan, serialized)
     if plan.options.timing_cache is not None:
@@ -244,7 +244,7 @@ def _inspect(trt: Any, logger: Any, plan: Plan, serialized: Any) -> Contents | N
 def _parse_error(parser: Any, plan: Plan) -> BuildError:
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     names = [parser_error.node_name() or parser_error.node_operator() or "model" for parser_error in errors]
-    reasons = [parser_error.desc().splitlines()[0] for parser_error in errors]
+    reasons = [parser_error.desc().partition("\n")[0] for parser_error in errors]
     texts = [f"{name}: {reason}" for name, reason in zip(names, reasons, strict=True)]
     lines = [line for name in names if (line := plan.file.line_of(name))]
     return BuildError(

@@ -1,4 +1,4 @@
-"""An ONNX file as a builder sees it: interface, promise, types of every value. Needs onnx, no TensorRT and no torch."""
+"""An ONNX file as a builder sees it: interface, precision and types. Needs onnx, no TensorRT and no torch."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class OnnxFile:
         )
 
     @property
-    def promised(self) -> str | None:
+    def precision(self) -> str | None:
         """The precision the metadata names; None for a file that says nothing."""
         precision = self.metadata.get("precision")
         return base_precision(precision) if isinstance(precision, str) else None

@@ -1,4 +1,4 @@
-"""What a parsed network or a built engine holds: layers, types, formats, and how every GEMM computes."""
+"""What a parsed network or a built engine holds: layers, types, formats, and what GEMMs and convolutions compute in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.evidence.build import Contents, MatrixOp
 
-GEMM_LAYERS = frozenset(("MATRIX_MULTIPLY", "CONVOLUTION"))
+_MATRIX_LAYERS = frozenset(("MATRIX_MULTIPLY", "CONVOLUTION"))
 # Layers through which the parser leads quantized values unchanged.
 _PASSING = frozenset(("SHUFFLE", "SLICE", "CONCATENATION", "GATHER", "IDENTITY", "SQUEEZE", "UNSQUEEZE"))
 # DataType of the library, as this package calls precisions.
@@ -35,7 +35,7 @@ def contents_of(network: Any) -> Contents:
         _enum(layer.get_output(position).dtype).lower() for layer in layers for position in range(layer.num_outputs)
     )
     matrix_ops = tuple(
-        MatrixOp(layer.name, _gemm_precision(layer, producers)) for layer in layers if _enum(layer.type) in GEMM_LAYERS
+        MatrixOp(layer.name, _op_precision(layer, producers)) for layer in layers if _enum(layer.type) in _MATRIX_LAYERS
     )
     return Contents(
         "network", len(layers), dict(types.most_common()), dict(sorted(dtypes.items())), matrix_ops=matrix_ops
@@ -55,8 +55,8 @@ def tensor_infos(network: Any) -> tuple[TensorInfo, ...]:
     return tuple(found)
 
 
-def _gemm_precision(layer: Any, producers: Mapping[str, Any]) -> str:
-    """Strongly typed: a GEMM computes in the type of its inputs, or in what both were dequantized from."""
+def _op_precision(layer: Any, producers: Mapping[str, Any]) -> str:
+    """Strongly typed: a layer computes in the type of its inputs, or in what both were dequantized from."""
     inputs = [tensor for index in range(min(layer.num_inputs, 2)) if (tensor := layer.get_input(index)) is not None]
     # A convolution with constant weights has them inside: one input, whose type is the layer's.
     own = _PRECISIONS.get(_enum(inputs[0].dtype).lower(), _enum(inputs[0].dtype).lower())
@@ -85,7 +85,7 @@ def _enum(value: Any) -> str:
 
 # An engine, where a GPU is. Layout of the JSON: TensorRT's EngineInspector with ProfilingVerbosity.DETAILED.
 
-_GEMM_WORDS = ("gemm", "matmul", "matrixmultiply", "conv")
+_MATRIX_WORDS = ("gemm", "matmul", "matrixmultiply", "conv")
 _FORMAT_PRECISIONS = (("FP8", "fp8"), ("Int8", "int8"), ("FP16", "fp16"), ("BF16", "bf16"), ("FP32", "fp32"))
 
 
@@ -98,7 +98,7 @@ def contents_of_engine(text: str) -> Contents:
     matrix_ops = tuple(
         MatrixOp(str(layer.get("Name", "?")), _format_precision(next(_formats([layer], "Inputs"), "")))
         for layer in layers
-        if any(word in f"{layer.get('LayerType')} {layer.get('TacticName')}".lower() for word in _GEMM_WORDS)
+        if any(word in f"{layer.get('LayerType')} {layer.get('TacticName')}".lower() for word in _MATRIX_WORDS)
     )
     dtypes: collections.Counter[str] = collections.Counter()
     for name, count in formats.items():

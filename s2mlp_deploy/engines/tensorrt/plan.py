@@ -1,4 +1,4 @@
-"""What a build will do, settled before any library is asked: input, targets, shapes, promise, options, key."""
+"""What a build will do, settled before any library is asked: input, targets, shapes, precision, options, key."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from s2mlp_deploy.engines.tensorrt import library
 from s2mlp_deploy.engines.tensorrt.flavours import Flavour, check_targets, flavour
 from s2mlp_deploy.engines.tensorrt.graph import OnnxFile, read_onnx
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions, check_options
+from s2mlp_deploy.engines.tensorrt.precision_check import required_precision
 from s2mlp_deploy.engines.tensorrt.preflight import find, profiles_of, refuse
-from s2mlp_deploy.engines.tensorrt.promise import promised_precision
 from s2mlp_deploy.engines.tensorrt.quantized import examine
 from s2mlp_deploy.engines.tensorrt.record import key_of, profile_arguments, this_platform
 from s2mlp_deploy.errors import ArtifactError, OutputError, TargetError
@@ -32,7 +32,7 @@ class Plan:
         version: Of the library, in full.
         targets: Compute capabilities.
         profiles: Shapes.
-        precision: Promised; None where nothing is.
+        precision: The required one; None where nothing is required.
         options: Of the build.
         output: Where the engine goes.
         timing_cache: The cache's bytes; None where there is none to read.
@@ -105,7 +105,7 @@ def make_plan(
         check_targets(wanted, chosen)
     check_options(options, wanted, gpu=bool(gpus()))
     file = read_onnx(onnx_file)
-    kept = promised_precision(file, precision)
+    required = required_precision(file, precision)
     refuse(file, find(file, wanted, chosen), wanted)
     profiles = profiles_of(file, *shapes)
     known = library.installed(wanted)
@@ -122,7 +122,7 @@ def make_plan(
         version=str(library.load(wanted).__version__),
         targets=chosen,
         profiles=profiles,
-        precision=kept,
+        precision=required,
         options=options,
         output=path,
         timing_cache=_read_timing_cache(options.timing_cache),

@@ -9,7 +9,7 @@ from s2mlp_deploy.engines.profiles import Shapes, make_profiles
 from s2mlp_deploy.engines.tensorrt.flavours import Flavour, check_targets
 from s2mlp_deploy.engines.tensorrt.graph import OnnxFile, module_of
 from s2mlp_deploy.engines.tensorrt.quantized import Quantization, examine
-from s2mlp_deploy.engines.tensorrt.rules import RULES, Breach
+from s2mlp_deploy.engines.tensorrt.rules import RULES, Violation
 from s2mlp_deploy.errors import BuildError, InputError
 from s2mlp_deploy.evidence.build import Profile
 
@@ -46,7 +46,7 @@ class Preflight:
         flavour: Of the builder.
         version: Of the builder that was asked about.
         targets: Compute capabilities asked about.
-        precision: The precision that the file promises; None where it says nothing.
+        precision: The precision that the file's metadata names; None where it names none.
         opset: Of the file.
         nodes: How many nodes it has.
         profiles: The shapes an engine would take.
@@ -73,13 +73,13 @@ class Preflight:
 
 def find(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> tuple[Finding, ...]:
     """Everything in the graph that the flavour cannot build, equal problems together."""
-    groups: dict[tuple[str, str, str], list[Breach]] = {}
+    groups: dict[tuple[str, str, str], list[Violation]] = {}
     for name, rule in RULES.items():
-        for breach in rule(file, flavour, targets):
-            groups.setdefault((name, breach.problem, breach.fix), []).append(breach)
+        for violation in rule(file, flavour, targets):
+            groups.setdefault((name, violation.problem, violation.fix), []).append(violation)
     findings = []
-    for (name, problem, fix), breaches in groups.items():
-        nodes = tuple(dict.fromkeys(breach.node for breach in breaches if breach.node))
+    for (name, problem, fix), violations in groups.items():
+        nodes = tuple(dict.fromkeys(violation.node for violation in violations if violation.node))
         findings.append(
             Finding(
                 name,
@@ -97,9 +97,9 @@ def preflight(
     file: OnnxFile,
     flavour: Flavour,
     targets: tuple[str, ...],
-    minimum: Sequence[Shapes] = (),
-    optimum: Sequence[Shapes] = (),
-    maximum: Sequence[Shapes] = (),
+    min_shapes: Sequence[Shapes] = (),
+    opt_shapes: Sequence[Shapes] = (),
+    max_shapes: Sequence[Shapes] = (),
 ) -> Preflight:
     """A dry run.
 
@@ -107,9 +107,9 @@ def preflight(
         file: The graph.
         flavour: The builder, in the version that is meant.
         targets: Compute capabilities; may be empty for a flavour that builds for the GPU at hand.
-        minimum: Smallest shapes, for each profile.
-        optimum: Shapes to tune for, for each profile.
-        maximum: Largest shapes, for each profile.
+        min_shapes: Smallest shapes, for each profile.
+        opt_shapes: Shapes to tune for, for each profile.
+        max_shapes: Largest shapes, for each profile.
 
     Raises:
         TargetError: A target does not exist.
@@ -120,9 +120,9 @@ def preflight(
     findings = find(file, flavour, targets)
     profiles: tuple[Profile, ...] = ()
     try:
-        profiles = profiles_of(file, minimum, optimum, maximum)
+        profiles = profiles_of(file, min_shapes, opt_shapes, max_shapes)
     except InputError as error:
-        if minimum or optimum or maximum:
+        if min_shapes or opt_shapes or max_shapes:
             raise
         findings = (*findings, Finding("shapes", error.problem, (), (), (), error.fix or ""))
     return Preflight(
@@ -130,7 +130,7 @@ def preflight(
         flavour=flavour.name,
         version=flavour.version_text,
         targets=targets,
-        precision=file.promised,
+        precision=file.precision,
         opset=file.opset,
         nodes=len(file.nodes),
         profiles=profiles,
@@ -140,7 +140,7 @@ def preflight(
 
 
 def profiles_of(
-    file: OnnxFile, minimum: Sequence[Shapes], optimum: Sequence[Shapes], maximum: Sequence[Shapes]
+    file: OnnxFile, min_shapes: Sequence[Shapes], opt_shapes: Sequence[Shapes], max_shapes: Sequence[Shapes]
 ) -> tuple[Profile, ...]:
     """The profiles of a file: our own artifacts have a batch of 1 to 32, of a foreign file nothing is assumed.
 
@@ -148,8 +148,8 @@ def profiles_of(
         InputError: As :func:`~s2mlp_deploy.engines.profiles.make_profiles`.
     """
     if file.ours:
-        return make_profiles(file.inputs, minimum, optimum, maximum)
-    return make_profiles(file.inputs, minimum, optimum, maximum, default_batches=None)
+        return make_profiles(file.inputs, min_shapes, opt_shapes, max_shapes)
+    return make_profiles(file.inputs, min_shapes, opt_shapes, max_shapes, default_batches=None)
 
 
 def refuse(file: OnnxFile, findings: Sequence[Finding], flavour: Flavour) -> None:

@@ -1,7 +1,7 @@
 """Where the Q/DQ pairs of a graph stand, and why int8 may be slower than fp16 with them.
 
-The pains are those of TensorRT's users (TensorRT #3197, #4554): a pair that no GEMM reads turns into a kernel of its
-own and a reformat, and what is not quantized runs in the type of the graph around it.
+The pains are those of TensorRT's users (TensorRT #3197, #4554): a pair that neither GEMM nor convolution reads
+turns into a kernel of its own and a reformat, and what is not quantized runs in the type of the graph around it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Quantization:
     Attributes:
         types: Quantized element types, ``int8`` or ``float8e4m3fn``.
         quantize: QuantizeLinear nodes on activations, each of which is work at run time; those on weights are folded.
-        gemms: GEMMs, without those that a shift is written as.
-        quantized_gemms: Of these, how many read quantized values on both sides.
-        plain_gemms: Names of the others.
-        exceptions: Names of GEMMs left in higher precision on purpose.
-        off_gemm: Names of DequantizeLinear nodes whose values reach no GEMM.
+        matrix_ops: How many GEMMs and convolutions there are, without those that a shift is written as.
+        quantized: Of these, how many read quantized values on both sides.
+        not_quantized: Names of the others.
+        exceptions: Names of those left in higher precision on purpose.
+        unread: Names of DequantizeLinear nodes whose values reach no GEMM or convolution.
         islands: Names of Cast nodes that lead from fp16 to fp32 and to nodes that are no exceptions.
         around: Types that values are dequantized to: that of the graph around, ``float32`` or ``float16``.
         advice: Why int8 is likely slower than fp16 with this graph; empty where nothing speaks for it.
@@ -37,11 +37,11 @@ class Quantization:
 
     types: tuple[str, ...]
     quantize: int
-    gemms: int
-    quantized_gemms: int
-    plain_gemms: tuple[str, ...]
+    matrix_ops: int
+    quantized: int
+    not_quantized: tuple[str, ...]
     exceptions: tuple[str, ...]
-    off_gemm: tuple[str, ...]
+    unread: tuple[str, ...]
     islands: tuple[str, ...]
     around: tuple[str, ...]
     advice: tuple[str, ...]
@@ -57,21 +57,21 @@ def examine(file: OnnxFile) -> Quantization | None:
     dequantize = [node for node in file.nodes if node.op_type == "DequantizeLinear"]
     if not dequantize:
         return None
-    gemms = [node for node in file.nodes if node.op_type in COMPUTE_OPS and not file.is_shift(node.name or "")]
-    plain = [node for node in gemms if not _reads_quantized(node)]
-    excused = [node for node in plain if any(item.covers(node.name or "") for item in file.exceptions)]
-    off_gemm = [node for node in dequantize if not node.outputs[0].is_graph_output() and not _feeds_gemm(node)]
+    matrix_ops = [node for node in file.nodes if node.op_type in COMPUTE_OPS and not file.is_shift(node.name or "")]
+    plain = [node for node in matrix_ops if not _reads_quantized(node)]
+    exempt = [node for node in plain if any(item.covers(node.name or "") for item in file.exceptions)]
+    unread = [node for node in dequantize if not node.outputs[0].is_graph_output() and not _feeds_matrix_op(node)]
     islands = [
         node for node in file.nodes if node.op_type == "Cast" and _widens(node) and not _is_on_purpose(node, file)
     ]
     found = Quantization(
         types=tuple(sorted(_types(dequantize))),
         quantize=sum(node.op_type == "QuantizeLinear" and not _on_constant(node) for node in file.nodes),
-        gemms=len(gemms),
-        quantized_gemms=len(gemms) - len(plain),
-        plain_gemms=_names(node for node in plain if node not in excused),
-        exceptions=_names(excused),
-        off_gemm=_names(off_gemm),
+        matrix_ops=len(matrix_ops),
+        quantized=len(matrix_ops) - len(plain),
+        not_quantized=_names(node for node in plain if node not in exempt),
+        exceptions=_names(exempt),
+        unread=_names(unread),
         islands=_names(islands),
         around=tuple(sorted(_around(dequantize))),
         advice=(),
@@ -85,24 +85,26 @@ def _advice(found: Quantization) -> Iterator[str]:
             "the graph around the Q/DQ pairs is fp32, so everything that is not quantized runs in fp32 and moves twice "
             "the bytes of fp16: quantize on top of an fp16 graph"
         )
-    if found.plain_gemms:
+    if found.not_quantized:
         yield (
-            f"{len(found.plain_gemms)} of {found.gemms} GEMMs are not quantized ({join_names(found.plain_gemms)}): "
-            "each boundary between them and the others costs a quantizing or reformatting pass"
+            f"{len(found.not_quantized)} of {found.matrix_ops} GEMMs and convolutions are not quantized "
+            f"({join_names(found.not_quantized)}): each boundary between them and the others costs a quantizing or "
+            "reformatting pass"
         )
-    if found.off_gemm:
+    if found.unread:
         yield (
-            f"{len(found.off_gemm)} Q/DQ pairs feed no GEMM ({join_names(found.off_gemm)}): they break fusions and "
-            "become kernels that only convert; quantize the inputs of GEMMs alone"
+            f"{len(found.unread)} Q/DQ pairs feed no GEMM or convolution ({join_names(found.unread)}): they break "
+            "fusions and become kernels that only convert; quantize the inputs of GEMMs and convolutions alone"
         )
     if found.islands and "float16" in found.around:
         yield (
             f"{len(found.islands)} casts lead from fp16 into fp32 islands ({join_names(found.islands)}): what lies "
             "between runs in fp32 with a conversion on each side"
         )
-    if found.gemms and found.quantize > 2 * found.gemms:
+    if found.matrix_ops and found.quantize > 2 * found.matrix_ops:
         yield (
-            f"{found.quantize} QuantizeLinear nodes for {found.gemms} GEMMs: more conversions than their inputs need"
+            f"{found.quantize} QuantizeLinear nodes for {found.matrix_ops} GEMMs and convolutions: more conversions "
+            "than their inputs need"
         )
 
 
@@ -136,7 +138,7 @@ def _on_constant(node: ir.Node) -> bool:
     return source is not None and source.producer() is None and source.const_value is not None
 
 
-def _feeds_gemm(node: ir.Node) -> bool:
+def _feeds_matrix_op(node: ir.Node) -> bool:
     waiting, seen = [node.outputs[0]], set()
     while waiting:
         value = waiting.pop()

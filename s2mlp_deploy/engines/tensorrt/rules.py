@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Breach:
+class Violation:
     """A rule that a node breaks.
 
     Attributes:
@@ -32,7 +32,7 @@ class Breach:
     fix: str
 
 
-Rule = Callable[[OnnxFile, Flavour, tuple[str, ...]], Iterator[Breach]]
+Rule = Callable[[OnnxFile, Flavour, tuple[str, ...]], Iterator[Violation]]
 
 _QUANTIZE = ("QuantizeLinear", "DequantizeLinear")
 _FOR_TENSORRT = "quantize for TensorRT: `export --precision int8` writes model.int8-trt.onnx with symmetric int8 inputs"
@@ -51,18 +51,18 @@ _REDUCED_SCATTERS = ("ScatterND", "ScatterElements")
 _NO_TYPES = frozenset(("STRING", "COMPLEX64", "COMPLEX128", "INT16", "UINT16", "UINT32", "UINT64"))
 
 
-def opset(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Breach]:
+def opset(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Violation]:
     """The parser itself checks no opset, so a newer meaning of an operator would pass unseen."""
     del targets
     if file.opset > flavour.max_opset:
-        yield Breach(
+        yield Violation(
             "",
             f"opset {file.opset} is newer than {flavour.max_opset}, the newest that {flavour.title} is known to read",
             f"export with --opset {min(flavour.max_opset, 20)}",
         )
 
 
-def operators(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Breach]:
+def operators(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Violation]:
     """Operators without an importer, or from a later version on."""
     del targets
     functions = {(key[0], key[1]) for key in file.model.functions}
@@ -70,15 +70,15 @@ def operators(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Ite
         if (node.domain, node.op_type) in functions:
             continue
         if node.domain not in ("", "ai.onnx"):
-            yield Breach(
+            yield Violation(
                 _name(node),
                 f"{node.domain}::{node.op_type} is no standard operator, and {flavour.title} has no plugin for it here",
                 "export without custom operators; files written by onnxruntime's optimizer cannot be built",
             )
         elif node.op_type in flavour.no_importer:
-            yield Breach(_name(node), f"{flavour.title} cannot parse {node.op_type}", _instead_of(node.op_type))
+            yield Violation(_name(node), f"{flavour.title} cannot parse {node.op_type}", _instead_of(node.op_type))
         elif (since := flavour.since.get(node.op_type)) and flavour.version < since:
-            yield Breach(
+            yield Violation(
                 _name(node),
                 f"{flavour.title} {flavour.version_text} cannot parse {node.op_type}, which came with "
                 f"{'.'.join(map(str, since))}",
@@ -94,7 +94,7 @@ def _instead_of(op: str) -> str:
     return "replace the operator in the model, or export with another --opset"
 
 
-def zero_points(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Breach]:
+def zero_points(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Violation]:
     """``Non-zero zero point is not supported``."""
     del targets
     for node in _quantizers(file):
@@ -103,26 +103,26 @@ def zero_points(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> I
             continue
         value = zero.const_value
         if value is None:
-            yield Breach(_name(node), f"{flavour.title} needs a constant zero point", _FOR_TENSORRT)
+            yield Violation(_name(node), f"{flavour.title} needs a constant zero point", _FOR_TENSORRT)
         elif value.numpy().astype("float32").any():
-            yield Breach(
+            yield Violation(
                 _name(node), f"{flavour.title} quantizes symmetrically: the zero point must be 0", _FOR_TENSORRT
             )
 
 
-def quantized_types(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Breach]:
+def quantized_types(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Violation]:
     """``input has type Int32 but must have type FP8, FP4, Int4, Int8, or UInt8``: a quantized bias."""
     del targets
     for node in _quantizers(file):
         quantized = node.inputs[0] if node.op_type == "DequantizeLinear" else node.outputs[0]
         dtype = quantized.dtype.name if quantized is not None and quantized.dtype is not None else None
         if dtype == "INT32":
-            yield Breach(_name(node), f"{flavour.title} takes no bias quantized to int32", _FOR_TENSORRT)
+            yield Violation(_name(node), f"{flavour.title} takes no bias quantized to int32", _FOR_TENSORRT)
         elif dtype is not None and dtype not in _QUANTIZED_TYPES | _NO_TYPES:
-            yield Breach(_name(node), f"{flavour.title} does not quantize to {dtype.lower()}", _FOR_TENSORRT)
+            yield Violation(_name(node), f"{flavour.title} does not quantize to {dtype.lower()}", _FOR_TENSORRT)
 
 
-def mixed_types(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Breach]:
+def mixed_types(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Violation]:
     """``ElementWiseOperation SUM must have same input types``: the standard asks for that too."""
     del flavour, targets
     import onnx
@@ -142,14 +142,14 @@ def mixed_types(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> I
             groups.setdefault(formal.type_str, set()).add(value.dtype.name.lower())
         for types in groups.values():
             if len(types) > 1:
-                yield Breach(
+                yield Violation(
                     _name(node),
                     f"{node.op_type} mixes {' and '.join(sorted(types))}; networks are strongly typed",
                     "export with --precision fp16, which casts where types meet, instead of converting afterwards",
                 )
 
 
-def constant_axes(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Breach]:
+def constant_axes(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Violation]:
     """``Axis input must resolve to a build-time constant``."""
     del targets
     for node in file.nodes:
@@ -161,14 +161,14 @@ def constant_axes(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) ->
             continue
         value = node.inputs[index]
         if value is not None and not _is_constant(value):
-            yield Breach(
+            yield Violation(
                 _name(node),
                 f"{flavour.title} {flavour.version_text} needs the axes of {node.op_type} as an initializer",
                 "export with fixed axes; a value computed from the input's shape comes from --dynamic height,width",
             )
 
 
-def scatters(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Breach]:
+def scatters(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Violation]:
     """``ScatterND with reduction is not supported``; ScatterElements the same on RTX."""
     del targets
     for node in file.nodes:
@@ -178,27 +178,27 @@ def scatters(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iter
         # From the change log of 10.0: ScatterElements with reduction has a plugin there.
         if node.op_type == "ScatterElements" and not flavour.targets:
             continue
-        yield Breach(
+        yield Violation(
             _name(node),
             f"{flavour.title} cannot parse {node.op_type} with a reduction",
             "write the addition outside of the indexed assignment; `inspect` shows which writes were no shift",
         )
 
 
-def types(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Breach]:
+def types(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Violation]:
     """``Failed to convert ONNX date type to TensorRT data type``."""
     del targets
     graph = file.model.graph
     for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
         if value.dtype is not None and value.dtype.name in _NO_TYPES:
-            yield Breach(
+            yield Violation(
                 value.name or "",
                 f"{flavour.title} has no type {value.dtype.name.lower()}",
                 "export the model with another type for this tensor",
             )
 
 
-def fp8(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Breach]:
+def fp8(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Violation]:
     """``Cannot compile for target(s) sm86, because the model contains HW-specific datatypes: fp8_e4m3``."""
     del flavour
     old = [target for target in targets if capability_of(target) < FP8_CAPABILITY]
@@ -207,14 +207,14 @@ def fp8(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[
     for node in _quantizers(file):
         values = (*node.inputs, *node.outputs)
         if any(value is not None and value.dtype is not None and "FLOAT8" in value.dtype.name for value in values):
-            yield Breach(
+            yield Violation(
                 _name(node),
                 f"{', '.join(old)} has no fp8 arithmetic, which begins with sm{FP8_CAPABILITY}",
                 f"leave {', '.join(old)} out, or build the int8 or fp16 file for it",
             )
 
 
-def fp32_gemms(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Breach]:
+def fp32_gemms(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Violation]:
     """``Cannot compile operation for Turing (SM75): FP32 GEMM is not supported``."""
     without = [target for target in targets if target in flavour.no_fp32_gemm]
     if not without:
@@ -222,7 +222,7 @@ def fp32_gemms(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> It
     for node in file.nodes:
         value = node.inputs[0] if node.op_type in ("MatMul", "Gemm") else None
         if value is not None and value.dtype is not None and value.dtype.name == "FLOAT":
-            yield Breach(
+            yield Violation(
                 _name(node),
                 f"{flavour.title} compiles no fp32 {node.op_type} for {', '.join(without)}",
                 f"build the fp16 file for {', '.join(without)}, or leave that target out",

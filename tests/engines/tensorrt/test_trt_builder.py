@@ -262,7 +262,7 @@ def test_an_output_that_cannot_be_written_leaves_nothing(graph, tmp_path):
     assert graph.name in refuse(OutputError, graph, output=graph / "below a file.engine")
 
 
-def test_a_broken_promise_writes_no_engine(tmp_path):
+def test_a_network_of_another_precision_writes_no_engine(tmp_path):
     path = og.save(og.perceptron(metadata={"precision": "fp16"}), tmp_path / "model.fp16.onnx")
     text = refuse(CheckFailedError, path)
     assert "fc1/MatMul: fp32" in text

@@ -1,4 +1,4 @@
-"""Every form in every precision, built for real: what the exporter writes, TensorRT-RTX builds, and it keeps promises.
+"""Every form in every precision, built for real: what the exporter writes, TensorRT-RTX builds, in that precision.
 
 The table is (network, precision, targets, shape of its pictures). Nano runs by default, in every form in fp32 and one
 in the other precisions; everything else is slow.
@@ -77,24 +77,22 @@ def file_of(case: Case, form: str) -> Path:
 
 
 @pytest.mark.parametrize(("case", "form"), PARAMETERS)
-def test_it_builds_for_every_target_and_keeps_its_promise(case, form, tmp_path):
+def test_it_builds_for_every_target_and_has_its_precision(case, form, tmp_path):
     file = file_of(case, form)
     record = api.build(file, targets=case.targets, output=tmp_path / "model.engine", force=True)
     precision = case.precision.partition("-")[0]
     assert record.targets == case.targets
     assert record.precision == precision
-    excused = {item.layer for item in read_manifest(file.parent).precision_exceptions if item.file == file.name}
-    gemms = [
-        gemm
-        for gemm in record.contents.matrix_ops
-        if "/Shift" not in gemm.name and gemm.name.rsplit("/", 1)[0] not in excused
+    exempt = {item.layer for item in read_manifest(file.parent).precision_exceptions if item.file == file.name}
+    ops = [
+        op for op in record.contents.matrix_ops if "/Shift" not in op.name and op.name.rsplit("/", 1)[0] not in exempt
     ]
-    assert len(gemms) > 30
-    assert {gemm.precision for gemm in gemms} == {precision}
+    assert len(ops) > 30
+    assert {op.precision for op in ops} == {precision}
     assert (tmp_path / "model.engine").stat().st_size == record.bytes > 1_000_000
     if precision in ("int8", "fp8"):
-        assert record.contents.dtypes[precision] >= len(gemms)
-        assert "float" not in {gemm.precision for gemm in record.contents.matrix_ops}
+        assert record.contents.dtypes[precision] >= len(ops)
+        assert "float" not in {op.precision for op in record.contents.matrix_ops}
 
 
 def test_fp8_for_a_gpu_that_has_none_is_refused(tmp_path):

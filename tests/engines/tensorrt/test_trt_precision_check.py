@@ -1,4 +1,4 @@
-"""What is inside a parsed network, and whether it is what the file promises. Real parser, no GPU."""
+"""What is inside a parsed network, and whether that is the required precision. Real parser, no GPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import tensorrt_rtx as trt
 from s2mlp_deploy.engines.tensorrt.graph import read_onnx
 from s2mlp_deploy.engines.tensorrt.library import logger_of
 from s2mlp_deploy.engines.tensorrt.network import contents_of, contents_of_engine
-from s2mlp_deploy.engines.tensorrt.promise import breaking, check_promise, promised_precision
+from s2mlp_deploy.engines.tensorrt.precision_check import check_precision, required_precision, violations
 from s2mlp_deploy.engines.tensorrt.quantized import examine
 from s2mlp_deploy.errors import CheckFailedError, InputError
 from s2mlp_deploy.evidence.build import Contents, MatrixOp
@@ -52,7 +52,7 @@ def test_a_gemm_computes_in_the_type_of_its_inputs(make, dtype, precision):
         ("fc1/MatMul", precision),
         ("fc2/MatMul", precision),
     ]
-    check_promise(file, file.promised, contents)
+    check_precision(file, file.precision, contents)
 
 
 def half_with_an_island():
@@ -72,23 +72,24 @@ def half_with_an_island():
 def test_an_fp16_file_that_leaves_a_gemm_in_fp32_is_caught_and_the_layer_named(make):
     file, contents = make(half_with_an_island(), precision="fp16")
     with pytest.raises(
-        CheckFailedError, match=r"promises fp16, and 1 of 2 GEMMs and convolutions are not\n +fc2/MatMul: fp32"
+        CheckFailedError,
+        match=r"fp16 is required, and 1 of 2 GEMMs and.*\n +fc2/MatMul: fp32",
     ) as caught:
-        check_promise(file, file.promised, contents)
+        check_precision(file, file.precision, contents)
     assert caught.value.exit_code == 1
 
 
-@pytest.mark.parametrize(("layer", "excused"), [("fc2", True), ("fc2/MatMul", True), ("fc", False), ("fc1", False)])
-def test_an_exception_of_the_manifest_excuses_a_node_or_a_module(make, layer, excused):
+@pytest.mark.parametrize(("layer", "exempted"), [("fc2", True), ("fc2/MatMul", True), ("fc", False), ("fc1", False)])
+def test_an_exception_of_the_manifest_exempts_a_node_or_a_module(make, layer, exempted):
     exceptions = [{"layer": layer, "precision": "fp32", "reason": "overflow"}]
     file, contents = make(half_with_an_island(), precision="fp16", precision_exceptions=exceptions)
-    assert (breaking(file, "fp16", contents) == ()) == excused
+    assert (violations(file, "fp16", contents) == ()) == exempted
 
 
 @pytest.mark.parametrize("exceptions", [None, [], "fc2", [3, {"reason": "x"}]])
-def test_exceptions_that_say_nothing_excuse_nothing(make, exceptions):
+def test_exceptions_that_say_nothing_exempt_nothing(make, exceptions):
     file, contents = make(half_with_an_island(), precision="fp16", precision_exceptions=exceptions or [])
-    assert len(breaking(file, "fp16", contents)) == 1
+    assert len(violations(file, "fp16", contents)) == 1
 
 
 @pytest.fixture
@@ -107,8 +108,8 @@ def test_quantized_gemms_are_seen_through_the_dequantizing_layers(quantized, pre
     path = quantized(precision)
     file, contents = read_onnx(path), parsed(path)
     assert {gemm.precision for gemm in contents.matrix_ops} == {precision}
-    assert file.promised == precision
-    check_promise(file, precision, contents)
+    assert file.precision == precision
+    check_precision(file, precision, contents)
 
 
 def test_an_int8_file_whose_gemm_reads_no_int8_is_caught(quantized):
@@ -121,9 +122,9 @@ def test_an_int8_file_whose_gemm_reads_no_int8_is_caught(quantized):
     gemm.input[0] = "b"
     og.save(made, path)
     file, contents = read_onnx(path), parsed(path)
-    assert [gemm.name for gemm in breaking(file, "int8", contents)] == [gemm.name]
+    assert [gemm.name for gemm in violations(file, "int8", contents)] == [gemm.name]
     with pytest.raises(CheckFailedError, match=gemm.name):
-        check_promise(file, file.promised, contents)
+        check_precision(file, file.precision, contents)
 
 
 def test_a_shift_written_as_a_convolution_is_no_gemm_that_must_be_quantized(make):
@@ -137,23 +138,24 @@ def test_a_shift_written_as_a_convolution_is_no_gemm_that_must_be_quantized(make
     )
     file, contents = make(made, precision="int8", shifts=[{"origin": {"module": "mixer.shift"}}])
     assert len(contents.matrix_ops) == 1
-    assert breaking(file, "int8", contents) == ()
+    assert violations(file, "int8", contents) == ()
     # In an fp16 file it must be fp16 like everything else.
-    assert len(breaking(file, "fp16", contents)) == 1
+    assert len(violations(file, "fp16", contents)) == 1
 
 
 def test_what_the_user_asks_must_be_in_the_file(make, quantized):
     plain, _ = make(og.perceptron())
-    assert promised_precision(plain, None) is None or plain.promised is None
-    assert promised_precision(plain, "fp32") == "fp32"
+    assert required_precision(plain, None) is None
+    assert required_precision(make(og.perceptron(), precision="fp16")[0], None) == "fp16"
+    assert required_precision(plain, "fp32") == "fp32"
     with pytest.raises(InputError, match=r"int8 was asked for, and the file has no Q/DQ"):
-        promised_precision(plain, "int8")
+        required_precision(plain, "int8")
     with pytest.raises(InputError, match="no precision 'int9'"):
-        promised_precision(plain, "int9")
+        required_precision(plain, "int9")
     known = read_onnx(quantized())
-    assert promised_precision(known, "int8-trt") == "int8"
-    with pytest.raises(InputError, match="fp16 was asked for, and the file says it is int8"):
-        promised_precision(known, "fp16")
+    assert required_precision(known, "int8-trt") == "int8"
+    with pytest.raises(InputError, match="fp16 was asked for, and the metadata of the file says int8"):
+        required_precision(known, "fp16")
 
 
 # Why int8 may be slower than fp16
@@ -161,7 +163,7 @@ def test_what_the_user_asks_must_be_in_the_file(make, quantized):
 
 def test_a_well_placed_int8_graph_over_fp32_is_told_to_go_over_fp16(quantized):
     found = examine(read_onnx(quantized()))
-    assert (found.gemms, found.quantized_gemms, found.off_gemm, found.plain_gemms) == (2, 2, (), ())
+    assert (found.matrix_ops, found.quantized, found.unread, found.not_quantized) == (2, 2, (), ())
     assert found.around == ("float32",)
     assert found.quantize == 2
     (advice,) = found.advice
@@ -201,10 +203,10 @@ def test_q_dq_that_feeds_no_gemm_and_gemms_without_it_are_named(make):
     made.graph.node.insert(2, og.node("DequantizeLinear", ["a_q", "s", "z"], ["a_dq"], "act/DQ"))
     file, _ = make(made)
     found = examine(file)
-    assert found.off_gemm == ("act/DQ",)
-    assert found.plain_gemms == ("fc1/MatMul", "fc2/MatMul")
-    assert any("act/DQ" in line and "feed no GEMM" in line for line in found.advice)
-    assert any("2 of 2 GEMMs are not quantized" in line for line in found.advice)
+    assert found.unread == ("act/DQ",)
+    assert found.not_quantized == ("fc1/MatMul", "fc2/MatMul")
+    assert any("act/DQ" in line and "feed no GEMM or convolution" in line for line in found.advice)
+    assert any("2 of 2 GEMMs and convolutions are not quantized" in line for line in found.advice)
 
 
 def test_a_graph_without_q_dq_has_nothing_to_explain(make):
@@ -249,17 +251,17 @@ def test_the_inspectors_json_is_read():
     assert found.formats == {"Row major linear FP16 format": 3}
 
 
-def test_an_engine_breaks_the_promise_only_where_a_gemm_stayed_in_fp32(make):
+def test_in_an_engine_only_what_stayed_in_fp32_is_a_violation(make):
     exceptions = [{"layer": "fc3", "precision": "fp32"}]
     file, _ = make(og.perceptron(og.HALF), precision="fp16", precision_exceptions=exceptions)
     gemms = (MatrixOp("fc1/MatMul", "fp32"), MatrixOp("fc2/MatMul", "other"), MatrixOp("fc3/MatMul + fc3/Add", "fp32"))
     contents = Contents("engine", 3, {}, {}, matrix_ops=gemms)
-    assert [gemm.name for gemm in breaking(file, "fp16", contents)] == ["fc1/MatMul"]
+    assert [gemm.name for gemm in violations(file, "fp16", contents)] == ["fc1/MatMul"]
 
 
 def test_the_digit_network_is_what_its_metadata_says():
     path = nano_artifact.read_only() / "model.fp32.onnx"
     file, contents = read_onnx(path), parsed(path)
-    assert file.promised == "fp32"
+    assert file.precision == "fp32"
     assert {gemm.precision for gemm in contents.matrix_ops} == {"fp32"}
     assert len(contents.matrix_ops) == sum(node.op_type in ("MatMul", "Gemm", "Conv") for node in file.nodes)

@@ -1,0 +1,101 @@
+"""Which precision an engine must have, and whether the network has it."""
+
+from __future__ import annotations
+
+from s2mlp_deploy.engines.tensorrt.graph import OnnxFile, base_precision
+from s2mlp_deploy.engines.tensorrt.quantized import has_quantized_values
+from s2mlp_deploy.errors import CheckFailedError, InputError
+from s2mlp_deploy.evidence.build import Contents, MatrixOp
+from s2mlp_deploy.text import join_names
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
+_QUANTIZED = ("int8", "fp8")
+_SHOWN = 8
+
+
+def required_precision(file: OnnxFile, asked: str | None) -> str | None:
+    """The precision the engine must have: what the user asked for, else what the file's metadata says.
+
+    Raises:
+        InputError: There is no such precision, or it cannot come out of this file.
+    """
+    if asked is None:
+        return file.precision
+    wanted = base_precision(asked)
+    if wanted not in PRECISIONS:
+        raise InputError(
+            f"there is no precision {asked!r}", fix=f"choose one of {join_names(PRECISIONS, limit=None, last='or')}"
+        )
+    if wanted in _QUANTIZED and not has_quantized_values(file):
+        raise InputError(
+            f"{wanted} was asked for, and the file has no Q/DQ pair: a strongly typed network takes its precision from "
+            "the graph",
+            where=str(file.path),
+            fix=f"export with --precision {wanted} and build that file",
+        )
+    if file.precision is not None and file.precision != wanted:
+        raise InputError(
+            f"{wanted} was asked for, and the metadata of the file says {file.precision}",
+            where=str(file.path),
+            fix=f"build the {wanted} file of the artifact, or leave --precision out",
+        )
+    return wanted
+
+
+def violations(file: OnnxFile, precision: str | None, contents: Contents) -> tuple[MatrixOp, ...]:
+    """GEMMs and convolutions that compute in another precision than the required one and are not exempt.
+
+    A parsed network says exactly what each of them computes in. A built engine has fused them, and only tells that one
+    was left in fp32.
+
+    Args:
+        file: The graph.
+        precision: The required one; None where nothing is required.
+        contents: Of the parsed network or the built engine.
+    """
+    if precision is None:
+        return ()
+    fused = contents.source == "engine"
+    return tuple(
+        op
+        for op in contents.matrix_ops
+        if (precision != "fp32" and op.precision == "fp32" if fused else op.precision != precision)
+        and not exempt(file, precision, op.name)
+    )
+
+
+def exempt(file: OnnxFile, precision: str, layer: str) -> bool:
+    """Whether a layer may compute in another precision than the required one.
+
+    That is an exception of the manifest or, in a quantized file, a convolution that is a shift (``grouped-conv``): it
+    moves values, and Q/DQ would only cost time there.
+
+    Args:
+        file: The graph.
+        precision: The required one.
+        layer: Its name; an engine joins the names of what it fused with ``+``.
+    """
+    parts = layer.split(" + ")
+    return any(item.covers(part) for part in parts for item in file.exceptions) or (
+        precision in _QUANTIZED and any(map(file.is_shift, parts))
+    )
+
+
+def check_precision(file: OnnxFile, precision: str | None, contents: Contents) -> None:
+    """Compares what a network or an engine computes in with the required precision.
+
+    Raises:
+        CheckFailedError: A GEMM or convolution computes in another precision; names the layers.
+    """
+    found = violations(file, precision, contents)
+    if not found:
+        return
+    lines = [f"{op.name}: {op.precision}" for op in found[:_SHOWN]]
+    if len(found) > _SHOWN:
+        lines.append(f"and {len(found) - _SHOWN} more")
+    raise CheckFailedError(
+        f"{precision} is required, and {len(found)} of {len(contents.matrix_ops)} GEMMs and convolutions compute in "
+        "another precision\n    " + "\n    ".join(lines),
+        where=f"{file.path} ({contents.source})",
+        fix=f"export with --precision {precision}, which converts all of them and lists the exceptions in the manifest",
+    )
