@@ -43,7 +43,9 @@ def test_doctor_needs_no_torch_and_no_time(process):
     engines = {item["name"]: item for item in json.loads(result.out)["engines"]}
     assert list(engines) == ["torch", "onnxruntime", "tensorrt", "tensorrt-rtx"]
     for item in engines.values():
-        assert item["available"] or item["install_hint"]
+        # What is missing is named; what is not installed comes with the command that installs it.
+        assert item["available"] != bool(item["missing"])
+        assert bool(item["version"]) != ("pip install" in item["install_hint"])
 
 
 def test_models_needs_no_torch(process):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -166,12 +165,8 @@ class TestBatches:
 @pytest.mark.data
 class TestImageNetSample:
     @pytest.fixture
-    def folder(self) -> Path:
-        named = os.environ.get("S2MLP_DATA")
-        data = Path(named) if named else Path(__file__).resolve().parents[3] / "shared" / "data"
-        if not (data / "imagenet_sample").is_dir():
-            pytest.skip("the data folder is not here; name it with S2MLP_DATA")
-        return data / "imagenet_sample"
+    def folder(self, data_dir: Path) -> Path:
+        return data_dir / "imagenet_sample"
 
     def test_photographs_become_plausible_inputs(self, folder: Path) -> None:
         description = Preprocessing((224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), crop_pct=0.875)

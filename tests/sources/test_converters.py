@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from s2mlp_deploy import api
 from s2mlp_deploy.errors import CheckpointError
 from s2mlp_deploy.models.config import S2MLPv2Config
-from s2mlp_deploy.models.registry import create_model, get_model
+from s2mlp_deploy.models.registry import create_model
 from s2mlp_deploy.models.s2mlpv2 import ShiftMixer
 from s2mlp_deploy.sources.converters import convert_s2attention, convert_sequential
 from s2mlp_deploy.sources.load import load_source
@@ -258,7 +258,7 @@ def test_the_zoos_own_names_are_not_converted(tmp_path, caplog):
 
 def test_the_size_of_the_image_is_asked_for_where_the_patches_do_not_divide_it(tmp_path):
     path = saved(public(patches=(7, 2)), tmp_path)
-    with pytest.raises(Exception, match="set image_size to a multiple of 14"):
+    with pytest.raises(CheckpointError, match="set image_size to a multiple of 14"):
         load_source("s2mlpv2_nano", checkpoint=path)
     original = public(patches=(7, 2))
     source = load_source("s2mlpv2_nano", checkpoint=path, overrides={"image_size": "28"})
@@ -453,7 +453,6 @@ def test_parity_of_the_public_code_finds_what_weights_cannot_show(tmp_path, capl
             module.channel_major = True
     (report,) = api.parity(api.from_module(original, example), files, samples=4)
     assert not report.passed
-    assert get_model("s2mlpv2_nano").config.attention_ratio == 4
 
 
 def test_the_api_has_the_converters():

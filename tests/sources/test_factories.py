@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import types
 
@@ -149,7 +148,6 @@ def test_partials_methods_and_classes_are_factories_too(write):
     assert (source.name, source.module.out_features) == ("small", 6)
     with pytest.raises(SourceError, match="no example inputs"):
         api.load(reference.replace(":make", ":Own"))
-    assert functools.partial is not None
 
 
 def test_settings_are_json_or_text(write):

@@ -111,5 +111,7 @@ def test_a_prefix_that_the_model_has_itself_stays(tmp_path):
         def forward(self, x: Tensor) -> Tensor:
             return self.model(x)
 
-    torch.save(under("module.", Wrapped().state_dict()), tmp_path / "w.pt")
-    api.from_module(Wrapped(), torch.zeros(2, 2), checkpoint=tmp_path / "w.pt")
+    trained, other = Wrapped(), Wrapped()
+    torch.save(under("module.", trained.state_dict()), tmp_path / "w.pt")
+    api.from_module(other, torch.zeros(2, 2), checkpoint=tmp_path / "w.pt")
+    assert torch.equal(other.model.weight, trained.model.weight)
