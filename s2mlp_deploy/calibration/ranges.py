@@ -1,14 +1,15 @@
 """From a histogram to the range that is quantized: MinMax, Percentile, Entropy and MSE.
 
 The methods are those of ``onnxruntime.quantization`` (MinMax, Percentile, Entropy) and of PyTorch's HistogramObserver
-(MSE). They are written here because one pass over the data then serves all of them, in memory that does not grow with
-the data: ONNX Runtime's calibraters run one method a pass and keep every activation of it.
+(MSE). They are written here because one pass over the data then serves all of them and every number type, in memory
+that does not grow with the data: ONNX Runtime's calibraters run one method a pass and keep every activation of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +22,46 @@ PERCENTILE = 99.999
 
 DEFAULT_METHOD = "percentile"
 """On CIFAR-10 symmetric int8 agrees with float32 on 98.5 % of the images by MinMax and on 99.0 % so; uint8 is 99.2 % by
-either (``benchmarks/accuracy.md``). One value in 100,000 is what outliers of a few pictures are worth."""
+either (``benchmarks/accuracy.md``). One value in 100,000 is what outliers of a few images are worth."""
 
-_LEVELS = 128
-"""Magnitudes that symmetric int8 tells apart, the zero among them."""
+LARGEST_E4M3 = 448.0
+"""Of float8e4m3fn, which has no infinities (ONNX: "Float stored in 8 bits")."""
+
 _LEAST_KEPT = 0.99
 """Share of values that the entropy method does not clip in any case."""
 _STEPS = 96
 """Ranges that MSE tries, from all of the observed one down to a twentieth of it."""
+
+
+class NumberType(Enum):
+    """What a range is quantized to: its levels decide which range is best.
+
+    Attributes:
+        UINT8: 256 even steps from the range's low to its high end, with a zero-point.
+        INT8: 255 even steps around 0, from -127 to 127.
+        FLOAT8E4M3FN: The numbers of E4M3, scaled so that the end of the range becomes 448; symmetric.
+    """
+
+    UINT8 = "uint8"
+    INT8 = "int8"
+    FLOAT8E4M3FN = "float8e4m3fn"
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether its range is the same on both sides of 0."""
+        return self is not NumberType.UINT8
+
+
+def _e4m3() -> NDArray[np.float64]:
+    """The 127 numbers of E4M3 from 0 to 448: below 2**-6 even steps, above it eight to each power of two."""
+    eighths = np.arange(8) / 8
+    normal = (2.0 ** np.arange(-6, 9))[:, None] * (1 + eighths)
+    # The last code of all, 480, stands for NaN.
+    return np.concatenate([2.0**-6 * eighths, normal.ravel()[:-1]])
+
+
+_E4M3 = _e4m3()
+_E4M3_BORDERS = (_E4M3[1:] + _E4M3[:-1]) / 2
 
 
 @dataclass(frozen=True)
@@ -49,13 +82,13 @@ class Range:
         return max(-self.low, self.high)
 
 
-def choose_range(histogram: Histogram, method: str, *, symmetric: bool) -> Range:
+def choose_range(histogram: Histogram, method: str, number_type: NumberType) -> Range:
     """The range to quantize.
 
     Args:
         histogram: Of the tensor, over the calibration data.
         method: A name of :data:`METHODS`.
-        symmetric: Whether the range is for int8 with zero-point 0 (then ``low == -high``), or for uint8.
+        number_type: What the range is quantized to. For a symmetric one ``low == -high``.
 
     Raises:
         InputError: There is no such method.
@@ -63,7 +96,7 @@ def choose_range(histogram: Histogram, method: str, *, symmetric: bool) -> Range
     check_method(method)
     if histogram.total == 0 or histogram.limit == 0.0:
         return Range(0.0, 0.0)
-    return METHODS[method](histogram, symmetric)
+    return METHODS[method](histogram, number_type)
 
 
 def check_method(method: str) -> None:
@@ -76,15 +109,15 @@ def check_method(method: str) -> None:
         raise InputError(f"there is no calibration method {method!r}", fix=f"choose from {', '.join(METHODS)}")
 
 
-def _minmax(histogram: Histogram, symmetric: bool) -> Range:
+def _minmax(histogram: Histogram, number_type: NumberType) -> Range:
     observed = _observed(histogram)
-    return Range(-observed.magnitude, observed.magnitude) if symmetric else observed
+    return Range(-observed.magnitude, observed.magnitude) if number_type.symmetric else observed
 
 
-def _percentile(histogram: Histogram, symmetric: bool) -> Range:
+def _percentile(histogram: Histogram, number_type: NumberType) -> Range:
     """Cuts what is beyond the percentile: of magnitudes, or half of it at either end."""
     outside = 1 - PERCENTILE / 100
-    if symmetric:
+    if number_type.symmetric:
         kept = np.cumsum(histogram.magnitudes()) / histogram.total
         magnitude = float(np.searchsorted(kept, 1 - outside) + 1) * histogram.width
         return _clip(histogram, magnitude, symmetric=True)
@@ -95,31 +128,54 @@ def _percentile(histogram: Histogram, symmetric: bool) -> Range:
     return Range(min(max(low, observed.low), 0.0), max(min(high, observed.high), 0.0))
 
 
-def _entropy(histogram: Histogram, symmetric: bool) -> Range:
-    """The threshold whose 128 levels lose least information (Kullback-Leibler), as TensorRT's calibrator had it."""
-    counts = histogram.magnitudes().astype(np.float64)
-    filled = int(np.flatnonzero(counts)[-1]) + 1
-    best, threshold = np.inf, filled
+def _entropy(histogram: Histogram, number_type: NumberType) -> Range:
+    """The threshold whose levels lose least information (Kullback-Leibler), as TensorRT's calibrator had it.
+
+    TensorRT's method knows int8 alone: 128 levels of magnitude. Here the levels are those of the number type, and for
+    uint8, whose ends differ, the distribution is that of the values and not of their magnitudes.
+    """
+    half = BINS // 2
+    magnitudes = histogram.magnitudes().astype(np.float64)
+    filled = int(np.flatnonzero(magnitudes)[-1]) + 1
     # Where the bins around 0 are empty, a threshold below almost all values loses no information by this measure: all
     # of them share the last bin.
-    enough = int(np.searchsorted(np.cumsum(counts), _LEAST_KEPT * counts.sum())) + 1
-    for bins in range(max(min(_LEVELS, filled), enough), filled + 1):
-        divergence = _divergence(counts, bins)
+    enough = int(np.searchsorted(np.cumsum(magnitudes), _LEAST_KEPT * magnitudes.sum())) + 1
+    counts = histogram.counts.astype(np.float64)
+    # The range holds 0, so the bins next to it belong to it.
+    used = np.flatnonzero(counts)
+    lowest, highest = min(int(used[0]), half), max(int(used[-1]) + 1, half)
+    best, threshold = np.inf, filled
+    for bins in range(max(min(128, filled), enough), filled + 1):
+        if number_type is NumberType.UINT8:
+            first, last = max(lowest, half - bins), min(highest, half + bins)
+            divergence = _divergence(counts, first, last, _even(last - first, 256))
+        elif number_type is NumberType.INT8:
+            divergence = _divergence(magnitudes, 0, bins, _even(bins, 128))
+        else:
+            centres = (np.arange(bins) + 0.5) * (LARGEST_E4M3 / bins)
+            divergence = _divergence(magnitudes, 0, bins, np.searchsorted(_E4M3_BORDERS, centres))
         if divergence < best:
             best, threshold = divergence, bins
-    return _clip(histogram, threshold * histogram.width, symmetric=symmetric)
+    return _clip(histogram, threshold * histogram.width, symmetric=number_type.symmetric)
 
 
-def _divergence(counts: NDArray[np.float64], bins: int) -> float:
-    """Of the clipped distribution from itself in 128 levels; empty bins stay empty, as in the published method."""
-    reference = counts[:bins].copy()
-    reference[-1] += counts[bins:].sum()
-    inside = counts[:bins]
-    # Which of the 128 levels a bin falls into; a level's count is spread evenly over its bins that hold anything.
-    level = np.arange(bins) * _LEVELS // bins
+def _even(bins: int, levels: int) -> NDArray[np.int64]:
+    """The level of every bin, where levels are evenly spaced."""
+    return np.arange(bins) * levels // bins
+
+
+def _divergence(counts: NDArray[np.float64], first: int, last: int, level: NDArray[np.int64]) -> float:
+    """Of the bins from ``first`` to ``last``, what lies outside clipped to them, from themselves in levels.
+
+    Empty bins stay empty, as in the published method.
+    """
+    inside = counts[first:last]
+    reference = inside.copy()
+    reference[0] += counts[:first].sum()
+    reference[-1] += counts[last:].sum()
+    # A level's count is spread evenly over its bins that hold anything.
     occupied = inside > 0
-    sums = np.bincount(level, weights=inside, minlength=_LEVELS)
-    sizes = np.bincount(level, weights=occupied, minlength=_LEVELS)
+    sums, sizes = np.bincount(level, weights=inside), np.bincount(level, weights=occupied)
     spread = np.where(occupied, sums[level] / np.maximum(sizes[level], 1), 0.0)
     p, q = reference / reference.sum(), spread / max(spread.sum(), 1.0)
     seen = p > 0
@@ -127,21 +183,29 @@ def _divergence(counts: NDArray[np.float64], bins: int) -> float:
     return float(np.sum(p[seen] * np.log(p[seen] / np.maximum(q[seen], 1e-12))))
 
 
-def _mse(histogram: Histogram, symmetric: bool) -> Range:
+def _mse(histogram: Histogram, number_type: NumberType) -> Range:
     """The observed range, shrunk by the factor that makes the expected squared error least."""
-    observed = _minmax(histogram, symmetric)
+    observed = _minmax(histogram, number_type)
     filled = np.flatnonzero(histogram.counts)
     values, counts = histogram.centres[filled], histogram.counts[filled]
-    levels = 254 if symmetric else 255
 
     def error(factor: float) -> float:
-        low, high = observed.low * factor, observed.high * factor
-        step = (high - low) / levels
-        rounded = np.clip(np.rint((values - low) / step), 0, levels) * step + low
-        return float(np.sum(counts * (values - rounded) ** 2))
+        chosen = Range(observed.low * factor, observed.high * factor)
+        return float(np.sum(counts * (values - _rounded(values, chosen, number_type)) ** 2))
 
     factor = min(np.linspace(1.0, 0.05, _STEPS), key=error)
     return Range(observed.low * float(factor), observed.high * float(factor))
+
+
+def _rounded(values: NDArray[np.float64], chosen: Range, number_type: NumberType) -> NDArray[np.float64]:
+    """Values quantized with a range and back."""
+    if number_type is NumberType.FLOAT8E4M3FN:
+        scale = chosen.high / LARGEST_E4M3
+        codes = np.searchsorted(_E4M3_BORDERS, np.abs(values) / scale)
+        return np.sign(values) * _E4M3[codes] * scale
+    levels = 254 if number_type is NumberType.INT8 else 255
+    step = (chosen.high - chosen.low) / levels
+    return np.clip(np.rint((values - chosen.low) / step), 0, levels) * step + chosen.low
 
 
 def _observed(histogram: Histogram) -> Range:
@@ -156,7 +220,7 @@ def _clip(histogram: Histogram, magnitude: float, *, symmetric: bool) -> Range:
     return Range(max(observed.low, -magnitude), min(observed.high, magnitude))
 
 
-METHODS: Mapping[str, Callable[[Histogram, bool], Range]] = {
+METHODS: Mapping[str, Callable[[Histogram, NumberType], Range]] = {
     "minmax": _minmax,
     "entropy": _entropy,
     "percentile": _percentile,

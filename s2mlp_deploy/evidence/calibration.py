@@ -19,8 +19,7 @@ class ActivationRange:
         counts: A histogram of 64 bins from ``start`` on.
         start: Where the first bin begins.
         width: Of a bin.
-        ranges: Lowest and highest value that is kept, by scheme: ``asymmetric`` for uint8, ``symmetric`` for int8 and
-            fp8.
+        ranges: Lowest and highest value that is kept, by number type: ``uint8``, ``int8``, ``float8e4m3fn``.
     """
 
     name: str

@@ -11,8 +11,9 @@ import onnx_ir as ir
 from s2mlp_deploy.artifact import PrecisionException
 from s2mlp_deploy.calibration.observe import Statistics
 from s2mlp_deploy.errors import InputError
+from s2mlp_deploy.precision.exclusion import NOTHING, Exclusion
 from s2mlp_deploy.precision.half import to_half
-from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
+from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated, placement_of
 from s2mlp_deploy.precision.quantizable import select_ops
 
 FILES_OF = {"fp32": (), "fp16": ("fp16",), "int8": ("int8", "int8-trt"), "fp8": ("fp8-trt",)}
@@ -88,6 +89,8 @@ def derive(
     *,
     method: str,
     keep: AbstractSet[str] = frozenset(),
+    exclusion: Exclusion = NOTHING,
+    reduce_range: bool = False,
     half_io: bool = False,
 ) -> Derived:
     """Makes the graph of one file.
@@ -97,22 +100,24 @@ def derive(
         precision: Of the file: fp16, int8, int8-trt or fp8-trt.
         statistics: Of the graph over the calibration data.
         method: How ranges are chosen.
-        keep: Layers that are not quantized.
+        keep: Layers that the accuracy budget keeps from being quantized.
+        exclusion: What the user wants in higher precision.
+        reduce_range: Whether the weights of ``int8`` have 7 bits, for x86 processors without VNNI.
         half_io: Whether float16 graphs have float16 inputs and outputs.
 
     Raises:
         QuantizationError: There is nothing to quantize, or the graph cannot be cast.
     """
     if precision == "fp16":
-        half = to_half(model, statistics.magnitudes, keep_io=not half_io)
+        half = to_half(model, statistics.magnitudes, keep_io=not half_io, exclusion=exclusion)
         islands = tuple(PrecisionException(i.node, "fp32", i.reason, file_of(precision)) for i in half.islands)
         return Derived(precision, half.model, islands)
-    placement = PLACEMENTS[precision]
+    placement = placement_of(precision, reduce_range=reduce_range)
     higher = "fp16" if placement.scheme.half_scales else "fp32"
-    selection = select_ops(model)
+    selection = select_ops(model, exclusion, dtype=placement.scheme.weight_dtype())
     reasons = selection.skipped | {op.layer: _BY_BUDGET for op in selection.ops if op.layer in keep}
     exceptions = [PrecisionException(layer, higher, reason, file_of(precision)) for layer, reason in reasons.items()]
-    quantized = placement.apply(model, Calibrated(statistics.histograms, method), keep)
+    quantized = placement.apply(model, Calibrated(statistics.histograms, method), keep, exclusion)
     if placement.scheme.half_scales:
         half = to_half(quantized, statistics.magnitudes, keep_io=not half_io)
         exceptions += [PrecisionException(i.node, "fp32", i.reason, file_of(precision)) for i in half.islands]

@@ -10,17 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from s2mlp_deploy.errors import QuantizationError
 from s2mlp_deploy.graph.editing import FLOATS, PREPROCESSING, Editor, drop_unused_initializers
-from s2mlp_deploy.graph.operators import array_of, data_inputs, is_movement
+from s2mlp_deploy.graph.operators import COMPUTE_OPS, array_of, data_inputs, is_movement
+from s2mlp_deploy.precision.exclusion import NOTHING, Exclusion
 
 LARGEST = 65504.0
 """Of float16."""
+
+SMALLEST = 2.0**-24
+"""The least number above 0 of float16, a subnormal."""
 
 MARGIN = 4.0
 """How much larger than in the calibration data a tensor may become before float16 overflows."""
@@ -67,7 +73,9 @@ class HalfGraph:
     islands: tuple[Island, ...]
 
 
-def to_half(model: ir.Model, magnitudes: Mapping[str, float], *, keep_io: bool = True) -> HalfGraph:
+def to_half(
+    model: ir.Model, magnitudes: Mapping[str, float], *, keep_io: bool = True, exclusion: Exclusion = NOTHING
+) -> HalfGraph:
     """Casts a copy of a float32 graph to float16.
 
     Precondition: every value has a type, no node has a subgraph. Postconditions: all float inputs of a node have one
@@ -79,6 +87,7 @@ def to_half(model: ir.Model, magnitudes: Mapping[str, float], *, keep_io: bool =
         magnitudes: The largest magnitude of tensors, by name, in a float32 run. Tensors that are not in it are judged
             by their node alone.
         keep_io: Whether inputs and outputs stay float32.
+        exclusion: What the user wants in float32.
 
     Raises:
         QuantizationError: A node has a subgraph.
@@ -91,7 +100,7 @@ def to_half(model: ir.Model, magnitudes: Mapping[str, float], *, keep_io: bool =
             where=nested[0],
             fix="leave out --precision fp16",
         )
-    reasons = _islands(graph, magnitudes)
+    reasons = _islands(graph, magnitudes, exclusion)
     caster = _Caster(graph, reasons, model.opset_imports.get("", 1))
     caster.run(keep_io=keep_io)
     drop_unused_initializers(graph)
@@ -103,7 +112,7 @@ def _has_graph(attribute: ir.Attr) -> bool:
     return attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
-def _islands(graph: ir.Graph, magnitudes: Mapping[str, float]) -> dict[str, str]:
+def _islands(graph: ir.Graph, magnitudes: Mapping[str, float], exclusion: Exclusion) -> dict[str, str]:
     """Names of the nodes that stay in float32, with the reason, in graph order."""
     variance = _variances(graph)
     magnitudes = _spread(graph, magnitudes)
@@ -112,6 +121,8 @@ def _islands(graph: ir.Graph, magnitudes: Mapping[str, float]) -> dict[str, str]
         name = str(node.name)
         if name.startswith(PREPROCESSING):
             found[name] = "preprocessing"
+        elif reason := exclusion.reason(node):
+            found[name] = reason
         elif node.op_type in _ALWAYS and _is_float(node.inputs[0]):
             found[name] = _ALWAYS[node.op_type]
         elif node in variance:
@@ -250,7 +261,7 @@ class _Caster:
             if name in ("to", "dtype") and attribute.value in (ir.DataType.FLOAT.value, ir.DataType.FLOAT16.value):
                 node.attributes[name] = ir.AttrInt64(name, target.value)
             elif attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype in FLOATS:
-                array = attribute.as_tensor().numpy().astype(target.numpy())
+                array = _cast_constant(attribute.as_tensor().numpy(), target)
                 node.attributes[name] = ir.AttrTensor(name, ir.tensor(array))
         for position, value in enumerate(node.outputs):
             if _is_float(value):
@@ -262,7 +273,10 @@ class _Caster:
         if key not in self._casts:
             array = array_of(value)
             if array is not None:
-                self._casts[key] = self.editor.constant(array.astype(target.numpy()), f"{value.name}.{_suffix(target)}")
+                # A weight may well become 0; whatever else is read may be divided by.
+                weights = all(reader.op_type in COMPUTE_OPS for reader, _ in value.uses())
+                cast = array.astype(target.numpy()) if weights else _cast_constant(array, target)
+                self._casts[key] = self.editor.constant(cast, f"{value.name}.{_suffix(target)}")
             else:
                 producer = value.producer()
                 self._casts[key] = self.editor.node(
@@ -292,6 +306,16 @@ class _Caster:
             if output is value:
                 self.graph.outputs[index] = cast
         cast.name = name
+
+
+def _cast_constant(array: NDArray[Any], target: ir.DataType) -> NDArray[Any]:
+    """A constant in another type, in which nothing becomes 0 that was none: an epsilon of 1e-12 keeps a divisor from 0.
+
+    nvidia-modelopt clamps epsilons to the smallest subnormal in the same way.
+    """
+    cast = array.astype(target.numpy())
+    lost = (cast == 0) & (array != 0)
+    return np.where(lost, np.copysign(SMALLEST, array), cast).astype(cast.dtype)
 
 
 def _suffix(dtype: ir.DataType | None) -> str:

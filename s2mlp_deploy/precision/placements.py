@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ import onnx_ir as ir
 from s2mlp_deploy.calibration.histogram import Histogram
 from s2mlp_deploy.calibration.ranges import Range, choose_range
 from s2mlp_deploy.graph.editing import drop_unused_initializers, move, remove
+from s2mlp_deploy.precision.exclusion import NOTHING, Exclusion
 from s2mlp_deploy.precision.qdq import Quantizer, Scheme
 from s2mlp_deploy.precision.quantizable import QuantizableOp, select_ops
 from s2mlp_deploy.precision.sums import sums_as_gemms
@@ -38,7 +39,7 @@ class Calibrated:
 
     def range(self, value: ir.Value, scheme: Scheme) -> Range:
         """The range of a value under a scheme."""
-        return choose_range(self.histograms[str(value.name)], self.method, symmetric=scheme.symmetric)
+        return choose_range(self.histograms[str(value.name)], self.method, scheme.number_type)
 
 
 class Placement(Protocol):
@@ -54,13 +55,20 @@ class Placement(Protocol):
         """Of the activations."""
         ...
 
-    def apply(self, model: ir.Model, calibrated: Calibrated, keep: AbstractSet[str] = frozenset()) -> ir.Model:
+    def apply(
+        self,
+        model: ir.Model,
+        calibrated: Calibrated,
+        keep: AbstractSet[str] = frozenset(),
+        exclusion: Exclusion = NOTHING,
+    ) -> ir.Model:
         """Quantizes a copy of a float32 graph; weights that stay are shared, not copied.
 
         Args:
             model: The graph that was calibrated.
             calibrated: Its ranges.
             keep: Layers that stay in float.
+            exclusion: What else does, by the user's wish.
         """
         ...
 
@@ -84,11 +92,17 @@ class ForOnnxRuntime:
     precision: str
     scheme: Scheme
 
-    def apply(self, model: ir.Model, calibrated: Calibrated, keep: AbstractSet[str] = frozenset()) -> ir.Model:
+    def apply(
+        self,
+        model: ir.Model,
+        calibrated: Calibrated,
+        keep: AbstractSet[str] = frozenset(),
+        exclusion: Exclusion = NOTHING,
+    ) -> ir.Model:
         """See :class:`Placement`."""
         model = model.clone()
         quantizer = Quantizer(model, self.scheme)
-        for value, ops in _by_activation(model, keep):
+        for value, ops in _by_activation(model, keep, exclusion, self.scheme):
             chosen = calibrated.range(value, self.scheme)
             scale = float(self.scheme.parameters(chosen)[0])
             quantizer.activation(value, chosen, ops, through_movement=True)
@@ -121,12 +135,18 @@ class ForTensorRT:
     precision: str
     scheme: Scheme
 
-    def apply(self, model: ir.Model, calibrated: Calibrated, keep: AbstractSet[str] = frozenset()) -> ir.Model:
+    def apply(
+        self,
+        model: ir.Model,
+        calibrated: Calibrated,
+        keep: AbstractSet[str] = frozenset(),
+        exclusion: Exclusion = NOTHING,
+    ) -> ir.Model:
         """See :class:`Placement`."""
         model = model.clone()
         quantizer = Quantizer(model, self.scheme)
         through = self.scheme.dtype == ir.DataType.INT8
-        for value, ops in _by_activation(model, keep):
+        for value, ops in _by_activation(model, keep, exclusion, self.scheme):
             quantizer.activation(value, calibrated.range(value, self.scheme), ops, through_movement=through)
             for op in ops:
                 quantizer.weight(op)
@@ -145,9 +165,24 @@ PLACEMENTS: Mapping[str, Placement] = {
 """By the precision their files have."""
 
 
-def _by_activation(model: ir.Model, keep: AbstractSet[str]) -> list[tuple[ir.Value, Sequence[QuantizableOp]]]:
+def placement_of(precision: str, *, reduce_range: bool = False) -> Placement:
+    """The placement of a file's precision.
+
+    Args:
+        precision: A name of :data:`PLACEMENTS`.
+        reduce_range: Whether the weights of ``int8``, the file for CPUs, have 7 bits; see :class:`Scheme`.
+    """
+    placement = PLACEMENTS[precision]
+    if reduce_range and isinstance(placement, ForOnnxRuntime):
+        return replace(placement, scheme=replace(placement.scheme, reduce_range=True))
+    return placement
+
+
+def _by_activation(
+    model: ir.Model, keep: AbstractSet[str], exclusion: Exclusion, scheme: Scheme
+) -> list[tuple[ir.Value, Sequence[QuantizableOp]]]:
     groups: dict[ir.Value, list[QuantizableOp]] = {}
-    for op in select_ops(model).ops:
+    for op in select_ops(model, exclusion, dtype=scheme.weight_dtype()).ops:
         if op.layer not in keep:
             groups.setdefault(op.activation, []).append(op)
     return list(groups.items())

@@ -1,4 +1,7 @@
-"""Writing explicit quantization: scales, integers, and the Q and DQ nodes around them."""
+"""Writing explicit quantization: scales, integers, and the Q and DQ nodes around them.
+
+Own code, because ``quantize_static`` places the nodes for neither runtime (see :mod:`.placements`).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from s2mlp_deploy.calibration.ranges import Range
+from s2mlp_deploy.calibration.ranges import LARGEST_E4M3, NumberType, Range
 from s2mlp_deploy.graph.editing import Editor
 from s2mlp_deploy.graph.operators import array_of, data_inputs, fills_with_constant, is_one_hot_convolution
 from s2mlp_deploy.precision.movement import movement_before
@@ -24,9 +27,6 @@ _LARGEST_HALF = 65504.0
 _LARGEST_BIAS = 2.0**30
 """Of int32 a quarter is left to the sum that is added to a bias."""
 
-_LARGEST_FP8 = 448.0
-"""Of E4M3 without infinities."""
-
 
 @dataclass(frozen=True)
 class Scheme:
@@ -35,15 +35,24 @@ class Scheme:
     Attributes:
         dtype: UINT8 (with a zero-point), INT8 or FLOAT8E4M3FN (both symmetric around 0).
         half_scales: Whether scales are numbers that float16 holds exactly, because the graph will be cast to it.
+        reduce_range: Whether int8 weights have 7 bits, from -63 to 63. x86 processors without VNNI add two products of
+            uint8 and int8 in 16 bits, and 255 * 127 * 2 is more than 32,767, while 255 * 63 * 2 is not:
+            https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html.
     """
 
     dtype: ir.DataType
     half_scales: bool
+    reduce_range: bool = False
+
+    @property
+    def number_type(self) -> NumberType:
+        """What a range is chosen for."""
+        return NumberType(self.dtype.name.lower())
 
     @property
     def symmetric(self) -> bool:
         """Whether the zero-point is 0."""
-        return self.dtype != ir.DataType.UINT8
+        return self.number_type.symmetric
 
     def parameters(self, chosen: Range) -> tuple[NDArray[np.float32], NDArray[np.generic]]:
         """Scale and zero-point of a tensor, as 0-d arrays.
@@ -73,7 +82,7 @@ class Scheme:
             least: Smallest scales, where smaller ones cannot be used.
         """
         dtype = self.weight_dtype()
-        top = _largest(dtype)
+        top = 63.0 if self.reduce_range and dtype == ir.DataType.INT8 else _largest(dtype)
         others = tuple(index for index in range(array.ndim) if index != axis)
         peaks = np.abs(array).max(axis=others)
         scale = np.array([self._representable(peak / top) for peak in peaks], np.float32)
@@ -82,7 +91,7 @@ class Scheme:
             scale = np.where((peaks == 0) & (least > 0), least, np.maximum(scale, least))
         divided = array / np.expand_dims(scale, others)
         if dtype == ir.DataType.INT8:
-            # -128 stays unused: with it, the sum of two products of one pair of bytes passes 16 bits on old CPUs.
+            # -128 stays unused, so that the range is the same on both sides of 0.
             return np.clip(np.rint(divided), -top, top).astype(np.int8), scale
         return np.clip(divided, -top, top).astype(dtype.numpy()), scale
 
@@ -90,12 +99,14 @@ class Scheme:
         if not scale > 0:
             return 1.0
         if self.half_scales:
-            return float(np.float16(np.clip(scale, _SMALLEST, _LARGEST_HALF)))
+            half = np.float16(np.clip(scale, _SMALLEST, _LARGEST_HALF))
+            # Never rounded down, which would clip the range's end: by up to a third where the scale is subnormal.
+            return float(half if float(half) >= min(scale, _LARGEST_HALF) else np.nextafter(half, np.float16(np.inf)))
         return float(np.float32(scale))
 
 
 def _largest(dtype: ir.DataType) -> float:
-    return 127.0 if dtype == ir.DataType.INT8 else _LARGEST_FP8
+    return 127.0 if dtype == ir.DataType.INT8 else LARGEST_E4M3
 
 
 class Quantizer:
@@ -207,7 +218,7 @@ class Quantizer:
         Returns:
             The bias; None where there is none.
         """
-        bias = array_of(op.bias)
+        bias = op.bias_values
         if bias is None:
             self.weight(op)
             return None

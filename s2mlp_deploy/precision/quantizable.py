@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -11,7 +12,11 @@ from numpy.typing import NDArray
 
 from s2mlp_deploy.errors import QuantizationError
 from s2mlp_deploy.graph.editing import PREPROCESSING
-from s2mlp_deploy.graph.operators import array_of, is_one_hot_convolution
+from s2mlp_deploy.graph.operators import COMPUTE_OPS, array_of, is_one_hot_convolution
+from s2mlp_deploy.precision.exclusion import NOTHING, Exclusion
+
+_FEW_CHANNELS = 16
+_LARGEST_FP8_KERNEL = 32
 
 BATCH_BYTES = 2**26
 """Activations of one batch that may be in memory at once: 64 MiB. The runtime holds several times that besides."""
@@ -27,7 +32,7 @@ class QuantizableOp:
         activation: What is multiplied with the weights.
         weight: The weights.
         axis: Of the weights, the one that counts output channels.
-        bias: One number per output channel, where there is one.
+        bias: One number per output channel, or one for all, where there is one.
         add: The Add behind a MatMul that adds the bias; the other kinds add it themselves.
         output: The result with the bias.
     """
@@ -48,6 +53,14 @@ class QuantizableOp:
         assert array is not None
         return array.astype(np.float32)
 
+    @property
+    def bias_values(self) -> NDArray[np.float32] | None:
+        """The bias's numbers, float32 [output channels]."""
+        array = array_of(self.bias)
+        if array is None:
+            return None
+        return np.broadcast_to(array.reshape(-1), self.weights.shape[self.axis]).astype(np.float32)
+
 
 @dataclass(frozen=True)
 class OpSelection:
@@ -62,14 +75,19 @@ class OpSelection:
     skipped: dict[str, str]
 
 
-def select_ops(model: ir.Model) -> OpSelection:
+def select_ops(
+    model: ir.Model, exclusion: Exclusion = NOTHING, *, dtype: ir.DataType = ir.DataType.INT8
+) -> OpSelection:
     """Finds the GEMMs and convolutions whose weights are constant.
 
     GEMMs with one row per image (a classifier's head, split attention's two small layers) are skipped: they are a
-    thousandth of the work, and a per-tensor scale over sums of tokens costs accuracy for nothing.
+    thousandth of the work, and a per-tensor scale over sums of tokens costs accuracy for nothing. Convolutions with few
+    channels are skipped because quantizing them makes them slower.
 
     Args:
         model: A float32 or float16 graph.
+        exclusion: What the user does not want quantized.
+        dtype: Of the weights: INT8, or FLOAT8E4M3FN, for which more convolutions are too small.
 
     Raises:
         QuantizationError: The graph is quantized already, or has nothing to quantize.
@@ -86,20 +104,20 @@ def select_ops(model: ir.Model) -> OpSelection:
         op = _quantizable_op(node)
         if op is None or (node.name or "").startswith(PREPROCESSING):
             continue
-        if _one_row_per_image(op, graph):
-            skipped[op.layer] = "one row per image"
+        if reason := exclusion.reason(node) or _not_worth_it(op, graph, dtype):
+            skipped[op.layer] = reason
         else:
             chosen.append(op)
     if not chosen:
         raise QuantizationError(
             "the graph has no GEMM or convolution with constant weights that int8 would speed up",
-            fix="leave out --precision int8",
+            fix="leave out --precision int8 and fp8" + (", or exclude less" if exclusion != NOTHING else ""),
         )
     return OpSelection(tuple(chosen), skipped)
 
 
 def _quantizable_op(node: ir.Node) -> QuantizableOp | None:
-    if node.op_type not in ("MatMul", "Gemm", "Conv") or is_one_hot_convolution(node):
+    if node.op_type not in COMPUTE_OPS or is_one_hot_convolution(node):
         return None
     activation, weight = node.inputs[0], node.inputs[1]
     weights = array_of(weight)
@@ -113,16 +131,27 @@ def _quantizable_op(node: ir.Node) -> QuantizableOp | None:
         output = add.outputs[0] if add is not None else node.outputs[0]
         return QuantizableOp(layer, node, activation, weight, 1, bias, add, output)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
-    if bias is not None and array_of(bias) is None:
-        return None
     if node.op_type == "Conv":
+        if bias is not None and array_of(bias) is None:
+            return None
         return QuantizableOp(layer, node, activation, weight, 0, bias, None, node.outputs[0])
     flags = {name: attribute.value for name, attribute in node.attributes.items()}
     if flags.get("transA", 0) or flags.get("alpha", 1.0) != 1.0 or flags.get("beta", 1.0) != 1.0:
         return None
-    return QuantizableOp(
-        layer, node, activation, weight, 0 if flags.get("transB", 0) else 1, bias, None, node.outputs[0]
-    )
+    axis = 0 if flags.get("transB", 0) else 1
+    if bias is not None and not _per_channel(array_of(bias), weights.shape[axis], 2):
+        return None
+    return QuantizableOp(layer, node, activation, weight, axis, bias, None, node.outputs[0])
+
+
+def _per_channel(constant: NDArray[Any] | None, channels: int, rank: int) -> bool:
+    """Whether a constant adds one number per channel to a result whose last axis is that of channels.
+
+    ``[channels]``, ``[1, channels]``, one number for all channels.
+    """
+    if constant is None or constant.ndim > rank:
+        return False
+    return constant.size == 1 or (constant.shape[-1] == channels and constant.size == channels)
 
 
 def _bias_behind(node: ir.Node, channels: int) -> tuple[ir.Node | None, ir.Value | None]:
@@ -132,10 +161,36 @@ def _bias_behind(node: ir.Node, channels: int) -> tuple[ir.Node | None, ir.Value
         return None, None
     add = uses[0][0]
     other = next((value for value in add.inputs if value is not node.outputs[0]), None)
-    constant = array_of(other)
-    if constant is None or constant.shape != (channels,):
+    shape = node.outputs[0].shape
+    if not _per_channel(array_of(other), channels, len(shape) if shape is not None else 1):
         return None, None
     return add, other
+
+
+def _not_worth_it(op: QuantizableOp, graph: ir.Graph, dtype: ir.DataType) -> str:
+    if _one_row_per_image(op, graph):
+        return "one row per image"
+    return "too few channels" if op.node.op_type == "Conv" and _is_small_convolution(op, graph, dtype) else ""
+
+
+def _is_small_convolution(op: QuantizableOp, graph: ir.Graph, dtype: ir.DataType) -> bool:
+    """Whether a convolution has no fast int8 or fp8 kernel, by the rule of nvidia-modelopt.
+
+    ``find_nodes_from_convs_to_exclude`` in ``modelopt/onnx/quantization/graph_utils.py``: 16 input and output channels
+    at least, but for int8 convolutions whose channels come in eights; for fp8 17, and kernels of at most 32 elements.
+    """
+    outputs, inputs, *kernel = (int(size) for size in op.weights.shape)
+    attribute = op.node.attributes.get("group")
+    grouped = attribute is not None and attribute.as_int() > 1
+    if dtype == ir.DataType.FLOAT8E4M3FN:
+        return min(outputs, inputs) <= _FEW_CHANNELS or int(np.prod(kernel)) > _LARGEST_FP8_KERNEL
+    if min(outputs, inputs) >= _FEW_CHANNELS:
+        return False
+    if grouped:
+        return outputs % 8 != 0 or min(kernel) < 3
+    first = any(op.activation is value for value in graph.inputs)
+    in_eights = outputs % 8 == 0 or inputs % 8 == 0
+    return not (in_eights and (first or max(outputs, inputs) >= _FEW_CHANNELS) and len(set(kernel)) == 1)
 
 
 def _one_row_per_image(op: QuantizableOp, graph: ir.Graph) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from s2mlp_deploy.artifact import CalibrationRecord
 from s2mlp_deploy.calibration.histogram import BINS, Histogram
 from s2mlp_deploy.calibration.observe import Statistics
-from s2mlp_deploy.calibration.ranges import choose_range
+from s2mlp_deploy.calibration.ranges import NumberType, choose_range
 from s2mlp_deploy.evidence.calibration import ActivationRange, CalibrationReport
 from s2mlp_deploy.precision.placements import PLACEMENTS
 from s2mlp_deploy.precision.quantizable import OpSelection
@@ -31,18 +31,18 @@ def calibration_report(
     layers: dict[str, list[str]] = {}
     for op in selection.ops:
         layers.setdefault(str(op.activation.name), []).append(op.layer)
-    schemes = {PLACEMENTS[precision].scheme.symmetric for precision in quantized}
+    number_types = {PLACEMENTS[precision].scheme.number_type for precision in quantized}
     return CalibrationReport(
         record,
         tuple(
-            _activation(name, tuple(readers), statistics.histograms[name], record.method, schemes)
+            _activation(name, tuple(readers), statistics.histograms[name], record.method, number_types)
             for name, readers in layers.items()
         ),
     )
 
 
 def _activation(
-    name: str, layers: tuple[str, ...], histogram: Histogram, method: str, schemes: set[bool]
+    name: str, layers: tuple[str, ...], histogram: Histogram, method: str, number_types: set[NumberType]
 ) -> ActivationRange:
     filled = np.flatnonzero(histogram.counts)
     first, last = (int(filled[0]), int(filled[-1])) if filled.size else (BINS // 2, BINS // 2)
@@ -51,9 +51,9 @@ def _activation(
     inside = histogram.counts[first : first + step * _DRAWN]
     cut[: len(inside)] = inside
     ranges: dict[str, tuple[float | None, float | None]] = {}
-    for symmetric in sorted(schemes):
-        chosen = choose_range(histogram, method, symmetric=symmetric)
-        ranges["symmetric" if symmetric else "asymmetric"] = (chosen.low, chosen.high)
+    for number_type in sorted(number_types, key=lambda item: item.value):
+        chosen = choose_range(histogram, method, number_type)
+        ranges[number_type.value] = (chosen.low, chosen.high)
     return ActivationRange(
         name,
         layers,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.graph.editing import Editor
+from s2mlp_deploy.precision.exclusion import NOTHING, Exclusion
 from s2mlp_deploy.precision.placements import Calibrated
 from s2mlp_deploy.precision.qdq import Scheme
 from s2mlp_deploy.precision.quantizable import QuantizableOp, select_ops
@@ -32,6 +33,7 @@ def layer_sqnr(
     calibrated: Calibrated,
     batches: Iterable[Mapping[str, NDArray[Any]]],
     *,
+    exclusion: Exclusion = NOTHING,
     threads: int = 0,
 ) -> dict[str, float]:
     """The signal-to-quantization-noise ratio of every layer, in dB, in graph order.
@@ -41,12 +43,13 @@ def layer_sqnr(
         scheme: Of the activations.
         calibrated: The ranges.
         batches: Inputs by name; some dozens of samples are enough, since every element of every sample counts.
+        exclusion: What is not quantized, and has no figure therefore.
         threads: Of ONNX Runtime; 0 lets it choose.
     """
     model = model.clone()
     graph = model.graph
     editor = Editor(graph)
-    ops = select_ops(model).ops
+    ops = select_ops(model, exclusion, dtype=scheme.weight_dtype()).ops
     graph.outputs.clear()
     for index, op in enumerate(ops):
         rounded = _rounded_result(editor, op, scheme, calibrated)

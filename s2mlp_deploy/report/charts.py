@@ -18,8 +18,8 @@ _LOUDEST, _QUIETEST = -100.0, 200.0
 
 _WIDTH, _MARGIN, _HEIGHT = 320.0, 8.0, 84.0
 
-SCHEMES = {"asymmetric": ("uint8", 4), "symmetric": ("int8, fp8", 3)}
-"""What a scheme's range is for, and the number of its colour."""
+NUMBER_TYPES = {"uint8": ("uint8", 4), "int8": ("int8", 3), "float8e4m3fn": ("fp8", 5)}
+"""What a number type's range is called, and the number of its colour."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def draw_histogram(activation: ActivationRange) -> HistogramPlot | None:
     seen = f"{fmt.figure(activation.min)} to {fmt.figure(activation.max)}"
     ranges = tuple(
         KeptRange(
-            *SCHEMES.get(scheme, (scheme, 7)),
+            *NUMBER_TYPES.get(scheme, (scheme, 7)),
             left=x(low),
             right=x(high),
             text=f"{fmt.figure(low)} to {fmt.figure(high)}",

@@ -97,7 +97,7 @@ def test_every_precision_is_added_described_and_scored(artifact, pictures):
     assert all(len(row["worst"]) == 8 for row in saved["rows"][1:])
     assert saved["rows"][1]["worst"][0]["picture"].startswith("data:image/png;base64,")
     ranges = json.loads((artifact / "evidence" / "calibration.json").read_text())["activations"]
-    assert {"asymmetric", "symmetric"} == set(ranges[0]["ranges"])
+    assert {"uint8", "int8", "float8e4m3fn"} == set(ranges[0]["ranges"])
     assert sum(ranges[0]["counts"]) == 40 * 3 * 8 * 8
     assert "model.int8-trt.onnx" in (artifact / "report.html").read_text()
 

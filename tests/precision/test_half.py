@@ -51,6 +51,33 @@ def half(model: ir.Model, *feeds, keep_io: bool = True) -> HalfGraph:
     return found
 
 
+def test_an_epsilon_below_float16_does_not_become_a_division_by_zero():
+    nodes = [
+        helper.make_node("Abs", ["x"], ["a"]),
+        helper.make_node("Add", ["a", "epsilon"], ["d"]),
+        helper.make_node("Div", ["x", "d"], ["y"]),
+        helper.make_node("Max", ["a", "floor"], ["m"]),
+        helper.make_node("Div", ["x", "m"], ["z"]),
+    ]
+    constants = {"epsilon": np.float32(1e-12), "floor": np.full(4, 1e-30, np.float32)}
+    model = hand_made(nodes, {"x": [2, 4]}, {"y": None, "z": None}, constants)
+    feeds = {"x": np.array([[0, 0, 1, -2], [3, 0, -0.5, 0]], np.float32)}
+    found = half(model, feeds, keep_io=False)
+    assert not islands(found)
+    # The reference computes in true float16, which ONNX Runtime's CPU provider does not.
+    reference = onnx.reference.ReferenceEvaluator(ir.to_proto(found.model))
+    for result in reference.run(None, {"x": feeds["x"].astype(np.float16)}):
+        np.testing.assert_array_equal(result, np.sign(feeds["x"]))
+
+
+def test_a_tiny_weight_becomes_zero_and_keeps_its_neighbours_exact():
+    weights = np.array([[1e-12, 0.5], [-1e-9, 0.25]], np.float32)
+    model = hand_made([helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": [3, 2]}, {"y": None}, {"w": weights})
+    found = half(model, {"x": np.ones((3, 2), np.float32)})
+    (kept,) = [v.const_value.numpy() for v in found.model.graph.initializers.values()]
+    np.testing.assert_array_equal(kept, [[0, 0.5], [0, 0.25]])
+
+
 def islands(found: HalfGraph) -> dict[str, str]:
     return {item.node: item.reason for item in found.islands}
 

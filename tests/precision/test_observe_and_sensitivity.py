@@ -137,7 +137,8 @@ def test_coarser_numbers_cost_more_in_every_layer():
         for precision in ("int8", "fp8-trt")
     }
     assert list(found["int8"]) == [op.layer for op in select_ops(model).ops]
-    assert all(found["int8"][name] > found["fp8-trt"][name] > 10 for name in found["int8"])
+    assert all(found["int8"][name] > found["fp8-trt"][name] > 10 for name in found["fp8-trt"])
+    assert set(found["int8"]) - set(found["fp8-trt"]) == {"stages.0.patch_embed.proj"}, "three channels are few for fp8"
 
 
 def test_two_products_of_one_layer_count_as_the_worse():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
@@ -12,8 +14,10 @@ from onnx import helper
 from small_nets import graph, hand_made, kinds, run, statistics
 
 from s2mlp_deploy.calibration.ranges import Range
-from s2mlp_deploy.errors import QuantizationError
-from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
+from s2mlp_deploy.errors import InputError, QuantizationError
+from s2mlp_deploy.precision.derive import derive
+from s2mlp_deploy.precision.exclusion import Exclusion
+from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated, placement_of
 from s2mlp_deploy.precision.qdq import Scheme
 from s2mlp_deploy.precision.quantizable import select_ops
 
@@ -24,7 +28,7 @@ FP8 = Scheme(ir.DataType.FLOAT8E4M3FN, half_scales=True)
 RANDOM = np.random.default_rng(0)
 
 
-# OpSelection
+# What is selected
 
 
 @pytest.mark.parametrize(("family", "products"), [("v1", 1 + 4), ("v2", 1 + 4)])
@@ -131,8 +135,11 @@ def test_scales_for_float16_graphs_are_float16_numbers(scheme):
     restored = integers.astype(np.float32) * scales[:, None]
     step = scales[:, None] if scheme is INT8_HALF else np.abs(weights) * 2.0**-3 + scales[:, None]
     assert (np.abs(restored - weights) <= 0.57 * step)[normal].all()
-    for magnitude in (1e-12, 1.0, 1e5, 1e9, 1e30):
+    top = 127 if scheme is INT8_HALF else 448
+    for magnitude in np.geomspace(1e-12, 1e30, 500):
         scale, _ = scheme.parameters(Range(-magnitude, magnitude))
+        # Rounded to the nearest, a subnormal scale could be a third too small for the range.
+        assert scale * top >= magnitude * (1 - 1e-6) or scale == 65504
         assert 0 < scale <= 65504
         assert np.float32(np.float16(scale)) == scale
 
@@ -164,7 +171,128 @@ def test_fp8_weights_are_those_of_the_format():
     np.testing.assert_allclose(values.astype(np.float32) * scales[:, None], weights, rtol=2.0**-3, atol=0.01)
 
 
+def test_seven_bit_weights_cannot_saturate_sixteen_bits():
+    """``vpmaddubsw`` of x86 without VNNI adds two products of uint8 and int8 in int16."""
+    weights = RANDOM.normal(size=(7, 90)).astype(np.float32)
+    worst = {}
+    for scheme in (UINT8, replace(UINT8, reduce_range=True)):
+        integers, scales = scheme.weights(weights, 0)
+        pairs = integers.astype(int)[:, ::2] + integers.astype(int)[:, 1::2]
+        worst[scheme.reduce_range] = 255 * np.abs(integers.astype(int)).max() * 2
+        np.testing.assert_allclose(integers * scales[:, None], weights, atol=0.51 * scales.max())
+        assert pairs.any()
+    assert worst[False] > np.iinfo(np.int16).max >= worst[True]
+    assert placement_of("int8", reduce_range=True).scheme.reduce_range
+    # TensorRT multiplies int8 by int8 and adds in 32 bits.
+    assert placement_of("int8-trt", reduce_range=True) == PLACEMENTS["int8-trt"]
+
+
 # A layer
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 5), (1,), (), (1, 1)])
+@pytest.mark.parametrize("op_type", ["Gemm", "MatMul"])
+def test_a_bias_of_any_shape_that_is_one_number_per_channel(op_type, shape):
+    bias = RANDOM.normal(size=shape).astype(np.float32)
+    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["z"], name="fc/Gemm")]
+    if op_type == "MatMul":
+        nodes = [
+            helper.make_node("MatMul", ["x", "w"], ["m"], name="fc/MatMul"),
+            helper.make_node("Add", ["m", "b"], ["z"], name="fc/Add"),
+        ]
+    rows = hand_made(
+        [helper.make_node("Reshape", ["y", "s"], ["x"]), *nodes],
+        {"y": ["n", 3, 6]},
+        {"z": None},
+        {"w": W, "b": bias, "s": np.array([-1, 6])},
+    )
+    feeds = {"y": RANDOM.normal(size=(2, 3, 6)).astype(np.float32)}
+    (op,) = select_ops(rows).ops
+    np.testing.assert_array_equal(op.bias_values, np.broadcast_to(bias.reshape(-1), 5))
+    quantized = PLACEMENTS["int8"].apply(rows, Calibrated(statistics(rows, feeds).histograms, "minmax"))
+    assert len(kinds(quantized, "Gemm")) == 1
+    assert not kinds(quantized, "Add")
+    np.testing.assert_allclose(run(quantized, feeds)[0], run(rows, feeds)[0], atol=0.1)
+
+
+def test_a_gemm_that_adds_a_matrix_is_left_alone():
+    nodes = [
+        helper.make_node("Reshape", ["y", "s"], ["x"], name="rows/Reshape"),
+        helper.make_node("Gemm", ["x", "w", "b"], ["z"], name="fc/Gemm"),
+    ]
+    constants = {"w": W, "b": np.zeros((6, 5), np.float32), "s": np.array([6, 6])}
+    with pytest.raises(QuantizationError, match="no GEMM or convolution"):
+        select_ops(hand_made(nodes, {"y": [2, 3, 6]}, {"z": None}, constants))
+
+
+def convolution(outputs, inputs, kernel, group=1, first=True):
+    nodes = [helper.make_node("Conv", ["x" if first else "r", "w"], ["z"], name="conv/Conv", group=group)]
+    if not first:
+        nodes.insert(0, helper.make_node("Relu", ["x"], ["r"]))
+    # So that the graph has something to quantize in any case.
+    other = helper.make_node("MatMul", ["z", "big"], ["y"], name="other/MatMul")
+    weights = {
+        "w": RANDOM.normal(size=(outputs, inputs // group, *kernel)).astype(np.float32),
+        "big": RANDOM.normal(size=(9 - kernel[1], 32)).astype(np.float32),
+    }
+    return hand_made([*nodes, other], {"x": ["n", inputs, 8, 8]}, {"y": None}, weights)
+
+
+@pytest.mark.parametrize(
+    ("shape", "int8", "fp8"),
+    [
+        ({"outputs": 64, "inputs": 64, "kernel": (1, 1)}, True, True),
+        ({"outputs": 64, "inputs": 16, "kernel": (3, 3)}, True, False),
+        ({"outputs": 64, "inputs": 64, "kernel": (7, 7)}, True, False),
+        # A patch embedding: few channels, but the first layer, and its results come in eights.
+        ({"outputs": 64, "inputs": 3, "kernel": (4, 4)}, True, False),
+        ({"outputs": 64, "inputs": 3, "kernel": (4, 2)}, False, False),
+        ({"outputs": 65, "inputs": 3, "kernel": (4, 4)}, False, False),
+        ({"outputs": 8, "inputs": 8, "kernel": (3, 3), "first": False}, False, False),
+        ({"outputs": 8, "inputs": 8, "kernel": (3, 3)}, True, False),
+        ({"outputs": 32, "inputs": 32, "kernel": (3, 3), "group": 32}, True, False),
+        ({"outputs": 32, "inputs": 32, "kernel": (1, 1), "group": 32}, False, False),
+    ],
+)
+def test_convolutions_with_few_channels_are_left_alone(shape, int8, fp8):
+    model = convolution(**shape)
+    for dtype, worth in ((ir.DataType.INT8, int8), (ir.DataType.FLOAT8E4M3FN, fp8)):
+        found = select_ops(model, dtype=dtype)
+        assert ("conv" in [op.layer for op in found.ops]) is worth
+        assert ("conv" in found.skipped) is not worth
+
+
+@pytest.mark.parametrize("exclusion", [Exclusion(("mlp",)), Exclusion(op_types=("Conv",))])
+def test_what_the_user_excludes_is_in_float(exclusion):
+    model = graph("v2")
+    expected = {op.layer for op in select_ops(model).ops if exclusion.reason(op.node)}
+    assert expected
+    for precision in ("int8", "int8-trt"):
+        found = derive(model, precision, statistics(model), method="minmax", exclusion=exclusion)
+        told = {item.layer: item.reason for item in found.exceptions if "excluded" in item.reason}
+        assert set(told) == expected
+        quantized = {
+            n.name.split("/weight/")[0] for n in kinds(found.model, "DequantizeLinear") if "/weight/" in n.name
+        }
+        assert quantized
+        assert not quantized & expected
+    half = derive(model, "fp16", statistics(model), method="minmax", exclusion=exclusion)
+    islands = {item.layer for item in half.exceptions if "excluded" in item.reason}
+    assert islands
+    assert {n.name: n.outputs[0].dtype for n in half.model.graph if n.name in islands} == dict.fromkeys(
+        islands, ir.DataType.FLOAT
+    )
+
+
+def test_an_exclusion_that_cannot_be_meant_is_refused():
+    with pytest.raises(InputError, match="no regular expression"):
+        Exclusion(("mlp(",))
+    with pytest.raises(InputError, match="matches no node") as caught:
+        Exclusion(("attention7",)).check(graph("v2"))
+    assert "stages.0" in str(caught.value.fix)
+    with pytest.raises(InputError, match="there is none"):
+        Exclusion(op_types=("LSTM",)).check(graph("v2"))
+    Exclusion(("mlp",), ("Conv",)).check(graph("v2"))
 
 
 def quantized_layer(weights, bias, feeds, precision="int8"):

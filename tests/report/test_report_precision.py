@@ -134,7 +134,7 @@ def test_what_a_range_cuts_off_is_drawn_as_such() -> None:
     assert plot is not None
     bars = {fate: boxes(path) for fate, path in plot.paths}
     by_scheme = {kept.scheme: kept for kept in plot.ranges}
-    unsigned, signed = by_scheme["uint8"], by_scheme["int8, fp8"]
+    unsigned, signed = by_scheme["uint8"], by_scheme["int8"]
     assert all(unsigned.left <= x < signed.right for x, _ in bars["kept"])
     assert all(signed.right <= x < unsigned.right for x, _ in bars["part"])
     assert [x for x, _ in bars["cut"]] == [pytest.approx(unsigned.right + (plot.width - 16) * 0.5 / 9.9, abs=0.02)]
@@ -149,7 +149,7 @@ def test_what_a_range_cuts_off_is_drawn_as_such() -> None:
 
 def test_a_range_of_all_that_was_seen_cuts_nothing() -> None:
     # The last bin ends at 6, beyond what was seen.
-    plot = draw_histogram(activation(ranges={"asymmetric": (-0.5, 5.9), "later": (-0.5, 3.0), "bad": (3.0, None)}))
+    plot = draw_histogram(activation(ranges={"uint8": (-0.5, 5.9), "later": (-0.5, 3.0), "bad": (3.0, None)}))
     assert plot is not None
     assert [(kept.scheme, kept.clipped.startswith("clips nothing")) for kept in plot.ranges] == [
         ("uint8", True),
@@ -169,7 +169,7 @@ def test_a_range_of_all_that_was_seen_cuts_nothing() -> None:
         {"width": float("nan")},
         {"start": float("nan")},
         {"start": 1e308, "width": 1e308},
-        {"ranges": {"symmetric": (-float("inf"), float("inf"))}},
+        {"ranges": {"int8": (-float("inf"), float("inf"))}},
     ],
 )
 def test_figures_that_make_no_histogram_are_not_drawn(changes: dict[str, Any]) -> None:

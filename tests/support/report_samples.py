@@ -192,7 +192,7 @@ def accuracy() -> AccuracyReport:
 def calibration() -> CalibrationReport:
     """Values from -0.5 to 5.9 in bins of 0.5: both ranges cut off the last one, and one of them two more."""
     counts = (40, 1000, 500, 200, 100, 50, 20, 10, 5, 3, 2, 0, 1)
-    ranges = {"asymmetric": (-0.5, 5.0), "symmetric": (-4.0, 4.0)}
+    ranges = {"uint8": (-0.5, 5.0), "int8": (-4.0, 4.0)}
     return CalibrationReport(
         SAMPLES,
         tuple(ActivationRange(f"{layer}.in", (layer,), -0.5, 5.9, counts, -0.5, 0.5, ranges) for layer in COSTS),

