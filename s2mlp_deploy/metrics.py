@@ -17,27 +17,32 @@ from s2mlp_deploy.errors import InputError
 
 @dataclass(frozen=True)
 class TensorMetrics:
-    """How far a tensor is from its reference, over all batches.
+    """How far a tensor is from its reference, over all batches. A figure that is not finite is None.
 
     Attributes:
         max_abs: Largest absolute difference.
         peak: Largest absolute value of the reference.
         max_rel: ``max_abs`` over ``peak``. (Element by element the ratio says nothing near zero.)
         cosine: Cosine of the angle between the two, all elements as one vector. 1 when both are zero.
-        psnr: Peak signal-to-noise ratio in dB; None when the tensors are equal.
+        psnr: Peak signal-to-noise ratio in dB; None when the tensors are equal, or the reference is zero.
         elements: How many elements were compared.
         not_finite: How many elements of the candidate are NaN or infinite; the other figures leave them out.
         reference_not_finite: The same of the reference.
     """
 
-    max_abs: float
-    peak: float
-    max_rel: float
-    cosine: float
+    max_abs: float | None
+    peak: float | None
+    max_rel: float | None
+    cosine: float | None
     psnr: float | None
     elements: int
     not_finite: int = 0
     reference_not_finite: int = 0
+
+    @property
+    def equal(self) -> bool:
+        """Whether every value is finite and equal to the reference's."""
+        return self.max_abs == 0 and not self.not_finite and not self.reference_not_finite
 
 
 class TensorComparison:
@@ -79,20 +84,23 @@ class TensorComparison:
         """The figures so far."""
         norms = math.sqrt(self._reference) * math.sqrt(self._candidate)
         psnr = None
-        if self._error > 0:
-            mean = self._error / self._compared
-            psnr = 10 * math.log10(self._peak**2 / mean) if self._peak > 0 else -math.inf
+        if self._error > 0 and self._peak > 0:
+            psnr = _finite(20 * math.log10(self._peak) - 10 * math.log10(self._error / self._compared))
         equal_zero = self._reference == 0 and self._candidate == 0
         return TensorMetrics(
-            max_abs=self._max_abs,
-            peak=self._peak,
-            max_rel=self._max_abs / self._peak if self._peak > 0 else (0.0 if self._max_abs == 0 else math.inf),
-            cosine=1.0 if equal_zero else (self._dot / norms if norms > 0 else 0.0),
+            max_abs=_finite(self._max_abs),
+            peak=_finite(self._peak),
+            max_rel=_finite(self._max_abs / self._peak) if self._peak > 0 else (0.0 if self._max_abs == 0 else None),
+            cosine=1.0 if equal_zero else (_finite(self._dot / norms) if norms > 0 else 0.0),
             psnr=psnr,
             elements=self._elements,
             not_finite=self._bad,
             reference_not_finite=self._reference_bad,
         )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def top_k(scores: NDArray[Any], k: int) -> NDArray[np.int64]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from s2mlp_deploy.api.comparing import parity
 from s2mlp_deploy.api.engines import (
     EngineInspection,
     Health,
@@ -34,6 +33,7 @@ from s2mlp_deploy.api.sources import from_module, load, models, require_export
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
+    from s2mlp_deploy.api.comparing import parity
     from s2mlp_deploy.sources.converters import convert_s2attention, convert_sequential
 
 __all__ = [
@@ -74,7 +74,10 @@ _CONVERTERS = ("convert_s2attention", "convert_sequential")
 
 
 def __getattr__(name: str) -> Any:
-    """The converters, whose module imports torch."""
+    """What needs torch as soon as its module is imported."""
+    if name == "parity":
+        require_export()
+        return importlib.import_module("s2mlp_deploy.api.comparing").parity
     if name in _CONVERTERS:
         return getattr(importlib.import_module("s2mlp_deploy.sources.converters"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Engines: what there is, what would fail, building files, looking into them, keeping the evidence."""
+"""Engines: what there is, what would fail, building files, looking into them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2mlp_deploy.artifact import MANIFEST
-from s2mlp_deploy.evidence.store import save_record
+from s2mlp_deploy.api.evidence import save_evidence
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ def build(
         force=force,
         report=progress,
     )
-    save_evidence(path, record, Path(record.engine).name.removesuffix(".engine"))
+    save_evidence(path.parent, record, label=Path(record.engine).name.removesuffix(".engine"))
     return record
 
 
@@ -201,22 +200,6 @@ def optimize(onnx_file: str | Path, *, output: str | Path | None = None) -> Opti
     from s2mlp_deploy.engines import optimized
 
     return optimized.optimize(Path(onnx_file), Path(output) if output is not None else None)
-
-
-def save_evidence(file: Path, record: object, label: str = "") -> Path | None:
-    """Saves a result under ``evidence/`` of the artifact that ``file`` belongs to and renews its report.
-
-    Returns:
-        Where it was saved; None where the file is no part of an artifact.
-    """
-    directory = file.parent
-    if not (directory / MANIFEST).is_file():
-        return None
-    from s2mlp_deploy.report.html import write_report
-
-    path = save_record(directory, record, label)
-    write_report(directory)
-    return path
 
 
 def _profiles(shapes: ShapesOption) -> Sequence[Mapping[str, Shape]]:

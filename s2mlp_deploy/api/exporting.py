@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2mlp_deploy import __version__
-from s2mlp_deploy.api.noise import SAMPLES, noise
+from s2mlp_deploy.api.evidence import save_scores
 from s2mlp_deploy.api.quantizing import PrecisionOptions, described, make
-from s2mlp_deploy.api.scores import save_scores
 from s2mlp_deploy.api.sources import load, require_export
 from s2mlp_deploy.artifact import ArtifactWriter, Manifest, check_output
+from s2mlp_deploy.data.noise import NOISE_SAMPLES, NoiseBatches
 from s2mlp_deploy.errors import ExportError, PreprocessingError
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
@@ -236,5 +236,8 @@ def _noise(source: Source, manifest: Manifest, seed: int) -> Iterable[tuple[dict
         generator = np.random.default_rng(seed)
         height, width = source.preprocessing.size
         name = manifest.inputs[0].name
-        return [({name: generator.integers(0, 256, (1, height, width, 3), np.uint8)}, None) for _ in range(SAMPLES)]
-    return noise(source, manifest.inputs, SAMPLES, 4, seed).batches
+        return [
+            ({name: generator.integers(0, 256, (1, height, width, 3), np.uint8)}, None) for _ in range(NOISE_SAMPLES)
+        ]
+    examples = [tensor.numpy() for tensor in source.example_tensors]
+    return NoiseBatches(manifest.inputs, examples, samples=NOISE_SAMPLES, batch=4, seed=seed)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from s2mlp_deploy.api.scores import save_scores
+from s2mlp_deploy.api.evidence import save_scores
 from s2mlp_deploy.api.sources import require_export
 from s2mlp_deploy.artifact import (
     CALIBRATION_CACHE,

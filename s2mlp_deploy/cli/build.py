@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 
@@ -143,16 +142,16 @@ def register(app: typer.Typer) -> None:
         def render(console: Console) -> None:
             from s2mlp_deploy.report.engines import print_build
 
-            print_build(console, msgspec.to_builtins(record))
+            print_build(console, record)
 
         emit(record, as_json=as_json, render=render)
 
 
 def _show_dry_run(report: Preflight, as_json: bool) -> None:
     def render(console: Console) -> None:
-        from s2mlp_deploy.report.engines import print_preflight
+        from s2mlp_deploy.cli.engine_tables import print_preflight
 
-        print_preflight(console, msgspec.to_builtins(report))
+        print_preflight(console, report)
 
     emit(report, as_json=as_json, render=render)
     if not report.passed:
@@ -173,8 +172,8 @@ def _optimize(file: Path, optimize_for: str, output: Path | None, as_json: bool,
     record = api.optimize(file, output=output)
 
     def render(console: Console) -> None:
-        from s2mlp_deploy.report.engines import print_optimized
+        from s2mlp_deploy.cli.engine_tables import print_optimized
 
-        print_optimized(console, msgspec.to_builtins(record))
+        print_optimized(console, record)
 
     emit(record, as_json=as_json, render=render)

@@ -23,8 +23,8 @@ def register(app: typer.Typer) -> None:
         document = {"s2mlp_deploy": __version__, "machine": machine, **msgspec.to_builtins(health)}
 
         def render(console: Console) -> None:
-            from s2mlp_deploy.report.engines import print_health
+            from s2mlp_deploy.cli.engine_tables import print_health
 
-            print_health(console, document)
+            print_health(console, health, machine)
 
         emit(document, as_json=as_json, render=render)

@@ -110,12 +110,13 @@ def register(app: typer.Typer) -> None:
             )
 
         def render(console: Console) -> None:
+            from s2mlp_deploy.evidence.accuracy import AccuracyReport
+            from s2mlp_deploy.evidence.store import read_record
             from s2mlp_deploy.report.accuracy import print_accuracy
-            from s2mlp_deploy.report.evidence import read_evidence
             from s2mlp_deploy.report.terminal import print_manifest, print_next
 
             print_manifest(console, manifest, output)
-            scores = read_evidence(output).scores
+            scores = read_record(output, AccuracyReport)
             # A folder may hold evidence of an artifact that was deleted by hand.
             if scores is not None and not scores.outdated(manifest):
                 print_accuracy(console, scores)

@@ -43,12 +43,12 @@ def register(app: typer.Typer) -> None:
             )
 
         def render(console: Console) -> None:
-            from s2mlp_deploy.report.engines import print_engine_inspection
+            from s2mlp_deploy.cli.engine_tables import print_engine_inspection
             from s2mlp_deploy.report.inspection import print_file_inspection, print_source_inspection
 
             document = msgspec.to_builtins(result)
             if isinstance(result, api.EngineInspection):
-                print_engine_inspection(console, document, Path(target))
+                print_engine_inspection(console, result, Path(target))
             elif isinstance(result, api.FileInspection):
                 print_file_inspection(console, document, Path(target))
             else:

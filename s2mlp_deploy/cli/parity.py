@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 
@@ -40,22 +38,24 @@ def register(app: typer.Typer) -> None:
         samples: Annotated[int | None, typer.Option(min=1, help="At most this many images.")] = None,
         batch: Annotated[int, typer.Option(min=1, help="Images per run.")] = 8,
         atol: Annotated[
-            float | None, typer.Option(help="Allowed absolute difference. Default: by the file's precision.")
+            list[str] | None,
+            typer.Option(
+                metavar="[OUTPUT=]VALUE",
+                help="Allowed absolute difference, of all outputs or of one; repeat. Default: by the file's precision.",
+            ),
         ] = None,
-        rtol: Annotated[float | None, typer.Option(help="Allowed difference relative to the reference's peak.")] = None,
+        rtol: Annotated[
+            list[str] | None,
+            typer.Option(metavar="[OUTPUT=]VALUE", help="Allowed difference relative to the reference's peak; repeat."),
+        ] = None,
         provider: Annotated[str, typer.Option(help="ONNX Runtime's execution provider.")] = "CPUExecutionProvider",
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
         """Compare ONNX or engine files with the PyTorch model they come from. Exit status 1 where they differ."""
-        from s2mlp_deploy.parity.compare import TOLERANCES
+        from s2mlp_deploy.parity.tolerances import parse_limits
 
-        tolerances = None
-        if atol is not None or rtol is not None:
-            base = TOLERANCES["fp32"]
-            tolerances = replace(
-                base, atol=base.atol if atol is None else atol, rtol=base.rtol if rtol is None else rtol
-            )
+        absolute, relative = parse_limits(atol or [], "--atol"), parse_limits(rtol or [], "--rtol")
         with progress() as report:
             reports = api.parity(
                 source,
@@ -66,7 +66,8 @@ def register(app: typer.Typer) -> None:
                 data=data,
                 samples=samples,
                 batch=batch,
-                tolerances=tolerances,
+                atol=absolute,
+                rtol=relative,
                 provider=provider,
                 seed=seed,
                 progress=report,
@@ -76,7 +77,7 @@ def register(app: typer.Typer) -> None:
             from s2mlp_deploy.report.terminal import print_parity
 
             for item in reports:
-                print_parity(console, msgspec.to_builtins(item))
+                print_parity(console, item)
 
         emit(reports, as_json=as_json, render=render)
         failures = [f"{item.file}: {failure}" for item in reports for failure in item.failures]

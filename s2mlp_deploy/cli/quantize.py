@@ -66,12 +66,10 @@ def register(app: typer.Typer) -> None:
 
         def render(console: Console) -> None:
             from s2mlp_deploy.report.accuracy import print_accuracy
-            from s2mlp_deploy.report.evidence import read_evidence
             from s2mlp_deploy.report.terminal import visible_text
 
-            scores = read_evidence(directory).scores
-            if scores is not None and result.accuracy is not None:
-                print_accuracy(console, scores)
+            if result.accuracy is not None:
+                print_accuracy(console, result.accuracy)
             console.print(visible_text(console, f"Written into {directory}"))
 
         emit(result, as_json=as_json, render=render)

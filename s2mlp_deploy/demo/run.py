@@ -177,7 +177,7 @@ def _build(
 
 def table(result: DemoResult) -> tuple[Sequence[str], list[Sequence[str]]]:
     """The demo's comparison of forms: column names and rows of text."""
-    from s2mlp_deploy.report.format import integer, percent
+    from s2mlp_deploy.report.format import figure, integer, percent
 
     columns = (
         "form",
@@ -196,7 +196,7 @@ def table(result: DemoResult) -> tuple[Sequence[str], list[Sequence[str]]]:
             (
                 form,
                 integer(file.nodes),
-                f"{output.metrics.max_abs:.2g}",
+                figure(output.metrics.max_abs),
                 percent(ranks.top1_agreement) if ranks else "",
                 percent(ranks.reference_accuracy) if ranks and ranks.reference_accuracy is not None else "no labels",
                 percent(ranks.candidate_accuracy) if ranks and ranks.candidate_accuracy is not None else "no labels",

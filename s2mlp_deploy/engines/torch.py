@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.engines.base import Arrays, EngineStatus
 from s2mlp_deploy.engines.packages import version_of
+from s2mlp_deploy.errors import InputError
 
 
 def status() -> EngineStatus:
@@ -67,4 +68,10 @@ class TorchEngine:
         with torch.no_grad():
             values = self._module(*pytree.tree_unflatten(leaves, self._structure))
         results = [value for value in pytree.tree_leaves(values) if isinstance(value, torch.Tensor)]
+        if len(results) != len(self.outputs):
+            names = ", ".join(info.name for info in self.outputs)
+            raise InputError(
+                f"the model returns {len(results)} tensors, where {len(self.outputs)} are expected ({names})",
+                fix="compare with the source, checkpoint and settings that the file was exported from",
+            )
         return {info.name: value.numpy() for info, value in zip(self.outputs, results, strict=True)}

@@ -5,7 +5,7 @@ Any figure may be None: a score of NaN or infinity is saved as null, since JSON 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from s2mlp_deploy.artifact import Manifest
 
@@ -174,4 +174,24 @@ class AccuracyReport:
         # A score that does not say of which bytes it is counts as another file's.
         return frozenset(
             row.file for row in self.rows if row.file not in present or self.sha256.get(row.file) != present[row.file]
+        )
+
+    def with_earlier(self, earlier: AccuracyReport, manifest: Manifest) -> AccuracyReport:
+        """These scores, and of an earlier run those of other files that are still there and were scored on the same.
+
+        Args:
+            earlier: What was saved before.
+            manifest: Of the artifact as it is now.
+        """
+        if (earlier.metric, earlier.data, earlier.images) != (self.metric, self.data, self.images):
+            return self
+        old = earlier.outdated(manifest)
+        rows = tuple(row for row in earlier.rows if row.file not in self.sha256 and row.file not in old)
+        kept = {row.precision for row in rows}
+        return replace(
+            self,
+            rows=self.rows + rows,
+            sqnr={name: value for name, value in earlier.sqnr.items() if name in kept} | self.sqnr,
+            searches={name: value for name, value in earlier.searches.items() if name in kept} | self.searches,
+            sha256={row.file: earlier.sha256[row.file] for row in rows} | self.sha256,
         )

@@ -40,11 +40,20 @@ class OutputParity:
         name: Of the output.
         metrics: The distance of the tensors.
         ranks: Agreement as a classifier; None where the output is not a matrix of scores.
+        tolerances: The limits it was judged by; None where it was not judged.
     """
 
     name: str
     metrics: TensorMetrics
     ranks: RankMetrics | None
+    tolerances: Tolerances | None = None
+
+    @property
+    def allowed(self) -> float | None:
+        """The largest absolute difference that the tolerances allow; None without tolerances or without a peak."""
+        if self.tolerances is None or self.metrics.peak is None:
+            return None
+        return self.tolerances.atol + self.tolerances.rtol * self.metrics.peak
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,7 @@ class ParityReport:
         precision: Of the file, as its own description says; ``fp32`` where it says nothing.
         data: What the inputs were.
         images: How many.
-        outputs: The figures.
-        tolerances: The limits that were judged by.
+        outputs: The figures, with the limits they were judged by.
         failures: Every limit that does not hold, in words; empty when parity holds.
         file_sha256: Hash of the candidate's file.
         eager: Where the source's code races: how its eager run, which is no valid reference, compares with the
@@ -73,7 +81,6 @@ class ParityReport:
     data: str
     images: int
     outputs: tuple[OutputParity, ...]
-    tolerances: Tolerances
     failures: tuple[str, ...] = ()
     file_sha256: str = ""
     eager: tuple[OutputParity, ...] = ()

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from s2mlp_deploy.artifact import EVIDENCE
-from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.errors import ArtifactError, InputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.calibration import CalibrationReport
@@ -150,8 +150,11 @@ def decode(document: bytes, record: type[R]) -> R:
                 f"it is of schema version {values.get('schema_version')}, this package reads {kind.version}", fix=again
             )
         return msgspec.convert(values, record)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"it is damaged: {error}", fix=again) from error
+    except ArtifactError:
+        raise
+    # A record whose own checks refuse a value raises an InputError.
+    except (msgspec.MsgspecError, InputError, RecursionError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"it is damaged: {getattr(error, 'problem', error)}", fix=again) from error
 
 
 def save_record(directory: Path, record: Any, label: str = "") -> Path:

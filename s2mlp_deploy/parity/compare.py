@@ -1,39 +1,21 @@
 """Does a candidate engine compute what the reference computes?
 
-Both run on the same batches; what is kept are sums, so memory does not grow with the number of images. A report holds
-all figures, so it can be judged again with other tolerances without running anything.
+Both run on the same batches; what is kept are sums, so memory does not grow with the number of images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s2mlp_deploy.engines.base import Engine
+from s2mlp_deploy.engines.base import Arrays, Engine
 from s2mlp_deploy.errors import InputError
-from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Tolerances
+from s2mlp_deploy.evidence.parity import OutputParity
 from s2mlp_deploy.metrics import RankComparison, TensorComparison
-
-# fp32: two correct runtimes add in different orders. Split attention sums over all cells before a softmax, which
-# amplifies that: s2mlpv2_medium_7 with random weights on photographs differs by 3.5e-4 of the peak between torch and
-# ONNX Runtime, and torch's own fp32 by 5e-4 from its float64 (benchmarks/README.md); the other zoo models stay below
-# 1e-5. A wrong shift differs by more than 1e-1.
-# fp16 has 11 bits: the trained nano network is 60 dB from float32, random s2mlpv2_small_7 57 dB.
-# int8 and fp8: 30 and 20 dB on random s2mlpv2_small_7, 42 and 32 dB on random nano, whose logits are noise and whose
-# ranking therefore says little (benchmarks/accuracy.md). What a user should judge by is the accuracy of `quantize`;
-# these limits catch a wrong scale or a wrong shift, which cost 10 dB and more.
-TOLERANCES = {
-    "fp32": Tolerances(atol=1e-5, rtol=1e-3, min_cosine=0.99999, min_top1_agreement=0.999),
-    "fp16": Tolerances(atol=1e-3, rtol=2e-2, min_cosine=0.9999, min_top1_agreement=0.98),
-    "int8": Tolerances(atol=1e-2, rtol=0.25, min_cosine=0.99, min_top1_agreement=0.9),
-    "int8-trt": Tolerances(atol=1e-2, rtol=0.25, min_cosine=0.99, min_top1_agreement=0.9),
-    "fp8-trt": Tolerances(atol=1e-2, rtol=0.4, min_cosine=0.98, min_top1_agreement=0.85),
-}
-
+from s2mlp_deploy.parity.matching import match_names
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -47,19 +29,24 @@ def compare(
 ) -> tuple[int, dict[str, tuple[OutputParity, ...]]]:
     """Runs the reference once and every candidate on each batch.
 
+    Inputs and outputs of a candidate are those of the reference with the same names; where a file from elsewhere names
+    some otherwise, these are matched by their position.
+
     Args:
         reference: What is right.
         candidates: What is compared, by name.
-        batches: Inputs by name, and labels where known.
+        batches: Inputs by the reference's names, and labels where known.
         on_batch: Called with the number of images after each batch.
 
     Returns:
-        The number of images, and for each candidate the figures of its outputs.
+        The number of images, and for each candidate the figures of its outputs, under the reference's names.
 
     Raises:
-        InputError: There are no inputs, or an output is missing or has another shape.
+        InputError: There are no inputs; a candidate has another number of inputs or outputs than the reference; an
+            output is missing or has another shape.
     """
     names = [info.name for info in reference.outputs]
+    matched = {key: _Matched(key, engine, reference) for key, engine in candidates.items()}
     tensors = {key: {name: TensorComparison() for name in names} for key in candidates}
     ranks = {key: {name: RankComparison() for name in names} for key in candidates}
     scores: set[str] = set()
@@ -68,10 +55,8 @@ def compare(
         expected = reference.run(feeds)
         size = len(next(iter(feeds.values())))
         images += size
-        for key, engine in candidates.items():
-            actual = engine.run(_feeds_of(engine, feeds))
-            if missing := [name for name in names if name not in actual]:
-                raise InputError(f"{key} has no output {', '.join(missing)}", fix=f"its outputs: {', '.join(actual)}")
+        for key, candidate in matched.items():
+            actual = candidate.run(feeds)
             for name in names:
                 if expected[name].shape != actual[name].shape:
                     raise InputError(
@@ -86,7 +71,7 @@ def compare(
         if on_batch:
             on_batch(size)
     if images == 0:
-        raise InputError("there is nothing to compare on: no inputs")
+        raise InputError("there is nothing to compare on: no inputs", fix="give data with at least one sample")
     return images, {
         key: tuple(
             OutputParity(name, tensors[key][name].result(), ranks[key][name].result() if name in scores else None)
@@ -96,39 +81,31 @@ def compare(
     }
 
 
-def _feeds_of(engine: Engine, feeds: Feeds) -> dict[str, NDArray[Any]]:
-    """Feeds by position, since a file from elsewhere may call its inputs otherwise; floats in the engine's own type."""
-    arrays = zip(engine.inputs, feeds.values(), strict=True)
-    return {
-        info.name: array.astype(info.dtype) if array.dtype == np.float32 and info.dtype == "float16" else array
-        for info, array in arrays
-    }
+class _Matched:
+    """A candidate that is fed and read by the reference's names."""
 
-
-def apply_tolerances(report: ParityReport, tolerances: Tolerances) -> ParityReport:
-    """The report with its failures by these tolerances."""
-    failures = tuple(
-        f"output {output.name!r}: {failure}" for output in report.outputs for failure in _failures(output, tolerances)
-    )
-    return replace(report, tolerances=tolerances, failures=failures)
-
-
-def _failures(output: OutputParity, limits: Tolerances) -> list[str]:
-    metrics, ranks = output.metrics, output.ranks
-    failures = []
-    if metrics.not_finite:
-        failures.append(f"{metrics.not_finite} of {metrics.elements} values are NaN or infinite")
-    if metrics.reference_not_finite:
-        failures.append(f"{metrics.reference_not_finite} values of the reference are NaN or infinite")
-    allowed = limits.atol + limits.rtol * metrics.peak
-    # Written as "not within", so that a figure that is itself NaN (float64 can overflow) fails.
-    if not metrics.max_abs <= allowed:
-        failures.append(
-            f"max abs difference {metrics.max_abs:.3g} > {allowed:.3g} "
-            f"(atol {limits.atol:g} + rtol {limits.rtol:g} x peak {metrics.peak:.3g})"
+    def __init__(self, key: str, engine: Engine, reference: Engine) -> None:
+        self._key = key
+        self._engine = engine
+        sides = (key, "the reference")
+        self._inputs, self._outputs = (
+            match_names([i.name for i in own], [i.name for i in other], what=what, sides=sides)
+            for what, own, other in (
+                ("input", engine.inputs, reference.inputs),
+                ("output", engine.outputs, reference.outputs),
+            )
         )
-    if not metrics.cosine >= limits.min_cosine:
-        failures.append(f"cosine {metrics.cosine:.7f} < {limits.min_cosine:g}")
-    if ranks is not None and not ranks.top1_agreement >= limits.min_top1_agreement:
-        failures.append(f"top-1 agreement {ranks.top1_agreement:.4f} < {limits.min_top1_agreement:g}")
-    return failures
+
+    def run(self, feeds: Feeds) -> Arrays:
+        """Floats are given in the engine's own type."""
+        given = {}
+        for info in self._engine.inputs:
+            array = feeds[self._inputs[info.name]]
+            rounds = array.dtype == np.float32 and info.dtype == "float16"
+            given[info.name] = array.astype(np.float16) if rounds else array
+        results = self._engine.run(given)
+        if missing := [name for name in self._outputs if name not in results]:
+            raise InputError(
+                f"{self._key} has no output {', '.join(missing)}", fix=f"its outputs: {', '.join(results)}"
+            )
+        return {self._outputs[name]: array for name, array in results.items() if name in self._outputs}

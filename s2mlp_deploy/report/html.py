@@ -15,12 +15,15 @@ from urllib.parse import quote
 
 from s2mlp_deploy.artifact import REPORT, read_manifest
 from s2mlp_deploy.errors import InputError, MissingDependencyError
+from s2mlp_deploy.evidence.parity import ParityReport
+from s2mlp_deploy.evidence.store import read_evidence
 from s2mlp_deploy.files import write_file
 from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.builds import engine_table
 from s2mlp_deploy.report.cells import Cell, Table
-from s2mlp_deploy.report.evidence import read_evidence, text
-from s2mlp_deploy.report.verdict import Verdict, judge
-from s2mlp_deploy.report.view import engine_table, overview_row, view_artifact
+from s2mlp_deploy.report.parity import overview_rows
+from s2mlp_deploy.report.verdict import Verdict, parity_verdict
+from s2mlp_deploy.report.view import view_artifact
 
 if TYPE_CHECKING:
     import jinja2
@@ -89,13 +92,13 @@ def write_overview(path: Path, artifacts: Mapping[str, Path], *, title: str) -> 
     engine_columns: Table | None = None
     for label, directory in artifacts.items():
         manifest, evidence = read_manifest(directory), read_evidence(directory)
-        references |= {text(saved.data.get("reference")) for saved in evidence.parity}
+        references |= {saved.record.reference for saved in evidence.of(ParityReport)}
         base = _base(path, directory)
         href = base + REPORT if (directory / REPORT).is_file() else ""
-        rows += overview_row(label, href, directory, manifest, evidence)
+        rows += overview_rows(label, href, directory, manifest, evidence)
         engine_columns = engine_table(directory, manifest, evidence, base, label)
         engines += engine_columns.rows
-        verdicts[label] = judge(manifest, evidence, directory.resolve().name)
+        verdicts[label] = parity_verdict(manifest, evidence, directory.resolve().name)
     assert engine_columns is not None
     first, directory = next(iter(artifacts.items()))
     page = _render(

@@ -10,11 +10,11 @@ from pathlib import PurePath
 from s2mlp_deploy.artifact import Manifest
 from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, AccuracyRow, BudgetSearch, WorstImage
 from s2mlp_deploy.evidence.calibration import CalibrationReport
+from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.budget import budget_sentence
 from s2mlp_deploy.report.cells import Cell, Table
 from s2mlp_deploy.report.charts import HistogramPlot, SqnrPlot, draw_histogram, draw_sqnr
-from s2mlp_deploy.report.evidence import Evidence
 
 _PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
 _SHOWN_HISTOGRAMS = 3
@@ -137,7 +137,7 @@ class PrecisionView:
 
 def view_precision(manifest: Manifest, evidence: Evidence) -> PrecisionView | None:
     """Gathers what is known of other precisions; None where float32 is all there is."""
-    scores, ranges = evidence.scores, evidence.calibration
+    scores, ranges = evidence.one(AccuracyReport), evidence.one(CalibrationReport)
     if (
         scores is None
         and ranges is None
@@ -166,7 +166,7 @@ def view_precision(manifest: Manifest, evidence: Evidence) -> PrecisionView | No
 
 def precision_tiles(manifest: Manifest, evidence: Evidence) -> list[tuple[str, str, str]]:
     """The largest drop and the smallest file: label, value, explanation."""
-    scores = evidence.scores
+    scores = evidence.one(AccuracyReport)
     if scores is None:
         return []
     old = scores.outdated(manifest)

@@ -6,9 +6,8 @@ not also said. Text from files is never read as markup: a class may be called ``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -16,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from s2mlp_deploy.artifact import Manifest
+from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.evidence import Figures, eager_of, failures_of, mapping, outputs_of, state_of, text
+from s2mlp_deploy.report.figures import measured, not_finite, psnr, state_of
 from s2mlp_deploy.report.shifts import summarise
 from s2mlp_deploy.report.verdict import STATES, TONES, build_command, file_of, parity_command
 
@@ -52,80 +52,71 @@ def print_table(console: Console, title: str | None, columns: Sequence[str], row
     console.print()
 
 
-def print_parity(console: Console, report: Mapping[str, Any]) -> None:
+def print_parity(console: Console, report: ParityReport) -> None:
     """Prints a comparison: verdict, what was compared, the figures with their limits, the failures.
 
     Args:
         console: Where to.
-        report: A ``ParityReport`` as JSON holds it.
+        report: What was measured.
     """
     state = state_of(report)
     line = visible_text(console, f"Parity of {file_of(report)}: ", "bold")
     line.append(STATES[state], _STYLES[TONES[state]])
     console.print(line)
-    images = fmt.number(report.get("images"))
-    counted = "" if images is None else f" ({fmt.integer(images)} image{'' if images == 1 else 's'})"
     print_pairs(
         console,
         [
-            ("reference", text(report.get("reference"))),
-            ("candidate", text(report.get("candidate"))),
-            ("precision", text(report.get("precision"))),
-            ("data", text(report.get("data")) + counted),
+            ("reference", report.reference),
+            ("candidate", report.candidate),
+            ("precision", report.precision),
+            ("data", f"{report.data} ({fmt.count(report.images, 'image')})"),
         ],
     )
-    limits = mapping(report.get("tolerances"))
-    for output in outputs_of(report):
-        print_table(console, f"Output {output.name}", ("Figure", "Value", "Limit"), _figure_rows(output, limits))
-    eager = eager_of(report)
-    if eager:
+    for output in report.outputs:
+        print_table(console, f"Output {output.name}", ("Figure", "Value", "Limit"), _figure_rows(output))
+    if report.eager:
         print_table(
             console,
             "Eager PyTorch, whose result this code does not define, against the functional meaning",
             ("Output", "Max abs", "Same top-1", "Accuracy functional", "Accuracy eager"),
-            [
-                (
-                    output.name,
-                    fmt.figure(output.max_abs),
-                    fmt.percent(output.top1),
-                    fmt.percent(output.reference_accuracy),
-                    fmt.percent(output.candidate_accuracy),
-                )
-                for output in eager
-            ],
+            [_eager_row(output) for output in report.eager],
         )
     if state == "unclear":
-        console.print(visible_text(console, "Figures or the verdict are missing: measure again.", _STYLES["warn"]))
-    failures = failures_of(report)
-    for failure in failures:
+        console.print(visible_text(console, "No failure is named, and figures are missing: measure again.", "yellow"))
+    for failure in report.failures:
         console.print(visible_text(console, f"FAILS  {failure}", "red"))
-    if failures:
+    if report.failures:
         console.print()
 
 
-def _figure_rows(output: Figures, limits: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    def limit(sign: str, shown: str) -> str:
-        return "" if shown == fmt.MISSING else f"{sign} {shown}"
+def _eager_row(output: OutputParity) -> tuple[str, ...]:
+    ranks = output.ranks
+    shares = (ranks.top1_agreement, ranks.reference_accuracy, ranks.candidate_accuracy) if ranks else (None,) * 3
+    return (output.name, measured(output.metrics.max_abs), *map(fmt.percent, shares))
 
+
+def _figure_rows(output: OutputParity) -> list[tuple[str, str, str]]:
+    metrics, ranks, limits = output.metrics, output.ranks, output.tolerances
+    allowed = "" if output.allowed is None else f"<= {fmt.figure(output.allowed)}"
     rows = [
-        ("max abs difference", fmt.figure(output.max_abs), limit("<=", fmt.figure(output.allowed))),
-        ("max relative difference", fmt.figure(output.max_rel), ""),
-        ("cosine", fmt.cosine(output.cosine), limit(">=", fmt.plain_number(limits.get("min_cosine")))),
-        ("PSNR", fmt.decibels(output.psnr), ""),
+        ("max abs difference", measured(metrics.max_abs), allowed),
+        ("max relative difference", measured(metrics.max_rel), ""),
+        ("cosine", measured(metrics.cosine, fmt.cosine), f">= {limits.min_cosine:.15g}" if limits else ""),
+        ("PSNR", psnr(metrics), ""),
     ]
-    if output.top1 is not None:
-        least = fmt.percent(fmt.number(limits.get("min_top1_agreement")))
+    if ranks is not None:
+        least = f">= {fmt.percent(limits.min_top1_agreement)}" if limits else ""
         rows += [
-            ("top-1 agreement", fmt.percent(output.top1), limit(">=", least)),
-            ("top-5 agreement", fmt.percent(output.top5), ""),
+            ("top-1 agreement", fmt.percent(ranks.top1_agreement), least),
+            ("top-5 agreement", fmt.percent(ranks.top5_agreement), ""),
         ]
-    if output.reference_accuracy is not None or output.candidate_accuracy is not None:
-        rows += [
-            ("accuracy of reference", fmt.percent(output.reference_accuracy), ""),
-            ("accuracy of candidate", fmt.percent(output.candidate_accuracy), ""),
-        ]
-    if output.not_finite:
-        rows.append(("NaN or infinite values", fmt.integer(output.not_finite), "0"))
+        if ranks.reference_accuracy is not None:
+            rows += [
+                ("accuracy of reference", fmt.percent(ranks.reference_accuracy), ""),
+                ("accuracy of candidate", fmt.percent(ranks.candidate_accuracy), ""),
+            ]
+    if count := not_finite(output):
+        rows.append(("NaN or infinite values", fmt.integer(count), "0"))
     return rows
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Literal
 
-from s2mlp_deploy.artifact import Manifest
+from s2mlp_deploy.artifact import EVIDENCE, Manifest
+from s2mlp_deploy.evidence.parity import ParityReport
+from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.evidence import Evidence, failures_of, outputs_of, state_of, text, worst_of
+from s2mlp_deploy.report.figures import state_of, worst_of
 
 Tone = Literal["good", "bad", "warn"]
 STATES = {
@@ -43,31 +44,30 @@ class Verdict:
     commands: tuple[str, ...] = ()
 
 
-def file_of(report: Mapping[str, Any]) -> str:
+def file_of(report: ParityReport) -> str:
     """The name of the file that was compared. Saved paths may be of another machine."""
-    return PurePath(text(report.get("file")).replace("\\", "/")).name
+    return PurePath(report.file.replace("\\", "/")).name
 
 
-def is_stale(report: Mapping[str, Any], manifest: Manifest) -> bool:
+def is_stale(report: ParityReport, manifest: Manifest) -> bool:
     """Whether a comparison was made with an older file of the same name, and so says nothing of the one there is."""
-    digest = report.get("file_sha256")
     present = {PurePath(record.path).name: record.sha256 for record in manifest.files}.get(file_of(report))
-    return isinstance(digest, str) and digest != "" and present is not None and digest != present
+    return bool(report.file_sha256) and present is not None and report.file_sha256 != present
 
 
-def state_in(report: Mapping[str, Any], manifest: Manifest) -> str:
+def state_in(report: ParityReport, manifest: Manifest) -> str:
     """What a saved comparison says of the artifact's file: a key of ``STATES``."""
     return "stale" if is_stale(report, manifest) else state_of(report)
 
 
-def current(evidence: Evidence, manifest: Manifest) -> Evidence:
-    """The evidence without comparisons of older files."""
-    return replace(evidence, parity=tuple(saved for saved in evidence.parity if not is_stale(saved.data, manifest)))
+def current_reports(evidence: Evidence, manifest: Manifest) -> tuple[ParityReport, ...]:
+    """The comparisons of files that are still the artifact's."""
+    return tuple(saved.record for saved in evidence.of(ParityReport) if not is_stale(saved.record, manifest))
 
 
-def unmeasured(manifest: Manifest, evidence: Evidence) -> tuple[str, ...]:
-    """The artifact's files that no comparison of the current evidence speaks of."""
-    measured = {file_of(saved.data) for saved in evidence.parity}
+def unmeasured(manifest: Manifest, reports: Iterable[ParityReport]) -> tuple[str, ...]:
+    """The artifact's files that none of these comparisons speaks of."""
+    measured = {file_of(report) for report in reports}
     return tuple(record.path for record in manifest.files if PurePath(record.path).name not in measured)
 
 
@@ -91,59 +91,58 @@ def build_command(directory: str, file: str) -> str:
     return shlex.join(["s2mlp-deploy", "build", str(Path(directory) / file), "--target", "sm89"])
 
 
-def judge(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict:
-    """The verdict on an artifact.
+def parity_verdict(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict:
+    """Whether parity holds for an artifact.
 
     Args:
         manifest: Of the artifact.
         evidence: Of the artifact.
         directory: How commands name the artifact.
     """
-    stale = sorted({file_of(saved.data) for saved in evidence.parity if is_stale(saved.data, manifest)})
-    evidence = current(evidence, manifest)
-    missing = unmeasured(manifest, evidence)
+    saved = evidence.of(ParityReport)
+    stale = sorted({file_of(item.record) for item in saved if is_stale(item.record, manifest)})
+    reports = current_reports(evidence, manifest)
+    missing = unmeasured(manifest, reports)
     command = (parity_command(manifest, directory, missing),) if missing else ()
-    states = {saved.name: state_of(saved.data) for saved in evidence.parity}
-    failing = [saved for saved in evidence.parity if states[saved.name] == "fails"]
-    unclear = [saved.name for saved in evidence.parity if states[saved.name] == "unclear"]
+    failing = [report for report in reports if report.failures]
+    unclear = [item.name for item in saved if state_in(item.record, manifest) == "unclear"]
+    unreadable = sum(item.record is ParityReport for item in evidence.unreadable)
     older = (f"Measured before the file changed, which counts no more: {fmt.words(stale)}.",) if stale else ()
     gap = (*older, f"Not measured: {fmt.words(missing)}.") if missing else older
     if failing:
-        names = sorted({file_of(saved.data) for saved in failing})
+        names = sorted({file_of(report) for report in failing})
         return Verdict(
             "bad",
             "Parity FAILS",
             (f"Do not deploy {fmt.words(names)}: the outputs differ from the reference by more than allowed.", *gap),
-            tuple(f"{file_of(saved.data)}: {failure}" for saved in failing for failure in failures_of(saved.data)),
+            tuple(f"{file_of(report)}: {failure}" for report in failing for failure in report.failures),
             command,
         )
-    if unclear or evidence.damaged_parity:
-        lines = [f"evidence/{name} lacks figures or its verdict." for name in unclear]
-        if evidence.damaged_parity:
-            lines.append(f"{fmt.count(evidence.damaged_parity, 'saved comparison')} cannot be read.")
+    if unclear or unreadable:
+        lines = [f"{EVIDENCE}/{name} names no failure, and its figures are not all within limits." for name in unclear]
+        if unreadable:
+            lines.append(f"{fmt.count(unreadable, 'saved comparison')} cannot be read.")
         lines.append("This command measures again:")
         names = [record.path for record in manifest.files]
         return Verdict("warn", "Parity is unclear", (*gap, *lines), (), (parity_command(manifest, directory, names),))
-    if not evidence.parity:
+    if not reports:
         what = "this file computes" if len(manifest.files) == 1 else "these files compute"
         sentence = f"Nothing here shows that {what} what the source computes. This command measures it:"
         return Verdict("warn", "Parity was not measured yet", (*older, sentence), (), command)
-    sentences = tuple(_held(saved.data) for saved in evidence.parity)
+    sentences = tuple(_held(report) for report in reports)
     if missing:
         return Verdict("warn", "Parity holds where it was measured", (*sentences, *gap), (), command)
     return Verdict("good", "Parity holds", sentences)
 
 
-def _held(report: Mapping[str, Any]) -> str:
-    worst = worst_of(outputs_of(report))
-    parts = [f"largest difference {fmt.figure(worst.max_abs)}"]
-    if worst.top1 is not None:
-        parts.append(f"the same first class on {fmt.percent(worst.top1)} of the images")
-    if worst.psnr is not None and math.isinf(worst.psnr):
+def _held(report: ParityReport) -> str:
+    worst = worst_of(report.outputs)
+    parts = [f"largest difference {worst.max_abs}"]
+    if worst.top1 != fmt.MISSING:
+        parts.append(f"the same first class on {worst.top1} of the images")
+    if worst.equal:
         parts = ["every value is equal"]
-    images = fmt.number(report.get("images"))
-    over = "" if images is None else f" over {fmt.integer(images)} image{'' if images == 1 else 's'}"
     return (
-        f"{file_of(report)} on {text(report.get('candidate'), 'an engine')} computes what "
-        f"{text(report.get('reference'), 'the reference')} computes{over}: {', '.join(parts)}."
+        f"{file_of(report)} on {report.candidate} computes what {report.reference} computes over "
+        f"{fmt.count(report.images, 'image')}: {', '.join(parts)}."
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from s2mlp_deploy.artifact import SourceInfo
 from s2mlp_deploy.preprocess import Preprocessing
@@ -38,3 +40,9 @@ class Source:
     output_names: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
     classes: tuple[str, ...] | None = None
+
+    @property
+    def example_tensors(self) -> tuple[torch.Tensor, ...]:
+        """The tensors among the example inputs, in order."""
+        leaves = pytree.tree_leaves(self.example_inputs)
+        return tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))

@@ -95,7 +95,7 @@ def test_every_precision_is_added_described_and_scored(artifact, pictures):
     saved = json.loads((artifact / "evidence" / "accuracy.json").read_text())
     assert [row["file"] for row in saved["rows"]] == [row.file for row in accuracy.rows]
     assert all(len(row["worst"]) == 8 for row in saved["rows"][1:])
-    assert saved["rows"][1]["worst"][0]["picture"].startswith("data:image/png;base64,")
+    assert saved["rows"][1]["worst"][0]["thumbnail"].startswith("data:image/png;base64,")
     ranges = json.loads((artifact / "evidence" / "calibration.json").read_text())["activations"]
     assert {"uint8", "int8", "float8e4m3fn"} == set(ranges[0]["ranges"])
     assert sum(ranges[0]["counts"]) == 40 * 3 * 8 * 8

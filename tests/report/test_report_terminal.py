@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import io
-import json
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from report_samples import accuracy
+from report_samples import accuracy, build
 from rich.console import Console
 
 from s2mlp_deploy.artifact import FileRecord, Manifest, ShiftRecord, SourceInfo, TensorInfo
 from s2mlp_deploy.evidence.accuracy import AccuracyReport, BudgetSearch, KeptLayer
-from s2mlp_deploy.evidence.build import BuildRecord, InputProfile
+from s2mlp_deploy.evidence.build import BuildRecord, Contents, InputProfile, MatrixOp
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
-from s2mlp_deploy.files import to_json
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
-from s2mlp_deploy.parity.compare import TOLERANCES, apply_tolerances
+from s2mlp_deploy.parity.tolerances import TOLERANCES, apply_tolerances
 from s2mlp_deploy.report.accuracy import print_accuracy
+from s2mlp_deploy.report.builds import precision_in_words
 from s2mlp_deploy.report.engines import print_build
 from s2mlp_deploy.report.terminal import print_manifest, print_next, print_parity, print_table
 from s2mlp_deploy.shift.origin import Origin
@@ -46,8 +44,8 @@ class Pipe:
         return [line.split() for line in self.text.splitlines()]
 
 
-def parity(max_abs: float = 7.63e-6, **changes: Any) -> dict[str, Any]:
-    metrics = TensorMetrics(max_abs, 18.4, max_abs / 18.4, 0.999999999, 139.24, 10_000)
+def parity(max_abs: float | None = 7.63e-6, **changes: Any) -> ParityReport:
+    metrics = TensorMetrics(max_abs, 18.4, 4.15e-7, 0.999999999, 139.24, 10_000)
     report = ParityReport(
         "torch 2.13.0",
         "onnxruntime 1.22.0",
@@ -55,11 +53,9 @@ def parity(max_abs: float = 7.63e-6, **changes: Any) -> dict[str, Any]:
         "fp32",
         "digits",
         1000,
-        (OutputParity("logits", metrics, RankMetrics(1000, 0.9995, 1.0, 0.972, 0.971)),),
-        TOLERANCES["fp32"],
+        (OutputParity("logits", replace(metrics, **changes), RankMetrics(1000, 0.9995, 1.0, 0.972, 0.971)),),
     )
-    data: dict[str, Any] = json.loads(to_json(apply_tolerances(report, TOLERANCES["fp32"])))
-    return data | changes
+    return apply_tolerances(report, TOLERANCES["fp32"])
 
 
 def manifest(**changes: Any) -> Manifest:
@@ -105,29 +101,34 @@ def test_parity_that_fails_says_why() -> None:
     print_parity(pipe.console, report)
     assert pipe.text.startswith("Parity of model.fp32.onnx: FAILS\n")
     assert [line for line in pipe.text.splitlines() if line.startswith("FAILS  ")] == [
-        f"FAILS  {failure}" for failure in report["failures"]
+        f"FAILS  {failure}" for failure in report.failures
     ]
-    assert len(report["failures"]) == 1
+    assert len(report.failures) == 1
 
 
-@pytest.mark.parametrize("value", [None, math.nan, math.inf, "NaN", "?"])
-def test_parity_with_figures_that_are_none(value: Any) -> None:
-    report = parity()
-    report["outputs"][0]["metrics"] |= {"max_abs": value, "psnr": value}
+def test_parity_with_a_figure_that_is_not_finite_fails() -> None:
     pipe = Pipe()
-    print_parity(pipe.console, report)
+    print_parity(pipe.console, parity(max_abs=None, psnr=None))
+    assert pipe.text.startswith("Parity of model.fp32.onnx: FAILS\n")
+    assert ["PSNR", "not", "finite"] in pipe.lines
+    assert "max abs difference is not finite" in pipe.text
+
+
+def test_parity_that_nothing_judged_is_unclear() -> None:
+    pipe = Pipe()
+    print_parity(pipe.console, replace(parity(), outputs=()))
     assert pipe.text.startswith("Parity of model.fp32.onnx: unclear\n")
     assert "measure again" in pipe.text
-    shown = "-" if value == "?" else "not finite"
-    assert ["PSNR", *shown.split()] in pipe.lines
 
 
-def test_nothing_saved_does_not_crash() -> None:
+def test_every_output_is_printed_with_its_own_limits() -> None:
+    report = parity()
+    report = replace(report, outputs=(*report.outputs, replace(report.outputs[0], name="features")))
+    limits = {"logits": TOLERANCES["fp32"], "features": replace(TOLERANCES["fp32"], atol=0.5, rtol=0.0)}
     pipe = Pipe()
-    print_parity(pipe.console, {})
-    print_build(pipe.console, {"profiles": 3, "targets": "sm86", "bytes": "?"})
-    assert "unclear" in pipe.text
-    assert ["GPU", "targets", "-"] in pipe.lines
+    print_parity(pipe.console, apply_tolerances(report, limits))
+    assert ["max", "abs", "difference", "7.63e-06", "<=", "0.0184"] in pipe.lines
+    assert ["max", "abs", "difference", "7.63e-06", "<=", "0.5"] in pipe.lines
 
 
 def test_build() -> None:
@@ -148,7 +149,7 @@ def test_build() -> None:
         "linux-x86_64",
     )
     pipe = Pipe()
-    print_build(pipe.console, json.loads(to_json(record)))
+    print_build(pipe.console, record)
     for line in (
         "Built model.engine",
         "from model.fp32.onnx (sha256 121212121212)",
@@ -159,6 +160,27 @@ def test_build() -> None:
         "image 1x1x28x28 8x1x28x28 32x1x28x28",
     ):
         assert line.split() in pipe.lines
+
+
+@pytest.mark.parametrize(
+    ("ops", "precision", "exceptions", "says"),
+    [
+        (["int8"] * 52 + ["fp16"] * 3, "int8", 3, "52 of 55 GEMMs and convolutions in int8, 3 in fp16; 3 exceptions"),
+        (["fp32"] * 2, "fp32", 0, "2 of 2 GEMMs and convolutions in fp32"),
+        (["fp16"], None, 0, "nothing was promised (1 GEMM or convolution: 1 in fp16)"),
+        ([], "int8", 0, "int8"),
+    ],
+)
+def test_a_build_counts_what_computes_in_its_precision(
+    ops: list[str], precision: str | None, exceptions: int, says: str
+) -> None:
+    contents = Contents("network", 60, {}, {}, matrix_ops=tuple(MatrixOp(f"fc{i}", op) for i, op in enumerate(ops)))
+    names = tuple(f"fc{i}" for i in range(exceptions))
+    record = replace(build(), precision=precision, contents=contents, exceptions=names)
+    assert precision_in_words(record) == says
+    pipe = Pipe(width=160)
+    print_build(pipe.console, record)
+    assert ["precision", *says.split()] in pipe.lines
 
 
 def test_manifest_groups_shifts_and_names_the_next_commands() -> None:

@@ -24,7 +24,7 @@ from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
 from s2mlp_deploy.evidence.store import encode
 from s2mlp_deploy.files import to_json, write_file
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
-from s2mlp_deploy.parity.compare import TOLERANCES, apply_tolerances
+from s2mlp_deploy.parity.tolerances import TOLERANCES, apply_tolerances
 from s2mlp_deploy.precision.budget import keep_budget
 from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
@@ -128,7 +128,6 @@ def report(**metrics: Any) -> ParityReport:
         outputs=(
             OutputParity("logits", TensorMetrics(**(given | metrics)), RankMetrics(1000, 0.9995, 1.0, 0.972, 0.971)),
         ),
-        tolerances=TOLERANCES["fp32"],
     )
     return apply_tolerances(unjudged, TOLERANCES["fp32"])
 

@@ -1,0 +1,147 @@
+"""What a file may differ by, and whether it does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from s2mlp_deploy.errors import InputError
+from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Tolerances
+
+Limit = float | Mapping[str, float] | None
+"""A limit for all outputs, or by the output's name; the name ``""`` stands for all others."""
+
+# fp32: two correct runtimes add in different orders. Split attention sums over all tokens before a softmax, which
+# amplifies that: s2mlpv2_medium_7 with random weights on photographs differs by 3.5e-4 of the peak between torch and
+# ONNX Runtime, and torch's own fp32 by 5e-4 from its float64 (benchmarks/README.md); the other zoo models stay below
+# 1e-5. A wrong shift differs by more than 1e-1.
+# fp16 has 11 bits: the trained nano network is 60 dB from float32, random s2mlpv2_small_7 57 dB.
+# int8 and fp8: 30 and 20 dB on random s2mlpv2_small_7, 42 and 32 dB on random nano, whose logits are noise and whose
+# ranking therefore says little (benchmarks/accuracy.md). What a user should judge by is the accuracy of `quantize`;
+# these limits catch a wrong scale or a wrong shift, which cost 10 dB and more.
+TOLERANCES = {
+    "fp32": Tolerances(atol=1e-5, rtol=1e-3, min_cosine=0.99999, min_top1_agreement=0.999),
+    "fp16": Tolerances(atol=1e-3, rtol=2e-2, min_cosine=0.9999, min_top1_agreement=0.98),
+    "int8": Tolerances(atol=1e-2, rtol=0.25, min_cosine=0.99, min_top1_agreement=0.9),
+    "fp8": Tolerances(atol=1e-2, rtol=0.4, min_cosine=0.98, min_top1_agreement=0.85),
+}
+"""By precision, without the target that Q/DQ was placed for: ``int8`` also for ``int8-trt``."""
+
+PIXEL_RTOL = 5e-3
+"""Of files with preprocessing, whose pixels are now and then one step of 255 off (docs/preprocessing.md)."""
+
+
+def default_tolerances(precision: str, *, on_pixels: bool = False) -> Tolerances:
+    """The limits of a precision; a precision without limits of its own is judged by float32's.
+
+    Args:
+        precision: ``int8-trt``, for example.
+        on_pixels: Whether the file preprocesses images itself.
+    """
+    limits = TOLERANCES.get(precision.partition("-")[0], TOLERANCES["fp32"])
+    return replace(limits, rtol=max(limits.rtol, PIXEL_RTOL)) if on_pixels else limits
+
+
+def tolerances_by_output(
+    outputs: Sequence[str], base: Tolerances, *, atol: Limit = None, rtol: Limit = None
+) -> dict[str, Tolerances]:
+    """The limits of every output.
+
+    Args:
+        outputs: Their names.
+        base: Limits where nothing else is given.
+        atol: Allowed absolute difference in place of the base's.
+        rtol: Allowed relative difference in place of the base's.
+
+    Raises:
+        InputError: A limit is given for an output that does not exist, or is no number of at least 0.
+    """
+    limits = {}
+    for name, limit in (("atol", atol), ("rtol", rtol)):
+        if isinstance(limit, Mapping) and (unknown := sorted(set(limit) - {"", *outputs})):
+            raise InputError(
+                f"{name} is given for {', '.join(unknown)}, which is no output", fix=f"choose from {', '.join(outputs)}"
+            )
+        limits[name] = limit
+    return {
+        output: replace(base, **{name: value for name in limits if (value := _of(limits[name], output)) is not None})
+        for output in outputs
+    }
+
+
+def _of(limit: Limit, output: str) -> float | None:
+    return limit.get(output, limit.get("")) if isinstance(limit, Mapping) else limit
+
+
+def parse_limits(texts: Sequence[str], option: str) -> dict[str, float] | None:
+    """Limits as the command line gives them: ``1e-4`` for all outputs, ``logits=1e-4`` for one.
+
+    Args:
+        texts: One for each repetition of the option.
+        option: Its name, for the message.
+
+    Returns:
+        By the output's name; None where nothing is given.
+
+    Raises:
+        InputError: A text has another form, or a limit is given twice.
+    """
+    limits: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and number >= 0):
+            raise InputError(
+                f"{option} {text!r} is no limit",
+                fix=f"{option} 1e-4 for all outputs, {option} NAME=1e-4 for one; at least 0",
+            )
+        if name in limits:
+            of = f"the output {name}" if name else "all outputs"
+            raise InputError(f"{option} is given twice for {of}", fix="give it once")
+        limits[name] = number
+    return limits or None
+
+
+def apply_tolerances(report: ParityReport, tolerances: Tolerances | Mapping[str, Tolerances]) -> ParityReport:
+    """The report judged by these limits: every output with its own, and all that do not hold as failures.
+
+    Args:
+        report: With the figures; limits and failures it has already are replaced.
+        tolerances: For all outputs, or by the output's name.
+    """
+    outputs = tuple(
+        replace(output, tolerances=tolerances if isinstance(tolerances, Tolerances) else tolerances[output.name])
+        for output in report.outputs
+    )
+    failures = tuple(f"output {output.name!r}: {failure}" for output in outputs for failure in _failures(output))
+    return replace(report, outputs=outputs, failures=failures)
+
+
+def _failures(output: OutputParity) -> list[str]:
+    metrics, ranks, limits = output.metrics, output.ranks, output.tolerances
+    assert limits is not None
+    failures = []
+    if metrics.not_finite:
+        failures.append(f"{metrics.not_finite} of {metrics.elements} values are NaN or infinite")
+    if metrics.reference_not_finite:
+        failures.append(f"{metrics.reference_not_finite} values of the reference are NaN or infinite")
+    # A figure can itself be too large for float64: it is None then, and holds no limit. Comparisons are written as "not
+    # within", so that NaN would hold none either.
+    if metrics.max_abs is None or output.allowed is None:
+        failures.append("the max abs difference is not finite")
+    elif not metrics.max_abs <= output.allowed:
+        failures.append(
+            f"max abs difference {metrics.max_abs:.3g} > {output.allowed:.3g} "
+            f"(atol {limits.atol:g} + rtol {limits.rtol:g} x peak {metrics.peak:.3g})"
+        )
+    if metrics.cosine is None:
+        failures.append("the cosine is not finite")
+    elif not metrics.cosine >= limits.min_cosine:
+        failures.append(f"cosine {metrics.cosine:.7f} < {limits.min_cosine:g}")
+    if ranks is not None and ranks.top1_agreement < limits.min_top1_agreement:
+        failures.append(f"top-1 agreement {ranks.top1_agreement:.4f} < {limits.min_top1_agreement:g}")
+    return failures

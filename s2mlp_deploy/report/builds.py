@@ -1,0 +1,76 @@
+"""Engines that were built, in words and as a table of a page."""
+
+from __future__ import annotations
+
+import collections
+from pathlib import Path, PurePath
+from urllib.parse import quote
+
+from s2mlp_deploy.artifact import Manifest
+from s2mlp_deploy.evidence.build import BuildRecord
+from s2mlp_deploy.evidence.store import Evidence
+from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.cells import Cell, Table
+
+
+def precision_in_words(record: BuildRecord) -> str:
+    """How many GEMMs and convolutions compute in what: ``52 of 55 GEMMs and convolutions in int8; 3 exceptions``."""
+    ops = record.contents.matrix_ops if record.contents is not None else ()
+    counts = collections.Counter(op.precision for op in ops)
+    what = "GEMM or convolution" if len(ops) == 1 else "GEMMs and convolutions"
+    if record.precision is None:
+        inside = f" ({fmt.integer(len(ops))} {what}: {_listed(counts)})" if ops else ""
+        return f"nothing was promised{inside}"
+    if not ops:
+        return record.precision
+    inside = f"{fmt.integer(counts.pop(record.precision, 0))} of {fmt.integer(len(ops))} {what} in {record.precision}"
+    others = f", {_listed(counts)}" if counts else ""
+    listed = f"; {fmt.count(len(record.exceptions), 'exception')}" if record.exceptions else ""
+    return f"{inside}{others}{listed}"
+
+
+def _listed(counts: collections.Counter[str]) -> str:
+    return ", ".join(f"{fmt.integer(times)} in {precision}" for precision, times in counts.most_common())
+
+
+def engine_table(directory: Path, manifest: Manifest, evidence: Evidence, base: str, label: str = "") -> Table:
+    """A row for each engine built; with a label, a first column that says of which artifact."""
+    hashes = {record.sha256 for record in manifest.files}
+    rows: list[tuple[Cell, ...]] = []
+    for saved in evidence.of(BuildRecord):
+        record = saved.record
+        stale = record.onnx_sha256 not in hashes
+        shapes = [
+            f"{tensor}: " + " / ".join(fmt.shape(sizes) for sizes in (shape.min, shape.opt, shape.max))
+            for profile in record.profiles
+            for tensor, shape in profile.items()
+        ]
+        dtypes = ", ".join(f"{fmt.integer(times)} {dtype}" for dtype, times in record.layer_dtypes.items())
+        cells = (
+            Cell(
+                record.engine,
+                note=f"from {record.onnx}" + (", which has changed since: build again" if stale else ""),
+                href=base + quote(record.engine) if _is_beside(directory, record.engine) else "",
+                tone="bad" if stale else "",
+            ),
+            Cell(f"{record.flavour} {record.version}".strip(), note=record.platform),
+            Cell(", ".join(record.targets) or fmt.MISSING),
+            Cell("; ".join(shapes) or "fixed", note="min / opt / max" if shapes else ""),
+            Cell(
+                fmt.integer(record.layers),
+                note="; ".join(filter(None, (precision_in_words(record) if record.precision else "", dtypes))),
+            ),
+            Cell(fmt.seconds(record.seconds)),
+            Cell(fmt.size(record.bytes)),
+        )
+        rows.append((Cell(label), *cells) if label else cells)
+    columns = ("Engine", "Builder", "GPU targets", "Profile shapes", "Layers", "Build time", "Size")
+    shift = 1 if label else 0
+    return Table(
+        ("Artifact", *columns) if label else columns, tuple(rows), frozenset(index + shift for index in (4, 5, 6))
+    )
+
+
+def _is_beside(directory: Path, name: str) -> bool:
+    # Evidence is data: a name with a folder in it would make a link that leaves the artifact.
+    return name == PurePath(name).name and name not in ("", "..") and (directory / name).is_file()

@@ -1,0 +1,98 @@
+"""What a comparison measured, in words, and the worst over its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
+from s2mlp_deploy.metrics import TensorMetrics
+from s2mlp_deploy.report import format as fmt
+
+State = Literal["holds", "fails", "unclear"]
+
+
+def measured(value: float | None, shown: Callable[[float | None], str] = fmt.figure) -> str:
+    """A figure that every comparison has: None says that it is not finite."""
+    return fmt.NOT_FINITE if value is None else shown(value)
+
+
+def psnr(metrics: TensorMetrics) -> str:
+    """Equal tensors have no PSNR."""
+    return fmt.EQUAL if metrics.equal else measured(metrics.psnr, fmt.decibels)
+
+
+def not_finite(output: OutputParity) -> int:
+    """Values that are NaN or infinite, of both sides."""
+    return output.metrics.not_finite + output.metrics.reference_not_finite
+
+
+def is_over(output: OutputParity) -> bool:
+    """Whether the largest difference is more than the tolerances allow."""
+    largest, allowed = output.metrics.max_abs, output.allowed
+    return output.tolerances is not None and (largest is None or allowed is None or not largest <= allowed)
+
+
+def state_of(report: ParityReport) -> State:
+    """Whether a comparison says that parity holds.
+
+    An empty list of failures alone does not: without an output that was judged there is nothing that could fail.
+    """
+    if report.failures:
+        return "fails"
+    judged = bool(report.outputs) and all(output.tolerances is not None for output in report.outputs)
+    return "holds" if judged and not any(is_over(o) or not_finite(o) for o in report.outputs) else "unclear"
+
+
+@dataclass(frozen=True)
+class Worst:
+    """For each figure the worst over several outputs, in words; ``-`` where none has it.
+
+    Attributes:
+        max_abs: Largest absolute difference.
+        allowed: Smallest limit of it.
+        psnr: Smallest; ``equal`` where every output is equal.
+        equal: Whether every output is.
+        top1: Smallest agreement on the first class.
+        reference_accuracy: Smallest.
+        candidate_accuracy: Smallest.
+    """
+
+    max_abs: str
+    allowed: str
+    psnr: str
+    equal: bool
+    top1: str
+    reference_accuracy: str
+    candidate_accuracy: str
+
+
+def worst_of(outputs: Sequence[OutputParity]) -> Worst:
+    """The worst figures of several outputs."""
+    metrics = [output.metrics for output in outputs]
+    ranks = [output.ranks for output in outputs if output.ranks is not None]
+    unequal = [item for item in metrics if not item.equal]
+    largest = [item.max_abs for item in metrics]
+    noise = [item.psnr for item in unequal]
+    allowed = [output.allowed for output in outputs if output.allowed is not None]
+    references = [item.reference_accuracy for item in ranks if item.reference_accuracy is not None]
+    candidates = [item.candidate_accuracy for item in ranks if item.candidate_accuracy is not None]
+    return Worst(
+        max_abs=_extreme(largest, max, fmt.figure),
+        allowed=_extreme(allowed, min, fmt.figure),
+        psnr=fmt.EQUAL if metrics and not unequal else _extreme(noise, min, fmt.decibels),
+        equal=bool(metrics) and not unequal,
+        top1=_extreme([item.top1_agreement for item in ranks], min, fmt.percent),
+        reference_accuracy=_extreme(references, min, fmt.percent),
+        candidate_accuracy=_extreme(candidates, min, fmt.percent),
+    )
+
+
+def _extreme(
+    values: Sequence[float | None], pick: Callable[[list[float]], float], shown: Callable[[float | None], str]
+) -> str:
+    finite = [value for value in values if value is not None]
+    if len(finite) < len(values):
+        return fmt.NOT_FINITE
+    return shown(pick(finite)) if finite else fmt.MISSING

@@ -1,0 +1,159 @@
+"""Evidence is read back as it was written, or refused by name; it never raises anything else."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_samples import accuracy, build, calibration, report
+
+from s2mlp_deploy.errors import ArtifactError, OutputError
+from s2mlp_deploy.evidence.accuracy import AccuracyReport
+from s2mlp_deploy.evidence.parity import ParityReport
+from s2mlp_deploy.evidence.store import KINDS, decode, encode, kind_of, read_evidence, read_record, save_record
+
+RECORDS = {"parity": report(), "accuracy": accuracy(), "calibration": calibration(), "build": build()}
+
+
+def test_there_is_a_sample_of_every_kind() -> None:
+    assert {kind.name for kind in KINDS} == set(RECORDS)
+    assert all(kind_of(type(record)).name == name for name, record in RECORDS.items())
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_record_is_read_back_as_it_was_written(name: str, tmp_path: Path) -> None:
+    record = RECORDS[name]
+    path = save_record(tmp_path, record, "model.fp32")
+    assert path.parent == tmp_path / "evidence"
+    assert decode(path.read_bytes(), type(record)) == record
+    (saved,) = read_evidence(tmp_path).saved
+    assert (saved.name, saved.record) == (path.name, record)
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_document_names_its_kind_and_version(name: str) -> None:
+    document = json.loads(encode(RECORDS[name]))
+    assert (document["kind"], document["schema_version"]) == (name, kind_of(type(RECORDS[name])).version)
+    assert set(document) - {"kind", "schema_version"} == {f.name for f in dataclasses.fields(RECORDS[name])}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_json_cannot_hold_reads_as_none(value: float) -> None:
+    (row, *rest) = accuracy().rows
+    record = dataclasses.replace(accuracy(), rows=(dataclasses.replace(row, score=value), *rest))
+    assert decode(encode(record), AccuracyReport).rows[0].score is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"kind": "accuracy"}, "its kind is 'accuracy', not 'parity'"),
+        ({"schema_version": 1}, "schema version 1, this package reads 2"),
+        ({"schema_version": 99}, "schema version 99, this package reads 2"),
+        ({"schema_version": None}, "schema version None"),
+        ({"images": "many"}, r"it is damaged: .*images"),
+        ({"outputs": [{"name": "logits"}]}, r"it is damaged: .*metrics"),
+    ],
+)
+def test_another_kind_version_or_type_is_refused_by_name(changes: dict[str, Any], says: str) -> None:
+    document = json.dumps(json.loads(encode(report())) | changes).encode()
+    with pytest.raises(ArtifactError, match=says):
+        decode(document, ParityReport)
+
+
+def test_a_document_of_an_older_version_is_refused_by_name() -> None:
+    document = json.loads(encode(report()))
+    del document["kind"], document["schema_version"]
+    with pytest.raises(ArtifactError, match="an older version wrote it"):
+        decode(json.dumps(document).encode(), ParityReport)
+
+
+def test_fields_of_a_later_version_are_ignored() -> None:
+    document = json.dumps(json.loads(encode(report())) | {"later": {"layers": [1]}}).encode()
+    assert decode(document, ParityReport) == report()
+
+
+def test_scores_without_a_row_are_refused() -> None:
+    document = json.dumps(json.loads(encode(accuracy())) | {"rows": []}).encode()
+    with pytest.raises(ArtifactError, match="it has no row"):
+        decode(document, AccuracyReport)
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of everything inside a JSON value; of a list only its first item."""
+    items = value.items() if isinstance(value, dict) else list(enumerate(value))[:1] if isinstance(value, list) else ()
+    return [path, *(found for key, item in items for found in leaves(item, (*path, key)))]
+
+
+@pytest.mark.parametrize("name", RECORDS)
+@pytest.mark.parametrize("value", [None, "text", -1, 1e400, [], {}, 10**40, True])
+def test_any_value_in_any_place_is_read_or_refused(name: str, value: Any) -> None:
+    record = RECORDS[name]
+    whole = json.loads(encode(record))
+    for path in leaves(whole)[1:]:
+        data = copy.deepcopy(whole)
+        place = data
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+        # Anything but an ArtifactError would break the report.
+        with contextlib.suppress(ArtifactError):
+            assert type(decode(json.dumps(data).encode(), type(record))) is type(record), path
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"null", b'"text"', b"\xff\xfe", b"[" * 100_000, b"{}"])
+def test_damage_is_listed_with_the_kind_it_should_be_and_hides_nothing(damage: bytes, tmp_path: Path) -> None:
+    save_record(tmp_path, report(), "whole")
+    for name in ("parity-a.json", "accuracy.json", "build-a.json", "calibration.json"):
+        (tmp_path / "evidence" / name).write_bytes(damage)
+    found = read_evidence(tmp_path)
+    assert [saved.record for saved in found.saved] == [report()]
+    assert [(item.name, kind_of(item.record).name) for item in found.unreadable] == [
+        ("accuracy.json", "accuracy"),
+        ("build-a.json", "build"),
+        ("calibration.json", "calibration"),
+        ("parity-a.json", "parity"),
+    ]
+    assert all(item.problem for item in found.unreadable)
+    assert read_record(tmp_path, AccuracyReport) is None
+
+
+def test_files_of_unknown_kinds_are_named_and_files_being_written_are_not(tmp_path: Path) -> None:
+    save_record(tmp_path, accuracy())
+    for name in ("notes.txt", "parity.json", "paritylike.json", "accuracy-b.json", ".accuracy.json.1.tmp"):
+        (tmp_path / "evidence" / name).write_text("{}")
+    found = read_evidence(tmp_path)
+    assert found.others == ("accuracy-b.json", "notes.txt", "parity.json", "paritylike.json")
+    assert found.one(AccuracyReport) == accuracy()
+    assert found.of(ParityReport) == ()
+    assert found.unreadable == ()
+
+
+def test_a_directory_without_evidence_has_none(tmp_path: Path) -> None:
+    assert read_evidence(tmp_path).saved == ()
+    assert read_record(tmp_path, AccuracyReport) is None
+
+
+def test_a_folder_in_a_documents_place_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "evidence" / "accuracy.json").mkdir(parents=True)
+    (item,) = read_evidence(tmp_path).unreadable
+    assert item.problem.startswith("it cannot be read")
+
+
+def test_a_record_replaces_the_earlier_one_whole(tmp_path: Path) -> None:
+    for images in (1, 2):
+        path = save_record(tmp_path, dataclasses.replace(report(), images=images), "a")
+    assert decode(path.read_bytes(), ParityReport).images == 2
+    assert [item.name for item in path.parent.iterdir()] == ["parity-a.json"]
+
+
+def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "evidence").write_text("a file")
+    with pytest.raises(OutputError):
+        save_record(tmp_path, report(), "a")
