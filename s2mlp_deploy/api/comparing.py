@@ -18,7 +18,7 @@ from s2mlp_deploy.api.sources import load
 from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo
 from s2mlp_deploy.capture.checks import check_weights
 from s2mlp_deploy.capture.hazards import evaluating
-from s2mlp_deploy.data.dataset import CalibrationData, open_data
+from s2mlp_deploy.data.dataset import ModelData, open_data
 from s2mlp_deploy.data.noise import NOISE_SAMPLES, NoiseBatches
 from s2mlp_deploy.engines.base import Engine
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
@@ -225,7 +225,7 @@ def _references(
     known = source.analysis if isinstance(source, CapturedSource) else analyze(origin)
     names = known.captured.input_names, known.captured.output_names
     functional = _torch_engine(
-        known.functional(), origin, names, file, session, on_pixels, "torch (functional meaning)"
+        known.functional(), origin, names, file, session, on_pixels, name="torch (functional meaning)"
     )
     if not isinstance(module, nn.Module):
         return functional, None
@@ -289,7 +289,7 @@ def _inputs(
     batch: int,
     seed: int,
     progress: ProgressCallback,
-) -> CalibrationData | NoiseBatches:
+) -> ModelData | NoiseBatches:
     if data is None:
         examples = [tensor.numpy() for tensor in source.example_tensors]
         return NoiseBatches(inputs, examples, samples=samples or NOISE_SAMPLES, batch=batch, seed=seed)

@@ -12,6 +12,7 @@ from s2mlp_deploy import api
 from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.options import output_path
 from s2mlp_deploy.errors import CheckFailedError, InputError
+from s2mlp_deploy.evidence.store import document_of
 
 if TYPE_CHECKING:
     from s2mlp_deploy.engines.tensorrt.preflight import Preflight
@@ -144,7 +145,7 @@ def register(app: typer.Typer) -> None:
 
             print_build(console, record)
 
-        emit(record, as_json=as_json, render=render)
+        emit(document_of(record), as_json=as_json, render=render)
 
 
 def _show_dry_run(report: Preflight, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from s2mlp_deploy import api
 from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Seed, Settings, Source, parse_settings
 from s2mlp_deploy.errors import CheckFailedError
+from s2mlp_deploy.evidence.store import document_of
 
 _NOISE = "; quantized files hold only near what they were calibrated on: give such --data instead of noise"
 
@@ -79,7 +80,7 @@ def register(app: typer.Typer) -> None:
             for item in reports:
                 print_parity(console, item)
 
-        emit(reports, as_json=as_json, render=render)
+        emit([document_of(item) for item in reports], as_json=as_json, render=render)
         failures = [f"{item.file}: {failure}" for item in reports for failure in item.failures]
         if failures:
             raise CheckFailedError(

@@ -118,11 +118,16 @@ def kind_of(record: type[Any]) -> Kind:
     return next(kind for kind in KINDS if kind.record is record)
 
 
-def encode(record: Any) -> bytes:
-    """A record's document, as readable JSON."""
+def document_of(record: Any) -> dict[str, Any]:
+    """A record's document: its kind and version, then its fields, whose values are left as they are."""
     kind = kind_of(type(record))
     values = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-    return to_json({"kind": kind.name, "schema_version": kind.version} | values)
+    return {"kind": kind.name, "schema_version": kind.version} | values
+
+
+def encode(record: Any) -> bytes:
+    """A record's document, as readable JSON."""
+    return to_json(document_of(record))
 
 
 def decode(document: bytes, record: type[R]) -> R:

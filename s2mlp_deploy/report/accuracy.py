@@ -17,7 +17,7 @@ def print_accuracy(console: Console, scores: AccuracyReport) -> None:
 
     Args:
         console: Where to.
-        scores: As :func:`~s2mlp_deploy.report.evidence.read_evidence` reads them.
+        scores: What was measured.
     """
     print_table(
         console,

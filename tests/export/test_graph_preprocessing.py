@@ -294,8 +294,8 @@ def test_parity_goes_from_the_pixels_on(artifact, pictures):
     assert plain.passed
     assert in_graph.images == 4
     assert "raw pixels of 4 images" in in_graph.data
-    assert in_graph.tolerances.rtol == 5e-3
-    assert plain.tolerances.rtol == 1e-3
+    assert in_graph.outputs[0].tolerances.rtol == 5e-3
+    assert plain.outputs[0].tolerances.rtol == 1e-3
     assert plain.outputs[0].metrics.max_abs <= 1e-5 + 1e-4 * plain.outputs[0].metrics.peak
 
 
@@ -310,7 +310,7 @@ def test_parity_sees_a_wrong_preprocessing(artifact, pictures, tmp_path):
 
 
 def test_parity_without_pictures_says_so(artifact):
-    with pytest.raises(InputError, match=r"only be compared on pictures\n.*--data"):
+    with pytest.raises(InputError, match=r"only be compared on images\n.*--data"):
         api.parity(nano_artifact.captured(), [artifact / "model.fp32.onnx"])
 
 
