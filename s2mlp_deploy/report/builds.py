@@ -20,7 +20,7 @@ def precision_in_words(record: BuildRecord) -> str:
     what = "GEMM or convolution" if len(ops) == 1 else "GEMMs and convolutions"
     if record.precision is None:
         inside = f" ({fmt.integer(len(ops))} {what}: {_listed(counts)})" if ops else ""
-        return f"nothing was promised{inside}"
+        return f"none was required{inside}"
     if not ops:
         return record.precision
     inside = f"{fmt.integer(counts.pop(record.precision, 0))} of {fmt.integer(len(ops))} {what} in {record.precision}"
