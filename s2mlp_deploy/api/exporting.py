@@ -14,7 +14,7 @@ from s2mlp_deploy import __version__
 from s2mlp_deploy.api.evidence import save_scores
 from s2mlp_deploy.api.quantizing import PrecisionOptions, described, make
 from s2mlp_deploy.api.sources import load, require_export
-from s2mlp_deploy.artifact import ArtifactWriter, Manifest, check_output
+from s2mlp_deploy.artifact import ArtifactWriter, Manifest, check_output, model_file
 from s2mlp_deploy.data.noise import NOISE_SAMPLES, NoiseBatches
 from s2mlp_deploy.errors import ExportError, PreprocessingError
 from s2mlp_deploy.progress import ProgressCallback, no_progress
@@ -87,7 +87,8 @@ def capture(
         ExportError: The module or an operation is refused, or the opset is out of range.
         CheckpointError: A weight is NaN, infinite or on the meta device.
     """
-    from s2mlp_deploy.export.canonical import DEFAULT_OPSET, check_opset, to_canonical
+    from s2mlp_deploy.export.canonical import to_canonical
+    from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, check_opset
 
     opset = DEFAULT_OPSET if opset is None else opset
     check_opset(opset)
@@ -150,11 +151,11 @@ def export(
     """
     require_export()
     from s2mlp_deploy.export.analysis import check_options
-    from s2mlp_deploy.export.canonical import DEFAULT_OPSET, check_opset
     from s2mlp_deploy.export.forms import choose_form
     from s2mlp_deploy.export.lower import lower_shifts
     from s2mlp_deploy.export.preprocessing import add_preprocessing
     from s2mlp_deploy.export.write import GraphFile, stage, tensor_infos, tool_versions, write_artifact
+    from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, check_opset
     from s2mlp_deploy.precision.derive import check_opset as check_precisions
     from s2mlp_deploy.report.html import write_report
 
@@ -206,7 +207,7 @@ def export(
         preprocessing_in_graph=with_preprocessing,
     )
     progress("writing files", 0, None)
-    file = GraphFile("model.fp32.onnx", "fp32", model)
+    file = GraphFile(model_file("fp32"), "fp32", model)
     if precision is None or not precision.files:
         written = write_artifact(directory, manifest, [file], force=force)
         write_report(directory)

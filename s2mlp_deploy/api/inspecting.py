@@ -12,7 +12,7 @@ import msgspec
 
 from s2mlp_deploy.api.exporting import analyze
 from s2mlp_deploy.api.sources import load, require_export
-from s2mlp_deploy.artifact import METADATA_KEY, Hazard, ShiftRecord, TensorInfo, current_fields
+from s2mlp_deploy.artifact import METADATA_KEY, Hazard, ShiftRecord, TensorInfo, current_fields, data_file
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.text import first_line_of
 
@@ -147,7 +147,7 @@ def inspect_file(path: str | Path) -> FileInspection:
     operators = collections.Counter(
         f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in model.graph.all_nodes()
     )
-    data = file.with_name(f"{file.name}.data")
+    data = file.with_name(data_file(file.name))
     text = model.metadata_props.get(METADATA_KEY)
     return FileInspection(
         file=file.name,

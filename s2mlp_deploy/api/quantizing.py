@@ -20,6 +20,7 @@ from s2mlp_deploy.artifact import (
     CalibrationRecord,
     Manifest,
     PrecisionException,
+    model_file,
     read_manifest,
     verify_file,
 )
@@ -397,9 +398,9 @@ def _accuracy(
     progress: ProgressCallback,
 ) -> AccuracyReport:
     from s2mlp_deploy.precision.accuracy import engine_of
-    from s2mlp_deploy.precision.derive import file_of, is_half
+    from s2mlp_deploy.precision.derive import is_half
 
-    rows = [scorer.reference_row(file_of("fp32"), path.stat().st_size)]
+    rows = [scorer.reference_row(model_file("fp32"), path.stat().st_size)]
     for graph in graphs:
         progress(f"scoring {graph.precision}", 0, None)
         rounded = is_half(graph.precision)

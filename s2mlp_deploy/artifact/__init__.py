@@ -1,11 +1,6 @@
 """The artifact: a directory of ONNX files with a manifest that is written last and makes it whole."""
 
 from s2mlp_deploy.artifact.manifest import (
-    CALIBRATION_CACHE,
-    EVIDENCE,
-    MANIFEST,
-    METADATA_KEY,
-    REPORT,
     SCHEMA_VERSION,
     CalibrationRecord,
     FileRecord,
@@ -18,6 +13,15 @@ from s2mlp_deploy.artifact.manifest import (
     current_fields,
     read_manifest,
     verify_file,
+)
+from s2mlp_deploy.artifact.names import (
+    CALIBRATION_CACHE,
+    EVIDENCE,
+    MANIFEST,
+    METADATA_KEY,
+    REPORT,
+    data_file,
+    model_file,
 )
 from s2mlp_deploy.artifact.writer import ArtifactWriter, check_output, lock_artifact
 
@@ -39,7 +43,9 @@ __all__ = [
     "TensorInfo",
     "check_output",
     "current_fields",
+    "data_file",
     "lock_artifact",
+    "model_file",
     "read_manifest",
     "verify_file",
 ]

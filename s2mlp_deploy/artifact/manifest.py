@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from s2mlp_deploy.artifact.names import MANIFEST, model_file
 from s2mlp_deploy.errors import ArtifactError, ShiftError
 from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.shift.origin import Origin
@@ -15,13 +16,6 @@ from s2mlp_deploy.shift.spec import ShiftSpec
 
 SCHEMA_VERSION = 2
 HazardKind = Literal["race", "compiler"]
-MANIFEST = "manifest.json"
-EVIDENCE = "evidence"
-REPORT = "report.html"
-CALIBRATION_CACHE = "calibration.npz"
-"""Statistics of the float32 graph over the calibration data; no part of what an engine needs."""
-METADATA_KEY = "s2mlp_deploy"
-"""The ONNX metadata entry that holds the manifest's timeless part."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +64,7 @@ class Hazard:
         writes: How often it happened in one run.
         elements: How many elements were both read and written, over all of them.
         eager_deviation: For races, by number of threads: the largest absolute difference of eager outputs from the
-            functional meaning that was exported, on the example inputs.
+            functional meaning that was exported, on the example inputs; None where it is not finite.
     """
 
     kind: HazardKind
@@ -78,7 +72,7 @@ class Hazard:
     code: str
     writes: int
     elements: int
-    eager_deviation: dict[str, float] | None = None
+    eager_deviation: dict[str, float | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -206,7 +200,7 @@ class Manifest:
 
         What is said of other files is left out, so that a file's bytes do not depend on which others were made.
         """
-        name = f"model.{precision}.onnx"
+        name = model_file(precision)
         data = asdict(self)
         del data["files"]
         data["precision_exceptions"] = [asdict(item) for item in self.precision_exceptions if item.file == name]

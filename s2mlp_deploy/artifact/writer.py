@@ -16,15 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from s2mlp_deploy.artifact.manifest import (
-    CALIBRATION_CACHE,
-    EVIDENCE,
-    MANIFEST,
-    REPORT,
-    FileRecord,
-    Manifest,
-    read_manifest,
-)
+from s2mlp_deploy.artifact.manifest import FileRecord, Manifest, read_manifest
+from s2mlp_deploy.artifact.names import CALIBRATION_CACHE, EVIDENCE, MANIFEST, REPORT
 from s2mlp_deploy.errors import OutputError
 from s2mlp_deploy.files import (
     holding,

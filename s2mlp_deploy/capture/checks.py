@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument
-from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
-from torch.utils import _pytree as pytree
+from torch.fx import GraphModule, Node
 
+from s2mlp_deploy import torch_internals as internals
 from s2mlp_deploy.capture.frames import last_user_line, line_of_stack
+from s2mlp_deploy.capture.hazards import cloned
 from s2mlp_deploy.errors import CheckpointError, ExportError
 from s2mlp_deploy.text import first_line_of, join_names
 
 
 def check_weights(module: nn.Module) -> None:
     """Refuses a module that can only answer NaN, or that has no weights yet.
+
+    NaN is refused anywhere, infinity in parameters only.
 
     Raises:
         CheckpointError: Names the weights.
@@ -40,14 +44,17 @@ def check_weights(module: nn.Module) -> None:
             where=join_names(meta),
             fix="load a checkpoint, or build the module on the CPU",
         )
-    bad = [
-        f"{name} ({int((~torch.isfinite(tensor)).sum())} of {tensor.numel()} values)"
-        for name, tensor in state.items()
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
-    ]
+    parameters = {name for name, _ in module.named_parameters()}
+    bad = []
+    for name, tensor in state.items():
+        if tensor.is_floating_point():
+            # A mask is a buffer of -inf, and no training put it there.
+            wrong = ~tensor.isfinite() if name in parameters else tensor.isnan()
+            if bool(wrong.any()):
+                bad.append(f"{name} ({int(wrong.sum())} of {tensor.numel()} values)")
     if bad:
         raise CheckpointError(
-            f"{len(bad)} weights hold NaN or infinite values",
+            f"{len(bad)} weights hold NaN, or parameters infinite values",
             where=join_names(bad),
             fix="use a checkpoint from before the training diverged",
         )
@@ -59,10 +66,9 @@ def check_runs(module: nn.Module, inputs: tuple[Any, ...]) -> None:
     Raises:
         ExportError: The module itself fails on the example.
     """
-    copies = pytree.tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, inputs)
     try:
         with torch.no_grad():
-            module(*copies)
+            module(*cloned(inputs))
     except Exception as error:
         raise ExportError(
             f"{type(module).__name__} does not run on its example inputs: {first_line_of(error)}",
@@ -76,7 +82,7 @@ def _described(inputs: tuple[Any, ...]) -> str:
         f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
         if isinstance(value, Tensor)
         else type(value).__name__
-        for value in pytree.tree_leaves(inputs)
+        for value in internals.tree_leaves(inputs)
     ]
     return ", ".join(leaves) or "none"
 
@@ -114,29 +120,30 @@ def check_operators(program: ExportedProgram) -> tuple[str, ...]:
         ExportError: Dropout is on, a shape depends on values, or an output is no tensor.
     """
     notes = []
-    for node in program.graph.nodes:
+    for node in all_nodes(program):
         line = line_of_stack(node.meta.get("stack_trace"))
         value = node.meta.get("val")
-        if isinstance(value, Tensor) and free_unbacked_symbols(value):
+        if isinstance(value, Tensor) and internals.free_unbacked_symbols(value):
             raise ExportError(
                 f"a shape depends on the values of tensors: {node.target}",
                 where=str(line) if line else None,
                 fix="return whole tensors with a mask or scores (torch.where), and select after the model",
             )
-        schema = getattr(node.target, "_schema", None)
+        schema = internals.schema_of(node.target)
         if node.op != "call_function" or schema is None or not _is_random(node.target):
             continue
         values = {
             argument.name: node.args[index] if index < len(node.args) else node.kwargs.get(argument.name)
             for index, argument in enumerate(schema.arguments)
         }
-        if values.get("train") is True or values.get("dropout_p"):
+        probability = next((values[name] for name in ("p", "dropout", "dropout_p") if values.get(name)), 0)
+        if probability and ("dropout_p" in values or values.get("train") is True):
             raise ExportError(
                 "dropout is on in evaluation mode",
                 where=str(line) if line else None,
                 fix="use nn.Dropout, or F.dropout(x, p, self.training); export a .pt2 program from model.eval()",
             )
-        if not {"train", "training", "dropout_p"} & values.keys():
+        if values.get("training") is True or not {"train", "training", "dropout_p"} & values.keys():
             place = f"{line.short}: {line.code}" if line else "its place is unknown"
             notes.append(f"{node.target} draws at random, so that parity cannot hold ({place})")
     for spec in program.graph_signature.output_specs:
@@ -145,6 +152,13 @@ def check_operators(program: ExportedProgram) -> tuple[str, ...]:
                 f"forward returns {spec.arg.value!r}, which is no tensor", fix="return tensors, or structures of them"
             )
     return tuple(dict.fromkeys(notes))
+
+
+def all_nodes(program: ExportedProgram) -> Iterator[Node]:
+    """The nodes of a program, those in the branches of ``torch.cond`` too."""
+    for module in program.graph_module.modules():
+        if isinstance(module, GraphModule):
+            yield from module.graph.nodes
 
 
 def _is_random(target: Any) -> bool:

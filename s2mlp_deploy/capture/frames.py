@@ -3,17 +3,51 @@
 from __future__ import annotations
 
 import linecache
+import os
 import re
-import sys
+import sysconfig
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-_PACKAGE = str(Path(__file__).parents[1])
+import torch
+
 _FRAME = re.compile(r'File "(?P<file>.+?)", line (?P<line>\d+), in .*\n\s*(?P<code>.*)')
-_INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\](?P<package>[^/\\]+)")
-_LIBRARIES = tuple(str(Path(path)) for path in {sys.prefix, sys.base_prefix, sys.exec_prefix})
+_INSTALLS = frozenset({"site-packages", "dist-packages"})
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    """The components of a path of this system or of Windows: "/usr" is no prefix of "/usr2", and "models" no suffix."""
+    return tuple(part for part in re.split(r"[/\\]", os.path.normcase(path)) if part)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where code that is not the user's lies.
+
+    Attributes:
+        package: This package.
+        torch: torch, which may be a checkout and not installed.
+        standard: Folders of Python's standard library.
+    """
+
+    package: tuple[str, ...]
+    torch: tuple[str, ...]
+    standard: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def here(cls) -> Places:
+        """Those of the running interpreter: sysconfig knows them, whatever the prefix is called."""
+        paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
+        return cls(
+            package=_parts(str(Path(__file__).parents[1])),
+            torch=_parts(str(Path(torch.__file__).parent)),
+            standard=tuple(sorted(_parts(path) for path in paths)),
+        )
+
+
+_HERE = Places.here()
 
 
 @dataclass(frozen=True)
@@ -39,14 +73,23 @@ class UserLine:
         return f"{self.file}:{self.number}: {self.code}"
 
 
-def is_user_file(filename: str) -> bool:
-    """Whether a file is the user's: not torch's, not this package's tools. The zoo's networks read like a user's."""
-    if filename.startswith("<") or _installed_package(filename) == "torch":
+def is_user_file(filename: str, places: Places = _HERE) -> bool:
+    """Whether a file is the user's: not torch's, not this package's tools. The zoo's networks read like a user's.
+
+    An installed package is the user's too, where it defines modules, but never the standard library.
+    """
+    if filename.startswith("<"):
         return False
-    if filename.startswith(_PACKAGE):
-        return "models" in Path(filename).parts
-    # An installed package is the user's too where it defines modules, but never the standard library.
-    return not (filename.startswith(_LIBRARIES) and "site-packages" not in filename)
+    parts = _parts(filename)
+    if _below(parts, places.package):
+        return parts[len(places.package) :][:1] == ("models",)
+    if _below(parts, places.torch) or _installed_package(filename) == "torch":
+        return False
+    return _installed_package(filename) is not None or not any(_below(parts, folder) for folder in places.standard)
+
+
+def _below(parts: tuple[str, ...], folder: tuple[str, ...]) -> bool:
+    return parts[: len(folder)] == folder
 
 
 def in_forward(frames: Iterable[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
@@ -66,8 +109,9 @@ def in_forward(frames: Iterable[traceback.FrameSummary]) -> list[traceback.Frame
 
 def _installed_package(filename: str) -> str | None:
     """The name of the package below ``site-packages`` that a file belongs to; None where it is not installed."""
-    found = _INSTALLED.search(filename)
-    return found["package"] if found else None
+    parts = _parts(filename)
+    places = [index for index, part in enumerate(parts[:-1]) if part in _INSTALLS]
+    return parts[places[-1] + 1] if places else None
 
 
 def last_user_line(frames: Iterable[traceback.FrameSummary]) -> UserLine | None:

@@ -7,18 +7,20 @@ differ. The watch runs the module once and looks at the memory of every write.
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from s2mlp_deploy import torch_internals as internals
 from s2mlp_deploy.artifact.manifest import Hazard, HazardKind
 from s2mlp_deploy.capture.frames import UserLine, last_user_line
+from s2mlp_deploy.capture.overlap import View, overlap
 
 
 def watch(module: nn.Module, inputs: Sequence[Any]) -> tuple[Hazard, ...]:
@@ -29,10 +31,18 @@ def watch(module: nn.Module, inputs: Sequence[Any]) -> tuple[Hazard, ...]:
         inputs: Positional arguments; cloned first, because the module may write into them.
     """
     recorder = _Recorder()
-    copies = pytree.tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, tuple(inputs))
+    copies = cloned(inputs)
     with evaluating(module), torch.no_grad(), recorder:
         module(*copies)
     return recorder.hazards()
+
+
+def cloned(inputs: Sequence[Any]) -> tuple[Any, ...]:
+    """The inputs with copies of their tensors, for code that may write into them."""
+    copies: tuple[Any, ...] = internals.tree_map(
+        lambda value: value.clone() if isinstance(value, Tensor) else value, tuple(inputs)
+    )
+    return copies
 
 
 @contextmanager
@@ -49,47 +59,59 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 def eager_deviation(
     module: nn.Module, functional: Callable[..., Any], inputs: Sequence[Any], *, threads: Sequence[int] = (1, 2)
-) -> dict[int, float]:
+) -> dict[int, float | None]:
     """How far the eager module is from its functional meaning on these inputs.
 
     Returns:
-        For each number of threads the largest absolute difference over all outputs; infinity where an output has
-        another shape.
+        For each number of threads the largest absolute difference over all outputs; None where an output has another
+        shape, or is not finite in one of them only.
     """
 
     def leaves(call: Callable[..., Any]) -> list[Tensor]:
-        copies = pytree.tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, tuple(inputs))
-        return [value for value in pytree.tree_leaves(call(*copies)) if isinstance(value, Tensor)]
+        return [value for value in internals.tree_leaves(call(*cloned(inputs))) if isinstance(value, Tensor)]
 
-    before = torch.get_num_threads()
-    result = {}
+    result: dict[int, float | None] = {}
     with evaluating(module), torch.no_grad():
         expected = leaves(functional)
-        try:
-            for count in threads:
-                torch.set_num_threads(count)
-                result[count] = max(
-                    (_distance(a, b) for a, b in zip(expected, leaves(module), strict=True)), default=0.0
-                )
-        finally:
-            torch.set_num_threads(before)
+        for count in threads:
+            with internals.threads(count):
+                actual = leaves(module)
+            worst = max((_distance(a, b) for a, b in zip(expected, actual, strict=True)), default=0.0)
+            result[count] = worst if math.isfinite(worst) else None
     return result
 
 
 def _distance(a: Tensor, b: Tensor) -> float:
     if a.shape != b.shape:
         return float("inf")
-    return float((a.double() - b.double()).abs().max()) if a.numel() else 0.0
+    difference = (a.double() - b.double()).abs()
+    # Infinite in both, and in the same direction: a mask, for example.
+    difference[(a == b) | (a.isnan() & b.isnan())] = 0.0
+    return float(difference.nan_to_num(nan=math.inf, posinf=math.inf).max()) if a.numel() else 0.0
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operator with the tensors it gets."""
+@dataclass(frozen=True)
+class _Copied:
+    """What a clone is a copy of.
+
+    Attributes:
+        clone: Keeps the number of the clone's memory from being given away; not the memory itself.
+        original: The same for the tensor that was cloned.
+        view: Which part of the original's memory that tensor was.
+    """
+
+    clone: internals.StorageWeakRef
+    original: internals.StorageWeakRef
+    view: View
+
+
+class _Recorder(internals.TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every operator with the tensors it gets; keeps none of them alive."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._found: dict[tuple[HazardKind, UserLine | None], list[int]] = {}
-        # Storage of a clone -> what it is a clone of. The clones are kept so that no address is used twice.
-        self._clones: dict[int, tuple[Tensor, Tensor]] = {}
+        self._clones: dict[int, _Copied] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -97,21 +119,23 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         written = _written(func, args)
         for target in written:
-            for source in pytree.tree_leaves(args):
+            for source in internals.tree_leaves(args):
                 if isinstance(source, Tensor) and source is not target:
                     self._inspect(target, source)
         result = func(*args, **kwargs)
         if func is torch.ops.aten.clone.default:
-            self._clones[_storage(result)] = (result, args[0])
+            clone, original = (internals.weak_storage(tensor) for tensor in (result, args[0]))
+            self._clones[internals.storage_of(result)] = _Copied(clone, original, View.of(args[0]))
         return result
 
     def _inspect(self, target: Tensor, source: Tensor) -> None:
-        if _storage(target) == _storage(source):
-            self._note("race", overlap(target, source))
-        elif _storage(source) in self._clones:
-            original = self._clones[_storage(source)][1]
-            if _storage(original) == _storage(target):
-                self._note("compiler", overlap(target, original))
+        memory = internals.storage_of(target)
+        if memory == internals.storage_of(source):
+            self._note("race", overlap(View.of(target), View.of(source)))
+            return
+        copied = self._clones.get(internals.storage_of(source))
+        if copied is not None and copied.original.cdata == memory:
+            self._note("compiler", overlap(View.of(target), copied.view))
 
     def _note(self, kind: HazardKind, elements: int) -> None:
         if elements:
@@ -130,7 +154,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _written(func: Any, args: tuple[Any, ...]) -> list[Tensor]:
     """The positional arguments that an operator writes into."""
-    schema = getattr(func, "_schema", None)
+    schema = internals.schema_of(func)
     if schema is None or not schema.is_mutable:
         return []
     return [
@@ -138,30 +162,3 @@ def _written(func: Any, args: tuple[Any, ...]) -> list[Tensor]:
         for argument, value in zip(schema.arguments, args, strict=False)
         if argument.alias_info is not None and argument.alias_info.is_write and isinstance(value, Tensor)
     ]
-
-
-def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
-
-
-def overlap(a: Tensor, b: Tensor) -> int:
-    """How many cells of one storage two different views share; 0 for the same view twice."""
-    if not a.numel() or not b.numel():
-        return 0
-    if (a.shape, a.stride(), a.storage_offset()) == (b.shape, b.stride(), b.storage_offset()):
-        return 0
-    low = max(a.storage_offset(), b.storage_offset())
-    high = min(_last(a), _last(b))
-    if low > high:
-        return 0
-    touched = torch.zeros(high + 1, dtype=torch.int8)
-    for view in (a, b):
-        cells = torch.arange(_last(view) + 1).as_strided(view.shape, view.stride(), view.storage_offset()).flatten()
-        touched[torch.unique(cells[cells <= high])] += 1
-    return int((touched == 2).sum())
-
-
-def _last(view: Tensor) -> int:
-    return int(view.storage_offset()) + sum(
-        (size - 1) * stride for size, stride in zip(view.shape, view.stride(), strict=True)
-    )

@@ -7,6 +7,8 @@ written. Eager PyTorch does not promise that (see :mod:`s2mlp_deploy.capture.haz
 from __future__ import annotations
 
 import inspect
+import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import ConstantArgument, OutputKind
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
-from torch.utils import _pytree as pytree
 
 import s2mlp_deploy.shift.op  # noqa: F401  registers s2mlp::shift
+from s2mlp_deploy import torch_internals as internals
 from s2mlp_deploy.capture.checks import (
     check_operators,
     check_runs,
@@ -26,13 +27,11 @@ from s2mlp_deploy.capture.checks import (
     refuse_mutation,
     user_frame,
 )
+from s2mlp_deploy.capture.frames import in_forward
 from s2mlp_deploy.capture.hazards import evaluating
-from s2mlp_deploy.capture.torch_internals import quiet_exporter, whole_stacks
 from s2mlp_deploy.errors import ExportError
-from s2mlp_deploy.text import first_line_of
-
-DYNAMIC_AXES = {"batch": 0, "height": 2, "width": 3}
-"""The axes of NCHW inputs that may be made dynamic, by name."""
+from s2mlp_deploy.graph.axes import DYNAMIC_AXES, axis_name
+from s2mlp_deploy.text import first_line_of, join_names
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,7 @@ class Captured:
     notes: tuple[str, ...] = ()
 
 
+@internals.exclusive()
 def capture(
     module: nn.Module | ExportedProgram,
     example_inputs: Sequence[Any],
@@ -70,7 +70,7 @@ def capture(
         example_inputs: Positional inputs: tensors, or structures of tensors.
         input_names: Names for the graph's inputs; default the names of ``forward``'s parameters.
         output_names: Names for its outputs; default dictionary keys, or ``output``, ``output_0``, ...
-        dynamic: Names of :data:`DYNAMIC_AXES`.
+        dynamic: Names of :data:`~s2mlp_deploy.graph.axes.DYNAMIC_AXES`.
 
     Raises:
         CheckpointError: A weight is NaN, infinite or on the meta device.
@@ -82,19 +82,44 @@ def capture(
     else:
         check_weights(module)
         program, notes = _export(module, tuple(example_inputs), tuple(dynamic))
-    with torch.no_grad(), quiet_exporter():
+    with torch.no_grad(), internals.quiet_exporter():
         # An empty table decomposes nothing and still turns in-place writes into values.
         program = program.run_decompositions({})
     refuse_mutation(program)
     notes = (*notes, *check_operators(program))
-    inputs = program.graph_signature.user_inputs
-    count = sum(isinstance(name, str) for name in inputs)
-    if input_names is None or len(input_names) != count:
-        input_names = [str(name) for name in inputs if isinstance(name, str)]
-    outputs = len(program.graph_signature.user_outputs)
-    if output_names is None or len(output_names) != outputs:
-        output_names = _output_names(program)
-    return Captured(program, tuple(input_names), tuple(output_names), notes)
+    inputs, outputs = _names(program, input_names, output_names)
+    return Captured(program, inputs, outputs, notes)
+
+
+def _names(
+    program: ExportedProgram, input_names: Sequence[str] | None, output_names: Sequence[str] | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of inputs and outputs: those given where their number fits, else the program's own.
+
+    Raises:
+        ExportError: A name was given twice; ONNX has one value a name.
+    """
+    own = [name for name in program.graph_signature.user_inputs if isinstance(name, str)]
+    inputs = list(input_names) if input_names is not None and len(input_names) == len(own) else own
+    count = len(program.graph_signature.user_outputs)
+    given = output_names is not None and len(output_names) == count
+    outputs = list(output_names or ()) if given else _output_names(program)
+    twice = [name for name, times in Counter([*inputs, *(outputs if given else [])]).items() if times > 1]
+    if twice:
+        raise ExportError(
+            f"two inputs or outputs are called {join_names(map(repr, twice))}",
+            where=f"inputs {join_names(inputs)}; outputs {join_names(outputs)}",
+            fix="give each input and output a name of its own",
+        )
+    taken = set(inputs)
+    for index, name in enumerate(outputs):
+        # {"a_b": x, "a": {"b": y}} gives both the same name, and a dictionary may repeat an input's.
+        free = next(
+            text for text in (name, *(f"{name}_{number}" for number in itertools.count(1))) if text not in taken
+        )
+        taken.add(free)
+        outputs[index] = free
+    return tuple(inputs), tuple(outputs)
 
 
 def _export(
@@ -120,6 +145,8 @@ def _export(
                 limits = _limits(program, spatial)
                 if set(spatial) & set(automatic_names):
                     _probe(program, example, spatial)
+            except _DecidesByValuesError:
+                raise  # No other choice of free sizes changes that, and each attempt takes as long as this one.
             except ExportError as error:
                 failures.append(error)
                 continue
@@ -129,6 +156,10 @@ def _export(
         check_runs(module, inputs)
     # What ties a size says more than torch's constraints; else the last attempt, which asked for the least.
     raise next((failure for failure in failures if "cannot be free" in failure.problem), failures[0 if spatial else -1])
+
+
+class _DecidesByValuesError(ExportError):
+    """A branch or an integer of the module depends on the values of tensors."""
 
 
 def _limits(program: ExportedProgram, names: Sequence[str]) -> tuple[str, ...]:
@@ -146,13 +177,15 @@ def _limits(program: ExportedProgram, names: Sequence[str]) -> tuple[str, ...]:
             size: Any = value.shape[DYNAMIC_AXES[name]]
             if str(size).isdigit():
                 raise _tied(name, f"{node.name} must have {size}")
-            limits = program.range_constraints.get(size.node.expr)
+            limits = program.range_constraints.get(internals.expression_of(size))
             low = int(limits.lower) if limits is not None else 0
             # torch tells 0 and 1 from all other sizes; a lower bound of 2 is that and no limit of the module's.
             if low > 2:
                 notes.append(f"the {name} of {node.name} is at least {low}")
             elif not str(size).isidentifier():
-                notes.append(f"the {name} of {node.name} is {size.node.expr} for a whole number {_symbols(size)}")
+                notes.append(
+                    f"the {name} of {node.name} is {internals.expression_of(size)} for a whole number {_symbols(size)}"
+                )
     return tuple(notes)
 
 
@@ -178,22 +211,22 @@ def _probe(program: ExportedProgram, inputs: tuple[Any, ...], names: Sequence[st
 
     try:
         with torch.no_grad():
-            program.module()(*pytree.tree_map(double, inputs))
+            program.module()(*internals.tree_map(double, inputs))
     except Exception as error:
         raise _tied(" and ".join(names), f"at twice the example's size, {first_line_of(error)}") from error
 
 
 def _symbols(size: Any) -> str:
-    return ", ".join(sorted(map(str, size.node.expr.free_symbols)))
+    return ", ".join(sorted(map(str, internals.expression_of(size).free_symbols)))
 
 
 def _try_export(module: nn.Module, inputs: tuple[Any, ...], shapes: Any) -> ExportedProgram:
     try:
         # Under gradients, torch.export refuses in-place writes on the pieces of a chunk.
-        with torch.no_grad(), quiet_exporter(), whole_stacks():
+        with torch.no_grad(), internals.quiet_exporter(), internals.whole_stacks(in_forward):
             return torch.export.export(module, inputs, dynamic_shapes=_bound(module, shapes))
-    except GuardOnDataDependentSymNode as error:
-        raise ExportError(
+    except internals.GuardOnDataDependentSymNode as error:
+        raise _DecidesByValuesError(
             f"{type(module).__name__} decides by the values of tensors, and a graph takes one way only",
             where=user_frame(error),
             fix="use torch.where instead of `if`; make integers that come from tensors (int(x), x.item()) constants of "
@@ -233,7 +266,7 @@ def _widened(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
             return torch.cat([value, value])
         return value
 
-    result: tuple[Any, ...] = pytree.tree_map(widen, inputs)
+    result: tuple[Any, ...] = internals.tree_map(widen, inputs)
     return result
 
 
@@ -247,7 +280,7 @@ def _dynamic_shapes(inputs: tuple[Any, ...], dynamic: Sequence[str], automatic: 
         spatial = value.dim() == 4
         return {DYNAMIC_AXES[name]: dim for name, dim in dims.items() if value.dim() and (name == "batch" or spatial)}
 
-    return pytree.tree_map(axes, inputs)
+    return internals.tree_map(axes, inputs)
 
 
 def _fixed_batch_notes(program: ExportedProgram) -> tuple[str, ...]:
@@ -268,11 +301,11 @@ def _output_names(program: ExportedProgram) -> list[str]:
     """Names from the structure that forward returns."""
     spec = program.call_spec.out_spec
     assert spec is not None
-    tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
+    tree = internals.tree_unflatten(list(range(spec.num_leaves)), spec)
     names = []
     signature = program.graph_signature.output_specs
     kept = [spec.arg for spec in signature if spec.kind == OutputKind.USER_OUTPUT]
-    for (path, _), argument in zip(pytree.tree_flatten_with_path(tree)[0], kept, strict=True):
+    for (path, _), argument in zip(internals.tree_flatten_with_path(tree)[0], kept, strict=True):
         if isinstance(argument, ConstantArgument):  # An output that is None has a place in the structure, but no name.
             continue
         keys = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path]
@@ -297,5 +330,4 @@ def _named(axis: int, size: Any) -> int | str:
     text = str(size)
     if text.isdigit():
         return int(text)
-    usual = next((name for name, position in DYNAMIC_AXES.items() if position == axis), text)
-    return usual if text.isidentifier() else text
+    return axis_name(axis, text) if text.isidentifier() else text

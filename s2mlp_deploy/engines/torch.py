@@ -43,7 +43,7 @@ class TorchEngine:
         name: str = "torch",
         compiled: bool = False,
     ) -> None:
-        from torch.utils import _pytree as pytree
+        from s2mlp_deploy.torch_internals import tree_flatten
 
         if compiled:
             import torch
@@ -51,7 +51,7 @@ class TorchEngine:
             module = torch.compile(module)
             name = f"{name} (compiled)"
         self._module = module
-        self._leaves, self._structure = pytree.tree_flatten(example_inputs)
+        self._leaves, self._structure = tree_flatten(example_inputs)
         self.inputs = inputs
         self.outputs = outputs
         self.name = name
@@ -59,15 +59,16 @@ class TorchEngine:
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
         """See :class:`~s2mlp_deploy.engines.base.Engine`."""
         import torch
-        from torch.utils import _pytree as pytree
+
+        from s2mlp_deploy.torch_internals import tree_leaves, tree_unflatten
 
         # A copy: a module may write into its input, and other engines get the same arrays.
         tensors = (torch.from_numpy(feeds[info.name].copy()) for info in self.inputs)
         # What is no tensor in the example (None, a flag) is part of the call and stays.
         leaves = [next(tensors) if isinstance(leaf, torch.Tensor) else leaf for leaf in self._leaves]
         with torch.no_grad():
-            values = self._module(*pytree.tree_unflatten(leaves, self._structure))
-        results = [value for value in pytree.tree_leaves(values) if isinstance(value, torch.Tensor)]
+            values = self._module(*tree_unflatten(leaves, self._structure))
+        results = [value for value in tree_leaves(values) if isinstance(value, torch.Tensor)]
         if len(results) != len(self.outputs):
             names = ", ".join(info.name for info in self.outputs)
             raise InputError(

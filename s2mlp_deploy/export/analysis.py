@@ -14,10 +14,12 @@ from torch.export import ExportedProgram
 from s2mlp_deploy.artifact import Hazard, ShiftRecord
 from s2mlp_deploy.capture import hazards
 from s2mlp_deploy.capture.checks import user_frame
-from s2mlp_deploy.capture.program import DYNAMIC_AXES, Captured, capture
+from s2mlp_deploy.capture.program import Captured, capture
 from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.rewrite import NearMissRecord, rewrite_shifts
+from s2mlp_deploy.graph.axes import DYNAMIC_AXES
 from s2mlp_deploy.text import first_line_of
+from s2mlp_deploy.torch_internals import exclusive
 
 LOG = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ def check_options(dynamic: Sequence[str], on_hazard: str) -> None:
         raise ExportError(f"--on-hazard cannot be {on_hazard!r}", fix="choose warn or error")
 
 
+@exclusive()
 def analyze(
     module: nn.Module | ExportedProgram,
     example_inputs: Sequence[Any],

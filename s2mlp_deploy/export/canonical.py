@@ -6,43 +6,27 @@ a domain of its own; it never reaches a file (see :mod:`s2mlp_deploy.export.lowe
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 from typing import Any
 
 import onnx_ir as ir
 import torch
-from onnxscript.function_libs.torch_lib.ops.vision import torchvision_deform_conv2d
 from torch.export import ExportedProgram
+from torch.fx import Node
 
+from s2mlp_deploy.capture.checks import all_nodes
 from s2mlp_deploy.capture.frames import line_of_stack
 from s2mlp_deploy.capture.program import Captured
-from s2mlp_deploy.capture.torch_internals import quiet_exporter
 from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.passes.merge_shifts import MergeEqualShifts
 from s2mlp_deploy.export.passes.name_after_modules import NameAfterModules
 from s2mlp_deploy.export.passes.name_dynamic_axes import NameDynamicAxes
 from s2mlp_deploy.export.passes.strip import StripProvenance
 from s2mlp_deploy.export.shift_node import shift_opset, translate_shift
+from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, DEFORM_CONV_OPSET, MAX_OPSET, check_opset
 from s2mlp_deploy.recognition.sampling import is_deformable
-from s2mlp_deploy.text import first_line_of
-
-MIN_OPSET, MAX_OPSET, DEFAULT_OPSET = 18, 25, 20
-"""torch 2.13 writes 18 when asked for less, and an invalid graph when asked for 26."""
-DEFORM_CONV_OPSET = 19
-"""ONNX has DeformConv from there on."""
-
-
-def check_opset(opset: int) -> None:
-    """Refuses an opset that would not be written.
-
-    Raises:
-        ExportError: Outside the range that the exporter writes truthfully.
-    """
-    if not MIN_OPSET <= opset <= MAX_OPSET:
-        raise ExportError(
-            f"opset {opset} cannot be written",
-            fix=f"choose {MIN_OPSET} to {MAX_OPSET}; the default is {DEFAULT_OPSET}",
-        )
+from s2mlp_deploy.text import first_line_of, join_names
+from s2mlp_deploy.torch_internals import has_no_translation, quiet_exporter, root_cause, untranslated_nodes
 
 
 def _translations(program: ExportedProgram, opset: int) -> dict[Any, Any]:
@@ -55,17 +39,25 @@ def _translations(program: ExportedProgram, opset: int) -> dict[Any, Any]:
         ExportError: The opset is too old for an operator.
     """
     table: dict[Any, Any] = {torch.ops.s2mlp.shift.default: translate_shift}
-    for node in program.graph.nodes:
-        if is_deformable(node):
-            if opset < DEFORM_CONV_OPSET:
-                line = line_of_stack(node.meta.get("stack_trace"))
-                raise ExportError(
-                    f"deform_conv2d needs opset {DEFORM_CONV_OPSET} or later, and {opset} was asked for",
-                    where=str(line) if line else None,
-                    fix=f"choose {DEFORM_CONV_OPSET} to {MAX_OPSET}, or write constant offsets as a shift",
-                )
-            table[node.target] = torchvision_deform_conv2d
-    return table
+    deformable = [node for node in all_nodes(program) if is_deformable(node)]
+    if not deformable:
+        return table
+    if opset < DEFORM_CONV_OPSET:
+        raise ExportError(
+            f"deform_conv2d needs opset {DEFORM_CONV_OPSET} or later, and {opset} was asked for",
+            where=_line_of(deformable),
+            fix=f"choose {DEFORM_CONV_OPSET} to {MAX_OPSET}, or write constant offsets as a shift",
+        )
+    # Not in every onnxscript that works: only who has a deformable convolution needs one that is new enough.
+    from onnxscript.function_libs.torch_lib.ops.vision import torchvision_deform_conv2d
+
+    return table | {node.target: torchvision_deform_conv2d for node in deformable}
+
+
+def _line_of(nodes: Iterable[Node]) -> str | None:
+    """The first line of the user's that made one of them."""
+    lines = (line_of_stack(node.meta.get("stack_trace")) for node in nodes)
+    return next((str(line) for line in lines if line), None)
 
 
 def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
@@ -75,7 +67,7 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
     have the names they were captured with, and nothing speaks of the machine that exported.
 
     Raises:
-        ExportError: The exporter has no translation, or wrote another opset than it was asked for.
+        ExportError: The exporter has no translation, fails, or wrote another opset than it was asked for.
     """
     check_opset(opset)
     shift_opset()
@@ -93,21 +85,35 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
                 verbose=False,
             )
     except Exception as error:
-        causes: list[BaseException] = [error]
-        while causes[-1].__cause__ is not None:
-            causes.append(causes[-1].__cause__)
-        named = {name for cause in causes for name in re.findall(r"translating node %(\w+)", str(cause))}
-        lines = [line_of_stack(n.meta.get("stack_trace")) for n in captured.program.graph.nodes if n.name in named]
-        raise ExportError(
-            f"an operation has no translation to ONNX: {first_line_of(causes[-1])}",
-            where=next((str(line) for line in lines if line), None),
-            fix="replace that operation in the model, or report it with the model's code",
-        ) from error
+        raise _failure(error, captured.program) from error
     assert exported is not None
     model: ir.Model = exported.model
     written = model.opset_imports.get("")
     if written != opset:
         raise ExportError(f"asked for opset {opset}, the exporter wrote {written}", fix="choose another opset")
-    return ir.passes.Sequential(MergeEqualShifts(), NameAfterModules(), NameDynamicAxes(), StripProvenance())(
-        model
-    ).model
+    clean = ir.passes.Sequential(MergeEqualShifts(), NameAfterModules(), NameDynamicAxes(), StripProvenance())
+    return clean(model).model
+
+
+def _failure(error: Exception, program: ExportedProgram) -> ExportError:
+    """What the exporter could not do, in words of its own for each cause."""
+    named = untranslated_nodes(error)
+    nodes = [node for node in all_nodes(program) if node.name in named]
+    cause, where = first_line_of(root_cause(error)), _line_of(nodes)
+    operators = join_names(dict.fromkeys(str(node.target) for node in nodes)) or "an operation"
+    if has_no_translation(error):
+        return ExportError(
+            f"{operators} has no translation to ONNX: {cause}",
+            where=where,
+            fix="replace that operation in the model, or report it with the model's code",
+        )
+    if named:
+        return ExportError(
+            f"torch's ONNX exporter fails on {operators}, which it knows: {cause}",
+            where=where,
+            fix="write that operation differently (other arguments, sizes or dtypes), or try another --opset",
+        )
+    return ExportError(
+        f"torch's ONNX exporter fails on the whole program: {type(root_cause(error)).__name__}: {cause}",
+        fix="report it with the model's code and the versions that `s2mlp-deploy doctor` prints",
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from s2mlp_deploy.artifact import METADATA_KEY, ArtifactWriter, Manifest, TensorInfo
+from s2mlp_deploy.artifact import METADATA_KEY, ArtifactWriter, Manifest, TensorInfo, data_file
 from s2mlp_deploy.errors import ExportError
 
 MAX_SINGLE_FILE = 2_000_000_000
@@ -87,7 +87,7 @@ def stage(writer: ArtifactWriter, manifest: Manifest, files: Sequence[GraphFile]
         file.model.metadata_props.update(file_metadata(own, file.precision))
         save_model(file.model, writer.staging / file.name)
         facts[file.name] = (file.precision, len(file.model.graph))
-        data = f"{file.name}.data"
+        data = data_file(file.name)
         if (writer.staging / data).exists():
             facts[data] = (file.precision, 0)
     return facts
@@ -112,7 +112,7 @@ def save_model(model: ir.Model, path: Path) -> None:
     proto = ir.to_proto(shell)
     _check(proto, weights.values(), path.name)
     if sum(_size(value) for value in weights.values()) > MAX_SINGLE_FILE:
-        ir.save(model, path, external_data=f"{path.name}.data")
+        ir.save(model, path, external_data=data_file(path.name))
     else:
         _write_in_pieces(proto, weights.values(), path)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from s2mlp_deploy.artifact import PrecisionException
+from s2mlp_deploy.artifact import PrecisionException, model_file
 from s2mlp_deploy.calibration.observe import Statistics
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.precision.exclusion import NOTHING, Exclusion
@@ -40,12 +40,7 @@ class Derived:
     @property
     def file(self) -> str:
         """The name of its file."""
-        return file_of(self.precision)
-
-
-def file_of(precision: str) -> str:
-    """``model.<precision>.onnx``."""
-    return f"model.{precision}.onnx"
+        return model_file(self.precision)
 
 
 def file_precisions(wanted: Sequence[str]) -> tuple[str, ...]:
@@ -77,7 +72,7 @@ def check_opset(wanted: Sequence[str], opset: int) -> None:
     lacking = [name for name in wanted if name in PLACEMENTS and PLACEMENTS[name].scheme.half_scales]
     if opset < _HALF_SCALES_FROM and lacking:
         raise InputError(
-            f"{file_of(lacking[0])} cannot be written in opset {opset}, whose Q and DQ know neither float16 nor fp8",
+            f"{model_file(lacking[0])} cannot be written in opset {opset}, whose Q and DQ know neither float16 nor fp8",
             fix=f"export with --opset {_HALF_SCALES_FROM} or more",
         )
 
@@ -110,16 +105,16 @@ def derive(
     """
     if precision == "fp16":
         half = to_half(model, statistics.magnitudes, keep_io=not half_io, exclusion=exclusion)
-        islands = tuple(PrecisionException(i.node, "fp32", i.reason, file_of(precision)) for i in half.islands)
+        islands = tuple(PrecisionException(i.node, "fp32", i.reason, model_file(precision)) for i in half.islands)
         return Derived(precision, half.model, islands)
     placement = placement_of(precision, reduce_range=reduce_range)
     higher = "fp16" if placement.scheme.half_scales else "fp32"
     selection = select_ops(model, exclusion, dtype=placement.scheme.weight_dtype())
     reasons = selection.skipped | {op.layer: _BY_BUDGET for op in selection.ops if op.layer in keep}
-    exceptions = [PrecisionException(layer, higher, reason, file_of(precision)) for layer, reason in reasons.items()]
+    exceptions = [PrecisionException(layer, higher, reason, model_file(precision)) for layer, reason in reasons.items()]
     quantized = placement.apply(model, Calibrated(statistics.histograms, method), keep, exclusion)
     if placement.scheme.half_scales:
         half = to_half(quantized, statistics.magnitudes, keep_io=not half_io)
-        exceptions += [PrecisionException(i.node, "fp32", i.reason, file_of(precision)) for i in half.islands]
+        exceptions += [PrecisionException(i.node, "fp32", i.reason, model_file(precision)) for i in half.islands]
         quantized = half.model
     return Derived(precision, quantized, tuple(exceptions))

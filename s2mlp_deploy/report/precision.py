@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from s2mlp_deploy.artifact import Manifest
+from s2mlp_deploy.artifact import Manifest, data_file
 from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, AccuracyRow, BudgetSearch, WorstImage
 from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.evidence.store import Evidence
@@ -206,7 +206,7 @@ def _warnings(
 
 def _size(manifest: Manifest, file: str) -> int:
     """Bytes of a file with the weights beside it; 0 where the artifact has no such file."""
-    return sum(record.bytes for record in manifest.files if record.path in (file, f"{file}.data"))
+    return sum(record.bytes for record in manifest.files if record.path in (file, data_file(file)))
 
 
 def _share(size: int, whole: int) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from s2mlp_deploy.artifact import SourceInfo
 from s2mlp_deploy.errors import SourceError
@@ -23,6 +22,7 @@ from s2mlp_deploy.preprocess import Sidecar
 from s2mlp_deploy.sources.checkpoint import load_weights, read_weights
 from s2mlp_deploy.sources.source import EXAMPLE_BATCH, Source
 from s2mlp_deploy.text import first_line_of
+from s2mlp_deploy.torch_internals import tree_leaves
 
 LOG = logging.getLogger(__name__)
 
@@ -143,11 +143,11 @@ def _positional(inputs: Any, reference: str) -> tuple[Any, ...]:
     fix = "give a tensor, or a tuple of the positional arguments of forward; torch.from_numpy(...) makes a tensor"
     if not isinstance(arguments, (tuple, list)):
         problem = f"example inputs are {_kind(inputs)}"
-    elif not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(tuple(arguments))):
+    elif not any(isinstance(leaf, Tensor) for leaf in tree_leaves(tuple(arguments))):
         problem = f"there is no tensor in the example inputs {_kind(arguments)}"
-    elif any(isinstance(leaf, Tensor) and not leaf.numel() for leaf in pytree.tree_leaves(tuple(arguments))):
+    elif any(isinstance(leaf, Tensor) and not leaf.numel() for leaf in tree_leaves(tuple(arguments))):
         problem = "a tensor of the example inputs is empty"
-    elif any(isinstance(leaf, Tensor) and leaf.is_meta for leaf in pytree.tree_leaves(tuple(arguments))):
+    elif any(isinstance(leaf, Tensor) and leaf.is_meta for leaf in tree_leaves(tuple(arguments))):
         problem, fix = "example inputs on the meta device have no values", "make them on the CPU"
     else:
         return tuple(arguments)

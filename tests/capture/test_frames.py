@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+import contextlib
 from traceback import FrameSummary
 
 import pytest
+import torch
 
 from s2mlp_deploy.capture import frames
+from s2mlp_deploy.models import layers
+from s2mlp_deploy.shift import op
 
 SITE = "/venv/lib/python3.11/site-packages"
 
@@ -20,21 +23,70 @@ def kept(*stack: FrameSummary) -> list[tuple[str, str]]:
     return [(summary.filename, summary.name) for summary in frames.in_forward(stack)]
 
 
+def places(package: str, standard: str, torch: str = f"{SITE}/torch") -> frames.Places:
+    return frames.Places(frames._parts(package), frames._parts(torch), (frames._parts(standard),))
+
+
+USUAL = places(f"{SITE}/s2mlp_deploy", "/usr/lib/python3.11")
+BELOW_MODELS = places("/home/me/models/deploy/s2mlp_deploy", "/usr/lib/python3.11")
+TORCH_CHECKOUT = places(f"{SITE}/s2mlp_deploy", "/usr/lib/python3.11", "/home/me/pytorch/torch")
+WINDOWS = places(
+    "C:\\venv\\Lib\\site-packages\\s2mlp_deploy", "C:\\Python311\\Lib", "C:\\venv\\Lib\\site-packages\\torch"
+)
+
+
+@pytest.mark.parametrize(
+    ("file", "where", "mine"),
+    [
+        ("/home/me/net.py", USUAL, True),
+        ("/home/me/torch/net.py", USUAL, True),
+        ("/home/me/site-packages.py", USUAL, True),
+        (f"{SITE}/timm/layers/mlp.py", USUAL, True),
+        (f"{SITE}/torch/nn/modules/module.py", USUAL, False),
+        (f"{SITE}/torchvision/ops/misc.py", USUAL, True),
+        ("<string>", USUAL, False),
+        ("<frozen runpy>", USUAL, False),
+        # The zoo's networks read like a user's; a checkout below a folder called models is no network.
+        (f"{SITE}/s2mlp_deploy/models/layers.py", USUAL, True),
+        (f"{SITE}/s2mlp_deploy/shift/op.py", USUAL, False),
+        ("/home/me/models/deploy/s2mlp_deploy/shift/op.py", BELOW_MODELS, False),
+        ("/home/me/models/deploy/s2mlp_deploy/models/layers.py", BELOW_MODELS, True),
+        ("/home/me/models/deploy/s2mlp_deploy_extra/net.py", BELOW_MODELS, True),
+        ("/home/me/models/net.py", BELOW_MODELS, True),
+        # A system Python below /usr, with the user's code below /usr too.
+        ("/usr/lib/python3.11/contextlib.py", USUAL, False),
+        ("/usr/lib/python3.11/importlib/__init__.py", USUAL, False),
+        ("/usr/src/app/net.py", USUAL, True),
+        ("/usr/lib/python3.11-nets/net.py", USUAL, True),
+        ("/usr/lib/python3/dist-packages/nets/block.py", USUAL, True),
+        ("/usr/lib/python3/dist-packages/torch/_ops.py", USUAL, False),
+        # A virtual environment whose path is the beginning of the user's.
+        ("/venv/net.py", USUAL, True),
+        ("/venv-nets/net.py", USUAL, True),
+        ("/home/me/pytorch/torch/nn/functional.py", TORCH_CHECKOUT, False),
+        ("/home/me/pytorch/net.py", TORCH_CHECKOUT, True),
+        ("C:\\venv\\Lib\\site-packages\\torch\\functional.py", WINDOWS, False),
+        ("C:\\Python311\\Lib\\contextlib.py", WINDOWS, False),
+        ("C:\\Python311\\Lib\\site-packages\\nets\\block.py", WINDOWS, True),
+        ("C:\\Users\\me\\net.py", WINDOWS, True),
+    ],
+)
+def test_files_are_the_users_or_not(file: str, where: frames.Places, mine: bool) -> None:
+    assert frames.is_user_file(file, where) is mine
+
+
 @pytest.mark.parametrize(
     ("file", "mine"),
     [
-        ("/home/me/net.py", True),
-        ("/home/me/torch/net.py", True),
-        (f"{SITE}/timm/layers/mlp.py", True),
-        (f"{SITE}/torch/nn/modules/module.py", False),
-        ("C:\\venv\\Lib\\site-packages\\torch\\functional.py", False),
-        ("<string>", False),
-        (f"{sys.base_prefix}/lib/python3.11/contextlib.py", False),
-        (frames._PACKAGE + "/shift/op.py", False),
-        (frames._PACKAGE + "/models/layers.py", True),
+        (contextlib.__file__, False),
+        (torch.nn.functional.__file__, False),
+        (op.__file__, False),
+        (layers.__file__, True),
+        (pytest.__file__, True),
+        (__file__, True),
     ],
 )
-def test_files_are_the_users_or_not(file: str, mine: bool) -> None:
+def test_files_of_this_interpreter(file: str, mine: bool) -> None:
     assert frames.is_user_file(file) is mine
 
 

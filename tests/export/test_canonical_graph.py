@@ -20,11 +20,12 @@ from one_shift import Exported, captured, lively, runner, serialized
 from torch import Tensor, nn
 
 from s2mlp_deploy.errors import ExportError
-from s2mlp_deploy.export.canonical import DEFAULT_OPSET, MAX_OPSET, MIN_OPSET, check_opset, to_canonical
+from s2mlp_deploy.export.canonical import to_canonical
 from s2mlp_deploy.export.forms import DEFAULT_FORM, FORMS, ShiftForm
 from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.export.shift_node import DOMAIN, spec_of
 from s2mlp_deploy.export.write import save_model, tensor_infos
+from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, MAX_OPSET, MIN_OPSET, check_opset
 from s2mlp_deploy.models.layers import SpatialShift
 from s2mlp_deploy.models.registry import create_model
 from s2mlp_deploy.shift.op import shift

@@ -6,7 +6,7 @@ import re
 
 import onnx_ir as ir
 
-from s2mlp_deploy.capture.program import DYNAMIC_AXES
+from s2mlp_deploy.graph.axes import axis_name
 
 
 class NameDynamicAxes(ir.passes.InPlacePass):
@@ -28,7 +28,7 @@ def _rename(model: ir.Model) -> None:
         for axis, dim in enumerate(value.shape or ()):
             if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
                 for symbol in pattern.findall(dim.value):
-                    usual = next((name for name, position in DYNAMIC_AXES.items() if position == axis), f"axis{axis}")
+                    usual = axis_name(axis, f"axis{axis}")
                     # A second size on the same axis of another input is another name.
                     unique = usual if usual not in names.values() else f"{usual}_{len(names)}"
                     names.setdefault(symbol, unique)
@@ -42,7 +42,7 @@ def _rename(model: ir.Model) -> None:
                 shape[index] = ir.SymbolicDim(pattern.sub(lambda m: names.get(m[0], m[0]), dim.value))
 
     seen: set[int] = set()
-    values = [*model.graph.inputs, *(output for node in model.graph for output in node.outputs)]
+    values = [*model.graph.inputs, *(output for node in model.graph.all_nodes() for output in node.outputs)]
     for value in values:
         if id(value.shape) not in seen:
             seen.add(id(value.shape))

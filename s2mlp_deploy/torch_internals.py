@@ -1,0 +1,183 @@
+"""Every name of torch that is used here and that torch does not promise to keep, in one file.
+
+A leaf at the package's root, because capture, recognition, sources and engines need it. Each entry says why torch's
+public names do not do; ``tests/test_torch_internals.py`` holds for each what is expected of it, and fails with its name
+when a version of torch answers otherwise. Written against torch 2.13 and 2.14.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sympy
+import torch
+from torch import Tensor
+from torch.export import _trace
+
+# How torch.export and the exporter say that a branch depends on values, and which sizes do; errors have no public type.
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, free_unbacked_symbols
+from torch.fx.proxy import TracerBase
+
+# The only weak reference to the memory behind a tensor: an address alone may be given to the next tensor.
+from torch.multiprocessing.reductions import StorageWeakRef
+
+# Watching every operator of eager code; documented as an extension point, in a module that is not public.
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# The structure of inputs and outputs as torch.export sees it. torch.utils.pytree is announced, not there.
+from torch.utils._pytree import tree_flatten, tree_flatten_with_path, tree_leaves, tree_map, tree_unflatten
+
+__all__ = [
+    "GuardOnDataDependentSymNode",
+    "StorageWeakRef",
+    "TorchDispatchMode",
+    "exclusive",
+    "expression_of",
+    "free_unbacked_symbols",
+    "has_no_translation",
+    "hint_of",
+    "quiet_exporter",
+    "root_cause",
+    "schema_of",
+    "storage_of",
+    "threads",
+    "tree_flatten",
+    "tree_flatten_with_path",
+    "tree_leaves",
+    "tree_map",
+    "tree_unflatten",
+    "untranslated_nodes",
+    "weak_storage",
+    "whole_stacks",
+]
+
+_LOCK = threading.RLock()
+_LOGGERS = ("torch.onnx", "torch._export", "torch.export", "torch.fx.experimental.symbolic_shapes")
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """One export at a time in a process; whoever comes second waits.
+
+    The exporter, and what is changed around it here (log levels, warning filters, numbers of threads, torch's filter
+    of stack frames), is shared by all threads. May be entered again by the thread that holds it.
+    """
+    with _LOCK:
+        yield
+
+
+@contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Keeps torch's notes about itself (torchvision is absent, names that will change) from the user's terminal.
+
+    So does it with the graphs that ``torch.export`` prints when a trace fails, for which there is no switch: the error
+    that is raised names the user's line.
+    """
+    with exclusive():
+        loggers = [logging.getLogger(name) for name in _LOGGERS]
+        levels = [logger.level for logger in loggers]
+        names = vars(_trace)
+        missing = object()
+        before = names.get("print", missing)
+        names["print"] = lambda *_, **__: None  # In that module only, in place of the builtin.
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            if before is missing:
+                del names["print"]
+            else:
+                names["print"] = before
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextmanager
+def whole_stacks(
+    keep: Callable[[Iterable[traceback.FrameSummary]], list[traceback.FrameSummary]],
+) -> Iterator[None]:
+    """Has torch note the frames of a stack that ``keep`` returns.
+
+    By itself it notes only frames called ``forward``, so that a shift written in a method or a function would be told
+    at the line that calls it. The filter is the place that torch's source names for such changes, in a comment.
+    """
+
+    def kept(_: TracerBase, frames: traceback.StackSummary) -> traceback.StackSummary:
+        return traceback.StackSummary.from_list(keep(frames))
+
+    with exclusive():
+        original = TracerBase._filter_traceback_frames
+        TracerBase._filter_traceback_frames = kept  # type: ignore[method-assign, assignment]
+        try:
+            yield
+        finally:
+            TracerBase._filter_traceback_frames = original  # type: ignore[method-assign]
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Another number of threads for torch's operators for a while; the number is the process's, so it is locked."""
+    with exclusive():
+        before = torch.get_num_threads()
+        torch.set_num_threads(count)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def schema_of(target: Any) -> Any:
+    """The schema of an operator, with the names of its arguments; None for what is no operator."""
+    return getattr(target, "_schema", None)
+
+
+def expression_of(size: Any) -> sympy.Expr:
+    """The formula of a symbolic size; ``torch.SymInt`` has only comparisons in public."""
+    return size.node.expr
+
+
+def hint_of(size: Any, symbol: sympy.Symbol) -> int:
+    """The value that a symbol of a size has in the example inputs."""
+    return int(size.node.shape_env.backed_var_to_val[symbol])
+
+
+def storage_of(tensor: Tensor) -> int:
+    """A number for the memory behind a tensor; another one's only once nobody refers to that memory, weakly or not."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def weak_storage(tensor: Tensor) -> StorageWeakRef:
+    """A weak reference to the memory behind a tensor, whose ``cdata`` is its number; the memory itself may be freed."""
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+
+
+def has_no_translation(error: BaseException) -> bool:
+    """Whether the exporter failed because it knows no ONNX for an operator; its errors have no public types."""
+    return any(type(cause).__name__ == "DispatchError" for cause in _causes(error))
+
+
+def untranslated_nodes(error: BaseException) -> set[str]:
+    """The names of the nodes that the exporter was translating when it failed, from its messages."""
+    return {name for cause in _causes(error) for name in re.findall(r"translating node %(\w+)", str(cause))}
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The error at the bottom of the exporter's: what it raises itself repeats how to report a bug."""
+    return _causes(error)[-1]
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    return causes
