@@ -54,7 +54,7 @@ def check_weights(module: nn.Module) -> None:
                 bad.append(f"{name} ({int(wrong.sum())} of {tensor.numel()} values)")
     if bad:
         raise CheckpointError(
-            f"{len(bad)} weights hold NaN, or parameters infinite values",
+            f"{len(bad)} weights hold NaN or infinite values",
             where=join_names(bad),
             fix="use a checkpoint from before the training diverged",
         )

@@ -114,9 +114,8 @@ def _names(
     taken = set(inputs)
     for index, name in enumerate(outputs):
         # {"a_b": x, "a": {"b": y}} gives both the same name, and a dictionary may repeat an input's.
-        free = next(
-            text for text in (name, *(f"{name}_{number}" for number in itertools.count(1))) if text not in taken
-        )
+        others = (f"{name}_{number}" for number in itertools.count(1))
+        free = next(text for text in itertools.chain([name], others) if text not in taken)
         taken.add(free)
         outputs[index] = free
     return tuple(inputs), tuple(outputs)

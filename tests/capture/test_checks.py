@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -53,6 +54,20 @@ class TestRefusals:
             capture(module, EXAMPLE)
         assert raised.value.where == "running_var (1 of 3 values)"
 
+    def test_nan_but_not_infinity_in_buffers(self) -> None:
+        class Masked(nn.Module):
+            def __init__(self, fill: float) -> None:
+                super().__init__()
+                self.register_buffer("mask", torch.full((4, 4), fill).triu(1))
+
+            def forward(self, image: Tensor) -> Tensor:
+                return (image + self.mask).softmax(-1)
+
+        assert capture(Masked(float("-inf")), EXAMPLE).notes == ()
+        with pytest.raises(CheckpointError, match="1 weights hold NaN") as raised:
+            capture(Masked(float("nan")), EXAMPLE)
+        assert raised.value.where == "mask (6 of 16 values)"
+
     def test_weights_without_values(self) -> None:
         with torch.device("meta"):
             module = Small()
@@ -95,6 +110,52 @@ class TestRefusals:
             capture(Counting(), EXAMPLE)
         assert raised.value.where is not None
         assert raised.value.where.endswith("self.seen += 1")
+
+
+class Dropping(nn.Module):
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, image: Tensor) -> Tensor:
+        return nn.functional.dropout(image, self.p)
+
+
+def test_dropout_that_drops_nothing_is_not_on() -> None:
+    program = capture(Dropping(0.0), EXAMPLE).program
+    with torch.no_grad():
+        assert torch.equal(program.module()(*EXAMPLE), EXAMPLE[0])
+    with pytest.raises(ExportError, match="dropout is on"):
+        capture(Dropping(0.1), EXAMPLE)
+
+
+def test_a_branch_on_values_is_exported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    original = torch.export.export
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        calls.append(kwargs)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(torch.export, "export", counting)
+    with pytest.raises(ExportError, match="decides by the values"):
+        capture(Deciding(), EXAMPLE, dynamic=("batch", "height", "width"))
+    assert len(calls) == 1
+
+
+class TestNames:
+    def test_given_twice_are_refused_before_anything_is_translated(self) -> None:
+        with pytest.raises(ExportError, match="two inputs or outputs are called 'image'") as raised:
+            capture(Small(), EXAMPLE, input_names=["image"], output_names=["image"])
+        assert raised.value.where == "inputs image; outputs image"
+        assert raised.value.fix
+
+    def test_of_a_structure_that_repeats_itself_are_numbered(self) -> None:
+        class Repeating(nn.Module):
+            def forward(self, x: Tensor) -> dict[str, Any]:
+                return {"a_b": x + 1, "a": {"b": x + 2}, "x": x + 3}
+
+        assert capture(Repeating(), EXAMPLE).output_names == ("a_b", "a_b_1", "x_1")
 
 
 def test_failed_trace_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
