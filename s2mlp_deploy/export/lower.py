@@ -29,12 +29,14 @@ def lower_shifts(canonical: ir.Model, form: ShiftForm) -> tuple[ir.Model, tuple[
     opset = model.opset_imports[""]
     constants: dict[tuple[Any, ...], ir.Value] = {}
     lowered = []
-    for node in list(graph):
+    for node in list(graph.all_nodes()):
         if node.domain != DOMAIN:
             continue
         spec = spec_of(node)
         source, target = node.inputs[0], node.outputs[0]
+        owner = node.graph  # The graph of a branch, for a shift inside torch.cond.
         assert source is not None
+        assert owner is not None
         build = GraphBuilder(str(node.name), opset, constants)
         result = form.lower(build, source, spec) if not spec.is_identity else source
         if result is source and target.is_graph_output():
@@ -42,17 +44,17 @@ def lower_shifts(canonical: ir.Model, form: ShiftForm) -> tuple[ir.Model, tuple[
         if result is source:
             # Nothing moves (an axis of one cell turned around, for example): the tensor keeps its own name.
             target.replace_all_uses_with(source)
-            graph.remove(node, safe=True)
+            owner.remove(node, safe=True)
         else:
             name, is_output = target.name, target.is_graph_output()
-            ir.convenience.replace_nodes_and_values(graph, node, [node], build.nodes, [target], [result])
+            ir.convenience.replace_nodes_and_values(owner, node, [node], build.nodes, [target], [result])
             if is_output:
                 result.name = name
         lowered.append(ShiftRecord(spec, origin_of(node), form.name, len(build.nodes)))
     for value in constants.values():
         graph.register_initializer(value)
     model.opset_imports.pop(DOMAIN, None)
-    foreign = sorted({node.domain for node in graph if node.domain not in ("", "ai.onnx")})
+    foreign = sorted({node.domain for node in graph.all_nodes() if node.domain not in ("", "ai.onnx")})
     if foreign:
         raise ExportError(f"operators of the domains {', '.join(foreign)} are left in the graph")
     return model, tuple(lowered)

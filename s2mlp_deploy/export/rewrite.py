@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
-from torch.fx import Node
+from torch.export.graph_signature import (
+    ExportGraphSignature,
+    InputKind,
+    InputSpec,
+    OutputKind,
+    OutputSpec,
+    TensorArgument,
+)
+from torch.fx import GraphModule, Node
 
 import s2mlp_deploy.shift.op  # noqa: F401  registers s2mlp::shift
 from s2mlp_deploy.artifact import ShiftRecord
@@ -56,11 +64,48 @@ def rewrite_shifts(program: ExportedProgram) -> Rewritten:
     """Replaces every recognised shift by ``s2mlp::shift``, in place.
 
     What lies around a shift (views, stacks, concatenations) stays, and a movement that is no shift stays as it was.
-    Every ``s2mlp::shift`` then says where it comes from, those that the module called itself too.
+    Every ``s2mlp::shift`` then says where it comes from, those that the module called itself too. The branches of
+    ``torch.cond`` are rewritten like the rest.
 
     Args:
         program: Functional.
     """
+    parts = [program, *_branches(program)]
+    misses = [miss for part in parts for miss in _rewrite(part)]
+    nodes = [node for part in parts for node in part.graph.nodes]
+    shifts = tuple(
+        ShiftRecord(ShiftSpec.from_op_args(*node.args[1:6]), Origin.from_text(node.args[6]))
+        for node in nodes
+        if is_shift(node)
+    )
+    return Rewritten(program, shifts, tuple(misses))
+
+
+def _branches(program: ExportedProgram) -> Iterator[ExportedProgram]:
+    """The branches of ``torch.cond`` as programs of their own, which share their graphs with the whole."""
+    for path, module in program.graph_module.named_modules():
+        if path and isinstance(module, GraphModule):
+            inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
+            results: Any = module.graph.output_node().args[0]
+            signature = ExportGraphSignature(
+                [InputSpec(InputKind.USER_INPUT, TensorArgument(node.name), None) for node in inputs],
+                [
+                    OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(node.name), None)
+                    for node in results
+                    if isinstance(node, Node)
+                ],
+            )
+            yield ExportedProgram(
+                root=module,
+                graph=module.graph,
+                graph_signature=signature,
+                state_dict={},
+                range_constraints=program.range_constraints,
+                module_call_graph=program.module_call_graph,
+            )
+
+
+def _rewrite(program: ExportedProgram) -> list[NearMissRecord]:
     graph = program.graph
     for node in graph.nodes:
         if is_shift(node):
@@ -77,15 +122,10 @@ def rewrite_shifts(program: ExportedProgram) -> Rewritten:
         edit.convolve(sampling)
     for copy in found.copies:
         edit.drop(copy)
-    misses = tuple(NearMissRecord(_origin(m.target, m.target, m.idiom), m.reason) for m in found.near_misses)
+    misses = [NearMissRecord(_origin(m.target, m.target, m.idiom), m.reason) for m in found.near_misses]
     graph.eliminate_dead_code()
     program.graph_module.recompile()
-    shifts = tuple(
-        ShiftRecord(ShiftSpec.from_op_args(*node.args[1:6]), Origin.from_text(node.args[6]))
-        for node in graph.nodes
-        if is_shift(node)
-    )
-    return Rewritten(program, shifts, misses)
+    return misses
 
 
 def is_shift(node: Node) -> bool:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.export import ExportedProgram
-from torch.utils import _pytree as pytree
 
 from s2mlp_deploy.artifact import SourceInfo
 from s2mlp_deploy.preprocess import Preprocessing
+from s2mlp_deploy.torch_internals import tree_leaves
 
 EXAMPLE_BATCH = 2
 """torch.export takes an axis of size 1 for a constant, so examples have two images."""
@@ -44,5 +44,5 @@ class Source:
     @property
     def example_tensors(self) -> tuple[torch.Tensor, ...]:
         """The tensors among the example inputs, in order."""
-        leaves = pytree.tree_leaves(self.example_inputs)
+        leaves = tree_leaves(self.example_inputs)
         return tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))

@@ -11,7 +11,7 @@ class NameAfterModules(ir.passes.InPlacePass):
     """Names nodes, their outputs and folded weights after module paths: ``stages.0.blocks.1.mlp.fc1/MatMul``.
 
     Precondition: nodes carry the scopes that torch's exporter notes in their metadata.
-    Postcondition: names of nodes and values are unique and depend on nothing but the graph.
+    Postcondition: names of nodes and values are unique, in subgraphs too, and depend on nothing but the graph.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -34,8 +34,9 @@ def _name(graph: ir.Graph) -> None:
                 taken_names.add(name)
                 return name
 
-    scopes = {node: module_path(node) for node in graph}
-    for node in graph:
+    nodes = [*graph, *(node for branch in graph.subgraphs() for node in branch)]
+    scopes = {node: module_path(node) for node in nodes}
+    for node in nodes:
         scope = scopes[node] or _neighbours_scope(node, scopes)
         node.name = unique(f"{scope}/{node.op_type}" if scope else f"/{node.op_type}")
         for index, output in enumerate(node.outputs):
