@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 
@@ -44,14 +43,13 @@ def register(app: typer.Typer) -> None:
 
         def render(console: Console) -> None:
             from s2mlp_deploy.cli.engine_tables import print_engine_inspection
-            from s2mlp_deploy.report.inspection import print_file_inspection, print_source_inspection
+            from s2mlp_deploy.cli.inspection_tables import print_file_inspection, print_source_inspection
 
-            document = msgspec.to_builtins(result)
             if isinstance(result, api.EngineInspection):
                 print_engine_inspection(console, result, Path(target))
             elif isinstance(result, api.FileInspection):
-                print_file_inspection(console, document, Path(target))
+                print_file_inspection(console, result, Path(target))
             else:
-                print_source_inspection(console, document)
+                print_source_inspection(console, result)
 
         emit(result, as_json=as_json, render=render)

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, BudgetSearch
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.budget import budget_sentence
+from s2mlp_deploy.report.scores import budget_sentence
 from s2mlp_deploy.report.terminal import print_table, visible_text
 
 _LAYERS_SHOWN = 8
@@ -48,4 +48,4 @@ def _print_search(console: Console, file: str, search: BudgetSearch) -> None:
     if (hidden := len(search.kept) - _LAYERS_SHOWN) > 0:
         rows.append((f"and {hidden} more", "", ""))
     if rows:
-        print_table(console, None, ("Kept", "SQNR if quantized", "Points gain"), rows)
+        print_table(console, None, ("Kept", "SQNR if quantized", "Gain in points"), rows)

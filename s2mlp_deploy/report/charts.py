@@ -1,4 +1,8 @@
-"""The geometry of the plots of a quantization: what every layer costs, and where ranges cut a histogram."""
+"""The geometry of the plots of a quantization: what every layer costs, and where ranges cut a histogram.
+
+Own code, not a plotting library: the page must be one small file without scripts, the same bytes each time, with a text
+alternative for every bar; a library would also be the largest thing that reports need.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Literal
 
 from s2mlp_deploy.evidence.calibration import ActivationRange
 from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.text import join_names
 
 # Both drawings in their own units; the page shows them at three fifths of that or larger. 150 layers fit the width.
 _SQNR_WIDTH, _SQNR_LEFT, _SQNR_TOP, _SQNR_HEIGHT, _THINNEST = 560.0, 44.0, 18.0, 130.0, 3.4
@@ -52,8 +57,8 @@ class SqnrPlot:
     Attributes:
         title: Its text alternative in one sentence.
         description: The worst layers in words.
-        width: Of the picture.
-        height: Of the picture.
+        width: Of the drawing.
+        height: Of the drawing.
         wide: Whether it has more layers than fit: then it keeps its size, and the page scrolls it.
         left: Where the axis stands.
         ticks: Height and label of each line.
@@ -114,7 +119,7 @@ def draw_sqnr(costs: Mapping[str, float | None], kept: Set[str]) -> SqnrPlot | N
     worst = tuple((layer, _sqnr(values[layer]), layer in kept) for layer in ranks)
     return SqnrPlot(
         title=f"Signal-to-quantization-noise ratio of {fmt.count(len(values), 'layer')}, in graph order",
-        description=f"The worst: {fmt.words([f'{layer} {value}' for layer, value, _ in worst])}.",
+        description=f"The worst: {join_names([f'{layer} {value}' for layer, value, _ in worst])}.",
         width=round(width, 2),
         height=_SQNR_TOP + _SQNR_HEIGHT + 22,
         wide=width > _SQNR_WIDTH,
@@ -137,7 +142,7 @@ class KeptRange:
     Attributes:
         scheme: What for.
         colour: Number of its colour.
-        left: Where it begins in the picture.
+        left: Where it begins in the drawing.
         right: Where it ends.
         text: The same in numbers.
         clipped: What lies outside, in words.
@@ -157,11 +162,11 @@ class HistogramPlot:
 
     Attributes:
         name: Of the activation.
-        layers: The products that read it.
+        layers: The layers that read it.
         seen: Smallest and largest value.
         description: Its text alternative.
-        width: Of the picture.
-        height: Of the picture.
+        width: Of the drawing.
+        height: Of the drawing.
         base: Where the bars stand.
         paths: Bars by what becomes of them: ``kept``, ``part`` (one range cuts them and another does not) or ``cut``.
         ranges: What is kept.
@@ -235,7 +240,7 @@ Fate = Literal["kept", "part", "cut"]
 def _bars(
     counts: Sequence[int], places: Sequence[float], edges: Sequence[float], ranges: Sequence[tuple[float, float]]
 ) -> tuple[tuple[str, str], ...]:
-    """One path for each fate of a bin: a page may hold 150 of these pictures, and 64 elements each are too many."""
+    """One path for each fate of a bin: a page may hold 150 of these drawings, and 64 elements each are too many."""
     highest = math.log1p(max(counts))
     paths: dict[Fate, list[str]] = {"kept": [], "part": [], "cut": []}
     for index, count in enumerate(counts):

@@ -1,7 +1,7 @@
 """Numbers as people read them, the same on the page and in the terminal.
 
-ASCII only, because the terminal may be a pipe of any encoding. Every function takes whatever a saved file held:
-``None`` is a figure that nobody measured and becomes ``-``; NaN and infinities are named in words.
+ASCII only, because the terminal may be a pipe of any encoding. ``None`` is a figure that does not exist and becomes
+``-``; NaN and infinities are named in words.
 """
 
 from __future__ import annotations
@@ -9,22 +9,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 MISSING = "-"
 NOT_FINITE = "not finite"
 EQUAL = "equal"
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
-
-
-def number(value: object) -> float | None:
-    """A number, or None where the value is none. Text such as ``"NaN"`` counts: some JSON writers spell it so."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return None
 
 
 def figure(value: float | None) -> str:
@@ -56,12 +45,6 @@ def decibels(value: float | None) -> str:
     return f"{value:.1f} dB" if math.isfinite(value) else NOT_FINITE
 
 
-def plain_number(value: object) -> str:
-    """A limit as it was written: all of its digits."""
-    amount = number(value)
-    return MISSING if amount is None else f"{amount:.15g}"
-
-
 def percent(value: float | None, digits: int = 2) -> str:
     """A share of 1 as a percentage, which reads 100 % or 0 % only where it is exactly that."""
     if value is None:
@@ -88,11 +71,8 @@ def points(value: float | None, *, signed: bool = False) -> str:
     return f"{shown:{'+' if signed else ''}{'.2f' if abs(shown) < 1e6 else '.3g'}}"
 
 
-def size(value: object) -> str:
+def size(amount: float) -> str:
     """Bytes with a decimal unit, as file managers and registries count."""
-    amount = number(value)
-    if amount is None or not math.isfinite(amount):
-        return MISSING
     unit = 0
     # 999,950 would round to 1000.0 kB.
     while abs(amount) >= 999.95 and unit < len(_UNITS) - 1:
@@ -101,10 +81,9 @@ def size(value: object) -> str:
     return f"{amount:.0f} {_UNITS[0]}" if unit == 0 else f"{amount:.1f} {_UNITS[unit]}"
 
 
-def integer(value: object) -> str:
+def integer(value: int) -> str:
     """A count with thousands separators."""
-    amount = number(value)
-    return MISSING if amount is None or not math.isfinite(amount) else f"{round(amount):,}"
+    return f"{value:,}"
 
 
 def count(amount: int, noun: str, plural: str | None = None) -> str:
@@ -112,26 +91,19 @@ def count(amount: int, noun: str, plural: str | None = None) -> str:
     return f"{amount:,} {noun if amount == 1 else plural or noun + 's'}"
 
 
-def seconds(value: object) -> str:
+def seconds(value: float) -> str:
     """A duration."""
-    amount = number(value)
-    if amount is None or not math.isfinite(amount):
-        return MISSING
-    if amount < 60:
-        return f"{amount:.2f} s"
-    return f"{int(amount // 60)} min {int(amount % 60):02d} s"
+    return f"{value:.2f} s" if value < 60 else f"{int(value // 60)} min {int(value % 60):02d} s"
 
 
-def shape(sizes: object, cross: str = "x") -> str:
-    """Sizes along the axes; with the default cross the idiom that the shape options take."""
-    if not isinstance(sizes, Sequence) or isinstance(sizes, str):
-        return MISSING
+def shape(sizes: Sequence[int | str], cross: str = "x") -> str:
+    """Sizes along the axes; with the default cross as the shape options take them."""
     return cross.join(str(item) for item in sizes) or "scalar"
 
 
-def short_hash(value: object) -> str:
+def short_hash(value: str) -> str:
     """The first twelve digits of a hash."""
-    return value[:12] if isinstance(value, str) and value else MISSING
+    return value[:12] or MISSING
 
 
 def plain(value: object) -> str:
@@ -151,15 +123,9 @@ def plain(value: object) -> str:
         return str(value)
 
 
-def words(items: Sequence[Any], last: str = "and") -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    texts = [str(item) for item in items]
-    return f" {last} ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
-
-
-def effect(distances: Mapping[str, Any] | None) -> str:
+def deviation(distances: Mapping[str, float | None] | None) -> str:
     """How far eager is from the functional meaning, by number of threads; empty where nothing was measured."""
     return ", ".join(
-        f"{figure(number(value))} with {threads} thread{'' if threads == '1' else 's'}"
+        f"{figure(value)} with {threads} thread{'' if threads == '1' else 's'}"
         for threads, value in (distances or {}).items()
     )

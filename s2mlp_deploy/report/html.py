@@ -24,6 +24,7 @@ from s2mlp_deploy.report.cells import Cell, Table
 from s2mlp_deploy.report.parity import overview_rows
 from s2mlp_deploy.report.verdict import Verdict, parity_verdict
 from s2mlp_deploy.report.view import view_artifact
+from s2mlp_deploy.text import join_names
 
 if TYPE_CHECKING:
     import jinja2
@@ -105,7 +106,7 @@ def write_overview(path: Path, artifacts: Mapping[str, Path], *, title: str) -> 
         "overview.html.j2",
         title=title,
         count=fmt.count(len(artifacts), "artifact") + " side by side",
-        references=fmt.words(sorted(references)) or "not measured yet",
+        references=join_names(sorted(references)) or "not measured yet",
         verdict=_together(verdicts),
         comparison=Table(_OVERVIEW_COLUMNS, tuple(rows), frozenset(range(2, 9))),
         all_engines=Table(engine_columns.columns, tuple(engines), engine_columns.numeric),
@@ -123,8 +124,8 @@ def _together(verdicts: Mapping[str, Verdict]) -> Verdict:
     everywhere = several if len(verdicts) > 1 else f"the artifact {next(iter(verdicts))}"
     if by_tone["bad"]:
         failures = tuple(f"{name}: {failure}" for name in by_tone["bad"] for failure in verdicts[name].failures)
-        held = (f"Parity holds for {fmt.words(by_tone['good'])}.",) if by_tone["good"] else ()
-        return Verdict("bad", f"Parity FAILS for {fmt.words(by_tone['bad'])}", held, failures)
+        held = (f"Parity holds for {join_names(by_tone['good'])}.",) if by_tone["good"] else ()
+        return Verdict("bad", f"Parity FAILS for {join_names(by_tone['bad'])}", held, failures)
     if by_tone["warn"]:
         lines = tuple(f"{name}: {verdicts[name].headline}." for name in by_tone["warn"])
         commands = tuple(command for name in by_tone["warn"] for command in verdicts[name].commands)

@@ -11,6 +11,7 @@ from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.cells import Cell, Table
 from s2mlp_deploy.report.figures import is_over, measured, not_finite, psnr, worst_of
 from s2mlp_deploy.report.verdict import STATES, TONES, file_of, state_in
+from s2mlp_deploy.text import join_names
 
 
 def state_cell(state: str) -> Cell:
@@ -69,7 +70,7 @@ def limits_in_words(reports: tuple[ParityReport, ...]) -> tuple[str, ...]:
                 )
                 by_limits.setdefault(text, []).append(output.name)
         for text, names in by_limits.items():
-            which = report.precision if len(by_limits) == 1 else f"{report.precision}, {fmt.words(names)}"
+            which = report.precision if len(by_limits) == 1 else f"{report.precision}, {join_names(names)}"
             lines[f"{which}: {text}"] = None
     return tuple(lines)
 

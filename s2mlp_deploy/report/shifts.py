@@ -1,4 +1,7 @@
-"""A network's shifts, equal ones together, and the geometry of their drawings."""
+"""A network's shifts, equal ones together, and the geometry of their drawings.
+
+The drawings are SVG of our own, as in :mod:`s2mlp_deploy.report.charts`: no library draws a shift.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from s2mlp_deploy.artifact import ShiftRecord
-from s2mlp_deploy.report.format import count, words
+from s2mlp_deploy.report.format import count
 from s2mlp_deploy.shift.spec import ShiftSpec
+from s2mlp_deploy.text import join_names
 
 BORDERS = {
-    "keep": "vacated cells keep their value",
-    "edge": "vacated cells repeat the nearest cell inside",
-    "zero": "vacated cells become 0",
-    "circular": "cells that leave come back in on the other side",
+    "keep": "vacated elements keep their value",
+    "edge": "vacated elements repeat the nearest one inside",
+    "zero": "vacated elements become 0",
+    "circular": "elements that leave come back in on the other side",
 }
 STAYS = "stays"
 
@@ -37,10 +41,10 @@ class ShiftSummary:
         channels: How many each moves or keeps.
         groups: Every channel group in words.
         direction: All directions in a few words, for one line of a table.
-        border: What vacated cells hold, in words.
+        border: What vacated elements hold, in words.
         border_kind: The same as the specification names it.
         axes: Which axes of the tensor are meant.
-        drawing: The picture.
+        drawing: The drawing.
     """
 
     where: tuple[str, ...]
@@ -70,7 +74,7 @@ class Tile:
         angle: Where the arrow points, in degrees clockwise from the right; None where a plane has no such direction.
         labels: The movement in words, line by line.
         inside: Offsets, written into the square where there is no arrow for them.
-        strips: The vacated cells: x, y, width and height.
+        strips: The vacated elements: x, y, width and height.
     """
 
     colour: int
@@ -87,13 +91,13 @@ class Tile:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture of a shift.
+    """A drawing of a shift.
 
     Attributes:
         title: Its text alternative in one sentence.
         description: Every group in words.
-        width: Of the picture.
-        height: Of the picture.
+        width: Of the drawing.
+        height: Of the drawing.
         bar: Height of the bar of channels.
         tile: Side of a square.
         tile_top: Upper side of the squares.
@@ -159,7 +163,7 @@ def _axes(spec: ShiftSpec) -> str:
 
 
 def _steps(spec: ShiftSpec, offsets: tuple[int, ...], *, always: bool = False) -> tuple[str, ...]:
-    """A movement in words; lengths of one cell are left out unless asked for."""
+    """A movement in words; lengths of one element are left out unless asked for."""
     if not any(offsets):
         return (STAYS,)
     if len(offsets) != 2:
@@ -230,7 +234,7 @@ def _draw(spec: ShiftSpec) -> Drawing:
     more = f"; {count(len(rest), 'more group')} without a square" if rest else ""
     return Drawing(
         title=f"A shift of {count(spec.channels, 'channel')} in {count(len(spec.groups), 'group')}: {_direction(spec)}",
-        description=f"{words(_group_texts(spec)[:_MOST_TILES])}{more}; {BORDERS[spec.border]}.",
+        description=f"{join_names(_group_texts(spec)[:_MOST_TILES], limit=None)}{more}; {BORDERS[spec.border]}.",
         width=round(width, 2),
         height=_TILE_TOP + _TILE + 8 + 16 * lines,
         bar=_BAR,

@@ -13,6 +13,7 @@ from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.figures import state_of, worst_of
+from s2mlp_deploy.text import join_names
 
 Tone = Literal["good", "bad", "warn"]
 STATES = {
@@ -107,14 +108,17 @@ def parity_verdict(manifest: Manifest, evidence: Evidence, directory: str) -> Ve
     failing = [report for report in reports if report.failures]
     unclear = [item.name for item in saved if state_in(item.record, manifest) == "unclear"]
     unreadable = sum(item.record is ParityReport for item in evidence.unreadable)
-    older = (f"Measured before the file changed, which counts no more: {fmt.words(stale)}.",) if stale else ()
-    gap = (*older, f"Not measured: {fmt.words(missing)}.") if missing else older
+    older = (f"Measured before the file changed, which counts no more: {join_names(stale)}.",) if stale else ()
+    gap = (*older, f"Not measured: {join_names(missing)}.") if missing else older
     if failing:
         names = sorted({file_of(report) for report in failing})
         return Verdict(
             "bad",
             "Parity FAILS",
-            (f"Do not deploy {fmt.words(names)}: the outputs differ from the reference by more than allowed.", *gap),
+            (
+                f"Do not deploy {join_names(names)}: the outputs differ from the reference by more than allowed.",
+                *gap,
+            ),
             tuple(f"{file_of(report)}: {failure}" for report in failing for failure in report.failures),
             command,
         )

@@ -14,7 +14,8 @@ from s2mlp_deploy.report.builds import engine_table
 from s2mlp_deploy.report.cells import Cell, Table
 from s2mlp_deploy.report.figures import state_of, worst_of
 from s2mlp_deploy.report.parity import limits_in_words, parity_table, state_cell
-from s2mlp_deploy.report.precision import PrecisionView, precision_tiles, view_precision
+from s2mlp_deploy.report.precision import PrecisionView, view_precision
+from s2mlp_deploy.report.scores import score_tiles
 from s2mlp_deploy.report.shifts import ShiftSummary, summarise
 from s2mlp_deploy.report.verdict import (
     Verdict,
@@ -48,7 +49,7 @@ class ArtifactView:
         engines: Engines built.
         build: The command that builds one; empty where there is no file to build.
         hazards: Lines that mean different things to different runtimes.
-        effect: How far eager is from the functional meaning, in words; empty where nothing races.
+        deviation: How far eager is from the functional meaning, in words; empty where nothing races.
         shifts: Distinct shifts.
         tools: Versions.
     """
@@ -70,7 +71,7 @@ class ArtifactView:
     engines: Table
     build: str
     hazards: Table
-    effect: str
+    deviation: str
     shifts: tuple[ShiftSummary, ...]
     tools: tuple[tuple[str, str], ...]
 
@@ -116,7 +117,7 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
         engines=engine_table(directory, manifest, evidence, base),
         build=build_command(name, manifest.files[0].path) if manifest.files else "",
         hazards=_hazards(manifest),
-        effect=fmt.effect(next((h.eager_deviation for h in manifest.hazards if h.eager_deviation), None)),
+        deviation=fmt.deviation(next((h.eager_deviation for h in manifest.hazards if h.eager_deviation), None)),
         precision=view_precision(manifest, evidence),
         shifts=tuple(summarise(manifest.shifts)),
         tools=tuple(manifest.tools.items()),
@@ -164,7 +165,7 @@ def _tiles(
         first = manifest.files[0]
         more = f", {len(manifest.files) - 1} more" if len(manifest.files) > 1 else ""
         tiles.append(("File size", fmt.size(first.bytes), f"{first.precision}, {fmt.count(first.nodes, 'node')}{more}"))
-    tiles += precision_tiles(manifest, evidence)
+    tiles += score_tiles(manifest, evidence)
     distinct = len(summarise(manifest.shifts))
     tiles.append(("Shifts", fmt.integer(len(manifest.shifts)), f"{distinct} distinct" if distinct else "none found"))
     return tuple(tiles)

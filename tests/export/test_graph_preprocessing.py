@@ -310,7 +310,7 @@ def test_parity_sees_a_wrong_preprocessing(artifact, pictures, tmp_path):
 
 
 def test_parity_without_pictures_says_so(artifact):
-    with pytest.raises(InputError, match=r"only be compared on images\n.*--data"):
+    with pytest.raises(InputError, match=r"only be compared on images[\s\S]*--data"):
         api.parity(nano_artifact.captured(), [artifact / "model.fp32.onnx"])
 
 

@@ -196,7 +196,7 @@ def test_worst_images_show_both_predictions(tmp_path: Path) -> None:
         "cat fp32: cat 51.0 % file: dog 49.0 %, another class distance 2.50 %",
         "fp32: 3 90.0 % file: 3 80.0 % distance 1.25 %",
     ]
-    assert "no picture" in page.body
+    assert "no image" in page.body
     assert f"{INT8}: 1 of the 2 worst has another first class" in page.of("summary")
 
 

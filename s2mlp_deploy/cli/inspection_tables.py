@@ -1,0 +1,134 @@
+"""What `inspect` prints: the shifts of a source, the contents of an ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from rich.console import Console
+
+from s2mlp_deploy.artifact import Hazard, ShiftRecord
+from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.shifts import summarise
+from s2mlp_deploy.report.terminal import print_pairs, print_table, visible_text
+
+if TYPE_CHECKING:
+    from s2mlp_deploy.api import FileInspection, SourceInspection
+
+_OPERATORS = 12
+
+
+def print_source_inspection(console: Console, found: SourceInspection) -> None:
+    """Prints the shifts, near misses and hazards of a source.
+
+    Args:
+        console: Where to.
+        found: What it holds.
+    """
+    console.print(visible_text(console, found.source, "bold"))
+    inputs = [("input", f"{name}: {fmt.shape(shape)}") for name, shape in found.inputs.items()]
+    outputs = [("output", name) for name in found.outputs]
+    print_pairs(console, [*inputs, *outputs, ("parameters", fmt.integer(found.parameters))])
+    for note in found.notes:
+        console.print(visible_text(console, f"Note: {note}"))
+    _print_hazards(console, found.hazards)
+    if not found.shifts:
+        console.print("No shift was found.\n")
+    for index, shift in enumerate(found.shifts, start=1):
+        _print_shift(console, index, shift)
+    misses = found.near_misses
+    if misses:
+        print_table(
+            console,
+            f"{fmt.count(len(misses), 'movement')} of data left as written, because no grouped shift",
+            ("Where", "Written as", "Reason"),
+            [(miss.origin.line or miss.origin.module or "?", miss.origin.idiom, miss.reason) for miss in misses],
+        )
+
+
+def _print_shift(console: Console, index: int, shift: ShiftRecord) -> None:
+    origin, spec, summary = shift.origin, shift.spec, summarise([shift])[0]
+    line = f" ({origin.line})" if origin.line else ""
+    console.print(visible_text(console, f"Shift {index} in {origin.module or 'the root module'}{line}", "bold"))
+    checked = f", equal at {fmt.count(origin.sizes, 'input size')}" if origin.sizes else ""
+    print_pairs(
+        console,
+        [
+            ("moves", summary.direction),
+            ("groups", ", ".join(f"{group.channels} by {group.offsets}" for group in spec.groups)),
+            ("axes", f"{spec.axes}, channels on axis {spec.channel_axis}"),
+            ("border", summary.border_kind),
+            ("written as", f"{origin.idiom}{checked}"),
+            ("exported as", shift.form),
+            *([("code", origin.code)] if origin.code else []),
+        ],
+    )
+
+
+def _print_hazards(console: Console, hazards: Sequence[Hazard]) -> None:
+    if not hazards:
+        return
+    print_table(
+        console,
+        "Hazards: code that means different things to different runtimes",
+        ("Kind", "Where", "Code"),
+        [(hazard.kind, hazard.where, hazard.code) for hazard in hazards],
+    )
+    deviation = next((hazard.eager_deviation for hazard in hazards if hazard.eager_deviation), None)
+    if deviation:
+        console.print(
+            f"Eager PyTorch differs from the functional meaning by {fmt.deviation(deviation)} on the example inputs.\n"
+        )
+
+
+def print_file_inspection(console: Console, found: FileInspection, path: Path) -> None:
+    """Prints what an ONNX file holds.
+
+    Args:
+        console: Where to.
+        found: What it holds.
+        path: The file, as the user named it.
+    """
+    console.print(visible_text(console, str(path), "bold"))
+    metadata = found.metadata
+    tensors = [
+        (kind, f"{info.name}: {info.dtype} {fmt.shape(info.shape)}")
+        for kind, infos in (("input", found.inputs), ("output", found.outputs))
+        for info in infos
+    ]
+    weights = ", ".join(f"{fmt.size(count)} {name}" for name, count in found.weights.items())
+    own = []
+    if metadata:
+        source = metadata.get("source", {})
+        own = [
+            ("source", str(source.get("reference", "?"))),
+            ("checkpoint", str(source.get("checkpoint") or "random weights")),
+            ("precision", str(metadata.get("precision", "?"))),
+        ]
+    print_pairs(
+        console,
+        [
+            *own,
+            *tensors,
+            ("opset", str(found.opset)),
+            ("producer", found.producer),
+            ("size", fmt.size(found.bytes)),
+            ("weights", weights or "none"),
+        ],
+    )
+    operators = list(found.operators.items())
+    rest = sum(count for _, count in operators[_OPERATORS:])
+    rows = [*operators[:_OPERATORS], *([("others", rest)] if rest else [])]
+    print_table(console, fmt.count(found.nodes, "node"), ("Operator", "Nodes"), rows)
+    shifts = msgspec.convert(metadata.get("shifts", []), tuple[ShiftRecord, ...])
+    if shifts:
+        print_table(
+            console,
+            fmt.count(len(shifts), "shift"),
+            ("Times", "Channels", "Moves", "Border", "Form", "Written as"),
+            [(len(s.where), s.channels, s.direction, s.border_kind, s.form, s.idiom) for s in summarise(shifts)],
+        )
+    elif not metadata:
+        console.print("Another tool wrote this file: it does not say where its shifts are.")
