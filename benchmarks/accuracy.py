@@ -53,7 +53,7 @@ def table(shared: Path, budget: float) -> None:
     assert source.preprocessing is not None
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        manifest = api.export(source, root)
+        manifest = api.export(source, root).manifest
         path = root / "model.fp32.onnx"
         engine = OnnxRuntimeEngine(path)
         options: dict[str, Any] = {"inputs": engine.inputs, "preprocessing": source.preprocessing}
@@ -113,7 +113,7 @@ def speed(models: list[str], layouts: list[str], batches: list[int], rounds: int
             with tempfile.TemporaryDirectory() as folder:
                 root = Path(folder)
                 source = api.load(name, overrides={"layout": layout})
-                manifest = api.export(source, root)
+                manifest = api.export(source, root).manifest
                 path = root / "model.fp32.onnx"
                 shape = [int(size) for size in manifest.inputs[0].shape[1:]]
                 data = list(np.random.default_rng(0).standard_normal((16, *shape), dtype=np.float32))

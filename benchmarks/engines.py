@@ -121,7 +121,7 @@ def files(
         captured = api.capture(api.load(model))
         for form in forms:
             with tempfile.TemporaryDirectory() as folder:
-                manifest = api.export(captured, folder, shift_form=form)
+                manifest = api.export(captured, folder, shift_form=form).manifest
                 yield model, form, Path(folder) / "model.fp32.onnx"
                 for path in other_precisions(Path(folder), manifest, precisions):
                     yield model, form, path

@@ -1,53 +1,218 @@
 """The Python API: every command is one of these functions.
 
-Importing this package imports no torch, no onnx and no runtime; each function imports what it needs and says which
-extra is missing. The converters of public checkpoints, which work on tensors, are imported at their first use.
+Importing this package imports no torch, no onnx and no runtime. A name is looked up in :data:`_HOMES` at its first use
+(PEP 562): the packages that its module needs are checked, the module is imported, and the name is kept. So the modules
+behind this door import what they need at their top, and what is not installed is told here, with the extra that has it.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from s2mlp_deploy.api.engines import (
-    EngineInspection,
-    Health,
-    build,
-    doctor,
-    inspect_engine,
-    optimize,
-    preflight,
-)
-from s2mlp_deploy.api.exporting import CapturedSource, analyze, capture, export
-from s2mlp_deploy.api.inspecting import FileInspection, SourceInspection, inspect_file, inspect_source
-from s2mlp_deploy.api.predicting import predict
-from s2mlp_deploy.api.quantizing import (
-    CALIBRATION_METHOD,
-    CALIBRATION_SAMPLES,
-    EVAL_SAMPLES,
-    PrecisionOptions,
-    Quantized,
-    quantize,
-)
-from s2mlp_deploy.api.sources import from_module, load, models, require_export
-from s2mlp_deploy.progress import ProgressCallback, no_progress
+from s2mlp_deploy.errors import MissingDependencyError
 
 if TYPE_CHECKING:
+    from s2mlp_deploy.api.capturing import CapturedSource, analyze, capture
     from s2mlp_deploy.api.comparing import parity
+    from s2mlp_deploy.api.engines import EngineInspection, Health, build, doctor, inspect_engine, optimize, preflight
+    from s2mlp_deploy.api.exporting import ExportResult, export
+    from s2mlp_deploy.api.inspecting_files import FileInspection, inspect_file
+    from s2mlp_deploy.api.inspecting_sources import SourceInspection, inspect_source
+    from s2mlp_deploy.api.predicting import predict
+    from s2mlp_deploy.api.quantizing import PrecisionOptions, Quantized, quantize
+    from s2mlp_deploy.api.sources import from_module, load
+    from s2mlp_deploy.api.zoo import models
+    from s2mlp_deploy.artifact import (
+        FileRecord,
+        Hazard,
+        Manifest,
+        ShiftRecord,
+        SourceInfo,
+        TensorInfo,
+        read_manifest,
+    )
+    from s2mlp_deploy.choices import (
+        CALIBRATION_METHOD,
+        CALIBRATION_SAMPLES,
+        EVAL_SAMPLES,
+        CalibrationMethod,
+        DynamicAxis,
+        EngineName,
+        HardwareCompatibility,
+        Layout,
+        OnHazard,
+        Precision,
+        ShiftFormName,
+    )
+    from s2mlp_deploy.engines.tensorrt.options import BuildOptions
+    from s2mlp_deploy.engines.tensorrt.preflight import Preflight
+    from s2mlp_deploy.errors import (
+        ArtifactError,
+        BuildError,
+        CheckFailedError,
+        CheckpointError,
+        DataError,
+        ExportError,
+        ImageError,
+        InputError,
+        OutputError,
+        PreprocessingError,
+        QuantizationError,
+        S2MLPDeployError,
+        ShiftError,
+        SourceError,
+        TargetError,
+    )
+    from s2mlp_deploy.evidence.accuracy import AccuracyReport
+    from s2mlp_deploy.evidence.build import BuildRecord
+    from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
+    from s2mlp_deploy.preprocess import Preprocessing
+    from s2mlp_deploy.progress import ProgressCallback, no_progress
+    from s2mlp_deploy.serving.predictor import Prediction, Predictor
+    from s2mlp_deploy.shift.spec import ShiftSpec
     from s2mlp_deploy.sources.converters import convert_s2attention, convert_sequential
+    from s2mlp_deploy.sources.source import Source
+
+
+@dataclass(frozen=True)
+class _Home:
+    """Where names come from.
+
+    Attributes:
+        names: The names.
+        packages: What must be installed; looked for, not imported.
+        extra: The extra of this package that installs them.
+    """
+
+    names: tuple[str, ...]
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+
+
+_TORCH = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "jinja2")
+_GRAPH = ("onnx", "onnx_ir")
+
+_HOMES = {
+    "s2mlp_deploy.api.capturing": _Home(("CapturedSource", "analyze", "capture"), _TORCH, "export"),
+    "s2mlp_deploy.api.comparing": _Home(("parity",), _TORCH, "export"),
+    "s2mlp_deploy.api.engines": _Home(
+        ("EngineInspection", "Health", "build", "doctor", "inspect_engine", "optimize", "preflight")
+    ),
+    "s2mlp_deploy.api.exporting": _Home(("ExportResult", "export"), _TORCH, "export"),
+    "s2mlp_deploy.api.inspecting_files": _Home(("FileInspection", "inspect_file"), _GRAPH, "export"),
+    "s2mlp_deploy.api.inspecting_sources": _Home(("SourceInspection", "inspect_source"), _TORCH, "export"),
+    "s2mlp_deploy.api.predicting": _Home(("predict",)),
+    "s2mlp_deploy.api.quantizing": _Home(("PrecisionOptions", "Quantized", "quantize"), (*_GRAPH, "jinja2"), "export"),
+    "s2mlp_deploy.api.sources": _Home(("from_module", "load"), _TORCH, "export"),
+    "s2mlp_deploy.api.zoo": _Home(("models",)),
+    "s2mlp_deploy.artifact": _Home(
+        ("FileRecord", "Hazard", "Manifest", "ShiftRecord", "SourceInfo", "TensorInfo", "read_manifest")
+    ),
+    "s2mlp_deploy.choices": _Home(
+        (
+            "CALIBRATION_METHOD",
+            "CALIBRATION_SAMPLES",
+            "EVAL_SAMPLES",
+            "CalibrationMethod",
+            "DynamicAxis",
+            "EngineName",
+            "HardwareCompatibility",
+            "Layout",
+            "OnHazard",
+            "Precision",
+            "ShiftFormName",
+        )
+    ),
+    "s2mlp_deploy.engines.tensorrt.options": _Home(("BuildOptions",)),
+    "s2mlp_deploy.engines.tensorrt.preflight": _Home(("Preflight",), _GRAPH, "rtx"),
+    "s2mlp_deploy.errors": _Home(
+        (
+            "ArtifactError",
+            "BuildError",
+            "CheckFailedError",
+            "CheckpointError",
+            "DataError",
+            "ExportError",
+            "ImageError",
+            "InputError",
+            "OutputError",
+            "PreprocessingError",
+            "QuantizationError",
+            "S2MLPDeployError",
+            "ShiftError",
+            "SourceError",
+            "TargetError",
+        )
+    ),
+    "s2mlp_deploy.evidence.accuracy": _Home(("AccuracyReport",)),
+    "s2mlp_deploy.evidence.build": _Home(("BuildRecord",)),
+    "s2mlp_deploy.evidence.parity": _Home(("ParityReport", "Tolerances")),
+    "s2mlp_deploy.preprocess": _Home(("Preprocessing",)),
+    "s2mlp_deploy.progress": _Home(("ProgressCallback", "no_progress")),
+    "s2mlp_deploy.serving.predictor": _Home(("Prediction", "Predictor")),
+    "s2mlp_deploy.shift.spec": _Home(("ShiftSpec",)),
+    "s2mlp_deploy.sources.converters": _Home(("convert_s2attention", "convert_sequential"), _TORCH, "export"),
+    "s2mlp_deploy.sources.source": _Home(("Source",), _TORCH, "export"),
+}
+_HOME_OF = {name: module for module, home in _HOMES.items() for name in home.names}
 
 __all__ = [
     "CALIBRATION_METHOD",
     "CALIBRATION_SAMPLES",
     "EVAL_SAMPLES",
+    "AccuracyReport",
+    "ArtifactError",
+    "BuildError",
+    "BuildOptions",
+    "BuildRecord",
+    "CalibrationMethod",
     "CapturedSource",
+    "CheckFailedError",
+    "CheckpointError",
+    "DataError",
+    "DynamicAxis",
     "EngineInspection",
+    "EngineName",
+    "ExportError",
+    "ExportResult",
     "FileInspection",
+    "FileRecord",
+    "HardwareCompatibility",
+    "Hazard",
     "Health",
+    "ImageError",
+    "InputError",
+    "Layout",
+    "Manifest",
+    "MissingDependencyError",
+    "OnHazard",
+    "OutputError",
+    "ParityReport",
+    "Precision",
     "PrecisionOptions",
+    "Prediction",
+    "Predictor",
+    "Preflight",
+    "Preprocessing",
+    "PreprocessingError",
     "ProgressCallback",
+    "QuantizationError",
     "Quantized",
+    "S2MLPDeployError",
+    "ShiftError",
+    "ShiftFormName",
+    "ShiftRecord",
+    "ShiftSpec",
+    "Source",
+    "SourceError",
+    "SourceInfo",
     "SourceInspection",
+    "TargetError",
+    "TensorInfo",
+    "Tolerances",
     "analyze",
     "build",
     "capture",
@@ -67,17 +232,27 @@ __all__ = [
     "predict",
     "preflight",
     "quantize",
-    "require_export",
+    "read_manifest",
 ]
-
-_CONVERTERS = ("convert_s2attention", "convert_sequential")
 
 
 def __getattr__(name: str) -> Any:
-    """What needs torch as soon as its module is imported."""
-    if name == "parity":
-        require_export()
-        return importlib.import_module("s2mlp_deploy.api.comparing").parity
-    if name in _CONVERTERS:
-        return getattr(importlib.import_module("s2mlp_deploy.sources.converters"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Imports what a name stands for.
+
+    Raises:
+        MissingDependencyError: A package that it needs is not installed.
+    """
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _HOME_OF[name]
+    home = _HOMES[module]
+    for package in home.packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependencyError(package, extra=home.extra, purpose=f"{__name__}.{name}")
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 from torch import nn
 
+from s2mlp_deploy.api.capturing import CapturedSource, analyze
 from s2mlp_deploy.api.evidence import save_evidence
-from s2mlp_deploy.api.exporting import CapturedSource, analyze
 from s2mlp_deploy.api.opening import open_file
 from s2mlp_deploy.api.sources import load
 from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo

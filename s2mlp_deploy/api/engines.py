@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from s2mlp_deploy.api.evidence import save_evidence
+from s2mlp_deploy.engines import optimized
+from s2mlp_deploy.engines.base import EngineStatus
+from s2mlp_deploy.engines.gpu import Gpu, cuda_version, gpus
+from s2mlp_deploy.engines.optimized import OptimizedRecord
+from s2mlp_deploy.engines.registry import statuses
+from s2mlp_deploy.engines.tensorrt import builder
+from s2mlp_deploy.engines.tensorrt import preflight as checks
+from s2mlp_deploy.engines.tensorrt.flavours import flavour
+from s2mlp_deploy.engines.tensorrt.graph import read_onnx
+from s2mlp_deploy.engines.tensorrt.library import version_here
+from s2mlp_deploy.engines.tensorrt.options import BuildOptions
+from s2mlp_deploy.engines.tensorrt.precision_check import required_precision
+from s2mlp_deploy.engines.tensorrt.preflight import Preflight
+from s2mlp_deploy.engines.tensorrt.record import Mismatch, mismatches, read_engine
+from s2mlp_deploy.evidence.build import BuildRecord, Shape
 from s2mlp_deploy.progress import ProgressCallback, no_progress
-
-if TYPE_CHECKING:
-    from s2mlp_deploy.engines.base import EngineStatus
-    from s2mlp_deploy.engines.gpu import Gpu
-    from s2mlp_deploy.engines.optimized import OptimizedRecord
-    from s2mlp_deploy.engines.tensorrt.options import BuildOptions
-    from s2mlp_deploy.engines.tensorrt.preflight import Preflight
-    from s2mlp_deploy.engines.tensorrt.record import Mismatch
-    from s2mlp_deploy.evidence.build import BuildRecord, Shape
 
 ShapesOption = Mapping[str, "Shape"] | Sequence[Mapping[str, "Shape"]] | None
 """Shapes by input: one mapping for one profile, or a sequence of them."""
@@ -55,9 +60,6 @@ class EngineInspection:
 
 def doctor() -> Health:
     """Which engines can be used on this machine, what the others lack, and which GPUs there are."""
-    from s2mlp_deploy.engines.gpu import cuda_version, gpus
-    from s2mlp_deploy.engines.registry import statuses
-
     return Health(statuses(), gpus(), cuda_version())
 
 
@@ -103,8 +105,6 @@ def build(
         CheckFailedError: A GEMM or convolution computes in another precision than the required one.
         OutputError: The engine cannot be written.
     """
-    from s2mlp_deploy.engines.tensorrt import builder
-
     path = Path(onnx_file)
     record = builder.build(
         path,
@@ -151,11 +151,6 @@ def preflight(
         ArtifactError: The file is not ONNX.
         InputError: Given shapes do not fit, or the file cannot have the precision.
     """
-    from s2mlp_deploy.engines.tensorrt import preflight as checks
-    from s2mlp_deploy.engines.tensorrt.flavours import flavour
-    from s2mlp_deploy.engines.tensorrt.graph import read_onnx
-    from s2mlp_deploy.engines.tensorrt.precision_check import required_precision
-
     wanted = flavour(engine, version)
     file = read_onnx(Path(onnx_file))
     required_precision(file, precision)
@@ -169,11 +164,6 @@ def inspect_engine(path: str | Path) -> EngineInspection:
     Raises:
         ArtifactError: Engine or sidecar are missing or damaged, or do not belong together.
     """
-    from s2mlp_deploy.engines.gpu import gpus
-    from s2mlp_deploy.engines.tensorrt.flavours import flavour
-    from s2mlp_deploy.engines.tensorrt.library import version_here
-    from s2mlp_deploy.engines.tensorrt.record import mismatches, read_engine
-
     file = Path(path)
     record = read_engine(file)
     here = gpus()
@@ -197,8 +187,6 @@ def optimize(onnx_file: str | Path, *, output: str | Path | None = None) -> Opti
         BuildError: ONNX Runtime cannot load it.
         OutputError: The file cannot be written.
     """
-    from s2mlp_deploy.engines import optimized
-
     return optimized.optimize(Path(onnx_file), Path(output) if output is not None else None)
 
 

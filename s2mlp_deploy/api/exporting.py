@@ -5,99 +5,60 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s2mlp_deploy import __version__
+from s2mlp_deploy.api.capturing import CapturedSource, capture
+from s2mlp_deploy.api.checking import check_data_fits, check_precision_data, check_preprocessing, refuse_late_options
 from s2mlp_deploy.api.evidence import save_scores
 from s2mlp_deploy.api.quantizing import PrecisionOptions, described, make
-from s2mlp_deploy.api.sources import load, require_export
-from s2mlp_deploy.artifact import ArtifactWriter, Manifest, check_output, model_file
+from s2mlp_deploy.api.sources import load
+from s2mlp_deploy.artifact import REPORT, ArtifactWriter, Manifest, check_output, model_file
+from s2mlp_deploy.choices import DynamicAxis, OnHazard, ShiftFormName
 from s2mlp_deploy.data.noise import NOISE_SAMPLES, NoiseBatches
-from s2mlp_deploy.errors import ExportError, PreprocessingError
+from s2mlp_deploy.errors import ExportError
+from s2mlp_deploy.evidence.accuracy import AccuracyReport
+from s2mlp_deploy.export.analysis import check_options
+from s2mlp_deploy.export.describing import manifest_of
+from s2mlp_deploy.export.forms import choose_form
+from s2mlp_deploy.export.lower import lower_shifts
+from s2mlp_deploy.export.preprocessing import add_preprocessing
+from s2mlp_deploy.export.write import GraphFile, stage
+from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, check_opset
+from s2mlp_deploy.precision.derive import check_opset as check_precisions
 from s2mlp_deploy.progress import ProgressCallback, no_progress
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from s2mlp_deploy.export.analysis import Analysis
-    from s2mlp_deploy.sources.source import Source
+from s2mlp_deploy.report.html import write_report
+from s2mlp_deploy.sources.source import Source
 
 
 @dataclass(frozen=True)
-class CapturedSource:
-    """A source and its canonical graph: what is captured once and written in as many forms as wanted.
+class ExportResult:
+    """What an export wrote.
 
     Attributes:
-        source: What was captured.
-        analysis: Its functional program, shifts and hazards.
-        canonical: The ONNX graph whose shifts have no form yet.
+        directory: The artifact.
+        manifest: As written.
+        accuracy: What the files score; None where nothing was scored.
     """
 
-    source: Source
-    analysis: Analysis
-    canonical: ir.Model
+    directory: Path
+    manifest: Manifest
+    accuracy: AccuracyReport | None = None
 
+    @property
+    def report(self) -> Path:
+        """The page that shows the artifact."""
+        return self.directory / REPORT
 
-def analyze(source: Source, *, dynamic: Sequence[str] = ("batch",), on_hazard: str = "warn") -> Analysis:
-    """Captures a source, watches it for hazards and recognises its shifts; no ONNX yet.
+    def file(self, precision: str = "fp32") -> Path:
+        """The ONNX file of a precision.
 
-    Args:
-        source: What :func:`~s2mlp_deploy.api.load` or :func:`~s2mlp_deploy.api.from_module` returned.
-        dynamic: Axes whose size may differ from the example's: ``batch``, ``height``, ``width``. A module that fixes
-            its batch is captured with that batch, and a note says so.
-        on_hazard: ``warn`` exports the functional meaning of a race, ``error`` refuses it.
-
-    Raises:
-        ExportError: The module cannot be captured, or races and ``on_hazard`` is ``error``.
-        CheckpointError: A weight is NaN, infinite or on the meta device.
-    """
-    from s2mlp_deploy.export.analysis import analyze as run
-
-    return run(
-        source.module,
-        source.example_inputs,
-        input_names=source.input_names,
-        output_names=source.output_names,
-        dynamic=dynamic,
-        on_hazard=on_hazard,
-    )
-
-
-def capture(
-    source: Source,
-    *,
-    opset: int | None = None,
-    dynamic: Sequence[str] = ("batch",),
-    on_hazard: str = "warn",
-    progress: ProgressCallback = no_progress,
-) -> CapturedSource:
-    """Captures a source and translates it to the canonical graph, whose shifts have no form yet.
-
-    Args:
-        source: See :func:`analyze`.
-        opset: 18 to 25, default 20.
-        dynamic: See :func:`analyze`.
-        on_hazard: See :func:`analyze`.
-        progress: Told what is being done.
-
-    Raises:
-        ExportError: The module or an operation is refused, or the opset is out of range.
-        CheckpointError: A weight is NaN, infinite or on the meta device.
-    """
-    from s2mlp_deploy.export.canonical import to_canonical
-    from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, check_opset
-
-    opset = DEFAULT_OPSET if opset is None else opset
-    check_opset(opset)
-    progress("capturing the model", 0, 2)
-    analysis = analyze(source, dynamic=dynamic, on_hazard=on_hazard)
-    progress("translating to ONNX", 1, 2)
-    canonical = to_canonical(analysis.captured, opset=opset)
-    progress("translating to ONNX", 2, 2)
-    return CapturedSource(source, analysis, canonical)
+        Raises:
+            ArtifactError: The artifact has none.
+        """
+        return self.directory / self.manifest.file(precision).path
 
 
 def export(
@@ -108,127 +69,118 @@ def export(
     overrides: Mapping[str, Any] | None = None,
     preprocess: str | Path | None = None,
     with_preprocessing: bool = False,
-    shift_form: str | None = None,
+    shift_form: ShiftFormName = "auto",
     opset: int | None = None,
-    dynamic: Sequence[str] = ("batch",),
-    on_hazard: str = "warn",
+    dynamic: Sequence[DynamicAxis] | None = None,
+    on_hazard: OnHazard | None = None,
     force: bool = False,
-    seed: int = 0,
+    seed: int | None = None,
     precision: PrecisionOptions | None = None,
     progress: ProgressCallback = no_progress,
-) -> Manifest:
+) -> ExportResult:
     """Exports a source to an artifact: ``model.fp32.onnx``, ``manifest.json`` and ``report.html``.
 
     Files of other precisions are made in the same go where ``precision`` asks for them; the artifact appears with all
     of them or not at all.
 
     Args:
-        source: What :func:`~s2mlp_deploy.api.load` takes, or what it or :func:`capture` returned. Options that a
-            finished step no longer takes are ignored.
+        source: What :func:`~s2mlp_deploy.api.load` takes, or what it or :func:`capture` returned. Options of a step
+            that is done already are refused.
         output: The directory to write.
         checkpoint: See :func:`~s2mlp_deploy.api.load`.
         overrides: See there.
         preprocess: See there.
         with_preprocessing: Whether the graph itself resizes, crops and normalises: its input is then ``image``, uint8
             [batch, height, width, 3].
-        shift_form: How shifts are written: a name of ``s2mlp_deploy.export.forms.FORMS``, or ``auto``.
+        shift_form: How shifts are written.
         opset: 18 to 25, default 20.
-        dynamic: See :func:`analyze`.
-        on_hazard: See :func:`analyze`.
+        dynamic: See :func:`~s2mlp_deploy.api.analyze`; default ``("batch",)``.
+        on_hazard: See there; default ``warn``.
         force: Replace an artifact that is there.
-        seed: Of random weights.
+        seed: Of random weights; default 0.
         precision: Which files to make beside float32, and on what data.
         progress: Told what is being done.
 
     Returns:
-        The manifest as written.
+        The manifest as written, and the scores where files were scored.
 
     Raises:
-        S2MLPDeployError: What loading and capturing raise; OutputError where the directory cannot be written or
-            holds an artifact; InputError for an unknown form; PreprocessingError where the graph is to do a
-            preprocessing that is not known; what :func:`~s2mlp_deploy.api.quantize` raises where ``precision`` is
-            given.
+        InputError: An unknown form, or an option of a step that is done already.
+        OutputError: The directory cannot be written or holds an artifact.
+        PreprocessingError: The graph is to do a preprocessing that is not configured.
+        S2MLPDeployError: What loading, capturing and, where ``precision`` is given,
+            :func:`~s2mlp_deploy.api.quantize` raise.
     """
-    require_export()
-    from s2mlp_deploy.export.analysis import check_options
-    from s2mlp_deploy.export.forms import choose_form
-    from s2mlp_deploy.export.lower import lower_shifts
-    from s2mlp_deploy.export.preprocessing import add_preprocessing
-    from s2mlp_deploy.export.write import GraphFile, stage, tensor_infos, tool_versions, write_artifact
-    from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, check_opset
-    from s2mlp_deploy.precision.derive import check_opset as check_precisions
-    from s2mlp_deploy.report.html import write_report
-
     directory = Path(output)
-    # Everything that can be refused is refused before minutes are spent.
+    # Everything that can be refused is refused before minutes are spent: the arguments alone, then with the source.
     form = choose_form(shift_form)
-    if opset is not None:
-        check_opset(opset)
-    if not isinstance(source, CapturedSource):
-        check_options(dynamic, on_hazard)
-        if with_preprocessing and {"height", "width"} & set(dynamic):
-            raise ExportError(
-                "a graph that resizes to one size has no free height and width",
-                where="--dynamic and --with-preprocessing",
-                fix="leave height and width out of --dynamic; every picture size is taken anyway",
-            )
-    if precision is not None:
-        # Asking for the files refuses what cannot be made.
-        check_precisions(precision.files, DEFAULT_OPSET if opset is None else opset)
+    refuse_late_options(
+        source,
+        loading={"checkpoint": checkpoint, "overrides": overrides, "preprocess": preprocess, "seed": seed},
+        capturing={"opset": opset, "dynamic": dynamic, "on_hazard": on_hazard},
+    )
+    axes: Sequence[DynamicAxis] = ("batch",) if dynamic is None else dynamic
+    hazards: OnHazard = on_hazard or "warn"
+    check_options(axes, hazards)
+    check_opset(DEFAULT_OPSET if opset is None else opset)
+    if with_preprocessing and {"height", "width"} & set(axes):
+        raise ExportError(
+            "a graph that resizes to one size has no free height and width",
+            where="--dynamic and --with-preprocessing",
+            fix="leave height and width out of --dynamic; images of every size are taken anyway",
+        )
+    wanted = precision if precision is not None and precision.files else None
+    if wanted is not None:
+        known = source.canonical.opset_imports[""] if isinstance(source, CapturedSource) else opset
+        check_precisions(wanted.files, DEFAULT_OPSET if known is None else known)
+        check_precision_data(wanted)
     check_output(directory, force=force)
     if isinstance(source, str):
-        source = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess, seed=seed)
+        source = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess, seed=seed or 0)
     origin = source.source if isinstance(source, CapturedSource) else source
-    if with_preprocessing and origin.preprocessing is None:
-        raise PreprocessingError(
-            "nobody said how an image becomes this model's input, so the graph cannot do it",
-            where="--with-preprocessing",
-            fix="--preprocess FILE.json with size, mean and std",
-        )
+    if with_preprocessing:
+        check_preprocessing(origin)
+    if wanted is not None:
+        check_data_fits(wanted, origin, with_preprocessing=with_preprocessing)
     if not isinstance(source, CapturedSource):
-        source = capture(source, opset=opset, dynamic=dynamic, on_hazard=on_hazard, progress=progress)
-    analysis = source.analysis
+        source = capture(source, opset=opset, dynamic=axes, on_hazard=hazards, progress=progress)
     progress("writing shifts", 0, None)
     model, shifts = lower_shifts(source.canonical, form)
     if with_preprocessing and origin.preprocessing is not None:
         model = add_preprocessing(model, origin.preprocessing)
-    manifest = Manifest(
+    manifest = manifest_of(
+        model,
+        source.analysis,
+        shifts,
         name=origin.name,
         source=origin.info,
-        preprocessing=origin.preprocessing.to_dict() if origin.preprocessing else None,
+        preprocessing=origin.preprocessing,
         classes=origin.classes,
-        inputs=tensor_infos(model.graph.inputs),
-        outputs=tensor_infos(model.graph.outputs),
-        opset=model.opset_imports[""],
-        shifts=shifts,
-        tools=tool_versions(__version__),
-        hazards=analysis.hazards,
-        notes=analysis.captured.notes,
         preprocessing_in_graph=with_preprocessing,
     )
     progress("writing files", 0, None)
     file = GraphFile(model_file("fp32"), "fp32", model)
-    if precision is None or not precision.files:
-        written = write_artifact(directory, manifest, [file], force=force)
-        write_report(directory)
-        return written
+    made = None
     with ArtifactWriter(directory, force=force) as writer:
         facts = stage(writer, manifest, [file])
-        made = make(
-            model,
-            writer.staging / file.name,
-            manifest,
-            precision,
-            home=directory,
-            noise=_noise(origin, manifest, seed),
-            foreign_cache="ignore",
-            progress=progress,
-        )
-        manifest = described(manifest, made)
-        facts |= stage(writer, manifest, [GraphFile(g.file, g.precision, g.model) for g in made.graphs])
+        if wanted is not None:
+            made = make(
+                model,
+                writer.staging / file.name,
+                manifest,
+                wanted,
+                home=directory,
+                noise=_noise(origin, manifest, wanted.seed),
+                foreign_cache="ignore",
+                progress=progress,
+            )
+            manifest = described(manifest, made)
+            facts |= stage(writer, manifest, [GraphFile(g.file, g.precision, g.model) for g in made.graphs])
         written = writer.commit(manifest, facts)
-    save_scores(directory, written, made.ranges, made.accuracy)
-    return written
+    accuracy = save_scores(directory, written, made.ranges, made.accuracy) if made is not None else None
+    if accuracy is None:
+        write_report(directory)
+    return ExportResult(directory, written, accuracy)
 
 
 def _noise(source: Source, manifest: Manifest, seed: int) -> Iterable[tuple[dict[str, NDArray[Any]], Any]]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
-    from s2mlp_deploy.engines.tensorrt.runtime import TensorRTEngine
+from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from s2mlp_deploy.engines.profiles import check_shapes
+from s2mlp_deploy.engines.tensorrt.record import read_engine
+from s2mlp_deploy.engines.tensorrt.runtime import TensorRTEngine
 
 ENGINE_SUFFIXES = (".engine", ".plan")
 
@@ -29,13 +29,7 @@ def open_file(path: Path, *, provider: str, batch: int) -> OnnxRuntimeEngine | T
         S2MLPDeployError: The file cannot run here; says why.
     """
     if not is_engine(path):
-        from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
-
         return OnnxRuntimeEngine(path, provider=provider)
-    from s2mlp_deploy.engines.profiles import check_shapes
-    from s2mlp_deploy.engines.tensorrt.record import read_engine
-    from s2mlp_deploy.engines.tensorrt.runtime import TensorRTEngine
-
     record = read_engine(path)
     if record.profiles and len(record.inputs) == 1:
         (info,) = record.inputs

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from s2mlp_deploy.errors import DataError
-
-if TYPE_CHECKING:
-    from s2mlp_deploy.serving.predictor import Prediction
+from s2mlp_deploy.serving.predictor import Prediction, Predictor
 
 
 def predict(
@@ -25,10 +22,8 @@ def predict(
     Raises:
         DataError: No images were named.
         ArtifactError: The artifact is damaged, or has no such file or no preprocessing.
-        ImageError: A file is no picture.
+        ImageError: A file is no image.
     """
-    from s2mlp_deploy.serving.predictor import Predictor
-
     if not images:
         raise DataError("no images to classify", fix="name at least one image file")
     return Predictor(directory, precision=precision, provider=provider).predict(images, top=top)

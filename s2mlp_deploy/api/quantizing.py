@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from s2mlp_deploy.api.evidence import save_scores
-from s2mlp_deploy.api.sources import require_export
 from s2mlp_deploy.artifact import (
     CALIBRATION_CACHE,
     ArtifactWriter,
@@ -24,7 +24,8 @@ from s2mlp_deploy.artifact import (
     read_manifest,
     verify_file,
 )
-from s2mlp_deploy.calibration.ranges import DEFAULT_METHOD, check_method
+from s2mlp_deploy.calibration.ranges import check_method
+from s2mlp_deploy.choices import CALIBRATION_METHOD, CALIBRATION_SAMPLES, EVAL_SAMPLES
 from s2mlp_deploy.data.dataset import ModelData, open_data
 from s2mlp_deploy.errors import DataError, InputError
 from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, BudgetSearch
@@ -32,8 +33,6 @@ from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-
     from s2mlp_deploy.calibration.observe import Statistics
     from s2mlp_deploy.calibration.store import Foreign
     from s2mlp_deploy.precision.accuracy import Metric, Scorer
@@ -41,14 +40,6 @@ if TYPE_CHECKING:
     from s2mlp_deploy.preprocess import Preprocessing
 
 LOG = logging.getLogger(__name__)
-
-CALIBRATION_METHOD = DEFAULT_METHOD
-
-CALIBRATION_SAMPLES = 512
-"""Samples that ranges are measured on, unless the user says otherwise."""
-
-EVAL_SAMPLES = 1000
-"""Samples that files are scored on, unless the user says otherwise."""
 
 _SENSITIVITY_SAMPLES = 64
 """Samples for a layer's error: each has hundreds of cells, so the ratio of sums is settled long before."""
@@ -156,9 +147,6 @@ def quantize(
         CheckFailedError: The accuracy budget cannot be kept.
         OutputError: The artifact cannot be written.
     """
-    require_export()
-    import onnx_ir as ir
-
     from s2mlp_deploy.export.write import GraphFile, stage
 
     if not options.files:

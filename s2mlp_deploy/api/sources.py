@@ -1,37 +1,16 @@
-"""Naming a model: the zoo, factories, programs, modules."""
+"""Loading a source: the zoo, factories, programs, modules."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from s2mlp_deploy.errors import MissingDependencyError
+from torch import nn
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from s2mlp_deploy.models.registry import ModelEntry
-    from s2mlp_deploy.sources.source import Source
-
-
-def models() -> tuple[ModelEntry, ...]:
-    """The zoo's models with the papers' figures."""
-    from s2mlp_deploy.models.registry import list_models
-
-    return list_models()
-
-
-def require_export() -> None:
-    """Checks that the extra ``export`` is installed, without importing it.
-
-    Raises:
-        MissingDependencyError: Names the first package that is not.
-    """
-    for module in ("torch", "onnx", "onnxscript", "safetensors", "jinja2"):
-        if importlib.util.find_spec(module) is None:
-            raise MissingDependencyError(module, extra="export", purpose="working with PyTorch models")
+from s2mlp_deploy.sources.factory import source_of_module
+from s2mlp_deploy.sources.load import find_sidecar, load_source
+from s2mlp_deploy.sources.source import Source
 
 
 def load(
@@ -56,11 +35,7 @@ def load(
         SourceError: Unknown model or field; the factory fails or returns no module.
         CheckpointError: The weights cannot be read or do not fit.
         PreprocessingError: The description is wrong.
-        MissingDependencyError: The extra ``export`` is not installed.
     """
-    require_export()
-    from s2mlp_deploy.sources.load import load_source
-
     return load_source(
         source,
         checkpoint=Path(checkpoint) if checkpoint is not None else None,
@@ -90,12 +65,7 @@ def from_module(
     Raises:
         CheckpointError: The weights cannot be read or do not fit.
         PreprocessingError: The description is wrong.
-        MissingDependencyError: The extra ``export`` is not installed.
     """
-    require_export()
-    from s2mlp_deploy.sources.factory import from_module as make
-    from s2mlp_deploy.sources.load import find_sidecar
-
     weights = Path(checkpoint) if checkpoint is not None else None
     sidecar = find_sidecar(weights, Path(preprocess) if preprocess is not None else None)
-    return make(module, example_inputs, name=name, checkpoint=weights, sidecar=sidecar)
+    return source_of_module(module, example_inputs, name=name, checkpoint=weights, sidecar=sidecar)

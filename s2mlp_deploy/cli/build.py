@@ -9,17 +9,22 @@ import typer
 from rich.console import Console
 
 from s2mlp_deploy import api
+from s2mlp_deploy.choices import EngineName, HardwareCompatibility, Precision
 from s2mlp_deploy.cli.console import Json, emit, progress
-from s2mlp_deploy.cli.options import output_path
+from s2mlp_deploy.cli.engine_tables import print_optimized, print_preflight
+from s2mlp_deploy.cli.options import choices, output_path
+from s2mlp_deploy.engines.profiles import parse_shapes
+from s2mlp_deploy.engines.tensorrt.options import BuildOptions, parse_size
 from s2mlp_deploy.errors import CheckFailedError, InputError
 from s2mlp_deploy.evidence.store import document_of
+from s2mlp_deploy.report.engines import print_build
 
 if TYPE_CHECKING:
     from s2mlp_deploy.engines.tensorrt.preflight import Preflight
 
 _SHAPES = "NAME:1x3x224x224"
 _PROFILES = "repeat for more profiles, join inputs by commas"
-_ENGINES = "tensorrt-rtx, tensorrt or onnxruntime (with --optimize-for)."
+_ENGINES = "What to build for; onnxruntime with --optimize-for."
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +33,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def build(
         file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="The graph to build.")],
-        engine: Annotated[str, typer.Option(help=_ENGINES)] = "tensorrt-rtx",
+        engine: Annotated[EngineName, typer.Option(help=_ENGINES, **choices(EngineName))] = "tensorrt-rtx",
         target: Annotated[
             list[str] | None, typer.Option(help="Compute capability, for example sm89; may be repeated.")
         ] = None,
@@ -45,9 +50,10 @@ def register(app: typer.Typer) -> None:
             typer.Option(metavar=_SHAPES, help=f"Largest shapes; artifacts default to batch 32; {_PROFILES}."),
         ] = None,
         precision: Annotated[
-            str | None,
+            Precision | None,
             typer.Option(
-                help="What GEMMs and convolutions must compute in: fp32, fp16, int8, fp8. Default: the file's."
+                help="What GEMMs and convolutions must compute in. Default: the file's.",
+                **choices(Precision),
             ),
         ] = None,
         workspace: Annotated[
@@ -61,7 +67,8 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--version-compatible", help="Loads in later versions of the same major.")
         ] = False,
         hardware_compatible: Annotated[
-            str, typer.Option(metavar="LEVEL", help="none, ampere+ or same-compute-capability (tensorrt).")
+            HardwareCompatibility,
+            typer.Option(help="Which other GPUs the engine runs on (tensorrt).", **choices(HardwareCompatibility)),
         ] = "none",
         refit: Annotated[bool, typer.Option("--refit", help="The weights can be replaced later.")] = False,
         strip_plan: Annotated[
@@ -99,9 +106,6 @@ def register(app: typer.Typer) -> None:
             given = (target, min_shapes, opt_shapes, max_shapes, precision, dry_run)
             _optimize(file, optimize_for, output, as_json, any(given))
             return
-        from s2mlp_deploy.engines.profiles import parse_shapes
-        from s2mlp_deploy.engines.tensorrt.options import BuildOptions, parse_size
-
         shapes = {
             name: [parse_shapes(text) for text in texts or []]
             for name, texts in (("min_shapes", min_shapes), ("opt_shapes", opt_shapes), ("max_shapes", max_shapes))
@@ -141,8 +145,6 @@ def register(app: typer.Typer) -> None:
             )
 
         def render(console: Console) -> None:
-            from s2mlp_deploy.report.engines import print_build
-
             print_build(console, record)
 
         emit(document_of(record), as_json=as_json, render=render)
@@ -150,8 +152,6 @@ def register(app: typer.Typer) -> None:
 
 def _show_dry_run(report: Preflight, as_json: bool) -> None:
     def render(console: Console) -> None:
-        from s2mlp_deploy.cli.engine_tables import print_preflight
-
         print_preflight(console, report)
 
     emit(report, as_json=as_json, render=render)
@@ -173,8 +173,6 @@ def _optimize(file: Path, optimize_for: str, output: Path | None, as_json: bool,
     record = api.optimize(file, output=output)
 
     def render(console: Console) -> None:
-        from s2mlp_deploy.cli.engine_tables import print_optimized
-
         print_optimized(console, record)
 
     emit(record, as_json=as_json, render=render)

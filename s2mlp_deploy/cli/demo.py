@@ -11,6 +11,8 @@ from rich.console import Console
 from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.options import output_path
 from s2mlp_deploy.errors import CheckFailedError
+from s2mlp_deploy.report.format import size
+from s2mlp_deploy.report.terminal import print_table
 
 
 def register(app: typer.Typer) -> None:
@@ -29,15 +31,13 @@ def register(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Run the main job on a trained digit network: export, precisions, parity, engines, report."""
+        # Exports and builds: the only command whose room is not behind the door of the API.
         from s2mlp_deploy.demo.run import precision_table, run_demo, table, written_files
 
         with progress() as report:
             result = run_demo(output, images=images, targets=target or ["sm89"], progress=report)
 
         def render(console: Console) -> None:
-            from s2mlp_deploy.report.format import size
-            from s2mlp_deploy.report.terminal import print_table
-
             columns, rows = table(result)
             count = next(iter(result.parity.values())).images
             print_table(console, f"s2mlpv2_nano on {count:,} images: PyTorch against ONNX Runtime", columns, rows)
@@ -61,5 +61,5 @@ def register(app: typer.Typer) -> None:
 
         emit(result, as_json=as_json, render=render)
         if not result.passed:
-            failing = [name for name, item in {**result.parity, **result.precisions}.items() if not item.passed]
+            failing = [name for name, item in [*result.parity.items(), *result.precisions.items()] if not item.passed]
             raise CheckFailedError(f"parity does not hold in {', '.join(failing)}", where=str(result.report))

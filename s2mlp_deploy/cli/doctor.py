@@ -10,6 +10,7 @@ from rich.console import Console
 
 from s2mlp_deploy import __version__, api
 from s2mlp_deploy.cli.console import Json, emit
+from s2mlp_deploy.cli.engine_tables import print_health
 
 
 def register(app: typer.Typer) -> None:
@@ -23,8 +24,6 @@ def register(app: typer.Typer) -> None:
         document = {"s2mlp_deploy": __version__, "machine": machine, **msgspec.to_builtins(health)}
 
         def render(console: Console) -> None:
-            from s2mlp_deploy.cli.engine_tables import print_health
-
             print_health(console, health, machine)
 
         emit(document, as_json=as_json, render=render)

@@ -9,6 +9,15 @@ import typer
 from rich.console import Console
 
 from s2mlp_deploy import api
+from s2mlp_deploy.choices import (
+    CALIBRATION_METHOD,
+    CALIBRATION_SAMPLES,
+    EVAL_SAMPLES,
+    Layout,
+    OnHazard,
+    Precision,
+    ShiftFormName,
+)
 from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.options import (
     CalibrationCache,
@@ -23,9 +32,13 @@ from s2mlp_deploy.cli.options import (
     Seed,
     Settings,
     Source,
+    choices,
     output_path,
+    parse_axes,
     parse_settings,
 )
+from s2mlp_deploy.report.accuracy import print_accuracy
+from s2mlp_deploy.report.terminal import print_manifest, print_next
 
 
 def register(app: typer.Typer) -> None:
@@ -44,35 +57,35 @@ def register(app: typer.Typer) -> None:
             bool,
             typer.Option(
                 "--with-preprocessing",
-                help="Let the graph resize, crop and normalise: its input is then uint8 pictures of any size.",
+                help="Let the graph resize, crop and normalise: its input is then uint8 images of any size.",
             ),
         ] = False,
         shift_form: Annotated[
-            str, typer.Option(help="How shifts are written: auto, slice-concat, pad-slice, grouped-conv or gather.")
+            ShiftFormName, typer.Option(help="How shifts are written.", **choices(ShiftFormName))
         ] = "auto",
         layout: Annotated[
-            str, typer.Option(help="as-is, or channels-last or channels-first for a model of the zoo.")
+            Layout, typer.Option(help="Inner layout, of models of the zoo.", **choices(Layout))
         ] = "as-is",
         dynamic: Annotated[
             str, typer.Option(help="Axes whose size is free, separated by commas: batch, height, width.")
         ] = "batch",
         on_hazard: Annotated[
-            str, typer.Option(help="What to do with code that eager PyTorch does not define: warn or error.")
+            OnHazard, typer.Option(help="What to do with code that eager PyTorch does not define.", **choices(OnHazard))
         ] = "warn",
         opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 25.")] = 20,
         precision: Annotated[
             list[str] | None,
-            typer.Option(help="fp32 (always written), fp16, int8 or fp8; may be repeated."),
+            typer.Option(help="What to write beside fp32; may be repeated.", **choices(Precision)),
         ] = None,
         calibration_data: Annotated[
             str | None,
-            typer.Option(help="What int8 and fp8 are calibrated on: pictures in a folder or archive, .npy, .npz."),
+            typer.Option(help="What int8 and fp8 are calibrated on: images in a folder or archive, .npy, .npz."),
         ] = None,
-        method: Method = api.CALIBRATION_METHOD,
-        samples: Samples = api.CALIBRATION_SAMPLES,
+        method: Method = CALIBRATION_METHOD,
+        samples: Samples = CALIBRATION_SAMPLES,
         max_drop: MaxDrop = None,
         eval_data: EvalData = None,
-        eval_samples: EvalSamples = api.EVAL_SAMPLES,
+        eval_samples: EvalSamples = EVAL_SAMPLES,
         calibration_cache: CalibrationCache = None,
         half_io: HalfIo = False,
         force: Annotated[bool, typer.Option("--force", help="Replace an artifact that is there.")] = False,
@@ -81,7 +94,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Export a model to ONNX with a manifest that describes it."""
         with progress() as report:
-            manifest = api.export(
+            result = api.export(
                 source,
                 output,
                 checkpoint=checkpoint,
@@ -90,7 +103,7 @@ def register(app: typer.Typer) -> None:
                 with_preprocessing=with_preprocessing,
                 shift_form=shift_form,
                 opset=opset,
-                dynamic=[name.strip() for name in dynamic.split(",") if name.strip()],
+                dynamic=parse_axes(dynamic),
                 on_hazard=on_hazard,
                 force=force,
                 seed=seed,
@@ -110,16 +123,9 @@ def register(app: typer.Typer) -> None:
             )
 
         def render(console: Console) -> None:
-            from s2mlp_deploy.evidence.accuracy import AccuracyReport
-            from s2mlp_deploy.evidence.store import read_record
-            from s2mlp_deploy.report.accuracy import print_accuracy
-            from s2mlp_deploy.report.terminal import print_manifest, print_next
+            print_manifest(console, result.manifest, output)
+            if result.accuracy is not None:
+                print_accuracy(console, result.accuracy)
+            print_next(console, result.manifest, output, checkpoint)
 
-            print_manifest(console, manifest, output)
-            scores = read_record(output, AccuracyReport)
-            # A folder may hold evidence of an artifact that was deleted by hand.
-            if scores is not None and not scores.outdated(manifest):
-                print_accuracy(console, scores)
-            print_next(console, manifest, output, checkpoint)
-
-        emit(manifest, as_json=as_json, render=render)
+        emit(result.manifest, as_json=as_json, render=render)

@@ -11,7 +11,10 @@ from rich.console import Console
 from s2mlp_deploy import api
 from s2mlp_deploy.api.opening import is_engine
 from s2mlp_deploy.cli.console import Json, emit
+from s2mlp_deploy.cli.engine_tables import print_engine_inspection
+from s2mlp_deploy.cli.inspection_tables import print_file_inspection, print_source_inspection
 from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Settings, parse_settings
+from s2mlp_deploy.errors import InputError
 
 
 def register(app: typer.Typer) -> None:
@@ -31,6 +34,10 @@ def register(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Show the shifts of a model, or what an ONNX or engine file holds. Writes nothing."""
+        if (is_engine(target) or target.endswith(".onnx")) and (checkpoint or settings or preprocess):
+            raise InputError(
+                "--checkpoint, --set and --preprocess are for models in PyTorch", where=target, fix="leave them out"
+            )
         result: api.FileInspection | api.SourceInspection | api.EngineInspection
         if is_engine(target):
             result = api.inspect_engine(target)
@@ -42,9 +49,6 @@ def register(app: typer.Typer) -> None:
             )
 
         def render(console: Console) -> None:
-            from s2mlp_deploy.cli.engine_tables import print_engine_inspection
-            from s2mlp_deploy.cli.inspection_tables import print_file_inspection, print_source_inspection
-
             if isinstance(result, api.EngineInspection):
                 print_engine_inspection(console, result, Path(target))
             elif isinstance(result, api.FileInspection):

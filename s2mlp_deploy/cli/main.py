@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Deploy spatial-shift MLP vision models: PyTorch to ONNX and TensorRT, with the evidence written beside.",
-    epilog="Exit status: 0 done, 1 a check failed, 2 the input is wrong, 70 a bug of this program.",
+    epilog="Exit status: 0 done, 1 a check failed, 2 wrong input, 70 internal error.",
 )
 
 

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from s2mlp_deploy import api
 from s2mlp_deploy.cli.console import Json, emit
+from s2mlp_deploy.report.terminal import print_table
 
 
 def register(app: typer.Typer) -> None:
@@ -18,8 +19,6 @@ def register(app: typer.Typer) -> None:
         entries = api.models()
 
         def render(console: Console) -> None:
-            from s2mlp_deploy.report.terminal import print_table
-
             rows = []
             for entry in entries:
                 config, paper = entry.config, entry.paper

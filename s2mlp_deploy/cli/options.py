@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
-from s2mlp_deploy.errors import InputError, OutputError
+from s2mlp_deploy.choices import CalibrationMethod, DynamicAxis
+from s2mlp_deploy.errors import ExportError, InputError, OutputError
+from s2mlp_deploy.text import join_names
+
+
+def choices(literal: Any) -> dict[str, Any]:
+    """What an option of a ``Literal`` type needs: its choices in ``--help``, and words for a value that is none.
+
+    Not typer's own handling of ``Literal``, which knows no lists of them.
+    """
+    names = get_args(literal)
+
+    def parse(text: str) -> str:
+        if text not in names:
+            raise InputError(f"there is no {text!r} here", fix=f"choose {join_names(names, last='or')}")
+        return text
+
+    return {"parser": parse, "metavar": "|".join(names)}
+
 
 Source = Annotated[
     str,
@@ -28,7 +46,7 @@ Preprocess = Annotated[
     Path | None,
     typer.Option(metavar="FILE.json", help="How an image becomes the input. Default: <checkpoint>.json."),
 ]
-Method = Annotated[str, typer.Option(help="How ranges are chosen: minmax, entropy, percentile or mse.")]
+Method = Annotated[CalibrationMethod, typer.Option(help="How ranges are chosen.", **choices(CalibrationMethod))]
 Samples = Annotated[int, typer.Option(min=1, help="Measure ranges on at most so many samples.")]
 MaxDrop = Annotated[
     float | None,
@@ -47,15 +65,35 @@ HalfIo = Annotated[bool, typer.Option("--half-io", help="Give float16 graphs flo
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of random weights and of drawn samples.")]
 
 
-def output_path(text: str) -> Path:
+def output_path(value: str | Path) -> Path:
     """Reads the value of ``--output``. An empty one is what a script's unset variable leaves, not the current folder.
+
+    Args:
+        value: What was typed, or the option's default, which typer passes through its parser too.
 
     Raises:
         OutputError: It is empty.
     """
-    if not text.strip():
+    if not str(value).strip():
         raise OutputError("--output is empty", fix="name a place; for the current folder write --output .")
-    return Path(text)
+    return Path(value)
+
+
+def parse_axes(text: str) -> list[DynamicAxis]:
+    """Reads axes that are separated by commas.
+
+    Raises:
+        ExportError: One has no such name.
+    """
+    axes = get_args(DynamicAxis)
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in axes]:
+        raise ExportError(
+            f"no axis is called {join_names(map(repr, unknown), last='or')}",
+            where="--dynamic",
+            fix=f"choose from {join_names(axes)}",
+        )
+    return [axis for axis in axes if axis in names]
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, Any]:

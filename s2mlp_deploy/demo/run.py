@@ -6,24 +6,31 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import get_args
 
 import numpy as np
 from PIL import Image
 
 from s2mlp_deploy import api
 from s2mlp_deploy.artifact import FileRecord, Manifest
+from s2mlp_deploy.bench.timing import interleaved
+from s2mlp_deploy.choices import ShiftFormName
 from s2mlp_deploy.data.collect import collect
 from s2mlp_deploy.demo.digits import load_digits, weights_path, write_pngs
+from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from s2mlp_deploy.engines.tensorrt.flavours import check_targets, flavour
 from s2mlp_deploy.errors import MissingDependencyError
+from s2mlp_deploy.evidence.build import BuildRecord
+from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.progress import ProgressCallback, no_progress
-
-if TYPE_CHECKING:
-    from s2mlp_deploy.evidence.build import BuildRecord
-    from s2mlp_deploy.evidence.parity import ParityReport
+from s2mlp_deploy.report.format import figure, integer, percent, size
+from s2mlp_deploy.report.html import write_overview
 
 _CALIBRATION = 256
 """Training digits that int8 is calibrated on."""
+
+DEFAULT_FORM: ShiftFormName = "slice-concat"
+"""What ``auto`` is for this network."""
 
 _TIMED_BATCH = 8
 _FOR_TENSORRT = ("fp32", "fp16", "int8-trt")
@@ -49,9 +56,9 @@ class DemoResult:
 
     output: Path
     images: Path
-    artifacts: dict[str, Path]
-    manifests: dict[str, Manifest]
-    parity: dict[str, ParityReport]
+    artifacts: dict[ShiftFormName, Path]
+    manifests: dict[ShiftFormName, Manifest]
+    parity: dict[ShiftFormName, ParityReport]
     precisions: dict[str, ParityReport]
     latency: dict[str, float]
     engines: dict[str, BuildRecord]
@@ -82,21 +89,19 @@ def run_demo(
     Raises:
         S2MLPDeployError: What the API's functions raise.
     """
-    api.require_export()
-    from s2mlp_deploy.engines.tensorrt.flavours import check_targets, flavour
-    from s2mlp_deploy.export.forms import DEFAULT_FORM, FORMS
-    from s2mlp_deploy.report.html import write_overview
-
     check_targets(flavour("tensorrt-rtx"), tuple(targets))
     if images is not None:
-        # A folder without pictures is refused now, not after the exports.
+        # A folder without images is refused now, not after the exports.
         collect(images)
     if images is None:
         progress("writing the held-out digits", 0, None)
         images = output / "images"
         write_pngs(load_digits()[1], images)
     captured = api.capture(api.load("s2mlpv2_nano", checkpoint=weights_path()), progress=progress)
-    forms = [DEFAULT_FORM, *(name for name in FORMS if name != DEFAULT_FORM)]
+    forms: list[ShiftFormName] = [
+        DEFAULT_FORM,
+        *(name for name in get_args(ShiftFormName) if name not in ("auto", DEFAULT_FORM)),
+    ]
     artifacts = {name: output / ("artifact" if name == DEFAULT_FORM else f"forms/{name}") for name in forms}
     precision = api.PrecisionOptions(
         precisions=["fp16", "int8"], data=_training_digits(), samples=_CALIBRATION, eval_data=images
@@ -109,27 +114,29 @@ def run_demo(
             precision=precision if name == DEFAULT_FORM else None,
             force=True,
             progress=progress,
-        )
+        ).manifest
         for name, path in artifacts.items()
     }
     first = artifacts[DEFAULT_FORM]
-    others = [record for record in manifests[DEFAULT_FORM].files if record.precision != "fp32"]
+    derived = [record for record in manifests[DEFAULT_FORM].files if record.precision != "fp32"]
     files = [path / manifests[name].files[0].path for name, path in artifacts.items()]
     reports = api.parity(
-        captured, [*files, *(first / record.path for record in others)], data=images, batch=50, progress=progress
+        captured, [*files, *(first / record.path for record in derived)], data=images, batch=50, progress=progress
     )
     forms_reports, precision_reports = reports[: len(files)], reports[len(files) :]
     engines, missing = _build(
         first, [r for r in manifests[DEFAULT_FORM].files if r.precision in _FOR_TENSORRT], targets, progress
     )
-    page = write_overview(output / "report.html", artifacts, title="s2mlp-deploy demo: handwritten digits")
+    page = write_overview(
+        output / "report.html", dict(artifacts.items()), title="s2mlp-deploy demo: handwritten digits"
+    )
     return DemoResult(
         output,
         images,
         artifacts,
         manifests,
         dict(zip(forms, forms_reports, strict=True)),
-        {record.precision: report for record, report in zip(others, precision_reports, strict=True)},
+        {record.precision: report for record, report in zip(derived, precision_reports, strict=True)},
         _latency(first, manifests[DEFAULT_FORM], progress),
         engines,
         missing,
@@ -145,9 +152,6 @@ def _training_digits() -> list[tuple[Image.Image, int]]:
 
 def _latency(directory: Path, manifest: Manifest, progress: ProgressCallback) -> dict[str, float]:
     """Milliseconds per image, in batches, of the files that ONNX Runtime runs as they are meant to be run."""
-    from s2mlp_deploy.bench.timing import interleaved
-    from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
-
     progress("timing", 0, None)
     engines = {
         record.precision: OnnxRuntimeEngine(directory / record.path, threads=1)
@@ -177,8 +181,6 @@ def _build(
 
 def table(result: DemoResult) -> tuple[Sequence[str], list[Sequence[str]]]:
     """The demo's comparison of forms: column names and rows of text."""
-    from s2mlp_deploy.report.format import figure, integer, percent
-
     columns = (
         "form",
         "nodes",
@@ -208,8 +210,6 @@ def table(result: DemoResult) -> tuple[Sequence[str], list[Sequence[str]]]:
 
 def precision_table(result: DemoResult) -> tuple[Sequence[str], list[Sequence[str]]]:
     """The demo's comparison of precisions: column names and rows of text."""
-    from s2mlp_deploy.report.format import percent, size
-
     columns = ("file", "size", "accuracy", "same top-1", "ms", "engine", "parity")
     form, artifact = next(iter(result.manifests.items()))
     rows: list[Sequence[str]] = []

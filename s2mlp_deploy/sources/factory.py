@@ -56,7 +56,7 @@ def load_factory(
     if not isinstance(module, nn.Module):
         shown = repr(made)[:60] if isinstance(made, type) else _kind(made)
         raise SourceError(f"the factory returned {shown}", where=reference, fix=_CONTRACT)
-    return from_module(
+    return source_of_module(
         module,
         inputs,
         reference=reference,
@@ -67,7 +67,7 @@ def load_factory(
     )
 
 
-def from_module(
+def source_of_module(
     module: nn.Module,
     inputs: Any,
     *,

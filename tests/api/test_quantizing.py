@@ -130,7 +130,7 @@ def test_a_lone_file_says_what_it_is(artifact, pictures):
 
 
 def test_float16_alone_measures_on_noise_where_there_is_no_data(captured, tmp_path, caplog):
-    manifest = api.export(captured, tmp_path / "a", precision=api.PrecisionOptions(precisions=("fp16",)))
+    manifest = api.export(captured, tmp_path / "a", precision=api.PrecisionOptions(precisions=("fp16",))).manifest
     assert manifest.calibration.data == "seeded noise"
     assert "noise" in caplog.text
     assert not (tmp_path / "a" / CALIBRATION_CACHE).exists()

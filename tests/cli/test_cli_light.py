@@ -32,7 +32,7 @@ def test_help_needs_no_torch_and_no_time(process, arguments):
 def test_help_lists_every_command(process):
     text = process("--help").out
     assert all(f" {command} " in text for command in COMMANDS)
-    assert "Exit status: 0 done, 1 a check failed, 2 the input is wrong, 70 a bug of this program." in text
+    assert "Exit status: 0 done, 1 a check failed, 2 wrong input, 70 internal error." in text
 
 
 def test_doctor_needs_no_torch_and_no_time(process):

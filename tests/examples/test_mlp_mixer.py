@@ -23,7 +23,7 @@ def own_path(monkeypatch):
 
 def test_it_is_exported_with_parity_and_says_that_it_holds_no_shift(tmp_path):
     source = api.load(FACTORY, overrides=TINY)
-    manifest = api.export(source, tmp_path / "out")
+    manifest = api.export(source, tmp_path / "out").manifest
     assert manifest.shifts == ()
     assert manifest.hazards == ()
     assert manifest.inputs[0].shape == ("batch", 3, 16, 16)

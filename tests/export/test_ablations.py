@@ -81,7 +81,7 @@ def check(name: str, base: dict[str, Any], changed: dict[str, Any], place: Path)
     lively(source.module)
     captured = api.capture(source)
     for form in FORMS:
-        manifest = api.export(captured, place / form, shift_form=form)
+        manifest = api.export(captured, place / form, shift_form=form).manifest
         assert len(manifest.shifts) == shifts_of(config, sum(config.depths))
         assert {shift.form for shift in manifest.shifts} <= {form}
         assert manifest.source.config == config.to_dict()

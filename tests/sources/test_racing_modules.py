@@ -38,7 +38,7 @@ def test_a_race_is_exported_with_its_functional_meaning_and_recorded(out, caplog
     module = racing()
     source = api.from_module(module, torch.randn(2, 3, 6, 6))
     with caplog.at_level(logging.WARNING):
-        manifest = api.export(source, out)
+        manifest = api.export(source, out).manifest
     assert "functional meaning is exported" in caplog.text
     assert [hazard.kind for hazard in manifest.hazards] == ["race", "race"]
     lines = Path(__file__).read_text().splitlines()
@@ -100,7 +100,7 @@ def test_a_cloned_right_hand_side_is_told_and_never_refused(out, caplog):
 
     source = api.from_module(Cloned(), torch.randn(2, 4, 4))
     with caplog.at_level(logging.WARNING):
-        manifest = api.export(source, out, on_hazard="error")
+        manifest = api.export(source, out, on_hazard="error").manifest
     assert [(hazard.kind, hazard.eager_deviation) for hazard in manifest.hazards] == [("compiler", None)]
     assert "Inductor" in caplog.text
     (report,) = api.parity(source, [out / "model.fp32.onnx"], samples=2)

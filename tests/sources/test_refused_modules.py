@@ -65,7 +65,7 @@ def test_what_is_drawn_at_random_is_noted(out):
         def forward(self, x: Tensor) -> Tensor:
             return x + torch.randn_like(x)
 
-    manifest = api.export(api.from_module(Noisy(), torch.ones(2, 3)), out)
+    manifest = api.export(api.from_module(Noisy(), torch.ones(2, 3)), out).manifest
     (note,) = manifest.notes
     assert "randn_like" in note
     assert f"({Path(__file__).name}:" in note

@@ -25,7 +25,7 @@ def refused(reference: str, kind: type[S2MLPDeployError] = SourceError, **option
 def exported(module, inputs, place: Path, **options):
     """Exports, checks parity, returns the manifest."""
     source = api.from_module(module, inputs)
-    manifest = api.export(source, place, **options)
+    manifest = api.export(source, place, **options).manifest
     (report,) = api.parity(source, [place / "model.fp32.onnx"], samples=4)
     assert report.passed, report.failures
     return manifest

@@ -1,48 +1,20 @@
-"""Looking into a source or an ONNX file."""
+"""Looking into an ONNX file; needs no torch."""
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
+import onnx
+import onnx_ir as ir
 
-from s2mlp_deploy.api.exporting import analyze
-from s2mlp_deploy.api.sources import load, require_export
-from s2mlp_deploy.artifact import METADATA_KEY, Hazard, ShiftRecord, TensorInfo, current_fields, data_file
+from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo, current_fields, data_file
 from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.export.write import tensor_infos
 from s2mlp_deploy.text import first_line_of
-
-if TYPE_CHECKING:
-    from s2mlp_deploy.export.rewrite import NearMissRecord
-
-
-@dataclass(frozen=True)
-class SourceInspection:
-    """What a source holds.
-
-    Attributes:
-        source: What was named.
-        inputs: Names and shapes of the inputs; dynamic sizes as text.
-        outputs: Names of the outputs.
-        parameters: Learned numbers.
-        shifts: In order, in the form that ``export`` would write.
-        near_misses: In order.
-        hazards: Lines that mean different things to different runtimes.
-        notes: What was tried and did not work.
-    """
-
-    source: str
-    inputs: dict[str, tuple[int | str, ...]]
-    outputs: tuple[str, ...]
-    parameters: int
-    shifts: tuple[ShiftRecord, ...]
-    near_misses: tuple[NearMissRecord, ...]
-    hazards: tuple[Hazard, ...]
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -74,58 +46,12 @@ class FileInspection:
     metadata: dict[str, Any]
 
 
-def inspect_source(
-    source: str,
-    *,
-    checkpoint: str | Path | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    preprocess: str | Path | None = None,
-    dynamic: Sequence[str] = ("batch",),
-) -> SourceInspection:
-    """Finds every shift, near miss and hazard of a source; writes nothing.
-
-    Args:
-        source: See :func:`~s2mlp_deploy.api.load`, and there for the other arguments.
-        checkpoint: See there.
-        overrides: See there.
-        preprocess: See there.
-        dynamic: See :func:`~s2mlp_deploy.api.analyze`.
-
-    Raises:
-        S2MLPDeployError: What loading and capturing raise.
-    """
-    loaded = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess)
-    known = analyze(loaded, dynamic=dynamic)
-    from s2mlp_deploy.capture.program import input_shapes
-    from s2mlp_deploy.export.forms import choose_form
-
-    form = choose_form().name
-    program = known.captured.program
-    return SourceInspection(
-        source=loaded.info.reference,
-        inputs=dict(zip(known.captured.input_names, input_shapes(program), strict=True)),
-        outputs=known.captured.output_names,
-        parameters=sum(value.numel() for value in program.parameters()),
-        shifts=tuple(replace(shift, form=form) for shift in known.shifts),
-        near_misses=known.near_misses,
-        hazards=known.hazards,
-        notes=known.captured.notes,
-    )
-
-
 def inspect_file(path: str | Path) -> FileInspection:
     """Reads an ONNX file's interface, operators and weights; runs nothing.
 
     Raises:
         ArtifactError: It is no ONNX file.
-        MissingDependencyError: The extra ``export`` is not installed.
     """
-    require_export()
-    import onnx
-    import onnx_ir as ir
-
-    from s2mlp_deploy.export.write import tensor_infos
-
     file = Path(path)
     if not file.is_file():
         raise ArtifactError("no such ONNX file", where=str(file), fix="check the path")

@@ -1,0 +1,85 @@
+"""Capturing a source: once, for as many forms and precisions as wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from s2mlp_deploy.choices import DynamicAxis, OnHazard
+from s2mlp_deploy.export.analysis import Analysis
+from s2mlp_deploy.export.analysis import analyze as analyze_module
+from s2mlp_deploy.export.canonical import to_canonical
+from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, check_opset
+from s2mlp_deploy.progress import ProgressCallback, no_progress
+from s2mlp_deploy.sources.source import Source
+
+
+@dataclass(frozen=True)
+class CapturedSource:
+    """A source and its canonical graph: what is captured once and written in as many forms as wanted.
+
+    Attributes:
+        source: What was captured.
+        analysis: Its functional program, shifts and hazards.
+        canonical: The ONNX graph whose shifts have no form yet.
+    """
+
+    source: Source
+    analysis: Analysis
+    canonical: ir.Model
+
+
+def analyze(source: Source, *, dynamic: Sequence[DynamicAxis] = ("batch",), on_hazard: OnHazard = "warn") -> Analysis:
+    """Captures a source, watches it for hazards and recognises its shifts; no ONNX yet.
+
+    Args:
+        source: What :func:`~s2mlp_deploy.api.load` or :func:`~s2mlp_deploy.api.from_module` returned.
+        dynamic: Axes whose size may differ from the example's: ``batch``, ``height``, ``width``. A module that fixes
+            its batch is captured with that batch, and a note says so.
+        on_hazard: ``warn`` exports the functional meaning of a race, ``error`` refuses it.
+
+    Raises:
+        ExportError: The module cannot be captured, or races and ``on_hazard`` is ``error``.
+        CheckpointError: A weight is NaN, infinite or on the meta device.
+    """
+    return analyze_module(
+        source.module,
+        source.example_inputs,
+        input_names=source.input_names,
+        output_names=source.output_names,
+        dynamic=dynamic,
+        on_hazard=on_hazard,
+    )
+
+
+def capture(
+    source: Source,
+    *,
+    opset: int | None = None,
+    dynamic: Sequence[DynamicAxis] = ("batch",),
+    on_hazard: OnHazard = "warn",
+    progress: ProgressCallback = no_progress,
+) -> CapturedSource:
+    """Captures a source and translates it to the canonical graph, whose shifts have no form yet.
+
+    Args:
+        source: See :func:`analyze`.
+        opset: 18 to 25, default 20.
+        dynamic: See :func:`analyze`.
+        on_hazard: See :func:`analyze`.
+        progress: Told what is being done.
+
+    Raises:
+        ExportError: The module or an operation is refused, or the opset is out of range.
+        CheckpointError: A weight is NaN, infinite or on the meta device.
+    """
+    opset = DEFAULT_OPSET if opset is None else opset
+    check_opset(opset)
+    progress("capturing the model", 0, 2)
+    known = analyze(source, dynamic=dynamic, on_hazard=on_hazard)
+    progress("translating to ONNX", 1, 2)
+    canonical = to_canonical(known.captured, opset=opset)
+    progress("translating to ONNX", 2, 2)
+    return CapturedSource(source, known, canonical)

@@ -1,0 +1,90 @@
+"""Looking into a source: its shifts, near misses and hazards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from s2mlp_deploy.api.capturing import CapturedSource, analyze
+from s2mlp_deploy.api.checking import refuse_late_options
+from s2mlp_deploy.api.sources import load
+from s2mlp_deploy.artifact import Hazard, ShiftRecord
+from s2mlp_deploy.capture.program import input_shapes
+from s2mlp_deploy.choices import DynamicAxis
+from s2mlp_deploy.export.forms import choose_form
+from s2mlp_deploy.export.rewrite import NearMissRecord
+from s2mlp_deploy.sources.source import Source
+
+
+@dataclass(frozen=True)
+class SourceInspection:
+    """What a source holds.
+
+    Attributes:
+        source: What was named.
+        inputs: Names and shapes of the inputs; dynamic sizes as text.
+        outputs: Names of the outputs.
+        parameters: Learned numbers.
+        shifts: In order, in the form that ``export`` would write.
+        near_misses: In order.
+        hazards: Lines that mean different things to different runtimes.
+        notes: What was tried and did not work.
+    """
+
+    source: str
+    inputs: dict[str, tuple[int | str, ...]]
+    outputs: tuple[str, ...]
+    parameters: int
+    shifts: tuple[ShiftRecord, ...]
+    near_misses: tuple[NearMissRecord, ...]
+    hazards: tuple[Hazard, ...]
+    notes: tuple[str, ...]
+
+
+def inspect_source(
+    source: str | Source | CapturedSource,
+    *,
+    checkpoint: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    preprocess: str | Path | None = None,
+    dynamic: Sequence[DynamicAxis] | None = None,
+) -> SourceInspection:
+    """Finds every shift, near miss and hazard of a source; writes nothing.
+
+    Args:
+        source: What :func:`~s2mlp_deploy.api.load` takes, or what it or :func:`~s2mlp_deploy.api.capture` returned.
+            Options of a step that is done already are refused.
+        checkpoint: See :func:`~s2mlp_deploy.api.load`.
+        overrides: See there.
+        preprocess: See there.
+        dynamic: See :func:`~s2mlp_deploy.api.analyze`.
+
+    Raises:
+        InputError: An option of a step that is done already.
+        S2MLPDeployError: What loading and capturing raise.
+    """
+    refuse_late_options(
+        source,
+        loading={"checkpoint": checkpoint, "overrides": overrides, "preprocess": preprocess},
+        capturing={"dynamic": dynamic},
+    )
+    if isinstance(source, str):
+        source = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess)
+    if isinstance(source, CapturedSource):
+        loaded, known = source.source, source.analysis
+    else:
+        loaded, known = source, analyze(source, dynamic=("batch",) if dynamic is None else dynamic)
+    form = choose_form().name
+    program = known.captured.program
+    return SourceInspection(
+        source=loaded.info.reference,
+        inputs=dict(zip(known.captured.input_names, input_shapes(program), strict=True)),
+        outputs=known.captured.output_names,
+        parameters=sum(value.numel() for value in program.parameters()),
+        shifts=tuple(replace(shift, form=form) for shift in known.shifts),
+        near_misses=known.near_misses,
+        hazards=known.hazards,
+        notes=known.captured.notes,
+    )

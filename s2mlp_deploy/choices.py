@@ -1,0 +1,40 @@
+"""What options may be: names that commands, the API and the rooms behind them share, and defaults for ``--help``.
+
+No table of implementations is imported here, so that a command line can show choices without torch or onnx. Tests hold
+each type equal to the table that it names.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+ShiftFormName: TypeAlias = Literal["auto", "slice-concat", "pad-slice", "grouped-conv", "gather"]
+"""How shifts are written: a name of ``s2mlp_deploy.export.forms.FORMS``, or ``auto``."""
+
+Layout: TypeAlias = Literal["as-is", "channels-last", "channels-first"]
+"""Inner layout of a zoo model; ``as-is`` is the model's own."""
+
+DynamicAxis: TypeAlias = Literal["batch", "height", "width"]
+"""An axis of NCHW inputs that may be dynamic."""
+
+OnHazard: TypeAlias = Literal["warn", "error"]
+"""What to do about a race: export its functional meaning with a warning, or refuse."""
+
+Precision: TypeAlias = Literal["fp32", "fp16", "int8", "fp8"]
+"""What files are asked for; int8 becomes two files, one placed for ONNX Runtime and one for TensorRT."""
+
+CalibrationMethod: TypeAlias = Literal["minmax", "entropy", "percentile", "mse"]
+"""How a range is chosen from a histogram."""
+
+EngineName: TypeAlias = Literal["tensorrt-rtx", "tensorrt", "onnxruntime"]
+"""What ``build`` builds for."""
+
+HardwareCompatibility: TypeAlias = Literal["none", "ampere+", "same-compute-capability"]
+"""Which GPUs a TensorRT engine runs on besides its own."""
+
+CALIBRATION_METHOD: CalibrationMethod = "percentile"
+CALIBRATION_SAMPLES = 512
+"""Samples that ranges are measured on."""
+
+EVAL_SAMPLES = 1000
+"""Samples that files are scored on."""
