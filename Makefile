@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := export,cpu,demo,dev
 STAMP := $(VENV)/.installed
+# Processes that run the tests. Each file stays in one of them, so that what its tests share is made once.
+WORKERS ?= 2
 
 .PHONY: demo test install check unit slow clean
 .DELETE_ON_ERROR:
@@ -32,7 +34,7 @@ check: install
 	$(BIN)/lint-imports
 
 unit: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 slow: install
 	$(BIN)/python -m pytest -m slow

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from s2mlp_deploy import api
-from s2mlp_deploy.errors import CheckpointError
+from s2mlp_deploy.errors import CheckpointError, SourceError
 from s2mlp_deploy.models.config import S2MLPv2Config
 from s2mlp_deploy.models.registry import create_model
 from s2mlp_deploy.models.s2mlpv2 import ShiftMixer
@@ -258,7 +258,7 @@ def test_the_zoos_own_names_are_not_converted(tmp_path, caplog):
 
 def test_the_size_of_the_image_is_asked_for_where_the_patches_do_not_divide_it(tmp_path):
     path = saved(public(patches=(7, 2)), tmp_path)
-    with pytest.raises(CheckpointError, match="set image_size to a multiple of 14"):
+    with pytest.raises(SourceError, match="set image_size to a multiple of 14"):
         load_source("s2mlpv2_nano", checkpoint=path)
     original = public(patches=(7, 2))
     source = load_source("s2mlpv2_nano", checkpoint=path, overrides={"image_size": "28"})

@@ -28,7 +28,10 @@ def test_the_operators_it_cannot_parse_are_those_of_the_library():
     logger = logger_of(library)
     parser = library.OnnxParser(library.Builder(logger).create_network(0), logger)
     names = {schema.name for schema in onnx.defs.get_all_schemas_with_history() if schema.domain == ""}
-    assert RTX.no_importer == {name for name in names if not parser.supports_operator(name)}
+    refused = {name for name in names if not parser.supports_operator(name)}
+    assert len(refused) > 30
+    # The table is of the newest onnx; an older one does not know all of it.
+    assert RTX.no_importer & names == refused
 
 
 @pytest.mark.parametrize(
