@@ -24,7 +24,7 @@ from s2mlp_deploy.export.passes.name_dynamic_axes import NameDynamicAxes
 from s2mlp_deploy.export.passes.strip import StripProvenance
 from s2mlp_deploy.export.shift_node import shift_opset, translate_shift
 from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, DEFORM_CONV_OPSET, MAX_OPSET, check_opset
-from s2mlp_deploy.recognition.sampling import is_deformable
+from s2mlp_deploy.recognition.fx import is_deformable
 from s2mlp_deploy.text import first_line_of, join_names
 from s2mlp_deploy.torch_internals import has_no_translation, quiet_exporter, root_cause, untranslated_nodes
 

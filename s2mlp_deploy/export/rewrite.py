@@ -21,9 +21,9 @@ from torch.fx import GraphModule, Node
 import s2mlp_deploy.shift.op  # noqa: F401  registers s2mlp::shift
 from s2mlp_deploy.artifact import ShiftRecord
 from s2mlp_deploy.capture.frames import line_of_stack
-from s2mlp_deploy.recognition.fx import concrete_sizes
-from s2mlp_deploy.recognition.results import Base, CopyMatch, Recognition, ShiftMatch
-from s2mlp_deploy.recognition.sampling import IDIOM, SamplingMatch
+from s2mlp_deploy.recognition.fx import FxGraph, convolution_arguments
+from s2mlp_deploy.recognition.results import Base, CopyMatch, SamplingMatch, ShiftMatch
+from s2mlp_deploy.recognition.sampling import IDIOM
 from s2mlp_deploy.recognition.search import recognise
 from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
@@ -113,7 +113,7 @@ def _rewrite(program: ExportedProgram) -> list[NearMissRecord]:
             own = _origin(node, node, OWN_IDIOM).to_text()
             node.args = (*(arguments[name] for name in _SHIFT_ARGUMENTS[:-1]), arguments.get("origin") or own)
             node.kwargs = {}
-    found: Recognition = recognise(graph, concrete_sizes(program))
+    found = recognise(FxGraph(program))
     edit = _Edit(program)
     position = {node: index for index, node in enumerate(graph.nodes)}
     for shift in sorted(found.shifts, key=lambda shift: position[shift.target]):
@@ -144,10 +144,10 @@ class _Edit:
     def __init__(self, program: ExportedProgram) -> None:
         self._program = program
         self._graph = program.graph
-        self._shifted: dict[tuple[Base, ShiftSpec], Node] = {}
+        self._shifted: dict[tuple[Base[Node], ShiftSpec], Node] = {}
         self._replaced: dict[Node, Node] = {}
 
-    def shift(self, found: ShiftMatch) -> None:
+    def shift(self, found: ShiftMatch[Node]) -> None:
         """One ``s2mlp::shift`` for all tensors that are the same shift of the same tensor."""
         target = found.target
         key = (found.base, found.spec)
@@ -158,19 +158,18 @@ class _Edit:
                 self._shifted[key] = self._insert(source, found.spec, origin, target.meta)
         self._replace(target, self._shifted[key])
 
-    def convolve(self, found: SamplingMatch) -> None:
+    def convolve(self, found: SamplingMatch[Node]) -> None:
         """A deformable convolution becomes a shift of what it samples, and a convolution."""
-        target, source = found.target, found.target.args[0]
-        assert isinstance(source, Node)
+        target, source = found.target, found.source
         with self._graph.inserting_before(target):
             if found.spec is not None:
                 origin = _origin(target, target, IDIOM, found.sizes)
                 source = self._insert(source, found.spec, origin, {**target.meta, "val": source.meta["val"]})
-            new = self._graph.call_function(torch.ops.aten.conv2d.default, (source, *found.convolution))
+            new = self._graph.call_function(torch.ops.aten.conv2d.default, (source, *convolution_arguments(target)))
         new.meta = dict(target.meta)
         self._replace(target, new)
 
-    def drop(self, found: CopyMatch) -> None:
+    def drop(self, found: CopyMatch[Node]) -> None:
         """A tensor that equals another one is no longer made."""
         with self._graph.inserting_before(found.target):
             source = self._materialise(found.base, found.target)
@@ -187,7 +186,7 @@ class _Edit:
         self._program.graph_signature.replace_all_uses(old.name, new.name)
         self._replaced[old] = new
 
-    def _materialise(self, base: Base, like: Node) -> Node:
+    def _materialise(self, base: Base[Node], like: Node) -> Node:
         """The node of a base, which may be replaced by now; a window becomes a slice of the shape of ``like``."""
         whole: Node = self._replaced.get(base.node, base.node)
         if base.axis is None:

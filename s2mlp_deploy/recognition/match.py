@@ -1,8 +1,9 @@
-"""Is a map of cells a grouped shift? Decided by equality with the map of the shift that it would have to be."""
+"""Is an index map a grouped shift? Decided by equality with the index map of the shift that it would have to be."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,13 +11,14 @@ import torch
 from torch import Tensor
 
 from s2mlp_deploy.errors import ShiftError
+from s2mlp_deploy.recognition.graph import UNWRITTEN, ZERO
 from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.spec import BORDERS, Border, ShiftGroup, ShiftSpec
 
 
 @dataclass(frozen=True)
 class NoShift:
-    """Why a map is no grouped shift.
+    """Why an index map is no grouped shift.
 
     Attributes:
         reason: In words.
@@ -25,50 +27,132 @@ class NoShift:
     reason: str
 
 
-def match_shifts(moved: Tensor, base: Tensor) -> tuple[ShiftSpec, ...] | NoShift:
+@dataclass(frozen=True)
+class _Steps:
+    """How far each element moved.
+
+    Attributes:
+        inside: Whether it comes from the base, and is no constant zero.
+        steps: Along every axis, int32 of the tensor's shape.
+        moving: Axes along which any element moves.
+    """
+
+    inside: Tensor
+    steps: tuple[Tensor, ...]
+    moving: tuple[int, ...]
+
+    def by_channel(self, axis: int, channel_axis: int) -> tuple[Tensor, Tensor]:
+        """Steps along an axis and whether they count, each [channels, elements of a channel]."""
+        return (
+            self.steps[axis].movedim(channel_axis, 0).flatten(1),
+            self.inside.movedim(channel_axis, 0).flatten(1),
+        )
+
+
+def match_shifts(moved: Tensor, base: Tensor) -> tuple[ShiftSpec, ...]:
     """Finds the shifts that turn ``base`` into ``moved``.
 
     Args:
-        moved: Cell numbers after the movement; 0 is a constant zero.
-        base: Cell numbers before it, each once; the same shape, and not equal to ``moved``.
+        moved: Index map after the movement.
+        base: Index map before it, each element once and no constant; the same shape, and not equal to ``moved``.
 
     Returns:
-        Every specification whose map equals ``moved`` exactly (they differ in the border where this size cannot tell
-        borders apart), the papers' border first; or why there is none.
+        Every specification whose index map equals ``moved`` exactly (they differ in the border where this size cannot
+        tell borders apart), the papers' border first; none where it is no shift (see :func:`why_no_shift`).
     """
-    source = _positions_in(moved, base)
-    if isinstance(source, NoShift):
-        return source
-    inside = source >= 0
-    deltas = [
-        torch.arange(size).reshape([-1 if axis == k else 1 for k in range(base.dim())]) - coordinate
-        for axis, (size, coordinate) in enumerate(zip(base.shape, _unravel(source, base.shape), strict=True))
-    ]
-    moving = tuple(axis for axis, delta in enumerate(deltas) if bool((delta[inside] != 0).any()))
-    if not moving:
-        # Only zeros appear: cells were masked, or shifted out entirely.
-        return NoShift("cells are replaced by zeros but none moves")
-    channel_axes = _channel_axes(moving, base.dim())
-    if not channel_axes:
-        return NoShift(f"cells move along {moving}: no axis is left that could hold channels")
-    matches: list[ShiftSpec] = []
-    for channel_axis in _by_likelihood(channel_axes, deltas, moving, inside):
-        for offsets in _candidates(deltas, inside, moving, channel_axis):
+    found = _steps(moved, base)
+    if isinstance(found, NoShift) or not found.moving:
+        return ()
+    for channel_axis in _by_likelihood(found, _channel_axes(found.moving, base.dim())):
+        matches: list[ShiftSpec] = []
+        for offsets in _candidates(found, channel_axis):
             groups = tuple(
                 ShiftGroup(len(list(run)), tuple(key)) for key, run in itertools.groupby(map(tuple, offsets.tolist()))
             )
-            for border in BORDERS:
-                spec = _spec(groups, moving, channel_axis, border)
-                if (
-                    spec is not None
-                    and spec not in matches
-                    and _is_plausible(spec, base.shape)
-                    and torch.equal(shift(base, spec), moved)
-                ):
+            specs = [_spec(groups, found.moving, channel_axis, border) for border in BORDERS]
+            for spec in specs if _agrees_inside(specs, moved, base) else ():
+                new = spec is not None and spec not in matches and _is_plausible(spec, base.shape)
+                if spec is not None and new and torch.equal(shift(base, spec), moved):
                     matches.append(spec)
         if matches:
             return tuple(matches)
-    return NoShift(_why_not(deltas, inside, moving, channel_axes))
+    return ()
+
+
+def why_no_shift(moved: Tensor, base: Tensor) -> str:
+    """Why no shift turns ``base`` into ``moved``, in words; the arguments are those of :func:`match_shifts`."""
+    found = _steps(moved, base)
+    if isinstance(found, NoShift):
+        return found.reason
+    if not found.moving:
+        # Only zeros appear: elements were masked, or shifted out entirely.
+        return "elements are replaced by zeros but none moves"
+    channel_axes = _channel_axes(found.moving, base.dim())
+    if not channel_axes:
+        return f"elements move along {found.moving}: no axis is left that could hold channels"
+    if len(found.moving) == 1 and bool(found.inside.all()):
+        slices = found.steps[found.moving[0]].movedim(found.moving[0], 0).flatten(1)
+        if bool((slices == slices[:, :1]).all()):
+            return (
+                f"whole slices along axis {found.moving[0]} change places, and not by one step: a permutation of "
+                "channels, for example, or a flip"
+            )
+    least: tuple[float, str] = (2.0, "")
+    for channel_axis in channel_axes:
+        for axis in found.moving:
+            steps, valid = found.by_channel(axis, channel_axis)
+            odd = valid & (steps != _mode(steps, valid)[:, None])
+            share = float(odd.sum()) / max(int(valid.sum()), 1)
+            if 0 < share < least[0]:
+                least = (
+                    share,
+                    f"with channels on axis {channel_axis}, {share:.0%} of the elements move along axis {axis} "
+                    "by another step than their channel's",
+                )
+    return least[1] or "the steps agree within channels, but the border elements follow no known rule"
+
+
+def _steps(moved: Tensor, base: Tensor) -> _Steps | NoShift:
+    position = _positions_in(moved, base)
+    if isinstance(position, NoShift):
+        return position
+    inside = position >= 0
+    steps = []
+    for axis, size in enumerate(base.shape):
+        stride = math.prod(base.shape[axis + 1 :])
+        here = torch.arange(size, dtype=position.dtype).reshape([-1 if axis == k else 1 for k in range(base.dim())])
+        there = torch.div(position, stride, rounding_mode="trunc") % size if stride > 1 else position % size
+        steps.append((here - there).where(inside, 0))
+    moving = tuple(axis for axis, step in enumerate(steps) if bool(step.any()))
+    return _Steps(inside, tuple(steps), moving)
+
+
+def _positions_in(moved: Tensor, base: Tensor) -> Tensor | NoShift:
+    """For each element of ``moved`` the flat position in ``base`` it came from, −1 for a constant zero: int32."""
+    low, high = (int(limit) for limit in base.aminmax())
+    least, most = (int(limit) for limit in moved.aminmax())
+    if least <= UNWRITTEN:
+        return NoShift("it reads memory that was allocated but never written")
+    if low <= ZERO:
+        return NoShift("its source holds constant zeros")
+    if most > high or most == ZERO:
+        return NoShift("its elements come from more than one tensor" if most else "it holds nothing but zeros")
+    table = torch.full((high - low + 2,), -1, dtype=torch.int32)
+    # The first entry is for constant zeros.
+    table[base.flatten() - (low - 1)] = torch.arange(base.numel(), dtype=torch.int32)
+    position = table[(moved - (low - 1)).clamp(min=0)]
+    if bool(((position < 0) & (moved != ZERO)).any()):
+        return NoShift("its elements come from more than one tensor")
+    return position
+
+
+def _agrees_inside(specs: Sequence[ShiftSpec | None], moved: Tensor, base: Tensor) -> bool:
+    """Whether the elements that a shift brings from inside are right: that is the same for every border."""
+    zero = next((spec for spec in specs if spec and spec.border == "zero"), None)
+    if zero is None:
+        return False
+    expected = shift(base, zero)
+    return not bool(((expected != moved) & (expected != ZERO)).any())
 
 
 def _spec(groups: tuple[ShiftGroup, ...], axes: tuple[int, ...], channel_axis: int, border: str) -> ShiftSpec | None:
@@ -84,31 +168,6 @@ def _spec(groups: tuple[ShiftGroup, ...], axes: tuple[int, ...], channel_axis: i
 
 def _border(name: str) -> Border:
     return name  # type: ignore[return-value]  # a member of BORDERS
-
-
-def _positions_in(moved: Tensor, base: Tensor) -> Tensor | NoShift:
-    """For each cell of ``moved`` the flat position in ``base`` it came from, −1 for a constant zero."""
-    if bool(torch.isnan(moved).any()):
-        return NoShift("it reads memory that was allocated but never written")
-    numbers, flat = moved.to(torch.int64), base.to(torch.int64).flatten()
-    low, high = int(flat.min()), int(flat.max())
-    if low < 1:
-        return NoShift("its source holds constant zeros")
-    table = torch.full((high - low + 1,), -1, dtype=torch.int64)
-    table[flat - low] = torch.arange(flat.numel())
-    outside = (numbers != 0) & ((numbers < low) | (numbers > high))
-    position = table[(numbers - low).clamp(0, high - low)]
-    if bool(outside.any()) or bool(((position < 0) & (numbers != 0)).any()):
-        return NoShift("its cells come from more than one tensor")
-    return torch.where(numbers == 0, -1, position)
-
-
-def _unravel(position: Tensor, shape: torch.Size) -> list[Tensor]:
-    coordinates = []
-    for size in reversed(shape):
-        coordinates.append(position % size)
-        position = position.div(size, rounding_mode="floor")
-    return coordinates[::-1]
 
 
 def _channel_axes(moving: tuple[int, ...], rank: int) -> list[int]:
@@ -127,8 +186,8 @@ def _channel_axes(moving: tuple[int, ...], rank: int) -> list[int]:
 def _is_plausible(spec: ShiftSpec, shape: Sequence[int]) -> bool:
     """Whether a circular step says the smaller of the two ways round.
 
-    Around n cells +k is k - n. A step of n/2 is told neither way: halves that change places are no shift that anybody
-    wrote. At the other borders a step of any size has one meaning.
+    Around n elements +k is k - n. A step of n/2 is told neither way: halves that change places are no shift that
+    anybody wrote. At the other borders a step of any size has one meaning.
     """
     return spec.border != "circular" or all(
         2 * abs(step) < shape[axis]
@@ -137,28 +196,26 @@ def _is_plausible(spec: ShiftSpec, shape: Sequence[int]) -> bool:
     )
 
 
-def _by_likelihood(axes: list[int], deltas: list[Tensor], moving: tuple[int, ...], inside: Tensor) -> list[int]:
+def _by_likelihood(found: _Steps, axes: list[int]) -> list[int]:
     """Axes that could carry the groups, those along which the steps vary first."""
 
     def varies(axis: int) -> bool:
-        steps = [torch.where(inside, deltas[k], 0).movedim(axis, 0).flatten(1) for k in moving]
-        return any(bool((step != step[:1]).any()) for step in steps)
+        return any(bool((step != step.narrow(axis, 0, 1)).any()) for step in (found.steps[k] for k in found.moving))
 
     return sorted(axes, key=lambda axis: not varies(axis))
 
 
-def _candidates(deltas: list[Tensor], inside: Tensor, moving: tuple[int, ...], channel_axis: int) -> list[Tensor]:
-    """Steps per channel [channels, axes] that the interior cells suggest.
+def _candidates(found: _Steps, channel_axis: int) -> list[Tensor]:
+    """Steps per channel [channels, axes] that the elements inside suggest.
 
     The commonest step of a channel is its offset unless the axis is so short that the border is as large as the
     interior; then the commonest one that is not 0.
     """
     commonest, nonzero = [], []
-    for axis in moving:
-        values = deltas[axis].expand(inside.shape).movedim(channel_axis, 0).flatten(1)
-        valid = inside.movedim(channel_axis, 0).flatten(1)
-        commonest.append(_mode(values, valid))
-        nonzero.append(_mode(values, valid & (values != 0)))
+    for axis in found.moving:
+        steps, valid = found.by_channel(axis, channel_axis)
+        commonest.append(_mode(steps, valid))
+        nonzero.append(_mode(steps, valid & (steps != 0)))
     first, second = torch.stack(commonest, 1), torch.stack(nonzero, 1)
     return [first] if torch.equal(first, second) else [first, second]
 
@@ -166,34 +223,7 @@ def _candidates(deltas: list[Tensor], inside: Tensor, moving: tuple[int, ...], c
 def _mode(values: Tensor, valid: Tensor) -> Tensor:
     """The commonest valid value of each row; 0 where there is none."""
     low = int(values.min())
-    shifted = torch.where(valid, values - low + 1, 0)
-    counts = torch.zeros(len(values), int(shifted.max()) + 1, dtype=torch.int64)
-    counts.scatter_add_(1, shifted, torch.ones_like(shifted))
-    counts[:, 0] = 0
-    best = counts.argmax(1)
-    return torch.where(counts.amax(1) > 0, best + low - 1, 0)
-
-
-def _why_not(deltas: list[Tensor], inside: Tensor, moving: tuple[int, ...], channel_axes: list[int]) -> str:
-    """The nearest thing to an explanation: where the steps are not the same for a whole channel."""
-    if len(moving) == 1 and bool(inside.all()):
-        slices = deltas[moving[0]].expand(inside.shape).movedim(moving[0], 0).flatten(1)
-        if bool((slices == slices[:, :1]).all()):
-            return (
-                f"whole slices along axis {moving[0]} change places, and not by one step: a permutation of channels, "
-                "for example, or a flip"
-            )
-    least: tuple[float, str] = (2.0, "")
-    for channel_axis in channel_axes:
-        for axis in moving:
-            values = deltas[axis].expand(inside.shape).movedim(channel_axis, 0).flatten(1)
-            valid = inside.movedim(channel_axis, 0).flatten(1)
-            odd = valid & (values != _mode(values, valid)[:, None])
-            share = float(odd.sum()) / max(int(valid.sum()), 1)
-            if 0 < share < least[0]:
-                least = (
-                    share,
-                    f"with channels on axis {channel_axis}, {share:.0%} of the cells move along axis {axis} "
-                    "by another step than their channel's",
-                )
-    return least[1] or "the steps agree within channels, but the border cells follow no known rule"
+    width = int(values.max()) - low + 1
+    row = torch.arange(len(values), dtype=values.dtype)[:, None] * width
+    counts = torch.bincount((values - low + row)[valid], minlength=len(values) * width).reshape(-1, width)
+    return torch.where(counts.amax(1) > 0, counts.argmax(1) + low, 0)

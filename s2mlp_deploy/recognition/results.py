@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic
 
 from torch import Tensor
-from torch.fx import Node
 
-from s2mlp_deploy.recognition.sampling import SamplingMatch
+from s2mlp_deploy.recognition.graph import N
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 
 @dataclass(frozen=True)
-class Base:
+class Base(Generic[N]):
     """A tensor that others are compared with: one of the graph, or a window of one along one axis.
 
     In-place code on the pieces of a chunk leaves no node for a piece of the original tensor, only for pieces of the
@@ -21,44 +21,44 @@ class Base:
     Attributes:
         node: The tensor.
         axis: Axis of the window; None for the whole tensor.
-        start: First cell.
-        length: Cells.
+        start: First index of the window along the axis.
+        length: Its size along the axis.
     """
 
-    node: Node
+    node: N
     axis: int | None = None
     start: int = 0
     length: int = 0
 
-    def of(self, numbers: Tensor) -> Tensor:
-        """The base's cells of the tensor's."""
-        return numbers if self.axis is None else numbers.narrow(self.axis, self.start, self.length)
+    def of(self, tensor: Tensor) -> Tensor:
+        """The window of the tensor."""
+        return tensor if self.axis is None else tensor.narrow(self.axis, self.start, self.length)
 
 
 @dataclass(frozen=True)
-class ShiftMatch:
+class ShiftMatch(Generic[N]):
     """A tensor of the graph that is a shift of another.
 
     Attributes:
         target: The node that computes it.
         base: What it is a shift of.
         spec: Which.
-        idiom: What the region between them is made of, in words.
-        sizes: At how many choices of input sizes the equality was checked.
+        idiom: What the code between them uses to move elements, in words.
+        sizes: At how many choices of input sizes the index maps were compared.
         site: The first node between them that is typical of the idiom; its line is where a reader looks.
     """
 
-    target: Node
-    base: Base
+    target: N
+    base: Base[N]
     spec: ShiftSpec
     idiom: str
     sizes: int
-    site: Node
+    site: N
 
 
 @dataclass(frozen=True)
-class CopyMatch:
-    """A tensor that holds, cell by cell, what another one holds.
+class CopyMatch(Generic[N]):
+    """A tensor that holds, element by element, what another one holds.
 
     Code that shifts one part of a tensor in place makes new tensors of the parts that it never touches.
 
@@ -67,30 +67,47 @@ class CopyMatch:
         base: What it equals.
     """
 
-    target: Node
-    base: Base
+    target: N
+    base: Base[N]
 
 
 @dataclass(frozen=True)
-class NearMiss:
-    """A tensor whose cells move, but not as a grouped shift.
+class SamplingMatch(Generic[N]):
+    """A deformable convolution that is a shift and an ordinary convolution of the same weights.
+
+    Attributes:
+        target: The node that computes it.
+        source: What it samples.
+        spec: The shift of what it samples, channels first with a border of zeros; None where every offset is 0.
+        sizes: At how many choices of input sizes the offsets were read.
+    """
+
+    target: N
+    source: N
+    spec: ShiftSpec | None
+    sizes: int
+
+
+@dataclass(frozen=True)
+class NearMiss(Generic[N]):
+    """A tensor whose elements move, but not as a grouped shift.
 
     Attributes:
         target: The node that computes it.
         reason: Why it is none.
-        idiom: What the region is made of.
+        idiom: What the code uses to move elements.
     """
 
-    target: Node
+    target: N
     reason: str
     idiom: str
 
 
 @dataclass(frozen=True)
-class Recognition:
-    """All that was found in a graph."""
+class Recognition(Generic[N]):
+    """All that was found in a graph, each kind in the graph's order."""
 
-    shifts: tuple[ShiftMatch, ...] = ()
-    copies: tuple[CopyMatch, ...] = ()
-    samplings: tuple[SamplingMatch, ...] = ()
-    near_misses: tuple[NearMiss, ...] = ()
+    shifts: tuple[ShiftMatch[N], ...] = ()
+    copies: tuple[CopyMatch[N], ...] = ()
+    samplings: tuple[SamplingMatch[N], ...] = ()
+    near_misses: tuple[NearMiss[N], ...] = ()

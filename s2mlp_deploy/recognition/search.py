@@ -1,46 +1,54 @@
-"""Finding shifts in a captured graph by what they do.
+"""Finding shifts in a graph by what they do.
 
 Whoever wrote a shift as slice assignment, ``torch.roll``, ``cat`` of slices, an index table or a one-hot convolution
-wrote the same map of cells. So no idiom is matched: each maximal region of pure data movement is run on cell numbers
-(:mod:`.movement`), every tensor in it is compared with the tensors it came from (:mod:`.judge`), and the outermost ones
-that are a grouped shift are reported. The proof is equality of the maps, at the example's sizes and, where sizes are
-dynamic, at others.
+wrote the same index map. So no idiom is matched: each maximal region of pure data movement is run on element numbers
+(:mod:`.index_maps`), tensors in it are compared with the tensors they are made of (:mod:`.match`), and the outermost
+ones that are a grouped shift are reported. The proof is equality of the index maps, at the example's sizes and, where
+sizes are free, at others.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic
 
 import torch
 from torch import Tensor
-from torch.fx import Graph, Node
 
-from s2mlp_deploy.recognition.match import NoShift, match_shifts
-from s2mlp_deploy.recognition.movement import Sizes, dtype, is_movement, move, packet, tensor_inputs, varying, viewed
+from s2mlp_deploy.recognition.bases import BaseFinder
+from s2mlp_deploy.recognition.graph import IDIOMS, ZERO, FreeSize, Graph, N, SizedGraph, UnknownValueError
+from s2mlp_deploy.recognition.index_maps import IndexMaps
+from s2mlp_deploy.recognition.match import NoShift, match_shifts, why_no_shift
+from s2mlp_deploy.recognition.regions import Region, find_regions, in_words
 from s2mlp_deploy.recognition.results import Base, CopyMatch, NearMiss, Recognition, ShiftMatch
-from s2mlp_deploy.recognition.sampling import is_deformable, read_sampling
+from s2mlp_deploy.recognition.sampling import match_sampling
+from s2mlp_deploy.recognition.sizes import SizeProof, other_sizes
 from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 LOG = logging.getLogger(__name__)
 
+_MAX_ELEMENTS = 1 << 25
+"""A choice of other sizes at which more elements than this enter a region is not tried: 128 MiB of numbers."""
 
-def recognise(graph: Graph, sizes: Sequence[Sizes]) -> Recognition:
+
+def recognise(graph: Graph[N]) -> Recognition[N]:
     """Finds every grouped shift.
 
     Args:
         graph: Functional: no operator writes into its arguments.
-        sizes: Concrete sizes to judge at; the first are the example's, the others confirm.
     """
     threads = torch.get_num_threads()
     # Thousands of operators on small tensors: on a busy machine, waiting for a second thread at the end of each one
     # took 40 times as long as the work (36 blocks written in place: 1.6 s alone, 71 s of CPU time with two threads).
     torch.set_num_threads(1)
     try:
-        reached = varying(graph, sizes[0])
-        results = [_search(region, sizes, reached) for region in _regions(graph, sizes[0])]
-        results += [_sampling(node, sizes) for node in graph.nodes if is_deformable(node)]
+        example = graph.at({})
+        others = [_Choice(sizes, graph.at(sizes)) for sizes in other_sizes(graph.free_sizes)]
+        results = [_search(graph, members, example, others) for members in find_regions(graph)]
+        results += [_sampling(graph, node) for node in graph.nodes]
     finally:
         torch.set_num_threads(threads)
     return Recognition(
@@ -51,310 +59,250 @@ def recognise(graph: Graph, sizes: Sequence[Sizes]) -> Recognition:
     )
 
 
-def _search(nodes: list[Node], sizes: Sequence[Sizes], reached: set[Node]) -> Recognition:
+@dataclass(frozen=True)
+class _Choice(Generic[N]):
+    """A graph at other sizes than the example's."""
+
+    sizes: Mapping[str, int]
+    graph: SizedGraph[N]
+
+
+@dataclass(frozen=True)
+class _Claim(Generic[N]):
+    """What a tensor is at the example's sizes: one of these shifts of the base, or (without any) its copy."""
+
+    base: Base[N]
+    specs: tuple[ShiftSpec, ...]
+
+
+def _search(graph: Graph[N], members: list[N], example: SizedGraph[N], others: Sequence[_Choice[N]]) -> Recognition[N]:
     """A region's results. What goes wrong in one ends neither the export nor the search through the others."""
     try:
-        return _Region(nodes, sizes, reached).search()
+        return _Search(graph, members, example, others).run()
     except Exception as error:
-        LOG.debug("the region that ends in %s could not be followed", nodes[-1].name, exc_info=True)
-        message = next(iter(str(error).strip().splitlines()), "")
-        reason = f"its cells could not be followed: {type(error).__name__}: {message}"
-        return Recognition(near_misses=(NearMiss(nodes[-1], reason, _in_words(set(map(_operator, nodes)))),))
+        LOG.debug("the region that ends in %s could not be followed", graph.name(members[-1]), exc_info=True)
+        reason = f"its elements could not be followed: {_in_short(error)}"
+        return Recognition(near_misses=(NearMiss(members[-1], reason, in_words(set(map(graph.idiom, members)))),))
 
 
-def _sampling(node: Node, sizes: Sequence[Sizes]) -> Recognition:
-    found = read_sampling(node, sizes)
+def _sampling(graph: Graph[N], node: N) -> Recognition[N]:
+    parts = graph.deformable(node)
+    if parts is None:
+        return Recognition()
+    found = match_sampling(graph, node, parts)
     if isinstance(found, NoShift):
         return Recognition(near_misses=(NearMiss(node, found.reason, "deformable convolution"),))
     return Recognition(samplings=(found,))
 
 
-def _regions(graph: Graph, sizes: Sizes) -> Iterator[list[Node]]:
-    """Maximal connected sets of movement nodes, in the graph's order."""
-    leader: dict[Node, Node] = {}
-
-    def find(node: Node) -> Node:
-        while leader[node] is not node:
-            leader[node] = leader[leader[node]]
-            node = leader[node]
-        return node
-
-    for node in graph.nodes:
-        if is_movement(node, sizes):
-            leader[node] = node
-            for source in tensor_inputs(node, sizes):
-                if source in leader:
-                    leader[find(node)] = find(source)
-    members: dict[Node, list[Node]] = {}
-    for node in leader:
-        members.setdefault(find(node), []).append(node)
-    yield from members.values()
-
-
-class _Numbered:
-    """The cell numbers of a region's tensors at one choice of sizes."""
-
-    def __init__(self, nodes: Iterable[Node], sizes: Sizes) -> None:
-        self.sizes = sizes
-        self.numbers: dict[Node, object] = {}
-        self._next = 1
-        for node in nodes:
-            self.numbers[node] = move(node, sizes, self._of)
-
-    def _of(self, node: Node) -> Tensor:
-        if node not in self.numbers:
-            # A tensor that enters the region: number its cells.
-            shape = self.sizes.shapes[node]
-            count = 1
-            for size in shape:
-                count *= size
-            self.numbers[node] = torch.arange(self._next, self._next + count, dtype=torch.float64).reshape(shape)
-            self._next += count
-        return self.numbers[node]  # type: ignore[return-value]  # a list only for split, which getitem unpacks
-
-    def tensor(self, node: Node) -> Tensor | None:
-        numbers = self.numbers.get(node)
-        return numbers if isinstance(numbers, Tensor) else None
-
-
-class _Region:
+class _Search(Generic[N]):
     """The search through one region."""
 
-    def __init__(self, nodes: list[Node], sizes: Sequence[Sizes], reached: set[Node]) -> None:
-        self.nodes = nodes
-        self.members = set(nodes)
-        self.reached = reached
-        self.sizes = sizes
-        self.at_example = _Numbered(nodes, sizes[0])
-        self._elsewhere: list[_Numbered | None] | None = None
+    def __init__(
+        self, graph: Graph[N], members: Sequence[N], example: SizedGraph[N], others: Sequence[_Choice[N]]
+    ) -> None:
+        self._graph = graph
+        self._region = Region(graph, members)
+        self._maps = IndexMaps(graph, example, members)
+        self._others = others
+        self._bases = BaseFinder(self._region, self._maps, example)
+        self._reasons: dict[N, str | Base[N]] = {}
 
-    def search(self) -> Recognition:
-        """Walks from the tensors that leave the region towards its sources, up to the first shift on each way."""
-        found: dict[Node, ShiftMatch | CopyMatch] = {}
-        misses: dict[Node, NoShift] = {}
-        pending = [node for node in self.nodes if any(user not in self.members for user in node.users)]
-        seen: set[Node] = set()
-        while pending:
-            node = pending.pop()
-            if node in seen or node not in self.members or node not in self.reached:
-                continue
-            seen.add(node)
-            verdict = self._match(node)
-            if isinstance(verdict, (ShiftMatch, CopyMatch)):
-                found[node] = verdict
-                pending.append(verdict.base.node)
-                continue
-            if verdict is not None:
-                misses[node] = verdict
-            pending += tensor_inputs(node, self.sizes[0])
+    def run(self) -> Recognition[N]:
+        """Walks from the tensors that leave the region towards its inputs, up to the first shift on each way."""
+        region, graph = self._region, self._graph
+        shifts: dict[N, ShiftMatch[N]] = {}
+        copies: dict[N, CopyMatch[N]] = {}
+        seen: set[N] = set()
+        frontier = region.exits()
+        while frontier:
+            nodes = [n for n in dict.fromkeys(frontier) if n not in seen and n in region and graph.is_variable(n)]
+            seen.update(nodes)
+            frontier = []
+            for node, found in self._compare(nodes).items():
+                if found is None:
+                    frontier += graph.carried(node)
+                    continue
+                frontier.append(found.base.node)
+                if isinstance(found, ShiftMatch):
+                    shifts[node] = found
+                else:
+                    copies[node] = found
+        matches = {*shifts, *copies}
         # A slice of a shift is a shift of a slice too: one that is there anyway is not done twice.
-        found = {node: verdict for node, verdict in found.items() if not _shows_one_of(node, found)}
-        # Where a shift was found, what lies between it and the way out (a view, a stack) is no near miss.
-        kept = {n: miss for n, miss in misses.items() if not self._reaches(n, set(found))}
-        outermost = {n: miss for n, miss in kept.items() if not any(u in kept for u in self._users_inside(n))}
+        kept = [node for node in region.members if node in matches and not region.is_view_of(node, matches)]
         return Recognition(
-            tuple(item for item in found.values() if isinstance(item, ShiftMatch)),
-            tuple(item for item in found.values() if isinstance(item, CopyMatch)),
-            near_misses=tuple(NearMiss(n, miss.reason, self._idiom(n, None)) for n, miss in outermost.items()),
+            tuple(shifts[node] for node in kept if node in shifts),
+            tuple(copies[node] for node in kept if node in copies),
+            near_misses=self._near_misses(seen - matches, shifts),
         )
 
-    def _users_inside(self, node: Node) -> set[Node]:
-        reached: set[Node] = set()
-        pending = [user for user in node.users if user in self.members]
-        while pending:
-            user = pending.pop()
-            if user not in reached:
-                reached.add(user)
-                pending += [further for further in user.users if further in self.members]
-        return reached
+    def _near_misses(self, seen: set[N], shifts: Mapping[N, object]) -> tuple[NearMiss[N], ...]:
+        """The outermost tensors that move and are no shift."""
+        region = self._region
+        # Where a shift was found, what lies between it and the way out (a view, a stack) is no near miss.
+        missed = [n for n in region.members if n in seen and n in self._reasons and not region.is_made_of(n, shifts)]
+        inner = 0
+        for node in missed:
+            inner |= region.upstream(node)
+        hidden = set(region.first(inner))
+        misses = [NearMiss(n, self._reason(n), region.idiom(n, None)) for n in missed if n not in hidden]
+        # A transposed or reshaped tensor is written as plainly as it can be.
+        return tuple(miss for miss in misses if miss.idiom != "views")
 
-    def _upstream(self, node: Node) -> list[Node]:
-        """Everything the node is made from, sources of the region first."""
-        order: list[Node] = []
-        seen: set[Node] = set()
-        pending = [(node, False)]
-        while pending:
-            current, done = pending.pop()
-            if done:
-                order.append(current)
-            elif current not in seen:
-                seen.add(current)
-                pending.append((current, True))
-                if current in self.members:
-                    pending += [(source, False) for source in tensor_inputs(current, self.sizes[0])]
-        return order[:-1]
+    def _reason(self, node: N) -> str:
+        reason = self._reasons[node]
+        if isinstance(reason, str):
+            return reason
+        return why_no_shift(_known(self._maps.of(node)), reason.of(_known(self._maps.of(reason.node))))
 
-    def _reaches(self, node: Node, targets: set[Node]) -> bool:
-        return any(upstream in targets for upstream in self._upstream(node))
+    def _compare(self, nodes: Sequence[N]) -> dict[N, ShiftMatch[N] | CopyMatch[N] | None]:
+        """Each node as a shift or a copy of the furthest tensor that it can be one of."""
+        results: dict[N, ShiftMatch[N] | CopyMatch[N] | None] = {}
+        waiting = {node: self._claims(node) for node in nodes}
+        while waiting:
+            claims: dict[N, _Claim[N]] = {}
+            for node, attempts in list(waiting.items()):
+                claim = next(attempts, None)
+                if claim is None:
+                    results[node] = None
+                    del waiting[node]
+                else:
+                    claims[node] = claim
+            # All at once, so that each choice of sizes is run once and only one is in memory.
+            for node, found in self._prove(claims).items():
+                if isinstance(found, str):
+                    if claims[node].specs:
+                        self._reasons.setdefault(node, found)
+                else:
+                    results[node] = found
+                    del waiting[node]
+        return results
 
-    def _match(self, node: Node) -> ShiftMatch | CopyMatch | NoShift | None:
-        """The node as a shift of the furthest tensor that it can be a shift of."""
-        moved = self.at_example.tensor(node)
-        if moved is None or moved.numel() == 0:
-            return None
-        reasons: list[NoShift] = []
-        for base, numbers in self._bases(node, moved):
+    def _claims(self, node: N) -> Iterator[_Claim[N]]:
+        """What the node is at the example's sizes, the furthest base first."""
+        moved = self._maps.of(node)
+        if moved is None or not moved.numel():
+            return
+        for base, numbers in self._bases.of(node, moved):
             if torch.equal(moved, numbers):
-                if self._idiom(node, base.node) in ("slices", "views"):
-                    return None  # written as plainly as it can be
+                named = self._bases.named(node, base, numbers)
+                if self._region.idiom(node, named.node) in ("slices", "views"):
+                    self._reasons.pop(node, None)
+                    return  # Written as plainly as it can be.
                 # Only what is no more than a relabelling here and everywhere else is dropped.
-                if self._confirm(node, base, None):
-                    return CopyMatch(node, base)
+                yield _Claim(named, ())
                 continue
             specs = match_shifts(moved, numbers)
-            if isinstance(specs, NoShift):
-                reasons.append(specs)
-                continue
-            for spec in specs:
-                confirmed = self._confirm(node, base, spec)
-                if confirmed:
-                    return ShiftMatch(node, base, spec, self._idiom(node, base.node), confirmed, self._site(node, base))
-            reasons.append(NoShift("at another input size the same code moves cells differently"))
-        return reasons[0] if reasons else None
+            if specs:
+                yield _Claim(self._bases.named(node, base, numbers), specs)
+            else:
+                self._reasons.setdefault(node, base)
 
-    def _bases(self, node: Node, moved: Tensor) -> Iterator[tuple[Base, Tensor]]:
-        """What the tensor may be a shift of, the furthest upstream first."""
-        upstream = self._upstream(node)
-        for candidate in upstream:
-            numbers = self.at_example.tensor(candidate)
-            if numbers is None or numbers.dim() != moved.dim() or dtype(candidate) != dtype(node):
-                continue
-            base = _window(candidate, numbers, moved)
-            if base is None:
-                continue
-            window = base.of(numbers)
-            if not _distinct(window):
-                continue
-            if base.axis is not None:
-                for existing in upstream:
-                    there = self.at_example.tensor(existing)
-                    if there is not None and there.shape == window.shape and torch.equal(there, window):
-                        base = Base(existing)
-                        break
-            yield base, window
+    def _prove(self, claims: Mapping[N, _Claim[N]]) -> dict[N, ShiftMatch[N] | CopyMatch[N] | str]:
+        """The claims that hold at all other sizes; of others, why not."""
+        free: Sequence[FreeSize] = self._graph.free_sizes
+        proofs = {node: {spec: SizeProof(free) for spec in claim.specs or (None,)} for node, claim in claims.items()}
+        problems: dict[N, str] = {}
+        for choice in self._others:
+            open_claims = {node: claim for node, claim in claims.items() if proofs[node]}
+            if not open_claims:
+                break
+            for node, result in self._hold(choice, open_claims, proofs).items():
+                if isinstance(result, str):
+                    problems.setdefault(node, result)
+                    continue
+                for spec, holds in result.items():
+                    if holds:
+                        proofs[node][spec].confirm(choice.sizes)
+                    else:
+                        del proofs[node][spec]
+        return {node: self._proven(node, claim, proofs[node], problems.get(node)) for node, claim in claims.items()}
 
-    def _confirm(self, node: Node, base: Base, spec: ShiftSpec | None) -> int:
-        """At how many sizes the map is the spec's (None: a copy); 0 where one contradicts."""
-        if self._elsewhere is None:
-            self._elsewhere = [self._number(sizes) for sizes in self.sizes[1:]]
-        confirmed = 1
-        for numbered in self._elsewhere:
-            if numbered is None:
-                continue
-            moved, whole = numbered.tensor(node), numbered.tensor(base.node)
-            if moved is None or whole is None:
-                return 0
-            if base.axis is not None and base.start + base.length > whole.shape[base.axis]:
-                return 0  # the window lies along an axis whose size is free
-            numbers = base.of(whole)
-            if numbers.shape != moved.shape:
-                return 0
-            if spec is not None and numbers.shape[spec.channel_axis] != spec.channels:
-                return 0  # the "channels" are an axis whose size is free
-            if moved.numel() and not torch.equal(shift(numbers, spec) if spec else numbers, moved):
-                return 0
-            confirmed += 1
-        return confirmed
+    def _proven(
+        self, node: N, claim: _Claim[N], proofs: Mapping[ShiftSpec | None, SizeProof], problem: str | None
+    ) -> ShiftMatch[N] | CopyMatch[N] | str:
+        base = claim.base
+        for spec, proof in proofs.items():
+            if not proof.unproven:
+                if spec is None:
+                    return CopyMatch(node, base)
+                site, idiom = self._site(node, base), self._region.idiom(node, base.node)
+                return ShiftMatch(node, base, spec, idiom, proof.count, site)
+        if proofs:
+            return f"it could be compared at no other input size: {problem or 'none is allowed'}"
+        return "at another input size the same code moves elements differently"
 
-    def _number(self, sizes: Sizes) -> _Numbered | None:
+    def _hold(
+        self,
+        choice: _Choice[N],
+        claims: Mapping[N, _Claim[N]],
+        proofs: Mapping[N, Mapping[ShiftSpec | None, SizeProof]],
+    ) -> dict[N, dict[ShiftSpec | None, bool] | str]:
+        """Which claims hold at other sizes; of those that cannot be compared there, why not."""
         try:
-            return _Numbered(self.nodes, sizes)
-        except (RuntimeError, IndexError, ValueError, ZeroDivisionError):
-            # The code itself does not work at this size: reflection padding of one cell, or a batch of no whole clip.
-            return None
+            maps = IndexMaps(self._graph, choice.graph, self._region.members)
+            if maps.elements > _MAX_ELEMENTS:
+                raise UnknownValueError(f"{maps.elements} elements are too many to compare")
+        except UnknownValueError as error:
+            return dict.fromkeys(claims, _in_short(error))
+        results: dict[N, dict[ShiftSpec | None, bool] | str] = {}
+        for node, claim in claims.items():
+            try:
+                moved, whole = maps.of(node), maps.of(claim.base.node)
+                results[node] = {spec: _holds(claim.base, spec, moved, whole) for spec in proofs[node]}
+            except (UnknownValueError, RuntimeError, ValueError, IndexError, ZeroDivisionError, MemoryError) as error:
+                # The code does not work at this size (reflection padding of one element), or the machine is too small:
+                # neither confirms anything, and what no other size confirms is left as it was.
+                LOG.debug("%s cannot be run at %s", self._graph.name(node), choice.sizes, exc_info=True)
+                results[node] = _in_short(error)
+        return results
 
-    def _between(self, node: Node, base: Node | None) -> list[Node]:
-        """The members that the node is made of, down to its base, in the graph's order."""
-        pending, seen = [node], {base}
-        between: set[Node] = set()
-        while pending:
-            current = pending.pop()
-            if current in seen or current not in self.members:
-                continue
-            seen.add(current)
-            between.add(current)
-            pending += tensor_inputs(current, self.sizes[0])
-        return [member for member in self.nodes if member in between]
-
-    def _idiom(self, node: Node, base: Node | None) -> str:
-        """What the region between two tensors is made of."""
-        return _in_words({_operator(member) for member in self._between(node, base)})
-
-    def _site(self, node: Node, base: Base) -> Node:
-        """The node whose line shows the idiom best: the first typical one that moves only cells of the base.
+    def _site(self, node: N, base: Base[N]) -> N:
+        """The node whose line shows the idiom best: the first typical one that moves only elements of the base.
 
         In-place code on the pieces of a chunk writes into one tensor in turn, and what was written for another piece
         lies between a piece and its base.
         """
-        between = self._between(node, base.node)
-        whole = self.at_example.tensor(base.node)
-        assert whole is not None
-        cells = torch.cat([base.of(whole).flatten(), torch.zeros(1, dtype=whole.dtype)])
-        typical = [member for names, _ in _WORDS for member in between if _operator(member) in names]
+        elements = base.of(_known(self._maps.of(base.node)))
+        most = int(elements.max())
+        own = torch.zeros(most + 1, dtype=torch.bool)
+        own[elements.flatten()] = True
+        own[ZERO] = True
+        typical = self._typical(self._region.between(node, base.node))
         for member in typical:
-            numbers = self.at_example.tensor(member)
-            if numbers is not None and bool(torch.isin(numbers.contiguous(), cells).all()):
+            numbers = self._maps.of(member)
+            if numbers is None or (numbers.numel() and not ZERO <= int(numbers.min()) <= int(numbers.max()) <= most):
+                continue
+            if bool(own[numbers].all()):
                 return member
         return typical[0] if typical else node
 
-
-def _shows_one_of(node: Node, targets: Container[Node]) -> bool:
-    """Whether a node is a view of one of them."""
-    source = viewed(node)
-    while source is not None:
-        if source in targets:
-            return True
-        source = viewed(source)
-    return False
+    def _typical(self, members: Sequence[N]) -> list[N]:
+        """Members that use an idiom, those with the most telling one first."""
+        words = [(self._graph.idiom(member), member) for member in members]
+        return [member for idiom in IDIOMS for word, member in words if word == idiom]
 
 
-def _window(node: Node, numbers: Tensor, moved: Tensor) -> Base | None:
-    """The part of a tensor that has the other's shape and holds its cells; None where there is none."""
-    shorter = [axis for axis in range(moved.dim()) if moved.shape[axis] != numbers.shape[axis]]
-    if not shorter:
-        return Base(node)
-    if len(shorter) > 1 or moved.shape[shorter[0]] > numbers.shape[shorter[0]]:
-        return None
-    axis, length = shorter[0], moved.shape[shorter[0]]
-    held = (
-        torch.isin(numbers.contiguous(), moved.contiguous())
-        .movedim(axis, 0)
-        .reshape(numbers.shape[axis], -1)
-        .any(1)
-        .nonzero()
-        .flatten()
-    )
-    if not len(held) or int(held[-1]) - int(held[0]) >= length:
-        return None
-    start = min(int(held[0]), numbers.shape[axis] - length)
-    return Base(node, axis, start, length)
+def _holds(base: Base[N], spec: ShiftSpec | None, moved: Tensor | None, whole: Tensor | None) -> bool:
+    """Whether a tensor is that shift of its base (without a spec, its copy)."""
+    if moved is None or whole is None:
+        return False
+    if base.axis is not None and base.start + base.length > whole.shape[base.axis]:
+        return False  # The window lies along an axis whose size is free.
+    numbers = base.of(whole)
+    if numbers.shape != moved.shape:
+        return False
+    if spec is not None and numbers.shape[spec.channel_axis] != spec.channels:
+        return False  # The "channels" are an axis whose size is free.
+    return torch.equal(shift(numbers, spec) if spec and moved.numel() else numbers, moved)
 
 
-def _distinct(numbers: Tensor) -> bool:
-    """Whether every cell is another one, and none a constant."""
-    flat = numbers.flatten()
-    return bool((flat > 0).all()) and torch.unique(flat).numel() == flat.numel()
+def _known(tensor: Tensor | None) -> Tensor:
+    assert tensor is not None
+    return tensor
 
 
-_WORDS = (
-    ({"slice_scatter", "select_scatter", "index_put", "copy"}, "slice assignment"),
-    ({"roll"}, "roll"),
-    ({"conv1d", "conv2d", "conv3d", "convolution"}, "one-hot convolution"),
-    ({"index", "index_select", "gather", "_unsafe_index"}, "index table"),
-    ({"where"}, "mask"),
-    ({"flip"}, "flip"),
-    ({"pad", "constant_pad_nd"} | {f"{m}_pad{d}d" for m in ("replication", "reflection") for d in (1, 2, 3)}, "pad"),
-    ({"cat", "stack"}, "concatenation"),
-    ({"slice", "narrow", "select", "split", "split_with_sizes", "chunk", "unbind"}, "slices"),
-)
-
-
-def _operator(node: Node) -> str:
-    return str(getattr(packet(node), "__name__", "getitem"))
-
-
-def _in_words(operators: set[str]) -> str:
-    words = [word for names, word in _WORDS if names & operators]
-    if "slice assignment" in words:
-        words = [word for word in words if word != "slices"]
-    return ", ".join(words) or "views"
+def _in_short(error: BaseException) -> str:
+    """The kind of an error and the first line of what it says."""
+    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"

@@ -1,0 +1,141 @@
+"""Which tensors of a region another one may be a shift of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Generic
+
+import torch
+from torch import Tensor
+
+from s2mlp_deploy.recognition.graph import ZERO, N, SizedGraph, UnknownValueError
+from s2mlp_deploy.recognition.index_maps import IndexMaps, all_distinct
+from s2mlp_deploy.recognition.regions import Region
+from s2mlp_deploy.recognition.results import Base
+
+_MOST_BASES = 4
+"""A tensor is compared with so many of the first tensors it could be a shift of, and with so many of the last.
+
+So a chain of hundreds of writes, each of which could be the base of all later ones, is compared in linear time.
+"""
+
+
+class BaseFinder(Generic[N]):
+    """The tensors that others may be shifts of: of the same type and shape, or longer along one axis."""
+
+    def __init__(self, region: Region[N], maps: IndexMaps[N], example: SizedGraph[N]) -> None:
+        self._region = region
+        self._maps = maps
+        self._distinct: dict[N, bool] = {}
+        self._digests: dict[N, int] = {}
+        self._useless = 0
+        self._frames: dict[tuple[object, tuple[int, ...]], int] = {}
+        for index, node in enumerate(region.tensors):
+            try:
+                frame = (region.graph.dtype(node), example.shape(node))
+            except UnknownValueError:
+                continue  # A list of tensors.
+            self._frames[frame] = self._frames.get(frame, 0) | 1 << index
+
+    def of(self, node: N, moved: Tensor) -> Iterator[tuple[Base[N], Tensor]]:
+        """What a node may be a shift of, with its index map, the furthest upstream first.
+
+        Args:
+            node: A member of the region.
+            moved: Its index map.
+        """
+        region, dtype = self._region, self._region.graph.dtype(node)
+        upstream = region.upstream(node)
+        similar = 0
+        for (other, shape), tensors in self._frames.items():
+            if other == dtype and _longer_axis(shape, tuple(moved.shape)) is not None:
+                similar |= tensors
+        similar &= upstream
+        seen: set[int] = set()
+        count = 0
+        for candidate in region.first(similar & ~self._useless):
+            base = self._as_base(candidate, moved, seen)
+            if base is not None:
+                yield base
+                count += 1
+                similar &= ~region.only(candidate)
+            if count == _MOST_BASES:
+                break
+        else:
+            return
+        nearest = []
+        for candidate in region.last(similar & ~self._useless):
+            base = self._as_base(candidate, moved, seen)
+            if base is not None:
+                nearest.append(base)
+            if len(nearest) == _MOST_BASES:
+                break
+        yield from reversed(nearest)
+
+    def named(self, node: N, base: Base[N], numbers: Tensor) -> Base[N]:
+        """A window as the tensor of the graph that holds just it, where there is one."""
+        if base.axis is None:
+            return base
+        frame = (self._region.graph.dtype(node), tuple(numbers.shape))
+        for existing in self._region.first(self._region.upstream(node) & self._frames.get(frame, 0)):
+            there = self._maps.of(existing)
+            if there is not None and torch.equal(there, numbers):
+                return Base(existing)
+        return base
+
+    def _as_base(self, candidate: N, moved: Tensor, seen: set[int]) -> tuple[Base[N], Tensor] | None:
+        """A tensor, or the window of one, whose elements are all different; None where there is none, or one before."""
+        numbers = self._maps.of(candidate)
+        if numbers is None:
+            return None
+        if numbers.shape == moved.shape:
+            if not self._is_distinct(candidate, numbers):
+                self._useless |= self._region.only(candidate)
+                return None
+            digest = self._digest(candidate, numbers)
+            if digest in seen:
+                return None
+            seen.add(digest)
+            return Base(candidate), numbers
+        base = _window(candidate, numbers, moved)
+        if base is None or not (self._is_distinct(candidate, numbers) or all_distinct(base.of(numbers))):
+            return None
+        return base, base.of(numbers)
+
+    def _is_distinct(self, node: N, numbers: Tensor) -> bool:
+        if node not in self._distinct:
+            self._distinct[node] = all_distinct(numbers)
+        return self._distinct[node]
+
+    def _digest(self, node: N, numbers: Tensor) -> int:
+        """Equal for equal index maps of one shape."""
+        if node not in self._digests:
+            self._digests[node] = hash(numbers.contiguous().numpy().tobytes())
+        return self._digests[node]
+
+
+def _longer_axis(shape: tuple[int, ...], wanted: tuple[int, ...]) -> int | None:
+    """The one axis along which a shape is longer than another; −1 where they are equal, None where they do not fit."""
+    if len(shape) != len(wanted):
+        return None
+    axes = [axis for axis in range(len(shape)) if shape[axis] != wanted[axis]]
+    if not axes:
+        return -1
+    return axes[0] if len(axes) == 1 and shape[axes[0]] > wanted[axes[0]] else None
+
+
+def _window(node: N, numbers: Tensor, moved: Tensor) -> Base[N] | None:
+    """The part of a tensor that has the other's shape and holds its elements; None where there is none."""
+    axis = _longer_axis(tuple(numbers.shape), tuple(moved.shape))
+    assert axis is not None
+    most = int(moved.max())
+    held_by = torch.zeros(max(most, ZERO) + 1, dtype=torch.bool)
+    held_by[moved.clamp(min=ZERO).flatten()] = True
+    held_by[ZERO] = False
+    inside = held_by[numbers.clamp(ZERO, len(held_by) - 1)] & (numbers <= most)
+    held = inside.movedim(axis, 0).flatten(1).any(1).nonzero().flatten()
+    length = moved.shape[axis]
+    if not len(held) or int(held[-1]) - int(held[0]) >= length:
+        return None
+    start = min(int(held[0]), numbers.shape[axis] - length)
+    return Base(node, axis, start, length)
