@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Generic
 
 import torch
@@ -37,12 +37,16 @@ class BaseFinder(Generic[N]):
                 continue  # A list of tensors.
             self._frames[frame] = self._frames.get(frame, 0) | 1 << index
 
-    def of(self, node: N, moved: Tensor) -> Iterator[tuple[Base[N], Tensor]]:
+    def of(self, node: N, moved: Tensor, rejected: Container[Base[N]]) -> Iterator[tuple[Base[N], Tensor]]:
         """What a node may be a shift of, with its index map, the furthest upstream first.
+
+        Tensors with one index map at the example's sizes may differ at others, so each of them is given, but for those
+        of which one is rejected.
 
         Args:
             node: A member of the region.
             moved: Its index map.
+            rejected: Bases that the node is no shift of; read as the iteration goes on.
         """
         region, dtype = self._region, self._region.graph.dtype(node)
         upstream = region.upstream(node)
@@ -51,24 +55,28 @@ class BaseFinder(Generic[N]):
             if other == dtype and _longer_axis(shape, tuple(moved.shape)) is not None:
                 similar |= tensors
         similar &= upstream
-        seen: set[int] = set()
-        count = 0
+        different: dict[object, Base[N]] = {}
         for candidate in region.first(similar & ~self._useless):
-            base = self._as_base(candidate, moved, seen)
+            base = self._as_base(candidate, moved)
             if base is not None:
-                yield base
-                count += 1
+                earlier = different.setdefault(self._digests.get(candidate, candidate), base[0])
+                if earlier not in rejected:
+                    yield base
                 similar &= ~region.only(candidate)
-            if count == _MOST_BASES:
+            if len(different) == _MOST_BASES:
                 break
         else:
             return
         nearest = []
+        last: dict[object, Base[N]] = {}
         for candidate in region.last(similar & ~self._useless):
-            base = self._as_base(candidate, moved, seen)
+            base = self._as_base(candidate, moved)
             if base is not None:
-                nearest.append(base)
-            if len(nearest) == _MOST_BASES:
+                key = self._digests.get(candidate, candidate)
+                last.setdefault(key, base[0])
+                if different.get(key) not in rejected:
+                    nearest.append(base)
+            if len(last) == _MOST_BASES:
                 break
         yield from reversed(nearest)
 
@@ -83,8 +91,8 @@ class BaseFinder(Generic[N]):
                 return Base(existing)
         return base
 
-    def _as_base(self, candidate: N, moved: Tensor, seen: set[int]) -> tuple[Base[N], Tensor] | None:
-        """A tensor, or the window of one, whose elements are all different; None where there is none, or one before."""
+    def _as_base(self, candidate: N, moved: Tensor) -> tuple[Base[N], Tensor] | None:
+        """A tensor, or the window of one, whose elements are all different; None where there is none."""
         numbers = self._maps.of(candidate)
         if numbers is None:
             return None
@@ -92,10 +100,7 @@ class BaseFinder(Generic[N]):
             if not self._is_distinct(candidate, numbers):
                 self._useless |= self._region.only(candidate)
                 return None
-            digest = self._digest(candidate, numbers)
-            if digest in seen:
-                return None
-            seen.add(digest)
+            self._digest(candidate, numbers)
             return Base(candidate), numbers
         base = _window(candidate, numbers, moved)
         if base is None or not (self._is_distinct(candidate, numbers) or all_distinct(base.of(numbers))):
@@ -107,11 +112,10 @@ class BaseFinder(Generic[N]):
             self._distinct[node] = all_distinct(numbers)
         return self._distinct[node]
 
-    def _digest(self, node: N, numbers: Tensor) -> int:
-        """Equal for equal index maps of one shape."""
+    def _digest(self, node: N, numbers: Tensor) -> None:
+        """Notes a number that is equal for equal index maps of one shape."""
         if node not in self._digests:
-            self._digests[node] = hash(numbers.contiguous().numpy().tobytes())
-        return self._digests[node]
+            self._digests[node] = hash((numbers.shape, numbers.contiguous().numpy().tobytes()))
 
 
 def _longer_axis(shape: tuple[int, ...], wanted: tuple[int, ...]) -> int | None:

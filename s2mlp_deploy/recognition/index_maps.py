@@ -36,7 +36,8 @@ class IndexMaps(Generic[N]):
         self._first: dict[N, int] = {}
         self._kept: OrderedDict[N, Any] = OrderedDict()
         self._storages: Counter[int] = Counter()
-        self._bytes = 0
+        self.kept_bytes = 0
+        """Memory of the maps that are kept."""
         number = 1
         for member in members:
             for source in graph.carried(member):
@@ -107,15 +108,15 @@ class IndexMaps(Generic[N]):
             storage = tensor.untyped_storage()
             self._storages[storage.data_ptr()] += 1
             if self._storages[storage.data_ptr()] == 1:
-                self._bytes += storage.nbytes()
-        while self._bytes > self._budget and len(self._kept) > 1:
+                self.kept_bytes += storage.nbytes()
+        while self.kept_bytes > self._budget and len(self._kept) > 1:
             _, dropped = self._kept.popitem(last=False)
             for tensor in _tensors(dropped):
                 storage = tensor.untyped_storage()
                 self._storages[storage.data_ptr()] -= 1
                 if not self._storages[storage.data_ptr()]:
                     del self._storages[storage.data_ptr()]
-                    self._bytes -= storage.nbytes()
+                    self.kept_bytes -= storage.nbytes()
 
 
 def _tensors(value: Any) -> list[Tensor]:

@@ -94,8 +94,8 @@ def why_no_shift(moved: Tensor, base: Tensor) -> str:
         slices = found.steps[found.moving[0]].movedim(found.moving[0], 0).flatten(1)
         if bool((slices == slices[:, :1]).all()):
             return (
-                f"whole slices along axis {found.moving[0]} change places, and not by one step: a permutation of "
-                "channels, for example, or a flip"
+                f"whole slices along axis {found.moving[0]} move, and not by one step: a permutation of channels, "
+                "a flip or a mirrored border, for example"
             )
     least: tuple[float, str] = (2.0, "")
     for channel_axis in channel_axes:

@@ -184,7 +184,8 @@ class _Search(Generic[N]):
         moved = self._maps.of(node)
         if moved is None or not moved.numel():
             return
-        for base, numbers in self._bases.of(node, moved):
+        rejected: set[Base[N]] = set()
+        for base, numbers in self._bases.of(node, moved, rejected):
             if torch.equal(moved, numbers):
                 named = self._bases.named(node, base, numbers)
                 if self._region.idiom(node, named.node) in ("slices", "views"):
@@ -197,6 +198,7 @@ class _Search(Generic[N]):
             if specs:
                 yield _Claim(self._bases.named(node, base, numbers), specs)
             else:
+                rejected.add(base)
                 self._reasons.setdefault(node, base)
 
     def _prove(self, claims: Mapping[N, _Claim[N]]) -> dict[N, ShiftMatch[N] | CopyMatch[N] | str]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy_graph import Builder, NumpyGraph, Op, SizedNumpyGraph
 
+from s2mlp_deploy.recognition import search
 from s2mlp_deploy.recognition.graph import FreeSize, UnknownValueError
 from s2mlp_deploy.recognition.search import recognise
 from s2mlp_deploy.shift.spec import ShiftGroup, ShiftSpec
@@ -32,12 +33,8 @@ def test_scatters_of_slices_are_one_shift() -> None:
     pieces = [
         build.add("Slice", part, axis=1, start=s, end=e) for part, (s, e) in zip(rows, ((0, 2), (2, 4)), strict=True)
     ]
-    first = build.add(
-        "ScatterND", x, pieces[0], indices=positions(range(2), range(0, 2), range(1, 5), range(3))
-    )
-    both = build.add(
-        "ScatterND", first, pieces[1], indices=positions(range(2), range(2, 4), range(0, 4), range(3))
-    )
+    first = build.add("ScatterND", x, pieces[0], indices=positions(range(2), range(0, 2), range(1, 5), range(3)))
+    both = build.add("ScatterND", first, pieces[1], indices=positions(range(2), range(2, 4), range(0, 4), range(3)))
     found = recognise(build.graph(build.add("Relu", both)))
     (match,) = found.shifts
     assert (match.target, match.base.node, match.base.axis) == (both, x, None)
@@ -156,8 +153,6 @@ def test_one_axis_that_cannot_vary_is_enough_to_leave_it() -> None:
 
 
 def test_a_long_chain_that_is_no_shift_is_compared_in_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    from s2mlp_deploy.recognition import search
-
     compared = 0
     original = search.match_shifts
 

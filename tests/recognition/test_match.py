@@ -66,15 +66,15 @@ def test_one_wrong_element_is_enough(layout: str, border: Border) -> None:
 
 BASE = elements(2, 4, 6, 5)
 NO_SHIFTS = {
-    "permuted channels": (BASE[:, [2, 0, 3, 1]], "whole slices along axis 1 change places"),
-    "flipped rows": (BASE.flip(2), "whole slices along axis 2 change places"),
+    "permuted channels": (BASE[:, [2, 0, 3, 1]], "whole slices along axis 1 move"),
+    "flipped rows": (BASE.flip(2), "whole slices along axis 2 move"),
     "flipped twice": (BASE.flip(2, 3), "of the elements move along axis"),
     "masked": (BASE * (torch.arange(5) > 0), "replaced by zeros but none moves"),
     "all zeros": (torch.zeros_like(BASE), "nothing but zeros"),
     "from elsewhere": (torch.where(torch.arange(5) > 2, BASE, BASE + 1000), "more than one tensor"),
     "never written": (torch.where(torch.arange(5) > 2, BASE, UNWRITTEN), "never written"),
-    "some rows": (torch.cat([BASE[:, :, :1], BASE[:, :, :2], BASE[:, :, 3:]], 2), "of the elements move along axis 2"),
-    "reflected border": (torch.cat([BASE[:, :, 1:3].flip(2), BASE[:, :, :4]], 2), "of the elements move along axis 2"),
+    "some rows": (torch.cat([BASE[:, :, :1], BASE[:, :, :2], BASE[:, :, 3:]], 2), "whole slices along axis 2 move"),
+    "reflected border": (torch.cat([BASE[:, :, 1:3].flip(2), BASE[:, :, :4]], 2), "whole slices along axis 2 move"),
     "everything moves": (BASE.flatten().roll(1).reshape(BASE.shape), "no axis is left that could hold channels"),
 }
 
@@ -95,8 +95,8 @@ def test_a_source_that_holds_zeros_is_no_base() -> None:
 
 
 def test_steps_that_leave_the_tensor_are_read_where_elements_remain() -> None:
-    # Of three rows, two are vacated: most elements of a channel hold the border.
-    spec = ShiftSpec((ShiftGroup(2, (2,)), ShiftGroup(2, (-2,))), (2,), 1, "edge")
+    # Of three rows, two are vacated and keep their own elements: most of a channel does not move.
+    spec = ShiftSpec((ShiftGroup(2, (2,)), ShiftGroup(2, (-2,))), (2,), 1, "keep")
     base = elements(2, 4, 3, 5)
     moved = torch.from_numpy(shift_reference(base.numpy(), spec))
     assert spec in match_shifts(moved, base)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from s2mlp_deploy.capture.program import capture
 from s2mlp_deploy.export.rewrite import Rewritten, rewrite_shifts
-from s2mlp_deploy.recognition import search as recognise
+from s2mlp_deploy.recognition.fx import SizedFxGraph
 
 
 def found(module: nn.Module, *shape: int) -> Rewritten:
@@ -27,18 +27,18 @@ class TwoRegions(nn.Module):
 
 
 def test_region_that_cannot_be_followed_is_a_near_miss_and_others_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = recognise.move
+    original = SizedFxGraph.run
 
-    def move(node: Any, *rest: Any) -> Any:
+    def run(self: SizedFxGraph, node: Any, *rest: Any) -> Any:
         if "roll" in node.name:
             raise RuntimeError("no such kernel\nsecond line")
-        return original(node, *rest)
+        return original(self, node, *rest)
 
-    monkeypatch.setattr(recognise, "move", move)
+    monkeypatch.setattr(SizedFxGraph, "run", run)
     result = found(TwoRegions(), 2, 3, 7)
     assert [shift.spec.border for shift in result.shifts] == ["keep"]
     (miss,) = result.near_misses
-    assert miss.reason == "its cells could not be followed: RuntimeError: no such kernel"
+    assert miss.reason == "its elements could not be followed: RuntimeError: no such kernel"
     assert miss.origin.idiom == "roll"
 
 
@@ -92,4 +92,60 @@ def test_permutation_of_channels_is_told_as_one() -> None:
     result = found(Shuffled(), 2, 4, 6, 5)
     assert not result.shifts
     (miss,) = result.near_misses
-    assert miss.reason.startswith("whole slices along axis 1 change places")
+    assert miss.reason.startswith("whole slices along axis 1 move")
+
+
+class ThroughAnotherType(nn.Module):
+    """Rows move down by way of a buffer of another type, which rounds or reads the bits anew."""
+
+    def __init__(self, buffer: torch.dtype, *, as_bits: bool = False) -> None:
+        super().__init__()
+        self.buffer, self.as_bits = buffer, as_bits
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * 3
+        if self.as_bits:
+            return torch.roll(x.view(self.buffer), 1, 2).view(x.dtype) if x.shape[3] else x
+        y = torch.zeros(x.shape, dtype=self.buffer)
+        y[:, :, 1:] = x[:, :, :-1]
+        return y.to(x.dtype)
+
+
+@pytest.mark.parametrize("buffer", [torch.int64, torch.float16, torch.float64])
+def test_a_copy_through_another_type_is_no_shift_of_the_first(buffer: torch.dtype) -> None:
+    module, x = ThroughAnotherType(buffer), torch.randn(2, 4, 6, 5)
+    program = capture(module, (x,)).program
+    result = rewrite_shifts(program)
+    # Between the two casts rows do move, as a shift of what was cast.
+    assert torch.equal(program.module()(x.clone()), module(x.clone()))
+    for node in program.graph.nodes:
+        if node.target is torch.ops.s2mlp.shift.default:
+            assert node.args[0].meta["val"].dtype == buffer
+    assert len(result.shifts) <= 1
+
+
+def test_bits_read_as_another_type_are_no_movement() -> None:
+    module, x = ThroughAnotherType(torch.int16, as_bits=True), torch.randn(2, 4, 6, 5)
+    program = capture(module, (x,)).program
+    rewrite_shifts(program)
+    assert torch.equal(program.module()(x.clone()), module(x.clone()))
+    views = [n for n in program.graph.nodes if n.target is torch.ops.aten.view.dtype]
+    assert len(views) == 2
+
+
+class Enlarged(nn.Module):
+    """Rows move down over zeros, in a tensor of more elements than an index may have."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.repeat(1, 44, 1, 1)
+        x = x * x
+        y = torch.zeros_like(x)
+        y[:, :, 1:] = x[:, :, :-1]
+        return y.amax((2, 3))
+
+
+@pytest.mark.slow
+def test_a_large_border_of_zeros_is_found() -> None:
+    result = found(Enlarged(), 2, 2, 320, 320)
+    assert 2 * 88 * 320 * 320 > 1 << 24
+    assert [(shift.spec.border, shift.spec.axes) for shift in result.shifts] == [("zero", (2,))]

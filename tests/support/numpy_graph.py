@@ -61,7 +61,7 @@ class NumpyGraph:
         return node.kind in (*IDIOMS, "Transpose", "Identity", "ConstantOfShape")
 
     def is_variable(self, node: Op) -> bool:
-        return True
+        return node.kind != "ConstantOfShape"
 
     def carried(self, node: Op) -> tuple[Op, ...]:
         return tuple(dict.fromkeys(node.inputs))
@@ -73,6 +73,7 @@ class NumpyGraph:
         return IDIOMS.get(node.kind)
 
     def deformable(self, node: Op) -> DeformableConv[Op] | None:
+        assert node.kind != "DeformConv"
         return None
 
 
@@ -90,7 +91,7 @@ class SizedNumpyGraph:
         return self._shapes[node]
 
     def constant(self, node: Op) -> Tensor:
-        raise UnknownValueError("no constants here")
+        raise UnknownValueError(f"{node.kind} depends on the input")
 
     def run(self, node: Op, tensor: Callable[[Op], Any]) -> Tensor:
         return torch.from_numpy(self.compute(node, lambda source: tensor(source).numpy()).copy())
