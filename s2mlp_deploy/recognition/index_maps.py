@@ -9,29 +9,30 @@ from __future__ import annotations
 
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
 from typing import Any, Generic
 
 import torch
 from torch import Tensor
 
-from s2mlp_deploy.recognition.graph import INDEX, Graph, N, SizedGraph, UnknownValueError
-
-_BUDGET = 1 << 28
-"""Bytes of index maps that are kept; what is dropped is computed again when it is asked for."""
+from s2mlp_deploy.recognition.graph import INDEX, N, SizedGraph, UnknownValueError
+from s2mlp_deploy.recognition.regions import Region
 
 
 class IndexMaps(Generic[N]):
     """The index maps of a region's tensors at one choice of sizes, computed when asked for.
 
+    Args:
+        region: Whose inputs are numbered.
+        sized: Its graph at the sizes.
+        budget: Bytes of index maps that are kept; what is dropped is computed again when it is asked for.
+
     Raises:
         UnknownValueError: A tensor that enters the region has no known size, or there are too many elements to number.
     """
 
-    def __init__(self, graph: Graph[N], sized: SizedGraph[N], members: Sequence[N], *, budget: int = _BUDGET) -> None:
-        self._graph = graph
+    def __init__(self, region: Region[N], sized: SizedGraph[N], *, budget: int) -> None:
+        self._region = region
         self._sized = sized
-        self._position = {node: index for index, node in enumerate(members)}
         self._budget = budget
         self._first: dict[N, int] = {}
         self._kept: OrderedDict[N, Any] = OrderedDict()
@@ -39,11 +40,9 @@ class IndexMaps(Generic[N]):
         self.kept_bytes = 0
         """Memory of the maps that are kept."""
         number = 1
-        for member in members:
-            for source in graph.carried(member):
-                if source not in self._position and source not in self._first:
-                    self._first[source] = number
-                    number += math.prod(sized.shape(source))
+        for entry in region.entries:
+            self._first[entry] = number
+            number += math.prod(sized.shape(entry))
         self.elements = number - 1
         """How many elements enter the region."""
         if number > torch.iinfo(INDEX).max:
@@ -78,16 +77,16 @@ class IndexMaps(Generic[N]):
             if current in wanted:
                 continue
             wanted.add(current)
-            for source in self._graph.carried(current):
+            for source in self._region.carried(current):
                 uses[source] += 1
                 if source in self._kept:
                     held[source] = self._kept[source]
-                elif source in self._position:
+                elif source in self._region:
                     pending.append(source)
-        for current in sorted(wanted, key=self._position.__getitem__):
+        for current in self._region.in_order(wanted):
             result = self._sized.run(current, lambda source: held[source] if source in held else self._value(source))
             self._check(current, result)
-            for source in self._graph.carried(current):
+            for source in self._region.carried(current):
                 uses[source] -= 1
                 if not uses[source]:
                     held.pop(source, None)
@@ -98,9 +97,9 @@ class IndexMaps(Generic[N]):
     def _check(self, node: N, result: Any) -> None:
         for tensor in _tensors(result):
             if tensor.dtype != INDEX:
-                raise UnknownValueError(f"{self._graph.name(node)} computes, it does not only move")
+                raise UnknownValueError(f"{self._region.graph.name(node)} computes, it does not only move")
         if isinstance(result, Tensor) and tuple(result.shape) != self._sized.shape(node):
-            raise UnknownValueError(f"{self._graph.name(node)} has another shape than the graph says")
+            raise UnknownValueError(f"{self._region.graph.name(node)} has another shape than the graph says")
 
     def _keep(self, node: N, value: Any) -> None:
         self._kept[node] = value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Generic
 
 from s2mlp_deploy.recognition.graph import IDIOMS, Graph, N
@@ -38,28 +38,37 @@ class Region(Generic[N]):
 
     Attributes:
         members: Its movement nodes, in the graph's order.
-        tensors: What enters it, then its members: what a member is made of comes before it.
+        entries: The tensors that enter it.
+        tensors: The entries, then the members: what a member is made of comes before it.
     """
 
     def __init__(self, graph: Graph[N], members: Sequence[N]) -> None:
         self.graph = graph
         self.members = members
-        self._inside = set(members)
-        entries = dict.fromkeys(s for m in members for s in graph.carried(m) if s not in self._inside)
-        self.tensors: list[N] = [*entries, *members]
+        self._carried = {member: tuple(graph.carried(member)) for member in members}
+        self.entries = list(dict.fromkeys(s for sources in self._carried.values() for s in sources if s not in self))
+        self.tensors: list[N] = [*self.entries, *members]
         self._index = {node: index for index, node in enumerate(self.tensors)}
         self._upstream: list[int] = [0] * len(self.tensors)
-        for member in members:
-            for source in graph.carried(member):
+        for member, sources in self._carried.items():
+            for source in sources:
                 index = self._index[source]
                 self._upstream[self._index[member]] |= self._upstream[index] | 1 << index
 
     def __contains__(self, node: object) -> bool:
-        return node in self._inside
+        return node in self._carried
 
     def exits(self) -> list[N]:
         """Members that something outside the region reads."""
-        return [node for node in self.members if any(user not in self._inside for user in self.graph.users(node))]
+        return [node for node in self.members if any(user not in self for user in self.graph.users(node))]
+
+    def carried(self, member: N) -> tuple[N, ...]:
+        """The tensors whose elements a member may pass on."""
+        return self._carried[member]
+
+    def in_order(self, chosen: Iterable[N]) -> list[N]:
+        """Tensors of the region in the graph's order."""
+        return sorted(chosen, key=self._index.__getitem__)
 
     def upstream(self, node: N) -> int:
         """The set of tensors that a member is made of, without itself."""
@@ -93,11 +102,11 @@ class Region(Generic[N]):
         found: set[N] = set()
         while pending:
             current = pending.pop()
-            if current not in seen and current in self._inside:
+            if current not in seen and current in self:
                 seen.add(current)
                 found.add(current)
-                pending += self.graph.carried(current)
-        return sorted(found, key=self._index.__getitem__)
+                pending += self._carried[current]
+        return self.in_order(found)
 
     def idiom(self, node: N, base: N | None) -> str:
         """What the code between two tensors uses to move elements, in words."""

@@ -30,6 +30,8 @@ from s2mlp_deploy.shift.spec import ShiftSpec
 
 LOG = logging.getLogger(__name__)
 
+_BUDGET, _BUDGET_ELSEWHERE = 1 << 28, 1 << 26
+"""Bytes of index maps that are kept of a region at the example's sizes, and at each of the others."""
 _MAX_ELEMENTS = 1 << 25
 """A choice of other sizes at which more elements than this enter a region is not tried: 128 MiB of numbers."""
 
@@ -65,6 +67,27 @@ class _Choice(Generic[N]):
 
     sizes: Mapping[str, int]
     graph: SizedGraph[N]
+
+
+class _Elsewhere(Generic[N]):
+    """A region at other sizes than the example's."""
+
+    def __init__(self, region: Region[N], choice: _Choice[N]) -> None:
+        self.sizes = choice.sizes
+        self._region = region
+        self._graph = choice.graph
+        self._maps: IndexMaps[N] | str | None = None
+
+    def maps(self) -> IndexMaps[N] | str:
+        """The region's index maps there, or why there are none."""
+        if self._maps is None:
+            try:
+                self._maps = IndexMaps(self._region, self._graph, budget=_BUDGET_ELSEWHERE)
+                if self._maps.elements > _MAX_ELEMENTS:
+                    self._maps = f"{self._maps.elements} elements are too many to compare"
+            except UnknownValueError as error:
+                self._maps = _in_short(error)
+        return self._maps
 
 
 @dataclass(frozen=True)
@@ -103,8 +126,8 @@ class _Search(Generic[N]):
     ) -> None:
         self._graph = graph
         self._region = Region(graph, members)
-        self._maps = IndexMaps(graph, example, members)
-        self._others = others
+        self._maps = IndexMaps(self._region, example, budget=_BUDGET)
+        self._others = [_Elsewhere(self._region, choice) for choice in others]
         self._bases = BaseFinder(self._region, self._maps, example)
         self._reasons: dict[N, str | Base[N]] = {}
 
@@ -121,7 +144,7 @@ class _Search(Generic[N]):
             frontier = []
             for node, found in self._compare(nodes).items():
                 if found is None:
-                    frontier += graph.carried(node)
+                    frontier += region.carried(node)
                     continue
                 frontier.append(found.base.node)
                 if isinstance(found, ShiftMatch):
@@ -206,17 +229,17 @@ class _Search(Generic[N]):
         free: Sequence[FreeSize] = self._graph.free_sizes
         proofs = {node: {spec: SizeProof(free) for spec in claim.specs or (None,)} for node, claim in claims.items()}
         problems: dict[N, str] = {}
-        for choice in self._others:
+        for elsewhere in self._others:
             open_claims = {node: claim for node, claim in claims.items() if proofs[node]}
             if not open_claims:
                 break
-            for node, result in self._hold(choice, open_claims, proofs).items():
+            for node, result in self._hold(elsewhere, open_claims, proofs).items():
                 if isinstance(result, str):
                     problems.setdefault(node, result)
                     continue
                 for spec, holds in result.items():
                     if holds:
-                        proofs[node][spec].confirm(choice.sizes)
+                        proofs[node][spec].confirm(elsewhere.sizes)
                     else:
                         del proofs[node][spec]
         return {node: self._proven(node, claim, proofs[node], problems.get(node)) for node, claim in claims.items()}
@@ -237,17 +260,14 @@ class _Search(Generic[N]):
 
     def _hold(
         self,
-        choice: _Choice[N],
+        elsewhere: _Elsewhere[N],
         claims: Mapping[N, _Claim[N]],
         proofs: Mapping[N, Mapping[ShiftSpec | None, SizeProof]],
     ) -> dict[N, dict[ShiftSpec | None, bool] | str]:
         """Which claims hold at other sizes; of those that cannot be compared there, why not."""
-        try:
-            maps = IndexMaps(self._graph, choice.graph, self._region.members)
-            if maps.elements > _MAX_ELEMENTS:
-                raise UnknownValueError(f"{maps.elements} elements are too many to compare")
-        except UnknownValueError as error:
-            return dict.fromkeys(claims, _in_short(error))
+        maps = elsewhere.maps()
+        if isinstance(maps, str):
+            return dict.fromkeys(claims, maps)
         results: dict[N, dict[ShiftSpec | None, bool] | str] = {}
         for node, claim in claims.items():
             try:
@@ -256,7 +276,7 @@ class _Search(Generic[N]):
             except (UnknownValueError, RuntimeError, ValueError, IndexError, ZeroDivisionError, MemoryError) as error:
                 # The code does not work at this size (reflection padding of one element), or the machine is too small:
                 # neither confirms anything, and what no other size confirms is left as it was.
-                LOG.debug("%s cannot be run at %s", self._graph.name(node), choice.sizes, exc_info=True)
+                LOG.debug("%s cannot be run at %s", self._graph.name(node), elsewhere.sizes, exc_info=True)
                 results[node] = _in_short(error)
         return results
 

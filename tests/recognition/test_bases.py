@@ -17,7 +17,8 @@ from s2mlp_deploy.recognition.results import Base
 
 def region_of(graph: NumpyGraph, *, budget: int = 1 << 28) -> tuple[Region[Op], IndexMaps[Op], BaseFinder[Op]]:
     (members,) = find_regions(graph)
-    region, maps = Region(graph, members), IndexMaps(graph, graph.at({}), members, budget=budget)
+    region = Region(graph, members)
+    maps = IndexMaps(region, graph.at({}), budget=budget)
     return region, maps, BaseFinder(region, maps, graph.at({}))
 
 
@@ -100,7 +101,7 @@ def test_more_elements_than_can_be_numbered_are_refused() -> None:
     sized = graph.at({})
     sized.shape = lambda node: (1 << 16, 1 << 15)  # type: ignore[method-assign]
     with pytest.raises(UnknownValueError, match="too many"):
-        IndexMaps(graph, sized, graph.nodes[1:])
+        IndexMaps(Region(graph, graph.nodes[1:]), sized, budget=1)
 
 
 @pytest.mark.parametrize(
