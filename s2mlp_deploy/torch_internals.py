@@ -33,11 +33,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 # The structure of inputs and outputs as torch.export sees it. torch.utils.pytree is announced, not there.
 from torch.utils._pytree import tree_flatten, tree_flatten_with_path, tree_leaves, tree_map, tree_unflatten
+from torch.utils._sympy.functions import FloorDiv, Mod, PythonMod  # Divisions within sizes.
 
 __all__ = [
     "GuardOnDataDependentSymNode",
     "StorageWeakRef",
     "TorchDispatchMode",
+    "divisors_of",
     "exclusive",
     "expression_of",
     "free_unbacked_symbols",
@@ -149,6 +151,12 @@ def expression_of(size: Any) -> sympy.Expr:
 def hint_of(size: Any, symbol: sympy.Symbol) -> int:
     """The value that a symbol of a size has in the example inputs."""
     return int(size.node.shape_env.backed_var_to_val[symbol])
+
+
+def divisors_of(size: Any, symbol: sympy.Symbol) -> set[int]:
+    """What a symbolic size divides a symbol by with a remainder: ``//`` and ``%`` are functions of torch's own."""
+    parts = [part.args for part in expression_of(size).atoms(FloorDiv, Mod, PythonMod)]
+    return {int(divisor) for part, divisor in parts if symbol in part.free_symbols and divisor.is_Integer}
 
 
 def storage_of(tensor: Tensor) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from s2mlp_deploy.recognition.graph import ZERO, N, SizedGraph, UnknownValueError
-from s2mlp_deploy.recognition.index_maps import IndexMaps, all_distinct
+from s2mlp_deploy.recognition.index_maps import IndexMaps, all_distinct, digest
 from s2mlp_deploy.recognition.regions import Region
 from s2mlp_deploy.recognition.results import Base
 
@@ -100,7 +100,8 @@ class BaseFinder(Generic[N]):
             if not self._is_distinct(candidate, numbers):
                 self._useless |= self._region.only(candidate)
                 return None
-            self._digest(candidate, numbers)
+            if candidate not in self._digests:
+                self._digests[candidate] = digest(numbers)
             return Base(candidate), numbers
         base = _window(candidate, numbers, moved)
         if base is None or not (self._is_distinct(candidate, numbers) or all_distinct(base.of(numbers))):
@@ -111,11 +112,6 @@ class BaseFinder(Generic[N]):
         if node not in self._distinct:
             self._distinct[node] = all_distinct(numbers)
         return self._distinct[node]
-
-    def _digest(self, node: N, numbers: Tensor) -> None:
-        """Notes a number that is equal for equal index maps of one shape."""
-        if node not in self._digests:
-            self._digests[node] = hash((numbers.shape, numbers.contiguous().numpy().tobytes()))
 
 
 def _longer_axis(shape: tuple[int, ...], wanted: tuple[int, ...]) -> int | None:

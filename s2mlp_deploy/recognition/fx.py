@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Node
-from torch.utils._sympy.functions import FloorDiv, Mod, PythonMod
 
 from s2mlp_deploy.recognition import aten
 from s2mlp_deploy.recognition.aten import packet
 from s2mlp_deploy.recognition.graph import INDEX, UNWRITTEN, DeformableConv, FreeSize, UnknownValueError
+from s2mlp_deploy.torch_internals import divisors_of, expression_of, hint_of, schema_of
 
 LOG = logging.getLogger(__name__)
 
@@ -220,7 +220,7 @@ class SizedFxGraph:
     def _integer(self, size: Any) -> int:
         if isinstance(size, int):
             return size
-        expression = size.node.expr
+        expression = expression_of(size)
         if expression not in self._known:
             try:
                 value = sympy.sympify(expression).xreplace(self._values)
@@ -265,8 +265,7 @@ class SizedFxGraph:
 
 def is_deformable(node: Node) -> bool:
     """Whether a node is torchvision's deformable convolution."""
-    schema = getattr(node.target, "_schema", None)
-    return node.op == "call_function" and getattr(schema, "name", None) == _DEFORMABLE
+    return node.op == "call_function" and getattr(schema_of(node.target), "name", None) == _DEFORMABLE
 
 
 def convolution_arguments(node: Node) -> tuple[Any, ...]:
@@ -318,8 +317,8 @@ def _free_symbols(program: ExportedProgram) -> dict[sympy.Symbol, int]:
         sizes: list[Any] = list(tensor.shape)
         for size in sizes:
             if isinstance(size, torch.SymInt):
-                for symbol in sorted(size.node.expr.free_symbols, key=str):
-                    symbols[symbol] = int(size.node.shape_env.backed_var_to_val[symbol])
+                for symbol in sorted(expression_of(size).free_symbols, key=str):
+                    symbols[symbol] = hint_of(size, symbol)
     return symbols
 
 
@@ -339,10 +338,7 @@ def _divisors(program: ExportedProgram, symbol: sympy.Symbol) -> tuple[int, ...]
         sizes: list[Any] = list(value.shape) if isinstance(value, Tensor) else [value]
         for size in sizes:
             if isinstance(size, torch.SymInt):
-                for part in size.node.expr.atoms(FloorDiv, Mod, PythonMod):
-                    numerator, divisor = part.args
-                    if symbol in numerator.free_symbols and divisor.is_Integer:
-                        found.add(int(divisor))
+                found |= divisors_of(size, symbol)
     return tuple(sorted(found))
 
 

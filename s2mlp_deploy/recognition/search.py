@@ -19,7 +19,7 @@ from torch import Tensor
 
 from s2mlp_deploy.recognition.bases import BaseFinder
 from s2mlp_deploy.recognition.graph import IDIOMS, ZERO, FreeSize, Graph, N, SizedGraph, UnknownValueError
-from s2mlp_deploy.recognition.index_maps import IndexMaps
+from s2mlp_deploy.recognition.index_maps import IndexMaps, digest
 from s2mlp_deploy.recognition.match import NoShift, match_shifts, why_no_shift
 from s2mlp_deploy.recognition.regions import Region, find_regions, in_words
 from s2mlp_deploy.recognition.results import Base, CopyMatch, NearMiss, Recognition, ShiftMatch
@@ -27,6 +27,7 @@ from s2mlp_deploy.recognition.sampling import match_sampling
 from s2mlp_deploy.recognition.sizes import SizeProof, other_sizes
 from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.spec import ShiftSpec
+from s2mlp_deploy.torch_internals import threads
 
 LOG = logging.getLogger(__name__)
 
@@ -42,17 +43,13 @@ def recognise(graph: Graph[N]) -> Recognition[N]:
     Args:
         graph: Functional: no operator writes into its arguments.
     """
-    threads = torch.get_num_threads()
     # Thousands of operators on small tensors: on a busy machine, waiting for a second thread at the end of each one
     # took 40 times as long as the work (36 blocks written in place: 1.6 s alone, 71 s of CPU time with two threads).
-    torch.set_num_threads(1)
-    try:
+    with threads(1):
         example = graph.at({})
         others = [_Choice(sizes, graph.at(sizes)) for sizes in other_sizes(graph.free_sizes)]
         results = [_search(graph, members, example, others) for members in find_regions(graph)]
         results += [_sampling(graph, node) for node in graph.nodes]
-    finally:
-        torch.set_num_threads(threads)
     return Recognition(
         tuple(shift for result in results for shift in result.shifts),
         tuple(copy for result in results for copy in result.copies),
@@ -130,6 +127,7 @@ class _Search(Generic[N]):
         self._others = [_Elsewhere(self._region, choice) for choice in others]
         self._bases = BaseFinder(self._region, self._maps, example)
         self._reasons: dict[N, str | Base[N]] = {}
+        self._unlike: set[tuple[int, Base[N]]] = set()
 
     def run(self) -> Recognition[N]:
         """Walks from the tensors that leave the region towards its inputs, up to the first shift on each way."""
@@ -217,10 +215,13 @@ class _Search(Generic[N]):
                 # Only what is no more than a relabelling here and everywhere else is dropped.
                 yield _Claim(named, ())
                 continue
-            specs = match_shifts(moved, numbers)
+            # A chain of writes holds each of its tensors several times, as slices of everything.
+            known = (digest(moved), base)
+            specs = () if known in self._unlike else match_shifts(moved, numbers)
             if specs:
                 yield _Claim(self._bases.named(node, base, numbers), specs)
             else:
+                self._unlike.add(known)
                 rejected.add(base)
                 self._reasons.setdefault(node, base)
 
