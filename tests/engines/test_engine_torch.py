@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from s2mlp_deploy.artifact import TensorInfo  # noqa: E402
 from s2mlp_deploy.engines.torch import TorchEngine, status  # noqa: E402
+from s2mlp_deploy.errors import InputError  # noqa: E402
 
 INFO = TensorInfo("x", "float32", (2, 3))
 
@@ -26,6 +27,14 @@ def test_it_computes_what_the_module_does_and_leaves_the_input_alone():
     np.testing.assert_array_equal(engine.run({"x": given})["y"], module(torch.ones(2, 3)).detach().numpy())
     assert engine.name == "torch"
     assert (given == 1).all()
+
+
+@pytest.mark.parametrize("names", [(), ("a", "b")])
+def test_another_number_of_tensors_than_outputs_is_an_input_error(names):
+    outputs = tuple(TensorInfo(name, "float32", (2, 3)) for name in names)
+    engine = TorchEngine(torch.nn.Identity(), (torch.zeros(2, 3),), (INFO,), outputs)
+    with pytest.raises(InputError, match=f"returns 1 tensors, where {len(names)} are expected"):
+        engine.run({"x": np.ones((2, 3), np.float32)})
 
 
 @pytest.mark.slow
