@@ -13,6 +13,7 @@ from s2mlp_deploy.errors import ArtifactError, ShiftError
 from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
+from s2mlp_deploy.text import first_line_of
 
 SCHEMA_VERSION = 2
 HazardKind = Literal["race", "compiler"]
@@ -253,7 +254,7 @@ def read_manifest(directory: Path) -> Manifest:
         return msgspec.convert(current_fields(data), Manifest)
     except (msgspec.DecodeError, msgspec.ValidationError, AttributeError, KeyError, TypeError, ShiftError) as error:
         raise ArtifactError(
-            f"the manifest is damaged: {error}", where=str(path), fix="export again with --force"
+            f"the manifest is damaged: {first_line_of(error)}", where=str(path), fix="export again with --force"
         ) from error
 
 

@@ -13,12 +13,15 @@ from s2mlp_deploy.artifact import (
     MANIFEST,
     CalibrationRecord,
     FileRecord,
+    Hazard,
     PrecisionException,
     read_manifest,
     verify_file,
 )
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.files import sha256_of
+from s2mlp_deploy.shift.origin import Origin
+from s2mlp_deploy.shift.spec import ShiftGroup, ShiftSpec
 
 
 def test_a_manifest_reads_back_as_it_was_written(tmp_path):
@@ -124,3 +127,57 @@ def test_metadata_speaks_of_its_own_file_only():
     assert alone.timeless("int8") == both.timeless("int8")
     filed = replace(both, files=(FileRecord("model.int8.onnx", "int8", "0", 1, 1),))
     assert filed.timeless("int8") == both.timeless("int8")
+
+
+def test_manifests_of_version_1_are_read_in_todays_fields(tmp_path):
+    spec = {"groups": [{"channels": 4, "offsets": [1, 0]}], "axes": [2, 3], "channel_axis": 1, "border": "edge"}
+    shift = {"where": "net.move", "line": "net.py:7", "spec": spec, "spelling": "roll", "form": "gather", "nodes": 3}
+    race = {
+        "kind": "race",
+        "where": "net.py:8",
+        "code": "x[1:] = x[:-1]",
+        "writes": 2,
+        "cells": 9,
+        "effect": {"1": 0.5},
+    }
+    clone = {"kind": "compiler", "where": "", "code": "", "writes": 1, "cells": 4, "effect": None}
+    old = {
+        "name": "net",
+        "source": {"reference": "net.py:make"},
+        "preprocessing": None,
+        "classes": None,
+        "inputs": [],
+        "outputs": [],
+        "opset": 20,
+        "shifts": [shift],
+        "tools": {},
+        "hazards": [race, clone],
+        "schema_version": 1,
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps(old))
+    manifest = read_manifest(tmp_path)
+    assert manifest.schema_version == 2
+    (record,) = manifest.shifts
+    assert record.spec == ShiftSpec((ShiftGroup(4, (1, 0)),), (2, 3), 1, "edge")
+    assert record.origin == Origin("net.move", "net.py:7", idiom="roll")
+    assert (record.form, record.nodes) == ("gather", 3)
+    assert manifest.hazards == (
+        Hazard("race", "net.py:8", "x[1:] = x[:-1]", 2, 9, {"1": 0.5}),
+        Hazard("compiler", "", "", 1, 4),
+    )
+
+
+def test_a_specification_that_contradicts_itself_is_damage(tmp_path):
+    spec = {"groups": [], "axes": [2, 3], "channel_axis": 1, "border": "keep"}
+    fields = {
+        "name": "n",
+        "source": {"reference": "r"},
+        "preprocessing": None,
+        "classes": None,
+        "tools": {},
+        "opset": 20,
+    }
+    data = {**fields, "inputs": [], "outputs": [], "shifts": [{"spec": spec, "origin": {}}], "schema_version": 2}
+    (tmp_path / "manifest.json").write_text(json.dumps(data))
+    with pytest.raises(ArtifactError, match=r"damaged.*at least one channel group"):
+        read_manifest(tmp_path)

@@ -150,7 +150,7 @@ class TestLowering:
     def test_says_what_it_did(self, form: ShiftForm) -> None:
         spec = four_ways("channels-first")
         model, (record,) = lower_shifts(one_shift(SHAPES["channels-first"], spec), form)
-        assert (record.where, record.spec, record.form) == ("blocks.0.shift", spec, form.name)
+        assert (record.origin.module, record.spec, record.form) == ("blocks.0.shift", spec, form.name)
         assert record.nodes == len(model.graph)
 
     @ALL_FORMS
@@ -186,7 +186,7 @@ class TestLowering:
         second = shift_node(first.outputs[0], spec, "b/Shift", "output")
         model, records = lower_shifts(model_of(x, [first, second], second.outputs[0]), form)
         alone, _ = lower_shifts(one_shift(shape, spec), form)
-        assert [record.where for record in records] == ["a", "b"]
+        assert [record.origin.module for record in records] == ["a", "b"]
         assert len(model.graph) == 2 * len(alone.graph)
         assert len(model.graph.initializers) == len(alone.graph.initializers)
         onnx.checker.check_model(ir.to_proto(model), full_check=True)

@@ -38,7 +38,7 @@ def shift_node(x: ir.Value, spec: ShiftSpec, name: str, output: str) -> ir.Node:
         "axes": axes,
         "channel_axis": channel_axis,
         "border": border,
-        "origin": Origin(NAME.rpartition("/")[0]).to_text(),
+        "origin": Origin(name.rpartition("/")[0]).to_text(),
     }
     y = ir.Value(name=output, type=x.type, shape=ir.Shape(list(x.shape or ())))
     return ir.Node(DOMAIN, "Shift", [x], ir.convenience.convert_attributes(attributes), outputs=[y], name=name)
