@@ -84,6 +84,17 @@ class TestSizes:
         tensors = [value for value in values if isinstance(value, Tensor)]
         assert [bool(internals.free_unbacked_symbols(value)) for value in tensors] == [False, False, True]
 
+    def test_what_a_size_is_divided_by(self) -> None:
+        class Halves(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return x[: x.shape[0] // 2]
+
+        program = exported(Halves())
+        sizes = [node.meta["val"].shape[0] for node in program.graph.nodes if isinstance(node.meta.get("val"), Tensor)]
+        (symbol,) = internals.expression_of(sizes[0]).free_symbols
+        assert internals.divisors_of(sizes[0], symbol) == set()
+        assert internals.divisors_of(sizes[-1], symbol) == {2}
+
     def test_a_branch_on_values_has_an_error_of_its_own(self) -> None:
         with pytest.raises(internals.GuardOnDataDependentSymNode), internals.quiet_exporter():
             exported(Deciding())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from s2mlp_deploy.export.forms.base import GraphBuilder
+from s2mlp_deploy.export.graph_builder import GraphBuilder
 
 SCOPE = "preprocessing"
 """Prefix of every name."""

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from s2mlp_deploy.artifact import ShiftRecord
 from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.forms import ShiftForm
-from s2mlp_deploy.export.forms.base import GraphBuilder
+from s2mlp_deploy.export.graph_builder import GraphBuilder
 from s2mlp_deploy.export.shift_node import DOMAIN, origin_of, spec_of
 
 
@@ -42,7 +42,7 @@ def lower_shifts(canonical: ir.Model, form: ShiftForm) -> tuple[ir.Model, tuple[
         if result is source and target.is_graph_output():
             result = build.op("Identity", [source], shape=tuple(source.shape or ()))
         if result is source:
-            # Nothing moves (an axis of one cell turned around, for example): the tensor keeps its own name.
+            # Nothing moves (an axis of one element turned around, for example): the tensor keeps its own name.
             target.replace_all_uses_with(source)
             owner.remove(node, safe=True)
         else:

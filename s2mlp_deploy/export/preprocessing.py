@@ -1,10 +1,10 @@
-"""Preprocessing as a part of the graph: decoded pictures go in, and the graph resizes, crops and normalises them.
+"""Preprocessing as a part of the graph: decoded images go in, and the graph resizes, crops and normalises them.
 
 Python's own preprocessing (:mod:`s2mlp_deploy.preprocess`) resizes with Pillow, so this graph computes what Pillow
 computes: a weight for each pair of an output and an input position, summed along the rows, rounded to 8 bits, then
 summed along the columns and rounded again. Both sums are matrix products whose weights the graph computes from the
-picture's size. ONNX has Resize with ``antialias`` for this, and it is not used, for three reasons that were measured
-(``docs/preprocessing.md``): TensorRT-RTX's parser refuses it; ONNX Runtime's linear mode weighs the picture's border
+image's size. ONNX has Resize with ``antialias`` for this, and it is not used, for three reasons that were measured
+(``docs/preprocessing.md``): TensorRT-RTX's parser refuses it; ONNX Runtime's linear mode weighs the image's border
 differently (up to 14 of 255 steps) and refuses ``exclude_outside``, which would mend that; and it has no Lanczos,
 Hamming or box filter.
 """
@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.filters import FILTERS, SCOPE, Builder, Part
-from s2mlp_deploy.export.forms.base import END
+from s2mlp_deploy.export.graph_builder import END
 from s2mlp_deploy.preprocess import Preprocessing
 
 IMAGE = "image"
@@ -35,7 +35,7 @@ def add_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> ir.Model
 
     Precondition: the graph's only input is a float image of fixed channels, height and width, [batch, C, H, W].
     Postconditions: the only input is :data:`IMAGE`, uint8, [batch, height, width, 3]; height and width are dynamic
-    (unless the interpolation is "none"); the pictures of one batch have one size. All new nodes are named
+    (unless the interpolation is "none"); the images of one batch have one size. All new nodes are named
     ``preprocessing/...``, none is a loop or a branch. What was the input keeps its name, as an inner value.
 
     Args:
@@ -74,7 +74,7 @@ def add_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> ir.Model
 
 
 def _image_input(graph: ir.Graph, preprocessing: Preprocessing) -> ir.Value:
-    """The input that pictures become.
+    """The input that images become.
 
     Raises:
         ExportError: There is not one input, or it is no image of the size that the preprocessing makes.
@@ -82,7 +82,7 @@ def _image_input(graph: ir.Graph, preprocessing: Preprocessing) -> ir.Value:
     if len(graph.inputs) != 1:
         names = ", ".join(str(value.name) for value in graph.inputs)
         raise ExportError(
-            f"the model has {len(graph.inputs)} inputs, and a picture can only be one",
+            f"the model has {len(graph.inputs)} inputs, and an image can only be one",
             where=names,
             fix="export without --with-preprocessing",
         )
@@ -97,7 +97,7 @@ def _image_input(graph: ir.Graph, preprocessing: Preprocessing) -> ir.Value:
     if any(not isinstance(size, int) for size in shape[1:]):
         raise ExportError(
             f"the input {value.name} is {_text(shape)}, and the preprocessing makes one size, {_text(made)}",
-            fix="leave height and width out of --dynamic; with --with-preprocessing every picture size is taken anyway",
+            fix="leave height and width out of --dynamic; with --with-preprocessing every image size is taken anyway",
         )
     if shape[1:] != made:
         raise ExportError(
@@ -159,7 +159,7 @@ def _resized(builder: Builder, image: ir.Value, preprocessing: Preprocessing) ->
 
 
 def _sizes(build: Part, sides: ir.Value, preprocessing: Preprocessing) -> ir.Value:
-    """Height and width of the whole picture after the resize; the roundings are those of ``preprocess._fit``."""
+    """Height and width of the whole image after the resize; the roundings are those of ``preprocess._fit``."""
     scaled = [math.floor(target / preprocessing.crop_pct) for target in preprocessing.size]
     if preprocessing.crop_mode == "squash":
         return build.index(scaled)
@@ -178,14 +178,14 @@ def _sizes(build: Part, sides: ir.Value, preprocessing: Preprocessing) -> ir.Val
 
 @dataclass(frozen=True)
 class _Window:
-    """The target's cells along one axis, as positions in the resized picture.
+    """The target's cells along one axis, as positions in the resized image.
 
     Attributes:
-        side: The picture's size before the resize, a scalar.
+        side: The image's size before the resize, a scalar.
         size: The same after it.
         first: Position of the first cell; negative where the target has a border, a scalar.
         cells: Number of cells, known when exporting.
-        bordered: Whether some of them may lie outside the resized picture.
+        bordered: Whether some of them may lie outside the resized image.
     """
 
     side: ir.Value
@@ -196,7 +196,7 @@ class _Window:
 
 
 def _window(build: Part, sides: ir.Value, sizes: ir.Value, index: int, preprocessing: Preprocessing) -> _Window:
-    """Only these cells are computed: a picture of extreme sides makes no huge one in between."""
+    """Only these cells are computed: an image of extreme sides makes no huge one in between."""
     position = build.constant(np.asarray(index, np.int64), "index")
     side, size = (build("Gather", value, position, axis=0) for value in (sides, sizes))
     cells = preprocessing.size[index]
@@ -212,7 +212,7 @@ def _window(build: Part, sides: ir.Value, sizes: ir.Value, index: int, preproces
 
 
 def _doubled_positions(build: Part, window: _Window, shape: tuple[int, ...]) -> ir.Value:
-    """Twice the middle of each of the window's cells, in cells of the resized picture: an odd number."""
+    """Twice the middle of each of the window's cells, in cells of the resized image: an odd number."""
     cells = np.arange(window.cells).reshape(shape)
     doubled = build("Add", build("Mul", window.first, 2), 2 * cells + 1)
     if not window.bordered:
@@ -234,14 +234,14 @@ def _filtered(builder: Builder, pixels: ir.Value, rows: _Window, columns: _Windo
     build = builder.part("width")
     right = build("Transpose", _weights(build, columns, interpolation), perm=[1, 0])
     # Each pass rounds to 8 bits, so their order shows. Pillow 13 (python-pillow/Pillow#9549) begins with the height
-    # where it loses more than twice as many pixels as the width, for example in a downscaled picture that is more than
+    # where it loses more than twice as many pixels as the width, for example in a downscaled image that is more than
     # twice as tall as wide; 926 sizes near that rule's edge agree with it. Older ones always begin with the width.
-    # Without a branch in the graph: both orders are there, and one of them gets no pictures.
+    # Without a branch in the graph: both orders are there, and one of them gets no images.
     build = builder.part("order")
     lost = [build("Sub", window.side, window.size) for window in (rows, columns)]
     height_first = build("And", build("Greater", lost[0], 0), build("Greater", lost[0], build("Mul", lost[1], 2)))
-    pictures = build("Shape", pixels, start=0, end=1)
-    split = build("Mul", build.cast(height_first, ir.DataType.INT64), pictures)
+    images = build("Shape", pixels, start=0, end=1)
+    split = build("Mul", build.cast(height_first, ir.DataType.INT64), images)
     zero, end = build.index([0]), build.index([END])
     some, others = build("Slice", pixels, zero, split, zero), build("Slice", pixels, split, end, zero)
     some = _product(builder.part("height-first"), left, some)
@@ -260,12 +260,12 @@ def _product(build: Part, left: ir.Value, right: ir.Value) -> ir.Value:
 def _weights(build: Part, window: _Window, interpolation: str) -> ir.Value:
     """What each pixel along an axis adds to each of the window's cells; float32, [cells, side]."""
     # Distances are whole numbers, in units of half an output cell by half an input cell: exact however large the
-    # picture is, where float32 centres would lose a thousandth of a pixel at four thousand pixels.
+    # image is, where float32 centres would lose a thousandth of a pixel at four thousand pixels.
     doubled = _doubled_positions(build, window, (-1, 1))
     one, two = (build.constant(np.asarray(value, np.int64), "number") for value in (1, 2))
     pixels = build("Range", one, build("Add", build("Mul", window.side, 2), 1), two)
     distance = build("Sub", build("Mul", pixels, window.size), build("Mul", doubled, window.side))
-    # Upscaling, a filter is as wide as its cells in the picture; downscaling, as its cells in the result.
+    # Upscaling, a filter is as wide as its cells in the image; downscaling, as its cells in the result.
     unit = build("Mul", build("Max", window.side, window.size), 2)
     weights = FILTERS[interpolation](
         build, build("Div", build.cast(distance, ir.DataType.FLOAT), build.cast(unit, ir.DataType.FLOAT))
@@ -276,7 +276,7 @@ def _weights(build: Part, window: _Window, interpolation: str) -> ir.Value:
 
 
 def _bordered(build: Part, x: ir.Value, rows: _Window, columns: _Window, preprocessing: Preprocessing) -> ir.Value:
-    """The mean colour, rounded to 8 bits, where the target has cells and the resized picture has none."""
+    """The mean colour, rounded to 8 bits, where the target has cells and the resized image has none."""
     inside = []
     for window, shape in ((rows, (-1, 1)), (columns, (1, -1))):
         cells = build("Add", window.first, np.arange(window.cells).reshape(shape))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from s2mlp_deploy.capture import overlap as module
@@ -33,13 +33,13 @@ def views(draw: st.DrawFn) -> View:
     )
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(views(), views())
 def test_any_two_views(a: View, b: View) -> None:
     assert overlap(a, b) == counted(a, b)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_two_windows_of_one_tensor(data: st.DataObject) -> None:
     whole = torch.empty(tuple(data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))))

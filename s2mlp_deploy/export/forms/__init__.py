@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s2mlp_deploy.errors import InputError
-from s2mlp_deploy.export.forms.base import GraphBuilder, ShiftForm
+from s2mlp_deploy.export.forms.base import ShiftForm
 from s2mlp_deploy.export.forms.gather import Gather
 from s2mlp_deploy.export.forms.grouped_conv import GroupedConv
 from s2mlp_deploy.export.forms.pad_slice import PadSlice
@@ -13,7 +13,7 @@ FORMS: dict[str, ShiftForm] = {form.name: form for form in (SliceConcat(), PadSl
 AUTO = "auto"
 DEFAULT_FORM = SliceConcat.name
 
-__all__ = ["AUTO", "DEFAULT_FORM", "FORMS", "GraphBuilder", "ShiftForm", "choose_form"]
+__all__ = ["AUTO", "DEFAULT_FORM", "FORMS", "ShiftForm", "choose_form"]
 
 
 def choose_form(name: str | None = None) -> ShiftForm:

@@ -1,4 +1,4 @@
-"""``gather``: every cell names the cell it is read from."""
+"""``gather``: every element names the element it is read from."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from s2mlp_deploy.export.forms.base import GraphBuilder, groups_with_channels, keep_equals_edge, size_of, steps_of
+from s2mlp_deploy.export.forms.base import groups_with_channels, keep_equals_edge, steps_of
+from s2mlp_deploy.export.graph_builder import GraphBuilder, size_of
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 
 class Gather:
-    """One Gather per group and axis, with the source's index for every cell of the axis.
+    """One Gather per group and axis, with the source's index for every element of the axis.
 
     Where an axis is dynamic its indices are computed at run time. A border of zeros, and a kept border that is no
     replicated one, choose by a mask afterwards.
@@ -38,7 +39,7 @@ class Gather:
 
 
 def _index(build: GraphBuilder, x: ir.Value, axis: int, step: int, border: str) -> ir.Value:
-    """The cell each cell of the axis is read from, int64 [size]; cells outside are replaced by the nearest inside."""
+    """Where each element of the axis is read from, int64 [size]; for positions outside, the nearest inside."""
     size = size_of(x, axis)
     if size is not None:
         source = np.arange(size) - step
@@ -56,7 +57,7 @@ def _index(build: GraphBuilder, x: ir.Value, axis: int, step: int, border: str) 
 def _outside_from(
     build: GraphBuilder, x: ir.Value, moved: ir.Value, steps: list[tuple[int, int]], border: str
 ) -> ir.Value:
-    """Gives the vacated cells 0, or their own value where the border is kept."""
+    """Gives the vacated elements 0, or their own value where the border is kept."""
     rank = len(x.shape or ())
     inside: ir.Value | None = None
     for axis, step in steps:
@@ -68,7 +69,7 @@ def _outside_from(
 
 
 def _inside(build: GraphBuilder, x: ir.Value, axis: int, step: int, rank: int) -> ir.Value:
-    """Whether each cell of the axis is read from inside the tensor; bool, shaped to broadcast along that axis."""
+    """Whether each element of the axis is read from inside the tensor; bool, shaped to broadcast along that axis."""
     shape = [1] * rank
     size = size_of(x, axis)
     if size is not None:

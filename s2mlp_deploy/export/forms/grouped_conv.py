@@ -1,7 +1,7 @@
 """``grouped-conv``: a depthwise convolution whose fixed kernels hold a single 1.
 
 S2-MLP section 3.3 calls this equivalent to the shift. It is, once the border is padded by replication: a zero-padded
-convolution is another operation. A convolution multiplies the other cells by 0, so one infinite value makes its
+convolution is another operation. A convolution multiplies the other elements by 0, so one infinite value makes its
 neighbours NaN, and hardware that rounds factors (TF32) would round the copies; the other forms do neither.
 """
 
@@ -11,16 +11,9 @@ import numpy as np
 import onnx_ir as ir
 
 from s2mlp_deploy.errors import ExportError
-from s2mlp_deploy.export.forms.base import (
-    END,
-    GraphBuilder,
-    groups_with_channels,
-    keep_equals_edge,
-    rank_of,
-    restore_kept,
-    steps_of,
-)
+from s2mlp_deploy.export.forms.base import groups_with_channels, keep_equals_edge, restore_kept, steps_of
 from s2mlp_deploy.export.forms.pad_slice import pad, reach_of
+from s2mlp_deploy.export.graph_builder import END, GraphBuilder, rank_of
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16}
@@ -78,7 +71,7 @@ def _convolve(
     kernel = np.zeros((spec.channels, 1, *(before.get(a, 0) + after.get(a, 0) + 1 for a in spatial)), x.dtype.numpy())
     for group, (start, end) in groups_with_channels(spec):
         offsets = dict(zip(spec.axes, group.offsets, strict=True))
-        # Cell p reads padded cell p + before - offset, so that is where the kernel's 1 stands.
+        # Element p reads padded element p + before - offset, so that is where the kernel's 1 stands.
         tap = tuple(before[axis] - offsets[axis] if axis in offsets else 0 for axis in spatial)
         kernel[(slice(start, None if end == END else end), 0, *tap)] = 1
     shape: list[int | ir.SymbolicDim | None] = list(turned.shape or ())

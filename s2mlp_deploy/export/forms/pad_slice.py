@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from s2mlp_deploy.export.forms.base import (
-    END,
-    GraphBuilder,
-    groups_with_channels,
-    keep_equals_edge,
-    rank_of,
-    restore_kept,
-    size_of,
-    steps_of,
-)
+from s2mlp_deploy.export.forms.base import groups_with_channels, keep_equals_edge, restore_kept, steps_of
+from s2mlp_deploy.export.graph_builder import END, GraphBuilder, rank_of, size_of
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 _MODES = {"edge": "edge", "keep": "edge", "zero": "constant", "circular": "wrap"}
@@ -22,7 +14,7 @@ _MODES = {"edge": "edge", "keep": "edge", "zero": "constant", "circular": "wrap"
 class PadSlice:
     """Pads every shifted axis by the largest step, then each group reads its own window.
 
-    A kept border is a replicated one where that is the same thing; elsewhere the vacated cells are joined back.
+    A kept border is a replicated one where that is the same thing; elsewhere the vacated elements are joined back.
     """
 
     name = "pad-slice"
@@ -34,7 +26,7 @@ class PadSlice:
         parts = []
         for group, channels in groups_with_channels(spec):
             offsets = dict(zip(spec.axes, group.offsets, strict=True))
-            # Cell p reads padded cell p + before - offset; the window is as long as the axis.
+            # Element p reads padded element p + before - offset; the window is as long as the axis.
             window = {axis: (before[axis] - step, -(after[axis] + step) or END) for axis, step in offsets.items()}
             part = build.slice(padded, {spec.channel_axis: channels} | window)
             steps = steps_of(group, spec)
@@ -75,8 +67,8 @@ def pad(build: GraphBuilder, x: ir.Value, spec: ShiftSpec, before: dict[int, int
 
 
 def _wrap(build: GraphBuilder, x: ir.Value, axis: int, before: int, after: int) -> ir.Value:
-    """Pads one axis as if it were a ring, also by more cells than it has."""
-    # As many cells as the axis surely has can be read at once; longer padding reads on in the ring made so far.
+    """Pads one axis as if it were a ring, also by more elements than it has."""
+    # As many elements as the axis surely has can be read at once; longer padding reads on in the ring made so far.
     sure = size_of(x, axis) or 1
     if max(before, after) <= sure:
         head = [build.slice(x, {axis: (-before, END)})] if before else []

@@ -1,31 +1,23 @@
-"""``slice-concat``: the shifted cells and the border, cut out and joined again."""
+"""``slice-concat``: the shifted elements and the border, cut out and joined again."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
 
-from s2mlp_deploy.export.forms.base import (
-    END,
-    GraphBuilder,
-    groups_with_channels,
-    rank_of,
-    restore_kept,
-    size_of,
-    steps_of,
-    window_of,
-)
+from s2mlp_deploy.export.forms.base import groups_with_channels, restore_kept, steps_of, window_of
+from s2mlp_deploy.export.graph_builder import END, GraphBuilder, rank_of, size_of
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 _SURE_TURN = 2
-"""Two Slices and a Concat turn an axis of any length by this many cells: one of 1 or 2 cells comes back to itself."""
+"""Two Slices and a Concat turn an axis of any length by this much: one of 1 or 2 elements comes back to itself."""
 
 
 class SliceConcat:
     """Two Slices and a Concat per group that moves, and one Concat over the groups.
 
-    The channel range is cut in the same Slice as the cells, so the groups need no Split first: a Split would copy the
-    whole tensor once more.
+    The channel range is cut in the same Slice as the elements, so the groups need no Split first: a Split would copy
+    the whole tensor once more.
     """
 
     name = "slice-concat"
@@ -66,7 +58,7 @@ def _keep(
 def _along(
     build: GraphBuilder, x: ir.Value, window: dict[int, tuple[int, int]], axis: int, step: int, border: str
 ) -> ir.Value:
-    """Moves the cells inside ``window`` along one axis."""
+    """Moves the elements inside ``window`` along one axis."""
     reach, size = abs(step), size_of(x, axis)
     source, _, _ = window_of(step)
     if border == "circular":
@@ -84,11 +76,11 @@ def _along(
         head = build.slice(x, window | {axis: (cut, END)})
         return build.concat([head, build.slice(x, window | {axis: (0, cut)})], axis)
     if border == "edge":
-        cell = build.slice(x, window | {axis: (0, 1) if step > 0 else (-1, END)})
-        rim = [cell] * reach
+        element = build.slice(x, window | {axis: (0, 1) if step > 0 else (-1, END)})
+        rim = [element] * reach
     else:
-        cell = _zeros_like_slab(build, x, window, axis)
-        rim = [cell] * reach
+        element = _zeros_like_slab(build, x, window, axis)
+        rim = [element] * reach
     if reach == 1 or (size is not None and size >= reach):
         body = build.slice(x, window | {axis: source})
         return build.concat([*rim, body] if step > 0 else [body, *rim], axis)
@@ -99,7 +91,7 @@ def _along(
 
 
 def _zeros_like_slab(build: GraphBuilder, x: ir.Value, window: dict[int, tuple[int, int]], axis: int) -> ir.Value:
-    """Zeros of the shape of one cell's slab, batch and other axes included.
+    """Zeros of the shape of one element's slab, batch and other axes included.
 
     Not ``x * 0``: that gives −0 for negative values and NaN for infinite ones.
     """
