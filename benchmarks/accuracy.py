@@ -38,7 +38,8 @@ from s2mlp_deploy.engines.torch import TorchEngine
 from s2mlp_deploy.models.registry import get_model
 from s2mlp_deploy.precision.accuracy import Scorer, engine_of
 from s2mlp_deploy.precision.budget import keep_budget
-from s2mlp_deploy.precision.derive import derive, is_half
+from s2mlp_deploy.precision.derive import derive
+from s2mlp_deploy.precision.options import is_half
 from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
 from s2mlp_deploy.precision.quantizable import batch_for, observed_values, select_ops
 from s2mlp_deploy.precision.sensitivity import layer_sqnr
@@ -48,7 +49,7 @@ CHECKPOINT = "checkpoints/s2mlpv2_nano_cifar10.safetensors"
 ARCHIVE = "data/cifar10_jpeg.tar.xz"
 
 
-def table(shared: Path, budget: float) -> None:
+def table(shared: Path, budget: float, images: int | None) -> None:
     source = api.load("s2mlpv2_nano", checkpoint=shared / CHECKPOINT)
     assert source.preprocessing is not None
     with tempfile.TemporaryDirectory() as folder:
@@ -58,23 +59,24 @@ def table(shared: Path, budget: float) -> None:
         engine = OnnxRuntimeEngine(path)
         options: dict[str, Any] = {"inputs": engine.inputs, "preprocessing": source.preprocessing}
         train = CachedBatches(open_data(shared / ARCHIVE / "train", samples=512, batch=32, **options))
-        test = CachedBatches(open_data(shared / ARCHIVE / "test", batch=50, **options))
-        judge = Scorer(engine, test, described="CIFAR-10 test", classes=source.classes)
+        test = CachedBatches(open_data(shared / ARCHIVE / "test", samples=images, batch=50, **options))
+        scorer = Scorer(engine, test, described="CIFAR-10 test", classes=source.classes)
         model = ir.load(path)
         selection = select_ops(model)
         observer, statistics = Observer(model, observed_values(selection)), Statistics()
         for feeds, _ in train:
             statistics = observer.update(statistics, feeds)
         print(
-            f"{judge.images} test images, {statistics.samples} for calibration, {len(selection.ops)} quantized layers\n"
+            f"{scorer.images} test images, {statistics.samples} for calibration, "
+            f"{len(selection.ops)} quantizable layers\n"
         )
         print("| graph | top-1 | drop | agreement | SQNR dB | MB |")
         print("|---|---|---|---|---|---|")
 
         def show(name: str, candidate: Any, size: float) -> None:
-            row = judge.row(candidate, file=name, precision="", size=0, arithmetic="")
+            row = scorer.row(candidate, file=name, precision="", size=0, arithmetic="")
             sqnr = f"{row.sqnr:.1f}" if row.sqnr is not None else "exact"
-            drop = judge.reference_score - row.score
+            drop = scorer.reference_score - row.score
             print(
                 f"| {name} | {row.score:.2f} | {drop:+.2f} | {row.agreement:.2f} | {sqnr} | {size / 1e6:.1f} |",
                 flush=True,
@@ -96,10 +98,10 @@ def table(shared: Path, budget: float) -> None:
             costs = layer_sqnr(model, PLACEMENTS[precision].scheme, calibrated, train.first(64))
             search = keep_budget(
                 costs,
-                lambda keep, precision=precision: judge.score(derived(precision, "minmax", frozenset(keep))[0]),
-                reference=judge.reference_score,
+                lambda keep, precision=precision: scorer.score(derived(precision, "minmax", frozenset(keep))[0]),
+                reference=scorer.reference_score,
                 max_drop=budget,
-                metric=judge.metric,
+                metric=scorer.metric,
             )
             keep = frozenset(layer.layer for layer in search.kept)
             show(f"{precision}, minmax, --max-drop {budget:g} ({len(keep)} kept)", *derived(precision, "minmax", keep))
@@ -225,6 +227,7 @@ def main() -> None:
     one = commands.add_parser("table")
     one.add_argument("shared", type=Path)
     one.add_argument("--budget", type=float, default=0.05)
+    one.add_argument("--images", type=int, help="score on so many test images; default: all 10,000")
     two = commands.add_parser("speed")
     two.add_argument("models", nargs="+")
     two.add_argument("--layouts", nargs="+", default=["channels-last", "channels-first"])
@@ -240,7 +243,7 @@ def main() -> None:
     four.add_argument("count", type=int)
     args = parser.parse_args()
     if args.command == "table":
-        table(args.shared, args.budget)
+        table(args.shared, args.budget, args.images)
     elif args.command == "speed":
         speed(args.models, args.layouts, args.batches, args.rounds)
     elif args.command == "calibration":

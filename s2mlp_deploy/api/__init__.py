@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.api.inspecting_files import FileInspection, inspect_file
     from s2mlp_deploy.api.inspecting_sources import SourceInspection, inspect_source
     from s2mlp_deploy.api.predicting import predict
-    from s2mlp_deploy.api.quantizing import PrecisionOptions, Quantized, quantize
+    from s2mlp_deploy.api.quantizing import Quantized, quantize
     from s2mlp_deploy.api.sources import from_module, load
     from s2mlp_deploy.api.zoo import models
     from s2mlp_deploy.artifact import (
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.evidence.accuracy import AccuracyReport
     from s2mlp_deploy.evidence.build import BuildRecord
     from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
+    from s2mlp_deploy.precision.options import PrecisionOptions
     from s2mlp_deploy.preprocess import Preprocessing
     from s2mlp_deploy.progress import ProgressCallback, no_progress
     from s2mlp_deploy.serving.predictor import Prediction, Predictor
@@ -105,7 +106,8 @@ _HOMES = {
     "s2mlp_deploy.api.inspecting_files": _Home(("FileInspection", "inspect_file"), _GRAPH, "export"),
     "s2mlp_deploy.api.inspecting_sources": _Home(("SourceInspection", "inspect_source"), _TORCH, "export"),
     "s2mlp_deploy.api.predicting": _Home(("predict",)),
-    "s2mlp_deploy.api.quantizing": _Home(("PrecisionOptions", "Quantized", "quantize"), (*_GRAPH, "jinja2"), "export"),
+    "s2mlp_deploy.api.quantizing": _Home(("Quantized", "quantize"), (*_GRAPH, "jinja2"), "export"),
+    "s2mlp_deploy.precision.options": _Home(("PrecisionOptions",)),
     "s2mlp_deploy.api.sources": _Home(("from_module", "load"), _TORCH, "export"),
     "s2mlp_deploy.api.zoo": _Home(("models",)),
     "s2mlp_deploy.artifact": _Home(

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from s2mlp_deploy.api.capturing import CapturedSource
-from s2mlp_deploy.api.quantizing import PrecisionOptions
 from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.data.collect import collect
 from s2mlp_deploy.data.dataset import open_data
 from s2mlp_deploy.errors import InputError, PreprocessingError
+from s2mlp_deploy.precision.options import PrecisionOptions
 from s2mlp_deploy.sources.source import Source
 from s2mlp_deploy.text import join_names
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from s2mlp_deploy.api.capturing import CapturedSource, capture
 from s2mlp_deploy.api.checking import check_data_fits, check_precision_data, check_preprocessing, refuse_late_options
 from s2mlp_deploy.api.evidence import save_scores
-from s2mlp_deploy.api.quantizing import PrecisionOptions, described, make
 from s2mlp_deploy.api.sources import load
 from s2mlp_deploy.artifact import REPORT, ArtifactWriter, Manifest, check_output, model_file
 from s2mlp_deploy.choices import DynamicAxis, OnHazard, ShiftFormName
@@ -27,7 +26,9 @@ from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.export.preprocessing import add_preprocessing
 from s2mlp_deploy.export.write import GraphFile, stage
 from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, check_opset
-from s2mlp_deploy.precision.derive import check_opset as check_precisions
+from s2mlp_deploy.precision.convert import convert, with_precisions
+from s2mlp_deploy.precision.options import PrecisionOptions
+from s2mlp_deploy.precision.options import check_opset as check_precisions
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 from s2mlp_deploy.report.html import write_report
 from s2mlp_deploy.sources.source import Source
@@ -129,6 +130,8 @@ def export(
             where="--dynamic and --with-preprocessing",
             fix="leave height and width out of --dynamic; images of every size are taken anyway",
         )
+    if precision is not None:
+        precision.check()
     wanted = precision if precision is not None and precision.files else None
     if wanted is not None:
         known = source.canonical.opset_imports[""] if isinstance(source, CapturedSource) else opset
@@ -160,11 +163,11 @@ def export(
     )
     progress("writing files", 0, None)
     file = GraphFile(model_file("fp32"), "fp32", model)
-    made = None
+    converted = None
     with ArtifactWriter(directory, force=force) as writer:
         facts = stage(writer, manifest, [file])
         if wanted is not None:
-            made = make(
+            converted = convert(
                 model,
                 writer.staging / file.name,
                 manifest,
@@ -174,10 +177,12 @@ def export(
                 foreign_cache="ignore",
                 progress=progress,
             )
-            manifest = described(manifest, made)
-            facts |= stage(writer, manifest, [GraphFile(g.file, g.precision, g.model) for g in made.graphs])
+            manifest = with_precisions(manifest, converted)
+            facts |= stage(writer, manifest, [GraphFile(g.file, g.precision, g.model) for g in converted.graphs])
         written = writer.commit(manifest, facts)
-    accuracy = save_scores(directory, written, made.ranges, made.accuracy) if made is not None else None
+    accuracy = None
+    if converted is not None:
+        accuracy = save_scores(directory, written, converted.ranges, converted.accuracy)
     if accuracy is None:
         write_report(directory)
     return ExportResult(directory, written, accuracy)

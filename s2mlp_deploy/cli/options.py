@@ -58,6 +58,24 @@ MaxDrop = Annotated[
 ]
 EvalData = Annotated[str | None, typer.Option(help="What to score on. Default: the calibration data.")]
 EvalSamples = Annotated[int, typer.Option(min=1, help="Score on at most so many samples.")]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="REGEX",
+        help="Do not quantize nodes whose name it matches, and keep them in float32 in the fp16 file; may be repeated.",
+    ),
+]
+ExcludeOp = Annotated[
+    list[str] | None,
+    typer.Option(metavar="OPERATOR", help="The same for all nodes of an ONNX operator, such as Conv; may be repeated."),
+]
+ReduceRange = Annotated[
+    bool,
+    typer.Option(
+        "--reduce-range",
+        help="Give the weights of int8 for ONNX Runtime 7 bits: for x86 processors without VNNI, where 8 saturate.",
+    ),
+]
 CalibrationCache = Annotated[
     Path | None, typer.Option(metavar="FILE.npz", help="Where statistics are kept. Default: calibration.npz in DIR.")
 ]

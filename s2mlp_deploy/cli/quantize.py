@@ -14,9 +14,12 @@ from s2mlp_deploy.cli.options import (
     CalibrationCache,
     EvalData,
     EvalSamples,
+    Exclude,
+    ExcludeOp,
     HalfIo,
     MaxDrop,
     Method,
+    ReduceRange,
     Samples,
     Seed,
 )
@@ -30,7 +33,7 @@ def register(app: typer.Typer) -> None:
         directory: Annotated[Path, typer.Argument(metavar="DIR", help="An artifact with model.fp32.onnx.")],
         data: Annotated[
             str,
-            typer.Option(help="What to calibrate on: a folder or archive of pictures, .npy or .npz, a saved data set."),
+            typer.Option(help="What to calibrate on: a folder or archive of images, .npy or .npz, a saved data set."),
         ],
         precision: Annotated[
             list[str] | None, typer.Option(help="fp16, int8 or fp8; may be repeated. Default: int8.")
@@ -40,6 +43,9 @@ def register(app: typer.Typer) -> None:
         max_drop: MaxDrop = None,
         eval_data: EvalData = None,
         eval_samples: EvalSamples = api.EVAL_SAMPLES,
+        exclude: Exclude = None,
+        exclude_op: ExcludeOp = None,
+        reduce_range: ReduceRange = False,
         calibration_cache: CalibrationCache = None,
         half_io: HalfIo = False,
         seed: Seed = 0,
@@ -57,6 +63,9 @@ def register(app: typer.Typer) -> None:
                     max_drop=max_drop,
                     eval_data=eval_data,
                     eval_samples=eval_samples,
+                    exclude=exclude or (),
+                    exclude_ops=exclude_op or (),
+                    reduce_range=reduce_range,
                     cache=calibration_cache,
                     half_io=half_io,
                     seed=seed,

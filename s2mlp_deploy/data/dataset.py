@@ -132,7 +132,7 @@ class ModelData:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should be told, in sentences: duplicates and, after an iteration, skipped images."""
+        """What a user should know, in sentences: duplicates and, after an iteration, skipped images."""
         found = []
         if self.duplicates:
             found.append(f"{self.duplicates} of {len(self._collection)} samples are duplicates of others")

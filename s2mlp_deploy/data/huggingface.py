@@ -120,11 +120,11 @@ def open_dataset(path: Path, *, classes: Sequence[str] | None, limit: int | None
     )
 
 
-def _image(cell: Mapping[str, Any] | None, where: Path) -> Content:
-    if cell and cell.get("bytes") is not None:
-        return bytes(cell["bytes"])
-    if cell and cell.get("path"):
-        return Path(cell["path"])
+def _image(entry: Mapping[str, Any] | None, where: Path) -> Content:
+    if entry and entry.get("bytes") is not None:
+        return bytes(entry["bytes"])
+    if entry and entry.get("path"):
+        return Path(entry["path"])
     return ImageError("The row has no image", where=str(where), fix="save the data set without such rows")
 
 

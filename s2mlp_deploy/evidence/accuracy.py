@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from s2mlp_deploy.artifact import Manifest
+from s2mlp_deploy.processor import Processor
 
 AS_IN_THE_FILE = "as in the file"
 """How a file was computed whose results were not rounded to float16."""
@@ -95,7 +96,7 @@ class KeptLayer:
     Attributes:
         layer: Its name.
         sqnr: What quantizing it costs, in dB.
-        gain: Points that the file would lose without it.
+        gain: Points that the score fell by when it was quantized in its turn, the worse ones still kept.
     """
 
     layer: str
@@ -143,6 +144,7 @@ class AccuracyReport:
         sqnr: By precision, every layer's signal-to-quantization-noise ratio in dB.
         searches: By precision, how a budget was kept.
         sha256: Of each file that was measured, by its name.
+        processor: What the scores were computed on: int8 kernels differ with its instruction sets.
     """
 
     metric: str
@@ -152,6 +154,7 @@ class AccuracyReport:
     sqnr: dict[str, dict[str, float | None]] = field(default_factory=dict)
     searches: dict[str, BudgetSearch] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
+    processor: Processor | None = None
 
     def __post_init__(self) -> None:
         if not self.rows:
@@ -183,7 +186,8 @@ class AccuracyReport:
             earlier: What was saved before.
             manifest: Of the artifact as it is now.
         """
-        if (earlier.metric, earlier.data, earlier.images) != (self.metric, self.data, self.images):
+        ours, theirs = ((r.metric, r.data, r.images, r.processor) for r in (self, earlier))
+        if ours != theirs:
             return self
         old = earlier.outdated(manifest)
         rows = tuple(row for row in earlier.rows if row.file not in self.sha256 and row.file not in old)

@@ -77,7 +77,7 @@ class Editor:
 
 
 def remove(graph: ir.Graph, nodes: Iterable[ir.Node]) -> None:
-    """Removes nodes whose results nobody reads any more, in the order given."""
+    """Removes nodes whose results no node reads any more, in the order given."""
     for node in nodes:
         graph.remove(node, safe=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from s2mlp_deploy.data.caching import Batches
 from s2mlp_deploy.engines.base import Arrays, Engine
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import DataError
-from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyRow, Guess, WorstImage
+from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, AccuracyRow, BudgetSearch, Guess, WorstImage
 from s2mlp_deploy.metrics import top_k
 from s2mlp_deploy.precision.rounding import round_like_half
 from s2mlp_deploy.preprocess import Preprocessing
+from s2mlp_deploy.processor import processor
 
 Metric = Callable[[Engine], float]
 """A user's own score of an engine, in points, higher is better: mAP of a detector on its own data, for example."""
@@ -112,6 +113,29 @@ class Scorer:
         sqnr = float(10 * np.log10(signal / noise)) if noise > 0 and signal > 0 else None
         return AccuracyRow(file, precision, size, score, agreement, sqnr, arithmetic, worst)
 
+    def report(
+        self,
+        rows: Sequence[AccuracyRow],
+        sqnr: Mapping[str, Mapping[str, float]],
+        searches: Mapping[str, BudgetSearch],
+    ) -> AccuracyReport:
+        """The evidence of graphs that were scored here.
+
+        Args:
+            rows: Their figures, float32 first.
+            sqnr: By precision, every layer's signal-to-quantization-noise ratio in dB.
+            searches: By precision, how a budget was kept.
+        """
+        return AccuracyReport(
+            self.metric,
+            self.described,
+            self.images,
+            tuple(rows),
+            {name: dict(layers) for name, layers in sqnr.items()},
+            dict(searches),
+            processor=processor(),
+        )
+
     def _outputs(self, engine: Engine) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
         arrays, labels = [], []
         for feeds, known in self._data:
@@ -135,10 +159,10 @@ class Scorer:
         distance = np.abs(outputs - self._expected).max(axis=1) / peak
         differs = outputs.argmax(axis=1) != self._expected.argmax(axis=1)
         chosen = np.lexsort((-distance, ~differs))[:WORST]
-        pictures = self._pictures({int(index) for index in chosen})
+        thumbnails = self._thumbnails({int(index) for index in chosen})
         return tuple(
             WorstImage(
-                pictures.get(index, ""),
+                thumbnails.get(index, ""),
                 self._name(int(self._labels[index])) if self._labels is not None and self._labels[index] >= 0 else "",
                 self._guess(self._expected[index]),
                 self._guess(outputs[index]),
@@ -155,7 +179,7 @@ class Scorer:
     def _name(self, index: int) -> str:
         return self._classes[index] if self._classes and index < len(self._classes) else str(index)
 
-    def _pictures(self, wanted: set[int]) -> dict[int, str]:
+    def _thumbnails(self, wanted: set[int]) -> dict[int, str]:
         found: dict[int, str] = {}
         start = 0
         for feeds, _ in self._data:
@@ -169,7 +193,7 @@ class Scorer:
 
 
 def thumbnail(array: NDArray[Any], preprocessing: Preprocessing | None) -> str:
-    """A model's input as a small PNG in a ``data:`` address; empty where it is no picture.
+    """A model's input as a small PNG in a ``data:`` address; empty where it is no image.
 
     Args:
         array: uint8 [H, W, 3], or float [C, H, W] that ``preprocessing`` made.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -10,16 +9,11 @@ import onnx_ir as ir
 
 from s2mlp_deploy.artifact import PrecisionException, model_file
 from s2mlp_deploy.calibration.observe import Statistics
-from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.precision.exclusion import NOTHING, Exclusion
 from s2mlp_deploy.precision.half import to_half
-from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated, placement_of
+from s2mlp_deploy.precision.placements import Calibrated, placement_of
 from s2mlp_deploy.precision.quantizable import select_ops
 
-FILES_OF = {"fp32": (), "fp16": ("fp16",), "int8": ("int8", "int8-trt"), "fp8": ("fp8-trt",)}
-"""The precisions of the files that a precision on the command line stands for, beside fp32, which is always there."""
-
-_HALF_SCALES_FROM = 19
 _BY_BUDGET = "kept by the accuracy budget"
 
 
@@ -41,40 +35,6 @@ class Derived:
     def file(self) -> str:
         """The name of its file."""
         return model_file(self.precision)
-
-
-def file_precisions(wanted: Sequence[str]) -> tuple[str, ...]:
-    """The precisions of the files that the command line's stand for, without fp32.
-
-    Raises:
-        InputError: There is no such precision.
-    """
-    if strange := [name for name in wanted if name not in FILES_OF]:
-        raise InputError(f"there is no precision {strange[0]!r}", fix=f"choose from {', '.join(FILES_OF)}")
-    return tuple(dict.fromkeys(file for name in FILES_OF if name in wanted for file in FILES_OF[name]))
-
-
-def is_half(precision: str) -> bool:
-    """Whether the file of a precision is a float16 graph, with or without Q/DQ."""
-    return precision == "fp16" or PLACEMENTS[precision].scheme.half_scales
-
-
-def check_opset(wanted: Sequence[str], opset: int) -> None:
-    """Refuses float16 scales and fp8 in an opset that has none.
-
-    Args:
-        wanted: What :func:`file_precisions` returned.
-        opset: Of the float32 graph.
-
-    Raises:
-        InputError: QuantizeLinear takes float16, and gives fp8, from opset 19 on.
-    """
-    lacking = [name for name in wanted if name in PLACEMENTS and PLACEMENTS[name].scheme.half_scales]
-    if opset < _HALF_SCALES_FROM and lacking:
-        raise InputError(
-            f"{model_file(lacking[0])} cannot be written in opset {opset}, whose Q and DQ know neither float16 nor fp8",
-            fix=f"export with --opset {_HALF_SCALES_FROM} or more",
-        )
 
 
 def derive(

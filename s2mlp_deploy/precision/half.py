@@ -84,8 +84,8 @@ def to_half(
 
     Args:
         model: The graph; Q and DQ may be in it.
-        magnitudes: The largest magnitude of tensors, by name, in a float32 run. Tensors that are not in it are judged
-            by their node alone.
+        magnitudes: The largest magnitude of tensors, by name, in a float32 run. Of tensors that are not in
+            it, their node alone decides.
         keep_io: Whether inputs and outputs stay float32.
         exclusion: What the user wants in float32.
 

@@ -78,7 +78,7 @@ class ForOnnxRuntime:
     """Integers where ONNX Runtime's CPU kernels are fast.
 
     A fully connected layer becomes a two-dimensional Gemm of uint8 activations, int8 weights and an int32 bias whose
-    float result nobody quantizes: ONNX Runtime fuses exactly that to QGemm with float output, so neither GELU nor the
+    float result is not quantized: ONNX Runtime fuses exactly that to QGemm with float output, so neither GELU nor the
     residual stream pays for a Q and a DQ (0.37 of the float32 time on s2mlpv2_small_7; ``benchmarks/accuracy.md``, with
     what else was tried). uint8, because processors without signed dot products multiply signed activations many times
     slower. A convolution has no such kernel and gets Q and DQ behind it too. Sums over all tokens, which

@@ -10,16 +10,19 @@ from dataclasses import replace
 
 import nano_artifact
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 pytest.importorskip("torch")
 from PIL import Image
 
 from s2mlp_deploy import api
+from s2mlp_deploy.api import exporting
 from s2mlp_deploy.artifact import CALIBRATION_CACHE, METADATA_KEY, read_manifest, verify_file
 from s2mlp_deploy.calibration import observe
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import CheckFailedError, DataError, InputError, OutputError, QuantizationError
+from s2mlp_deploy.processor import processor
 
 TINY = {"dims": (8, 8), "depths": (1, 1), "patches": (2, 2), "image_size": (8, 8), "classes": 3}
 FILES = {"fp16": 1, "int8": 2, "fp8": 1}
@@ -50,9 +53,9 @@ def artifact(untouched, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Forty pictures of three classes."""
-    root, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+def images(tmp_path_factory):
+    """Forty images of three classes."""
+    root, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for index in range(40):
         path = root / str(index % 3) / f"{index}.png"
         path.parent.mkdir(exist_ok=True)
@@ -68,9 +71,9 @@ def onnx_bytes(directory) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.glob("*.onnx")}
 
 
-def test_every_precision_is_added_described_and_scored(artifact, pictures):
+def test_every_precision_is_added_described_and_scored(artifact, images):
     fp32 = (artifact / "model.fp32.onnx").read_bytes()
-    result = api.quantize(artifact, options(pictures, "fp16", "int8", "fp8"))
+    result = api.quantize(artifact, options(images, "fp16", "int8", "fp8"))
     manifest = read_manifest(artifact)
     assert manifest == result.manifest
     assert [file.precision for file in manifest.files] == ["fp32", "fp16", "int8", "int8-trt", "fp8-trt"]
@@ -102,22 +105,22 @@ def test_every_precision_is_added_described_and_scored(artifact, pictures):
     assert "model.int8-trt.onnx" in (artifact / "report.html").read_text()
 
 
-def test_the_same_inputs_give_the_same_bytes_whatever_is_made_beside(artifact, untouched, captured, pictures, tmp_path):
-    api.quantize(artifact, options(pictures, "fp16", "int8"))
+def test_the_same_inputs_give_the_same_bytes_whatever_is_made_beside(artifact, untouched, captured, images, tmp_path):
+    api.quantize(artifact, options(images, "fp16", "int8"))
     once = onnx_bytes(artifact)
-    api.quantize(artifact, options(pictures, "fp16", "int8"))
+    api.quantize(artifact, options(images, "fp16", "int8"))
     assert onnx_bytes(artifact) == once, "with the cache"
     (artifact / CALIBRATION_CACHE).unlink()
-    api.quantize(artifact, options(pictures, "int8"))
-    api.quantize(artifact, options(pictures, "fp16"))
+    api.quantize(artifact, options(images, "int8"))
+    api.quantize(artifact, options(images, "fp16"))
     assert onnx_bytes(artifact) == once, "one by one and without the cache"
-    api.export(captured, tmp_path / "exported", precision=options(pictures, "int8", "fp16"))
+    api.export(captured, tmp_path / "exported", precision=options(images, "int8", "fp16"))
     assert onnx_bytes(tmp_path / "exported") == once, "by export"
     assert (tmp_path / "exported" / CALIBRATION_CACHE).is_file()
 
 
-def test_a_lone_file_says_what_it_is(artifact, pictures):
-    api.quantize(artifact, options(pictures, "fp16", "int8", method="entropy"))
+def test_a_lone_file_says_what_it_is(artifact, images):
+    api.quantize(artifact, options(images, "fp16", "int8", method="entropy"))
     for precision, method in (("fp16", "maxima"), ("int8", "entropy"), ("int8-trt", "entropy")):
         name = f"model.{precision}.onnx"
         told = json.loads(OnnxRuntimeEngine(artifact / name).metadata[METADATA_KEY])
@@ -137,24 +140,24 @@ def test_float16_alone_measures_on_noise_where_there_is_no_data(captured, tmp_pa
 
 
 @pytest.mark.parametrize("method", ["entropy", "percentile", "mse"])
-def test_every_method_works_and_differs(artifact, pictures, method):
-    api.quantize(artifact, options(pictures, method="minmax"))
+def test_every_method_works_and_differs(artifact, images, method):
+    api.quantize(artifact, options(images, method="minmax"))
     minmax = (artifact / "model.int8.onnx").read_bytes()
-    result = api.quantize(artifact, options(pictures, method=method))
+    result = api.quantize(artifact, options(images, method=method))
     assert (artifact / "model.int8.onnx").read_bytes() != minmax
     assert result.manifest.calibration.method == method
     assert result.accuracy.rows[1].sqnr > 10
 
 
-def test_half_io_gives_half_inputs_and_outputs(artifact, pictures):
-    api.quantize(artifact, options(pictures, "fp16", "int8", half_io=True))
+def test_half_io_gives_half_inputs_and_outputs(artifact, images):
+    api.quantize(artifact, options(images, "fp16", "int8", half_io=True))
     for precision, dtype in (("fp16", "float16"), ("int8-trt", "float16"), ("int8", "float32")):
         engine = OnnxRuntimeEngine(artifact / f"model.{precision}.onnx")
         assert {info.dtype for info in (*engine.inputs, *engine.outputs)} == {dtype}
 
 
-def test_parity_rounds_the_inputs_of_half_files_alone(artifact, captured, pictures):
-    api.quantize(artifact, options(pictures, "fp16", half_io=True))
+def test_parity_rounds_the_inputs_of_half_files_alone(artifact, captured, images):
+    api.quantize(artifact, options(images, "fp16", half_io=True))
     files = [artifact / "model.fp16.onnx", artifact / "model.fp32.onnx"]
     alone = api.parity(captured, files[:1])[0]
     half, full = api.parity(captured, files)
@@ -237,8 +240,8 @@ def small_batches(monkeypatch):
     monkeypatch.setattr(observe, "batch_for", lambda values: 4)
 
 
-def test_an_interrupted_calibration_goes_on_where_it_was(artifact, pictures, small_batches, monkeypatch, tmp_path):
-    once = api.quantize(artifact, options(pictures)).manifest
+def test_an_interrupted_calibration_goes_on_where_it_was(artifact, images, small_batches, monkeypatch, tmp_path):
+    once = api.quantize(artifact, options(images)).manifest
     expected = onnx_bytes(artifact)
     with np.load(artifact / CALIBRATION_CACHE) as stored:
         counts = stored["counts"]
@@ -247,7 +250,7 @@ def test_an_interrupted_calibration_goes_on_where_it_was(artifact, pictures, sma
     (artifact / CALIBRATION_CACHE).unlink()
     before = nano_artifact.snapshot(artifact)
     with pytest.raises(KeyboardInterrupt):
-        api.quantize(artifact, options(pictures), progress=Interrupting(12))
+        api.quantize(artifact, options(images), progress=Interrupting(12))
     cache = (artifact / CALIBRATION_CACHE).read_bytes()
     assert nano_artifact.snapshot(artifact) == before | {CALIBRATION_CACHE: cache}
     updates = []
@@ -255,18 +258,18 @@ def test_an_interrupted_calibration_goes_on_where_it_was(artifact, pictures, sma
     monkeypatch.setattr(
         observe.Observer, "update", lambda self, seen, feeds: updates.append(seen.samples) or update(self, seen, feeds)
     )
-    again = api.quantize(artifact, options(pictures)).manifest
+    again = api.quantize(artifact, options(images)).manifest
     assert updates == list(range(12, 40, 4))
     assert onnx_bytes(artifact) == expected
     assert again.files == once.files
     with np.load(artifact / CALIBRATION_CACHE) as stored:
         np.testing.assert_array_equal(stored["counts"], counts)
-    api.quantize(artifact, options(pictures, method="mse"))
+    api.quantize(artifact, options(images, method="mse"))
     assert len(updates) == 7, "a complete cache is not measured again"
 
 
-def test_an_interrupt_within_a_batch_counts_none_of_it(artifact, pictures, small_batches, monkeypatch):
-    api.quantize(artifact, options(pictures))
+def test_an_interrupt_within_a_batch_counts_none_of_it(artifact, images, small_batches, monkeypatch):
+    api.quantize(artifact, options(images))
     expected = onnx_bytes(artifact)
     (artifact / CALIBRATION_CACHE).unlink()
     from s2mlp_deploy.calibration.histogram import Histogram
@@ -282,31 +285,31 @@ def test_an_interrupt_within_a_batch_counts_none_of_it(artifact, pictures, small
     with monkeypatch.context() as patch:
         patch.setattr(Histogram, "update", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            api.quantize(artifact, options(pictures))
+            api.quantize(artifact, options(images))
     with np.load(artifact / CALIBRATION_CACHE) as stored:
         # Of the second batch some histograms had been counted.
         assert int(stored["samples"]) == 4
-    api.quantize(artifact, options(pictures))
+    api.quantize(artifact, options(images))
     assert onnx_bytes(artifact) == expected
 
 
-def test_other_data_is_measured_anew(artifact, pictures):
-    api.quantize(artifact, options(pictures))
+def test_other_data_is_measured_anew(artifact, images):
+    api.quantize(artifact, options(images))
     first = (artifact / "model.int8.onnx").read_bytes()
-    result = api.quantize(artifact, options(pictures, samples=16))
+    result = api.quantize(artifact, options(images, samples=16))
     assert result.manifest.calibration.samples == 16
     assert (artifact / "model.int8.onnx").read_bytes() != first
 
 
-def test_a_cache_without_histograms_is_not_enough_for_int8(artifact, pictures):
-    api.quantize(artifact, options(pictures, "fp16"))
-    api.quantize(artifact, options(pictures, "int8"))
+def test_a_cache_without_histograms_is_not_enough_for_int8(artifact, images):
+    api.quantize(artifact, options(images, "fp16"))
+    api.quantize(artifact, options(images, "int8"))
     assert (artifact / "model.int8.onnx").is_file()
 
 
-def test_broken_pictures_are_told_and_counted_with_and_without_the_cache(artifact, pictures, tmp_path, caplog):
-    data = shutil.copytree(pictures, tmp_path / "data")
-    (data / "1" / "broken.png").write_bytes(b"no picture")
+def test_broken_images_are_reported_and_counted_with_and_without_the_cache(artifact, images, tmp_path, caplog):
+    data = shutil.copytree(images, tmp_path / "data")
+    (data / "1" / "broken.png").write_bytes(b"no image")
     for _ in range(2):
         caplog.clear()
         result = api.quantize(artifact, options(data))
@@ -317,31 +320,31 @@ def test_broken_pictures_are_told_and_counted_with_and_without_the_cache(artifac
     (artifact / CALIBRATION_CACHE).unlink()
     with caplog.at_level(logging.WARNING):
         api.quantize(artifact, options(data))
-    assert "1 broken pictures were skipped" in caplog.text
+    assert "1 broken images were skipped" in caplog.text
 
 
-def test_duplicates_are_told(artifact, pictures, tmp_path, caplog):
-    data = shutil.copytree(pictures, tmp_path / "data")
+def test_duplicates_are_reported(artifact, images, tmp_path, caplog):
+    data = shutil.copytree(images, tmp_path / "data")
     shutil.copy(data / "0" / "0.png", data / "0" / "again.png")
     result = api.quantize(artifact, options(data))
     assert result.manifest.calibration.duplicates == 1
     assert "1 of 41 samples are duplicates" in caplog.text
 
 
-def test_a_cache_of_another_graph_is_refused_and_kept(artifact, pictures, tmp_path):
-    api.quantize(artifact, options(pictures))
+def test_a_cache_of_another_graph_is_refused_and_kept(artifact, images, tmp_path):
+    api.quantize(artifact, options(images))
     other = tmp_path / "other"
     other_capture = api.capture(api.load("s2mlpv2_nano", overrides=TINY, seed=2))
     api.export(other_capture, other)
     cache = artifact / CALIBRATION_CACHE
     before, kept = nano_artifact.snapshot(other), cache.read_bytes()
     with pytest.raises(QuantizationError, match="another graph"):
-        api.quantize(other, options(pictures, cache=cache))
+        api.quantize(other, options(images, cache=cache))
     assert nano_artifact.snapshot(other) == before
     assert cache.read_bytes() == kept
     # One that a forced export finds in its place is of the artifact that it replaces.
     shutil.copy(cache, other / CALIBRATION_CACHE)
-    api.export(other_capture, other, force=True, precision=options(pictures))
+    api.export(other_capture, other, force=True, precision=options(images))
     assert (other / CALIBRATION_CACHE).read_bytes() != kept
 
 
@@ -361,11 +364,11 @@ def closeness(artifact):
     return relative_error
 
 
-def test_a_budget_keeps_layers_and_tells_the_ladder(artifact, pictures):
+def test_a_budget_keeps_layers_and_lists_its_trials(artifact, images):
     metric = closeness(artifact)
-    plain = {row.precision: row.score for row in api.quantize(artifact, options(pictures, metric=metric)).accuracy.rows}
+    plain = {row.precision: row.score for row in api.quantize(artifact, options(images, metric=metric)).accuracy.rows}
     budget = (100 - min(plain["int8"], plain["int8-trt"])) * 0.7
-    result = api.quantize(artifact, options(pictures, max_drop=budget, metric=metric))
+    result = api.quantize(artifact, options(images, max_drop=budget, metric=metric))
     assert result.accuracy.metric == "relative_error"
     kept = []
     for precision in ("int8", "int8-trt"):
@@ -385,10 +388,10 @@ def test_a_budget_keeps_layers_and_tells_the_ladder(artifact, pictures):
     assert all(layer.gain > 0 for layer in kept)
 
 
-def test_a_budget_that_cannot_be_kept_leaves_all_but_the_cache_as_it_was(artifact, pictures):
+def test_a_budget_that_cannot_be_kept_leaves_all_but_the_cache_as_it_was(artifact, images):
     before = nano_artifact.snapshot(artifact)
     with pytest.raises(CheckFailedError):
-        api.quantize(artifact, options(pictures, max_drop=1e-6, metric=closeness(artifact)))
+        api.quantize(artifact, options(images, max_drop=1e-6, metric=closeness(artifact)))
     after = nano_artifact.snapshot(artifact)
     # What was measured is good for another try.
     assert after.pop(CALIBRATION_CACHE)
@@ -413,9 +416,9 @@ def test_without_labels_agreement_is_the_score(artifact):
     assert accuracy.rows[1].score == accuracy.rows[1].agreement
 
 
-def test_scores_may_come_from_other_data(artifact, pictures):
+def test_scores_may_come_from_other_data(artifact, images):
     data = np.random.default_rng(0).normal(size=(12, 3, 8, 8)).astype(np.float32)
-    result = api.quantize(artifact, options(data, "int8", eval_data=pictures, eval_samples=9))
+    result = api.quantize(artifact, options(data, "int8", eval_data=images, eval_samples=9))
     assert result.accuracy.metric == "top-1 accuracy"
     assert result.accuracy.images == 9
     assert result.manifest.calibration.samples == 12
@@ -444,15 +447,67 @@ def test_options_that_cannot_be_are_refused_before_the_artifact_is_looked_at(tmp
         api.quantize(tmp_path / "no artifact", given)
 
 
-def test_an_opset_without_float16_scales_is_refused_early(captured, tmp_path, pictures):
+def test_an_opset_without_float16_scales_is_refused_early(captured, tmp_path, images):
     source = api.load("s2mlpv2_nano", overrides=TINY)
     with pytest.raises(InputError, match="opset 18"):
-        api.export(source, tmp_path / "a", opset=18, precision=options(pictures))
+        api.export(source, tmp_path / "a", opset=18, precision=options(images))
     assert not (tmp_path / "a").exists()
 
 
-def test_a_full_disk_while_adding_files_leaves_the_artifact_as_it_was(artifact, pictures):
-    api.quantize(artifact, options(pictures))
+def test_export_refuses_missing_data_before_it_captures(tmp_path, monkeypatch):
+    def fail(*_args, **_options):
+        pytest.fail("captured first")
+
+    monkeypatch.setattr(exporting, "capture", fail)
+    source = api.load("s2mlpv2_nano", overrides=TINY)
+    with pytest.raises(DataError, match="does not exist"):
+        api.export(source, tmp_path / "a", precision=options(tmp_path / "nowhere"))
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_exclusion_of_nothing_is_refused_before_anything_is_measured(artifact, images, monkeypatch):
+    monkeypatch.setattr(observe.Observer, "update", lambda *_args: pytest.fail("measured first"))
+    with pytest.raises(InputError, match="matches no node"):
+        api.quantize(artifact, options(images, exclude=("decoder",)))
+
+
+def test_a_budget_finer_than_an_image_is_warned_of(artifact, images, caplog):
+    api.quantize(artifact, options(images, max_drop=2.4))
+    assert "--max-drop 2.4 is finer than 40 images can tell: each is worth 2.5 points" in caplog.text
+    caplog.clear()
+    api.quantize(artifact, options(images, max_drop=2.5))
+    assert "finer" not in caplog.text
+
+
+def test_excluded_layers_and_reduced_ranges_reach_the_files(artifact, images):
+    result = api.quantize(artifact, options(images, exclude=("mlp",), reduce_range=True))
+    told = {item.layer for item in result.manifest.precision_exceptions if "--exclude mlp" in item.reason}
+    assert told
+    assert all("mlp" in layer for layer in told)
+    weights = [
+        value.const_value.numpy()
+        for value in ir.load(artifact / "model.int8.onnx").graph.initializers.values()
+        if str(value.name).endswith(".quantized") and value.dtype == ir.DataType.INT8
+    ]
+    assert max(int(np.abs(array.astype(int)).max()) for array in weights) == 63
+    assert result.accuracy.processor == processor()
+
+
+def test_two_quantizations_at_once_keep_each_others_files(artifact, images):
+    def other(what: str, _done: int, _total: int | None) -> None:
+        if what == "writing files":
+            api.quantize(artifact, options(images, "fp16"))
+
+    api.quantize(artifact, options(images, "int8"), progress=other)
+    manifest = read_manifest(artifact)
+    assert {file.precision for file in manifest.files} == {"fp32", "fp16", "int8", "int8-trt"}
+    assert "model.fp16.onnx" in {item.file for item in manifest.precision_exceptions}
+    for record in manifest.files:
+        verify_file(artifact, record)
+
+
+def test_a_full_disk_while_adding_files_leaves_the_artifact_as_it_was(artifact, images):
+    api.quantize(artifact, options(images))
     before = nano_artifact.snapshot(artifact)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -462,7 +517,7 @@ def test_a_full_disk_while_adding_files_leaves_the_artifact_as_it_was(artifact, 
 
     try:
         with pytest.raises(OutputError):
-            api.quantize(artifact, options(pictures, method="entropy"), progress=fill)
+            api.quantize(artifact, options(images, method="entropy"), progress=fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert nano_artifact.snapshot(artifact) == before

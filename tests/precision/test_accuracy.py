@@ -139,7 +139,7 @@ def test_the_worst_images_are_those_that_changed_their_class():
     assert worst[1].distance > worst[2].distance > 0
     exact = np.exp([5.0, 0, 0, 0])
     assert worst[0].reference.probability == pytest.approx(exact[0] / exact.sum(), rel=1e-5)
-    # The pictures are those of these samples, whose every value is their number.
+    # The images are those of these samples, whose every value is their number.
     for image, number in zip(worst, (5, 2, 6), strict=False):
         assert np.asarray(decoded(image.thumbnail))[0, 0, 0] == number
 
@@ -160,7 +160,7 @@ def test_a_thumbnail_undoes_the_preprocessing(color):
     np.testing.assert_array_equal(np.asarray(decoded(thumbnail(pixels, None))), pixels)
 
 
-def test_what_is_no_picture_has_no_thumbnail():
+def test_what_is_no_image_has_no_thumbnail():
     assert thumbnail(np.zeros((3, 4, 4), np.float32), None) == ""
     assert thumbnail(np.zeros(7, np.float32), None) == ""
 

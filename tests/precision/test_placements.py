@@ -14,7 +14,8 @@ from small_nets import FORMS, LAYOUTS, graph, images, kinds, run, statistics
 
 from s2mlp_deploy import api
 from s2mlp_deploy.export.write import save_model
-from s2mlp_deploy.precision.derive import FILES_OF, check_opset, derive, file_precisions
+from s2mlp_deploy.precision.derive import derive
+from s2mlp_deploy.precision.options import FILES_OF, check_opset, file_precisions
 from s2mlp_deploy.precision.placements import PLACEMENTS
 from s2mlp_deploy.precision.quantizable import select_ops
 

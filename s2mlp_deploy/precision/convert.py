@@ -1,0 +1,324 @@
+"""The whole way from a float32 graph to the graphs of other precisions, and what is known of them."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from s2mlp_deploy.artifact import CALIBRATION_CACHE, CalibrationRecord, Manifest, PrecisionException, model_file
+from s2mlp_deploy.calibration.measure import MIN_SAMPLES, cache_key, known_statistics, measure
+from s2mlp_deploy.calibration.observe import Observer, Statistics
+from s2mlp_deploy.calibration.store import Foreign
+from s2mlp_deploy.data.caching import CachedBatches
+from s2mlp_deploy.data.dataset import ModelData, open_data
+from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, BudgetSearch
+from s2mlp_deploy.evidence.calibration import CalibrationReport
+from s2mlp_deploy.precision.accuracy import Scorer, engine_of
+from s2mlp_deploy.precision.budget import keep_budget
+from s2mlp_deploy.precision.derive import Derived, derive
+from s2mlp_deploy.precision.options import PrecisionOptions, check_opset, is_half
+from s2mlp_deploy.precision.placements import Calibrated, placement_of
+from s2mlp_deploy.precision.quantizable import OpSelection, batch_for, observed_values, select_ops
+from s2mlp_deploy.precision.report import calibration_report
+from s2mlp_deploy.precision.sensitivity import layer_sqnr
+from s2mlp_deploy.preprocess import Preprocessing
+from s2mlp_deploy.progress import ProgressCallback, no_progress
+
+LOG = logging.getLogger(__name__)
+
+Batch: TypeAlias = tuple[dict[str, NDArray[Any]], Any]
+"""Inputs by name, and labels."""
+
+_SENSITIVITY_SAMPLES = 64
+"""Samples for a layer's error: each has hundreds of elements, so the ratio of sums is settled long before."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Graphs that are not written yet, and what is known of them.
+
+    Attributes:
+        graphs: One a file.
+        exceptions: Layers in higher precision than their file's.
+        calibration: What the ranges were measured on.
+        accuracy: What the graphs score; None where there was nothing to score on.
+        ranges: What the calibration saw and chose.
+    """
+
+    graphs: tuple[Derived, ...]
+    exceptions: tuple[PrecisionException, ...]
+    calibration: CalibrationRecord
+    accuracy: AccuracyReport | None
+    ranges: CalibrationReport
+
+
+def convert(
+    model: ir.Model,
+    path: Path,
+    manifest: Manifest,
+    options: PrecisionOptions,
+    *,
+    home: Path,
+    noise: Iterable[Batch] = (),
+    foreign_cache: Foreign = "refuse",
+    opener: Callable[..., ModelData] = open_data,
+    progress: ProgressCallback = no_progress,
+) -> Converted:
+    """Measures a float32 graph and derives the graphs of other precisions.
+
+    Args:
+        model: The graph.
+        path: Its file.
+        manifest: What is known of it.
+        options: What is wanted; :meth:`PrecisionOptions.check` has passed.
+        home: Where the statistics are kept.
+        noise: Batches to measure on where there is no data.
+        foreign_cache: What to do with statistics of another graph.
+        opener: Opens the data; takes what :func:`~s2mlp_deploy.data.dataset.open_data` takes.
+        progress: Told what is being done.
+
+    Raises:
+        InputError: An exclusion matches nothing, or the opset is too old.
+        DataError: The data cannot be used.
+        QuantizationError: The graph cannot be quantized, or the calibration cache is of another one.
+        CheckFailedError: The accuracy budget cannot be kept.
+    """
+    check_opset(options.files, manifest.opset)
+    options.exclusion.check(model)
+    conversion = _Conversion(model, path, manifest, _walked_once(options), opener, progress)
+    return conversion.run(home, noise, foreign_cache)
+
+
+def with_precisions(manifest: Manifest, converted: Converted) -> Manifest:
+    """A manifest with what is known of new graphs; what was said of files they replace goes.
+
+    Args:
+        manifest: As it is on the disk now: another command may have renewed it since the graphs were begun.
+        converted: The graphs.
+    """
+    files = {graph.file for graph in converted.graphs}
+    older = tuple(item for item in manifest.precision_exceptions if item.file not in files)
+    return replace(manifest, precision_exceptions=older + converted.exceptions, calibration=converted.calibration)
+
+
+def _walked_once(options: PrecisionOptions) -> PrecisionOptions:
+    """Options whose data can be calibrated and scored on, also where it is a generator that serves both."""
+    if options.eval_data is not None or not isinstance(options.data, Iterator):
+        return options
+    data, eval_data = ((item for item in copy) for copy in itertools.tee(options.data))
+    return replace(options, data=data, eval_data=eval_data)
+
+
+@dataclass
+class _Conversion:
+    """One run of :func:`convert`: what its steps share."""
+
+    model: ir.Model
+    path: Path
+    manifest: Manifest
+    options: PrecisionOptions
+    opener: Callable[..., ModelData]
+    progress: ProgressCallback
+    sqnr: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    searches: dict[str, BudgetSearch] = field(default_factory=dict)
+
+    def run(self, home: Path, noise: Iterable[Batch], foreign_cache: Foreign) -> Converted:
+        options, files = self.options, self.options.files
+        quantized = [precision for precision in files if precision != "fp16"]
+        selection = select_ops(self.model, options.exclusion) if quantized else OpSelection((), {})
+        values = observed_values(selection)
+        batches: CachedBatches | None = None
+        scorer: Scorer | None = None
+        if options.data is None:
+            statistics, record = self._measured_on_noise(values, noise)
+        else:
+            data = self._open(options.data, options.samples, batch_for(values))
+            batches = CachedBatches(data)
+            # Data that cannot be scored on is refused before time goes into ranges.
+            scorer = self._scorer() if self._is_scored() else None
+            statistics = self._measured(data, batches, values, home, foreign_cache)
+            record = CalibrationRecord(
+                data.described,
+                data.content_hash,
+                statistics.samples,
+                statistics.skipped,
+                data.duplicates,
+                options.method if quantized else "maxima",
+                (),
+            )
+        graphs = []
+        for precision in files:
+            self.progress(f"converting to {precision}", 0, None)
+            keep: AbstractSet[str] = frozenset()
+            if precision in quantized and scorer is not None and batches is not None:
+                keep = self._kept(precision, statistics, batches, scorer)
+            graphs.append(self._derive(precision, statistics, keep, half_io=options.half_io))
+        record = replace(record, files=tuple(graph.file for graph in graphs))
+        return Converted(
+            tuple(graphs),
+            tuple(item for graph in graphs for item in graph.exceptions),
+            record,
+            self._accuracy(scorer, graphs) if scorer is not None else None,
+            calibration_report(record, selection, statistics, quantized),
+        )
+
+    @property
+    def _preprocessing(self) -> Preprocessing | None:
+        described = self.manifest.preprocessing
+        return Preprocessing.from_dict(described) if described is not None else None
+
+    def _open(self, data: str | Path | Iterable[Any], samples: int | None, batch: int) -> ModelData:
+        return self.opener(
+            data,
+            inputs=self.manifest.inputs,
+            preprocessing=self._preprocessing,
+            classes=self.manifest.classes,
+            samples=samples,
+            seed=self.options.seed,
+            batch=batch,
+            minimum=MIN_SAMPLES,
+            progress=self.progress,
+        )
+
+    def _measured_on_noise(
+        self, values: tuple[ir.Value, ...], noise: Iterable[Batch]
+    ) -> tuple[Statistics, CalibrationRecord]:
+        observer, statistics = Observer(self.model, values, threads=self.options.threads), Statistics()
+        for feeds, _ in noise:
+            statistics = observer.update(statistics, feeds)
+        LOG.warning("float16 ranges were measured on noise; give --calibration-data to measure them on real images")
+        return statistics, CalibrationRecord("seeded noise", "", statistics.samples, 0, 0, "maxima", ())
+
+    def _measured(
+        self,
+        data: ModelData,
+        batches: CachedBatches,
+        values: tuple[ir.Value, ...],
+        home: Path,
+        foreign_cache: Foreign,
+    ) -> Statistics:
+        options = self.options
+        cache = Path(options.cache) if options.cache is not None else home / CALIBRATION_CACHE
+        key = cache_key(self.path, data, self._preprocessing)
+        # A cache that was named on purpose is never silently replaced.
+        foreign: Foreign = "refuse" if options.cache is not None else foreign_cache
+        statistics, complete = known_statistics(values, cache, key, foreign)
+        if complete:
+            self.progress("calibrating", data.count, data.count)
+        else:
+            statistics = measure(
+                self.model,
+                values,
+                data,
+                batches,
+                cache,
+                key,
+                statistics,
+                threads=options.threads,
+                progress=self.progress,
+            )
+        for warning in data.warnings:
+            LOG.warning("%s", warning)
+        return statistics
+
+    def _is_scored(self) -> bool:
+        """Whether files are scored: where outputs are lists of scores, or where the user asked for it."""
+        options, output = self.options, self.manifest.outputs[0]
+        asked = options.metric is not None or options.max_drop is not None or options.eval_data is not None
+        if asked or (len(output.shape) == 2 and output.shape[1] != 1):
+            return True
+        LOG.warning(
+            "the output %s is no list of scores per image, so the files are not scored; "
+            "for a score of your own: api.quantize with PrecisionOptions(metric=...)",
+            output.name,
+        )
+        return False
+
+    def _scorer(self) -> Scorer:
+        options = self.options
+        chosen = options.eval_data if options.eval_data is not None else options.data
+        assert chosen is not None
+        data = self._open(chosen, options.eval_samples, 16)
+        self.progress("scoring fp32", 0, None)
+        scorer = Scorer(
+            OnnxRuntimeEngine(self.path, threads=options.threads),
+            CachedBatches(data),
+            described=data.described,
+            classes=self.manifest.classes,
+            preprocessing=self._preprocessing,
+            metric=options.metric,
+        )
+        one_image = 100 / scorer.images
+        if options.metric is None and options.max_drop and options.max_drop < one_image:
+            LOG.warning(
+                "--max-drop %g is finer than %d images can tell: each is worth %.2g points, so no image may be lost; "
+                "score on more (--eval-data, --eval-samples)",
+                options.max_drop,
+                scorer.images,
+                one_image,
+            )
+        return scorer
+
+    def _derive(self, precision: str, statistics: Statistics, keep: AbstractSet[str], *, half_io: bool) -> Derived:
+        options = self.options
+        return derive(
+            self.model,
+            precision,
+            statistics,
+            method=options.method,
+            keep=keep,
+            exclusion=options.exclusion,
+            reduce_range=options.reduce_range,
+            half_io=half_io,
+        )
+
+    def _kept(self, precision: str, statistics: Statistics, batches: CachedBatches, scorer: Scorer) -> AbstractSet[str]:
+        """Measures what each layer costs, and searches those that the budget keeps in higher precision."""
+        options = self.options
+        costs = layer_sqnr(
+            self.model,
+            placement_of(precision, reduce_range=options.reduce_range).scheme,
+            Calibrated(statistics.histograms, options.method),
+            batches.first(_SENSITIVITY_SAMPLES),
+            exclusion=options.exclusion,
+            threads=options.threads,
+        )
+        self.sqnr[precision] = costs
+        if options.max_drop is None:
+            return frozenset()
+
+        def evaluate(keep: AbstractSet[str]) -> float:
+            self.progress(f"scoring {precision} with {len(keep)} layers kept", 0, None)
+            graph = self._derive(precision, statistics, keep, half_io=False).model
+            return scorer.score(engine_of(graph, rounded=is_half(precision), threads=options.threads))
+
+        search = keep_budget(
+            costs, evaluate, reference=scorer.reference_score, max_drop=options.max_drop, metric=scorer.metric
+        )
+        self.searches[precision] = search
+        return {layer.layer for layer in search.kept}
+
+    def _accuracy(self, scorer: Scorer, graphs: Iterable[Derived]) -> AccuracyReport:
+        rows = [scorer.reference_row(model_file("fp32"), self.path.stat().st_size)]
+        for graph in graphs:
+            self.progress(f"scoring {graph.precision}", 0, None)
+            rounded = is_half(graph.precision)
+            rows.append(
+                scorer.row(
+                    engine_of(graph.model, rounded=rounded, threads=self.options.threads),
+                    file=graph.file,
+                    precision=graph.precision,
+                    size=0,
+                    arithmetic="rounded to float16" if rounded else AS_IN_THE_FILE,
+                )
+            )
+        return scorer.report(rows, self.sqnr, self.searches)

@@ -1,0 +1,161 @@
+"""Which files of other precisions are wanted, and from what. Imports no onnx."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s2mlp_deploy.artifact import model_file
+from s2mlp_deploy.calibration.ranges import check_method
+from s2mlp_deploy.choices import CALIBRATION_METHOD, CALIBRATION_SAMPLES, EVAL_SAMPLES
+from s2mlp_deploy.errors import DataError, InputError, OutputError
+from s2mlp_deploy.precision.exclusion import Exclusion
+from s2mlp_deploy.text import join_names
+
+if TYPE_CHECKING:
+    from s2mlp_deploy.precision.accuracy import Metric
+
+FILES_OF = {"fp32": (), "fp16": ("fp16",), "int8": ("int8", "int8-trt"), "fp8": ("fp8-trt",)}
+"""The precisions of the files that a precision on the command line stands for, beside fp32, which is always there."""
+
+_HALF = frozenset({"fp16", "int8-trt", "fp8-trt"})
+_HALF_SCALES_FROM = 19
+
+
+def file_precisions(wanted: Sequence[str]) -> tuple[str, ...]:
+    """The precisions of the files that the command line's stand for, without fp32.
+
+    Raises:
+        InputError: There is no such precision.
+    """
+    if strange := [name for name in wanted if name not in FILES_OF]:
+        raise InputError(f"there is no precision {strange[0]!r}", fix=f"choose from {join_names(FILES_OF)}")
+    return tuple(dict.fromkeys(file for name in FILES_OF if name in wanted for file in FILES_OF[name]))
+
+
+def is_half(precision: str) -> bool:
+    """Whether the file of a precision is a float16 graph, with or without Q/DQ."""
+    return precision in _HALF
+
+
+def check_opset(wanted: Sequence[str], opset: int) -> None:
+    """Refuses float16 scales and fp8 in an opset that has none.
+
+    Args:
+        wanted: What :func:`file_precisions` returned.
+        opset: Of the float32 graph.
+
+    Raises:
+        InputError: QuantizeLinear takes float16, and gives fp8, from opset 19 on.
+    """
+    lacking = [name for name in wanted if name in _HALF and name != "fp16"]
+    if opset < _HALF_SCALES_FROM and lacking:
+        raise InputError(
+            f"{model_file(lacking[0])} cannot be written in opset {opset}, whose Q and DQ know neither float16 nor fp8",
+            fix=f"export with --opset {_HALF_SCALES_FROM} or more",
+        )
+
+
+@dataclass(frozen=True)
+class PrecisionOptions:
+    """Which files to write beside float32, and from what.
+
+    Attributes:
+        precisions: ``fp16``, ``int8`` (two files: for ONNX Runtime and for TensorRT), ``fp8``.
+        data: What :func:`~s2mlp_deploy.data.dataset.open_data` takes. float16 alone does without.
+        method: How ranges are chosen: ``minmax``, ``entropy``, ``percentile`` or ``mse``.
+        samples: Measure ranges on at most so many.
+        max_drop: Points that a quantized file's score may lie below float32's; None sets no budget.
+        metric: A score of an engine in points, higher is better; default top-1 accuracy where there are labels,
+            agreement with float32 elsewhere.
+        eval_data: What to score on; default ``data``.
+        eval_samples: Score on at most so many.
+        exclude: Regular expressions; nodes whose name one matches are not quantized, and are float32 in ``fp16``.
+        exclude_ops: ONNX operators that are not quantized, and are float32 in ``fp16``.
+        reduce_range: Whether the weights of ``int8`` have 7 bits, for x86 processors without VNNI
+            (:class:`~s2mlp_deploy.precision.qdq.Scheme`).
+        cache: Where the statistics are kept; default ``calibration.npz`` in the artifact.
+        half_io: Whether float16 graphs have float16 inputs and outputs.
+        seed: Chooses the samples.
+        threads: Of ONNX Runtime; 0 lets it choose.
+    """
+
+    precisions: Sequence[str] = ("int8",)
+    data: str | Path | Iterable[Any] | None = None
+    method: str = CALIBRATION_METHOD
+    samples: int | None = CALIBRATION_SAMPLES
+    max_drop: float | None = None
+    metric: Metric | None = None
+    eval_data: str | Path | Iterable[Any] | None = None
+    eval_samples: int | None = EVAL_SAMPLES
+    exclude: Sequence[str] = ()
+    exclude_ops: Sequence[str] = ()
+    reduce_range: bool = False
+    cache: str | Path | None = None
+    half_io: bool = False
+    seed: int = 0
+    threads: int = 0
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The precisions of the files to write, without fp32."""
+        return file_precisions(self.precisions)
+
+    @property
+    def exclusion(self) -> Exclusion:
+        """What the user wants in higher precision."""
+        return Exclusion(tuple(self.exclude), tuple(self.exclude_ops))
+
+    def check(self) -> None:
+        """Refuses what can be refused without a model and without reading data: before time is spent on either.
+
+        Raises:
+            InputError: An option has a value that cannot be used, or nothing that is wanted uses it.
+            DataError: Data is missing.
+            OutputError: The calibration cache cannot be written.
+        """
+        files = self.files
+        check_method(self.method)
+        assert self.exclusion is not None  # Made to refuse a pattern that is no regular expression.
+        if self.max_drop is not None and not 0 <= self.max_drop <= 100:
+            raise InputError(f"--max-drop is {self.max_drop:g}", fix="give percentage points from 0 to 100")
+        for name, number in (("--samples", self.samples), ("--eval-samples", self.eval_samples)):
+            if number is not None and number < 1:
+                raise InputError(f"{name} is {number}", fix="give at least 1")
+        quantized = [name for name in files if name != "fp16"]
+        if quantized and self.data is None:
+            raise DataError(
+                "int8 and fp8 need data to measure ranges on",
+                fix="--calibration-data PATH: some hundreds of images like those the model will see",
+            )
+        # What nothing uses is refused, not ignored.
+        unused = {
+            "--calibration-data": self.data is not None and not files,
+            "--eval-data": self.eval_data is not None and self.data is None,
+            "--max-drop": self.max_drop is not None and not quantized,
+            "--exclude": bool(self.exclude) and not files,
+            "--exclude-op": bool(self.exclude_ops) and not files,
+            "--reduce-range": self.reduce_range and "int8" not in files,
+            "--calibration-cache": self.cache is not None and self.data is None,
+            "--half-io": self.half_io and not any(is_half(name) for name in files),
+        }
+        for name in [name for name, is_unused in unused.items() if is_unused]:
+            raise InputError(
+                f"{name} is given, and no file that is asked for uses it",
+                fix=f"leave it out, or ask for {'--precision int8 and ' if not quantized else ''}--calibration-data"
+                if name in ("--eval-data", "--max-drop", "--calibration-cache")
+                else "leave it out, or ask for --precision int8",
+            )
+        if self.cache is not None:
+            _check_cache(Path(self.cache))
+
+
+def _check_cache(path: Path) -> None:
+    folder = path.parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(
+            "the calibration cache cannot be written", where=str(path), fix="name a file in a folder that is there"
+        )
