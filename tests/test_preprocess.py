@@ -181,6 +181,13 @@ class TestSidecar:
         assert sidecar.classes is None
         assert sidecar.architecture is None
 
+    def test_facts_of_timm_that_are_like_ours_are_no_slips(self, tmp_path: Path) -> None:
+        cfg = {"input_size": [3, 8, 8], "test_input_size": [3, 9, 9], "pool_size": [7, 7], "num_classes": 2, **IMAGENET}
+        content = {"architecture": "net", "num_classes": 2, "num_features": 8, "global_pool": "", "pretrained_cfg": cfg}
+        sidecar = load_sidecar(self.write(tmp_path, content | {"label_names": ["n01", "n02"]}))
+        assert sidecar.preprocessing == Preprocessing((8, 8), **IMAGENET)
+        assert sidecar.classes == ("n01", "n02")
+
     def test_byte_order_mark(self, tmp_path: Path) -> None:
         assert load_sidecar(self.write(tmp_path, b'\xef\xbb\xbf{"architecture": "net"}')).architecture == "net"
 
@@ -197,6 +204,15 @@ class TestSidecar:
             ({"classes": []}, "classes"),
             ({"classes": ["a", 1]}, "classes"),
             ({"pretrained_cfg": "default"}, "preprocessing"),
+            ({"class_names": ["cat", "dog"]}, "did you mean 'classes'?"),
+            ({"labels": ["cat", "dog"]}, "did you mean 'classes'?"),
+            ({"Classes": ["cat", "dog"]}, "did you mean 'classes'?"),
+            ({"architectur": "net"}, "did you mean 'architecture'?"),
+            ({"size": 8, "image_mean": [0, 0, 0], "std": [1, 1, 1]}, "did you mean 'mean'?"),
+            ({"size": 8, "means": [0, 0, 0], "std": [1, 1, 1]}, "did you mean 'mean'?"),
+            ({"size": 8, **IMAGENET, "colour": "BGR"}, "did you mean 'color'?"),
+            ({"size": 8, **IMAGENET, "crop_percent": 0.9}, "did you mean 'crop_pct'?"),
+            ({"preprocessing": {"size": 8, **IMAGENET, "gamma": 2.2}}, "known are size"),
             ({"image_size": 32}, "mean is missing"),
             ({"image_size": 32, "mean": [0, 0, 0], "std": [1, 0, 1]}, "std"),
         ],

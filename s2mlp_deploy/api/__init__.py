@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         Layout,
         OnHazard,
         Precision,
+        RequiredPrecision,
         ShiftFormName,
     )
     from s2mlp_deploy.engines.tensorrt.options import BuildOptions
@@ -125,6 +126,7 @@ _HOMES = {
             "Layout",
             "OnHazard",
             "Precision",
+            "RequiredPrecision",
             "ShiftFormName",
         )
     ),
@@ -203,6 +205,7 @@ __all__ = [
     "ProgressCallback",
     "QuantizationError",
     "Quantized",
+    "RequiredPrecision",
     "S2MLPDeployError",
     "ShiftError",
     "ShiftFormName",

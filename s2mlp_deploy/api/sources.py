@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from s2mlp_deploy.sources.factory import source_of_module
 from s2mlp_deploy.sources.load import find_sidecar, load_source
+from s2mlp_deploy.sources.module import source_of_module
 from s2mlp_deploy.sources.source import Source
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from s2mlp_deploy import api
-from s2mlp_deploy.choices import EngineName, HardwareCompatibility, Precision
+from s2mlp_deploy.choices import EngineName, HardwareCompatibility, RequiredPrecision
 from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.engine_tables import print_optimized, print_preflight
 from s2mlp_deploy.cli.options import choices, output_path
@@ -50,10 +50,10 @@ def register(app: typer.Typer) -> None:
             typer.Option(metavar=_SHAPES, help=f"Largest shapes; artifacts default to batch 32; {_PROFILES}."),
         ] = None,
         precision: Annotated[
-            Precision | None,
+            RequiredPrecision | None,
             typer.Option(
                 help="What GEMMs and convolutions must compute in. Default: the file's.",
-                **choices(Precision),
+                **choices(RequiredPrecision),
             ),
         ] = None,
         workspace: Annotated[

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from s2mlp_deploy import __version__
-from s2mlp_deploy.capture.frames import is_user_file
 from s2mlp_deploy.cli import build, demo, doctor, export, inspect, models, parity, predict, quantize
 from s2mlp_deploy.cli.console import ERR, set_up_logging
 from s2mlp_deploy.errors import INTERNAL_ERROR, S2MLPDeployError, SourceError
@@ -86,6 +85,9 @@ def _show_user_code(error: S2MLPDeployError) -> None:
     cause = error.__cause__
     if not isinstance(error, SourceError) or cause is None:
         return
+    # It imports torch, which whoever failed in a user's code has imported; the command line itself must not.
+    from s2mlp_deploy.capture.frames import is_user_file
+
     frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if is_user_file(frame.filename)]
     if not frames and not isinstance(cause, SyntaxError):
         return

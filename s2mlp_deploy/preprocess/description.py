@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from s2mlp_deploy.errors import PreprocessingError
+from s2mlp_deploy.text import join_names
 
 MAX_PIXELS = 178_956_970
 """Most pixels an image may have. From this count on Pillow too refuses, with its default settings."""
@@ -21,6 +22,32 @@ COLORS = ("RGB", "BGR", "L")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming", "none")
 
 _SIZE_KEYS = ("size", "image_size", "input_size")
+_SIDECAR_KEYS = ("architecture", "config", "classes", "label_names", "preprocessing", "pretrained_cfg")
+
+_CLOSE = 0.75
+"""difflib's likeness from which a key is taken for a slip of a known one: ``class_names`` and ``classes`` have 0.78."""
+
+_SYNONYMS = {
+    "arch": "architecture",
+    "image_mean": "mean",
+    "image_std": "std",
+    "id2label": "classes",
+    "labels": "classes",
+}
+"""Other tools' words for ours, which are too far from ours for difflib."""
+
+_OTHER_FACTS = frozenset(
+    {
+        "num_classes",
+        "pool_size",
+        "fixed_input_size",
+        "min_input_size",
+        "test_input_size",
+        "test_crop_pct",
+        "crop_border_pixels",
+    }
+)
+"""Keys of timm that are like ours and mean something else."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +127,8 @@ class Preprocessing:
         Raises:
             PreprocessingError: size, mean or std is missing, or a value cannot be used.
         """
-        known = [field.name for field in fields(cls)] + list(_SIZE_KEYS[1:])
-        for key in mapping:
-            close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.85)
-            if close and key not in known:
-                raise _invalid(str(key), "is not a field of the preprocessing", f"did you mean '{close[0]}'?")
+        known = _preprocessing_keys()
+        _refuse_slips(mapping, known)
         given = {name: mapping[name] for name in known if mapping.get(name) is not None}
         sizes = {key: _read_size(key, given.pop(key)) for key in _SIZE_KEYS if key in given}
         for field, present in (("size", sizes), ("mean", "mean" in given), ("std", "std" in given)):
@@ -147,7 +171,7 @@ def load_sidecar(path: Path) -> Sidecar:
     """Read the JSON file beside a checkpoint, or one named with ``--preprocess``.
 
     The preprocessing is read from the top level, or from an object "preprocessing" or "pretrained_cfg"
-    (timm's config.json). Other facts in the file are ignored.
+    (timm's config.json). Other facts in the file are ignored, but a key that is nearly one of ours is refused.
 
     Raises:
         PreprocessingError: The file cannot be read, is not a JSON object, or has a value of a wrong type.
@@ -171,7 +195,9 @@ def load_sidecar(path: Path) -> Sidecar:
 def _read_sidecar(data: object) -> Sidecar:
     if not isinstance(data, dict):
         raise PreprocessingError("The file holds no JSON object", fix='begin it with {"mean": ...')
-    architecture, config, classes = data.get("architecture"), data.get("config"), data.get("classes")
+    architecture, config = data.get("architecture"), data.get("config")
+    # timm's config.json calls them label_names.
+    classes = data.get("classes", data.get("label_names"))
     if not isinstance(architecture, str | None):
         raise _invalid("architecture", f"is {architecture!r}", "give a name")
     if not isinstance(config, dict | None):
@@ -180,10 +206,14 @@ def _read_sidecar(data: object) -> Sidecar:
         isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)
     ):
         raise _invalid("classes", "is not a list of names", 'give ["first class", "second class", ...]')
+    _refuse_slips(data, (*_SIDECAR_KEYS, *_preprocessing_keys()))
     nested = [data[key] for key in ("preprocessing", "pretrained_cfg") if data.get(key) is not None]
     described = nested[0] if nested else data
     if not isinstance(described, dict):
         raise _invalid("preprocessing", f"is {described!r}", "give an object with size, mean and std")
+    if data.get("preprocessing") is not None:
+        # Nothing else belongs into an object of this name; a checkpoint's description and timm's hold other facts too.
+        _refuse_slips(described, _preprocessing_keys(), only_known=True)
     speaks = bool(nested) or any(key in described for key in (*_SIZE_KEYS, "mean", "std"))
     return Sidecar(
         architecture=architecture,
@@ -191,6 +221,31 @@ def _read_sidecar(data: object) -> Sidecar:
         preprocessing=Preprocessing.from_dict(described) if speaks else None,
         classes=tuple(classes) if classes else None,
     )
+
+
+def _preprocessing_keys() -> list[str]:
+    return [field.name for field in fields(Preprocessing)] + list(_SIZE_KEYS[1:])
+
+
+def _refuse_slips(mapping: Mapping[str, Any], known: Sequence[str], *, only_known: bool = False) -> None:
+    """Refuses keys that are meant to be known ones: read over, they would silently change what the model sees.
+
+    Args:
+        mapping: What was written.
+        known: The keys that are read.
+        only_known: Whether a key that is near none is refused too.
+
+    Raises:
+        PreprocessingError: Names the key and the nearest known one.
+    """
+    for key in map(str, mapping):
+        if key in known or key in _OTHER_FACTS:
+            continue
+        synonym = [_SYNONYMS[key]] if _SYNONYMS.get(key) in known else []
+        close = synonym or difflib.get_close_matches(key.lower(), known, n=1, cutoff=_CLOSE)
+        if close or only_known:
+            fix = f"did you mean '{close[0]}'?" if close else f"known are {join_names(known, limit=None)}"
+            raise _invalid(key, "is no key that is read here", fix)
 
 
 def _invalid(field: str, found: str, fix: str) -> PreprocessingError:

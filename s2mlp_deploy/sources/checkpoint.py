@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
+import pathlib
 import pickle
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -13,9 +16,13 @@ from torch import Tensor, nn
 from s2mlp_deploy.errors import CheckpointError
 from s2mlp_deploy.models.config import ModelConfig
 from s2mlp_deploy.models.registry import build_model, list_models
+from s2mlp_deploy.sources.isolation import USER_CODE
 from s2mlp_deploy.text import first_line_of, join_names
 
 LOG = logging.getLogger(__name__)
+
+_HARMLESS = (argparse.Namespace, pathlib.PosixPath)
+"""What timm's and DeiT's training scripts save beside the weights: their options. Making one runs nothing."""
 
 _LISTED = 12
 """Keys shown of each kind before the rest is only counted."""
@@ -36,12 +43,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with USER_CODE, torch.serialization.safe_globals(list(_HARMLESS)):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not _looks_like_pickle(path):
             raise _unreadable(path, "it is neither safetensors nor written by torch.save") from error
         raise CheckpointError(
-            "the file is a pickle that holds more than weights, and loading it would run its code",
+            f"the file is a pickle that holds more than weights{_foreign_globals(error)}, and loading it would run "
+            "its code",
             where=str(path),
             fix="save the weights alone: torch.save(model.state_dict(), ...), or better safetensors",
         ) from error
@@ -60,6 +69,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             fix="save the weights alone: torch.save(model.state_dict(), ...)",
         )
     return dict(state)
+
+
+def _foreign_globals(error: Exception) -> str:
+    """The name of what may not be loaded, as torch tells it; empty where it tells none."""
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f" ({found.group(1)})" if found else ""
 
 
 def _looks_like_pickle(path: Path) -> bool:

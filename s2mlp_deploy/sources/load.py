@@ -1,8 +1,8 @@
 """What the user names becomes a source: which kind it is, and the description beside its weights.
 
-Kinds of sources: a zoo name (:mod:`.zoo`), a factory ``package.module:function`` or ``file.py:function`` and a program
-``model.pt2`` (:mod:`.factory`). Factories run the user's code and a ``.pt2`` file is a pickle: both are for trusted
-sources only.
+Kinds of sources: a zoo name (:mod:`.zoo`), a factory ``package.module:function`` or ``file.py:function``
+(:mod:`.factory`) and a program ``model.pt2`` (:mod:`.program`). Factories run the user's code and a ``.pt2`` file is a
+pickle: both are for trusted sources only.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from s2mlp_deploy.preprocess import Sidecar, load_sidecar
-from s2mlp_deploy.sources import factory, zoo
+from s2mlp_deploy.sources import factory, program, zoo
 from s2mlp_deploy.sources.source import Source
 
 
@@ -45,11 +43,11 @@ def load_source(
     """
     sidecar = find_sidecar(checkpoint, preprocess)
     if reference.endswith(".pt2"):
-        return factory.load_program(Path(reference), checkpoint=checkpoint, overrides=overrides, sidecar=sidecar)
+        return program.load_program(Path(reference), checkpoint=checkpoint, overrides=overrides, sidecar=sidecar)
     if ":" in reference or reference.endswith(".py"):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return factory.load_factory(reference, checkpoint=checkpoint, overrides=overrides or {}, sidecar=sidecar)
+        return factory.load_factory(
+            reference, checkpoint=checkpoint, overrides=overrides or {}, sidecar=sidecar, seed=seed
+        )
     return zoo.load_zoo(reference, checkpoint=checkpoint, overrides=overrides or {}, sidecar=sidecar, seed=seed)
 
 

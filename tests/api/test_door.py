@@ -90,6 +90,7 @@ def test_choices_are_those_of_the_tables():
     pytest.importorskip("torch")
     from s2mlp_deploy.calibration.ranges import DEFAULT_METHOD, METHODS
     from s2mlp_deploy.engines.tensorrt.flavours import NAMES, flavour
+    from s2mlp_deploy.engines.tensorrt.precision_check import PRECISIONS
     from s2mlp_deploy.export.forms import AUTO, FORMS
     from s2mlp_deploy.graph.axes import DYNAMIC_AXES
     from s2mlp_deploy.models.config import Layout
@@ -97,6 +98,7 @@ def test_choices_are_those_of_the_tables():
     assert set(get_args(choices.ShiftFormName)) == {AUTO, *FORMS}
     assert set(get_args(choices.DynamicAxis)) == set(DYNAMIC_AXES)
     assert set(get_args(choices.CalibrationMethod)) == set(METHODS)
+    assert get_args(choices.RequiredPrecision) == PRECISIONS
     assert choices.CALIBRATION_METHOD == DEFAULT_METHOD
     assert set(get_args(choices.EngineName)) == {*NAMES, "onnxruntime"}
     assert set(get_args(choices.Layout)) == {"as-is", *get_args(Layout)}

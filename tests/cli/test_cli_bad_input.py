@@ -106,7 +106,7 @@ def test_an_opset_out_of_range_names_the_range(no_export, opset):
         ("--seed", "-1", "--seed"),
         ("--seed", str(2**70), "--seed"),
         ("--seed", "x", "--seed"),
-        ("--shift-form", "magic", "choose one of"),
+        ("--shift-form", "magic", "choose auto, slice-concat"),
     ],
 )
 def test_options_out_of_range_are_refused(no_export, option, value, says):
@@ -120,7 +120,7 @@ def test_options_out_of_range_are_refused(no_export, option, value, says):
         (("--dynamic", "batch,depth"), "no axis is called 'depth'"),
         (("--on-hazard", "ignore"), "choose warn or error"),
         (("--dynamic", "batch,height", "--with-preprocessing"), "leave height and width out of --dynamic"),
-        (("--shift-form", "magic"), "choose one of"),
+        (("--shift-form", "magic"), "choose auto, slice-concat"),
         (("--opset", "26"), "18 to 25"),
     ],
 )
@@ -301,7 +301,7 @@ def zip_named_png(path):
     ("write", "says"),
     [
         (lambda path: path.write_bytes(b""), "fix:"),
-        (lambda path: path.write_text("hello"), "not a picture"),
+        (lambda path: path.write_text("hello"), "not an image"),
         (zip_named_png, "zip"),
         (giant, "too large to decode safely"),
         (lambda path: path.mkdir(), "folder"),
@@ -357,7 +357,7 @@ def test_parity_of_files_that_are_no_graphs_is_refused(refused, tmp_path):
 def test_parity_on_a_folder_without_pictures_is_refused(refused, graph, tmp_path):
     (tmp_path / "empty").mkdir()
     arguments = ("parity", "s2mlpv2_nano", graph, "--checkpoint", nano_artifact.weights(), "--data")
-    assert "no picture" in refused(*arguments, tmp_path / "empty")
+    assert "no image" in refused(*arguments, tmp_path / "empty")
     assert "does not exist" in refused(*arguments, tmp_path / "nothing")
     (tmp_path / "strangers" / "cats").mkdir(parents=True)
     (tmp_path / "strangers" / "cats" / "a.png").touch()

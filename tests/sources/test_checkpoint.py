@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pickle
 import zipfile
+from pathlib import Path
 
 import nano_artifact
 import pytest
@@ -86,6 +88,26 @@ def test_code_in_a_file_of_torch_save_is_not_run_and_the_user_is_told(tmp_path):
     with pytest.raises(CheckpointError, match=r"more than weights[\s\S]*w\.pt[\s\S]*state_dict"):
         read_weights(path)
     assert not (tmp_path / "sprung").exists()
+
+
+def test_options_that_timm_and_deit_save_beside_the_weights_are_no_obstacle(tmp_path):
+    weights = tiny().state_dict()
+    options = argparse.Namespace(lr=1e-3, model="deit_tiny", output_dir=Path("/tmp"), nested=argparse.Namespace(a=1))
+    torch.save({"model": weights, "optimizer": {"step": 3}, "epoch": 3, "args": options}, tmp_path / "w.pth")
+    read = read_weights(tmp_path / "w.pth")
+    assert all(torch.equal(read[name], weights[name]) for name in weights)
+    # Nothing is allowed beyond the call.
+    assert argparse.Namespace not in torch.serialization.get_safe_globals()
+
+
+class Config:
+    """A class of somebody's training code."""
+
+
+def test_what_may_not_be_loaded_is_named(tmp_path):
+    torch.save({"model": tiny().state_dict(), "config": Config()}, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=rf"more than weights \({Config.__module__}\.Config\)"):
+        read_weights(tmp_path / "w.pt")
 
 
 def test_a_whole_saved_module_is_refused_with_the_way_to_save_its_weights(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from pathlib import Path
 
 import pytest
@@ -151,3 +153,35 @@ def test_dropout_that_is_on_in_evaluation_mode_is_refused_with_its_line(out):
     assert "dropout is on" in error.problem
     assert "nn.functional.dropout(x, 0.5)" in error.where
     assert "self.training" in error.fix
+
+
+class OnGpu(torch.nn.Parameter):
+    """A parameter that says it is on a GPU; there need be none."""
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda:0")
+
+
+class LinearOnGpu(torch.nn.Linear):
+    """Leaves the GPU as a plain layer."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 2, bias=False)
+        self.weight = OnGpu(torch.zeros(2, 2))
+
+    def cpu(self) -> torch.nn.Module:
+        return torch.nn.Linear(2, 2)
+
+
+def test_a_module_on_a_gpu_is_refused_with_the_way_to_the_cpu():
+    with pytest.raises(SourceError, match=r"on cuda:0[\s\S]*captured on the CPU[\s\S]*module\.cpu\(\)"):
+        api.from_module(LinearOnGpu(), torch.ones(2, 2))
+
+
+def test_the_module_of_a_factory_on_a_gpu_is_moved_to_the_cpu(monkeypatch, caplog):
+    monkeypatch.setattr(sys.modules[__name__], "cuda_factory", lambda: (LinearOnGpu(), torch.ones(2, 2)), raising=False)
+    with caplog.at_level(logging.WARNING, "s2mlp_deploy"):
+        source = api.load(f"{__name__}:cuda_factory")
+    assert str(source.module.weight.device) == "cpu"
+    assert "on cuda:0; it is moved to the CPU" in caplog.text
