@@ -220,50 +220,49 @@ def _references(
     if isinstance(module, nn.Module) and origin.info.reference in MODELS:
         # The zoo's shift is one operator that never writes into its input: nothing to watch for.
         check_weights(module)
-        names = origin.input_names, origin.output_names
-        return _torch_engine(module, origin, names, file, session, on_pixels), None
+        inputs, outputs = _interface(origin, origin.input_names, origin.output_names, file, session, on_pixels)
+        return TorchEngine(module, origin.example_inputs, inputs, outputs), None
     known = source.analysis if isinstance(source, CapturedSource) else analyze(origin)
     names = known.captured.input_names, known.captured.output_names
-    functional = _torch_engine(
-        known.functional(), origin, names, file, session, on_pixels, name="torch (functional meaning)"
+    inputs, outputs = _interface(origin, *names, file, session, on_pixels)
+    functional = TorchEngine(
+        known.functional(), origin.example_inputs, inputs, outputs, name="torch (functional meaning)"
     )
     if not isinstance(module, nn.Module):
         return functional, None
-    eager = _torch_engine(module, origin, names, file, session, on_pixels)
+    eager = TorchEngine(module, origin.example_inputs, inputs, outputs)
     return (functional, eager) if known.races else (eager, None)
 
 
-def _torch_engine(
-    module: Any,
+def _interface(
     source: Source,
-    names: tuple[Sequence[str] | None, Sequence[str] | None],
+    input_names: Sequence[str] | None,
+    output_names: Sequence[str] | None,
     file: str,
     session: Session,
     on_pixels: bool,
-    *,
-    name: str = "torch",
-) -> TorchEngine:
-    """The module under the file's names of its inputs and outputs, each in the module's order."""
+) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    """The file's inputs and outputs, each in the module's order.
+
+    Raises:
+        InputError: The module has another number of them; names both sides.
+    """
     sides = (f"the model {source.info.reference}", file)
     tensors = source.example_tensors
+    outputs = _in_order(output_names, session.outputs, "output", sides)
     if on_pixels:
         assert source.preprocessing is not None
-        inputs: tuple[TensorInfo, ...] = (preprocessed_input(source.preprocessing),)
-    else:
-        inputs = _in_order(names[0], session.inputs, "input", sides, len(tensors))
-    if len(inputs) != len(tensors):
-        raise InputError(f"{sides[0]} has {len(tensors)} inputs, and an image is only one", where=file, fix=_SAME_MODEL)
-    return TorchEngine(
-        module,
-        source.example_inputs,
-        # A file with float16 inputs is fed the module's own, rounded.
-        tuple(
-            replace(info, dtype=str(tensor.dtype).removeprefix("torch.")) if info.dtype == "float16" else info
-            for info, tensor in zip(inputs, tensors, strict=True)
-        ),
-        _in_order(names[1], session.outputs, "output", sides),
-        name=name,
-    )
+        if len(tensors) != 1:
+            raise InputError(
+                f"{sides[0]} has {len(tensors)} inputs, and an image is only one", where=file, fix=_SAME_MODEL
+            )
+        return (preprocessed_input(source.preprocessing),), outputs
+    inputs = _in_order(input_names, session.inputs, "input", sides, len(tensors))
+    # A file with float16 inputs is fed the module's own, rounded.
+    return tuple(
+        replace(info, dtype=str(tensor.dtype).removeprefix("torch.")) if info.dtype == "float16" else info
+        for info, tensor in zip(inputs, tensors, strict=True)
+    ), outputs
 
 
 def _in_order(
