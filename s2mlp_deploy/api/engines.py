@@ -175,17 +175,18 @@ def inspect_engine(path: str | Path) -> EngineInspection:
 def optimize(onnx_file: str | Path, *, output: str | Path | None = None) -> OptimizedRecord:
     """Writes the graph as ONNX Runtime optimizes it for this machine's processor.
 
-    The file starts faster and runs only on a machine with the same traits, which its metadata names.
+    The file starts faster and runs only on a machine with the same traits, which its sidecar ``<file>.json`` names.
 
     Args:
         onnx_file: The graph.
-        output: Where to write; default ``<stem>.onnxruntime.cpu.onnx`` beside it.
+        output: Where to write, a name that ends with ``.onnxruntime.cpu.onnx``; default ``<stem>`` with that suffix,
+            beside it.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
-        ArtifactError: The file is not ONNX, or was optimized already.
+        ArtifactError: There is no such file, or it was optimized already.
         BuildError: ONNX Runtime cannot load it.
-        OutputError: The file cannot be written.
+        OutputError: The file cannot be written, or its name has another suffix.
     """
     return optimized.optimize(Path(onnx_file), Path(output) if output is not None else None)
 

@@ -51,6 +51,7 @@ def status() -> EngineStatus:
             "the CUDA and TensorRT providers are gone",
             install_hint="pip uninstall -y onnxruntime onnxruntime-gpu, then install one extra: [cpu] or [gpu]",
         )
+    # Optional, and checked above.
     import onnxruntime
 
     return EngineStatus(

@@ -12,7 +12,7 @@ from s2mlp_deploy.evidence.build import InputProfile, Profile, Shape
 Shapes = Mapping[str, Shape]
 DEFAULT_BATCHES = (1, 8, 32)
 MAX_SIZE = 2**31 - 1
-"""Builders take sizes as 32-bit or 64-bit integers; nobody means more than the smaller."""
+"""Builders take sizes as 32-bit or 64-bit integers; the smaller limit holds for all of them."""
 
 _OUTSIDE_BRACKETS = re.compile(r",(?![^\[]*\])")
 

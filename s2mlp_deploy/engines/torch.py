@@ -43,6 +43,7 @@ class TorchEngine:
         name: str = "torch",
         compiled: bool = False,
     ) -> None:
+        # Here and below: the registry reads this module where torch is not installed.
         from s2mlp_deploy.torch_internals import tree_flatten
 
         if compiled:

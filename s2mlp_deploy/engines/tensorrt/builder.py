@@ -86,17 +86,18 @@ def build(
 def _alone(output: Path) -> Iterator[None]:
     """Only one process of this machine builds a file at a time; the others wait and then find it built."""
     try:
+        # Optional: only building needs it.
         from filelock import FileLock
     except ImportError:
         raise MissingDependencyError("filelock", extra="rtx", purpose="building engines") from None
-    # Not beside the engine: a lock file cannot be removed without a race, and an artifact holds no strangers.
+    # Not beside the engine: a lock file cannot be removed without a race, and an artifact holds only its own files.
     user = os.getuid() if hasattr(os, "getuid") else 0
     folder = Path(tempfile.gettempdir()) / f"s2mlp-deploy-locks-{user}"
     folder.mkdir(mode=0o700, exist_ok=True)
     name = hashlib.sha256(str(output.resolve()).encode(errors="surrogateescape")).hexdigest()
     with FileLock(folder / f"{name}.lock"):
         for abandoned in output.parent.glob(f".{output.name}.*.tmp"):
-            # Left by a build that was killed: nobody else writes here now.
+            # Left by a build that was killed: the lock is ours, so no other build writes here now.
             abandoned.unlink(missing_ok=True)
         yield
 

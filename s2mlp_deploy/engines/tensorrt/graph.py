@@ -92,7 +92,7 @@ class OnnxFile:
         return [shift.get("origin") or {} for shift in shifts if isinstance(shift, dict)]
 
     def line_of(self, name: str) -> str:
-        """The source line of the shift that a node belongs to, as ``file.py:12``; empty where nobody knows."""
+        """The source line of the shift that a node belongs to, as ``file.py:12``; empty where the file does not say."""
         for origin in self._origins:
             module = str(origin.get("module", ""))
             if module and name.startswith((f"{module}/", f"{module}.")):
@@ -152,7 +152,7 @@ def read_onnx(path: Path) -> OnnxFile:
         ) from error
     own = sha256_of(path)
     digest = _digest(path, model, own)
-    # Types the exporter did not write down; where inference fails they stay unknown, and nothing is said of them.
+    # Types the exporter did not write down; where inference fails they stay unknown, and the rules pass over them.
     ShapeInferencePass()(model)
     return OnnxFile(path, model, own, digest, metadata)
 

@@ -125,6 +125,7 @@ def quantized_types(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) 
 def mixed_types(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Iterator[Violation]:
     """``ElementWiseOperation SUM must have same input types``: the standard asks for that too."""
     del flavour, targets
+    # Optional: `doctor` and the registry read this package without it.
     import onnx
 
     for node in file.nodes:
