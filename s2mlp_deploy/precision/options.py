@@ -32,7 +32,7 @@ def file_precisions(wanted: Sequence[str]) -> tuple[str, ...]:
         InputError: There is no such precision.
     """
     if strange := [name for name in wanted if name not in FILES_OF]:
-        raise InputError(f"there is no precision {strange[0]!r}", fix=f"choose from {join_names(FILES_OF)}")
+        raise InputError(f"there is no precision {strange[0]!r}", fix=f"choose from {join_names(FILES_OF, last='or')}")
     return tuple(dict.fromkeys(file for name in FILES_OF if name in wanted for file in FILES_OF[name]))
 
 

@@ -70,7 +70,7 @@ class Predictor:
         """Classifies image files.
 
         Raises:
-            ImageError: A file is no picture.
+            ImageError: A file is no image.
         """
         predictions = []
         for start in range(0, len(images), batch):
@@ -86,7 +86,7 @@ class Predictor:
         if not self.manifest.preprocessing_in_graph:
             images = preprocess(paths, self.preprocessing).astype(info.dtype, copy=False)
             return self.engine.run({info.name: images})[output]
-        # One picture a run: they differ in size. Where the batch is fixed, it is the same picture throughout.
+        # One image a run: they differ in size. Where the batch is fixed, it is the same image throughout.
         copies = info.shape[0] if isinstance(info.shape[0], int) else 1
         return np.concatenate([self.engine.run({info.name: raw_pixels(path, copies)})[output][:1] for path in paths])
 

@@ -22,6 +22,7 @@ from s2mlp_deploy.artifact import CALIBRATION_CACHE, METADATA_KEY, read_manifest
 from s2mlp_deploy.calibration import observe
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import CheckFailedError, DataError, InputError, OutputError, QuantizationError
+from s2mlp_deploy.precision import convert
 from s2mlp_deploy.processor import processor
 
 TINY = {"dims": (8, 8), "depths": (1, 1), "patches": (2, 2), "image_size": (8, 8), "classes": 3}
@@ -237,7 +238,7 @@ class Interrupting:
 
 @pytest.fixture
 def small_batches(monkeypatch):
-    monkeypatch.setattr(observe, "batch_for", lambda values: 4)
+    monkeypatch.setattr(convert, "batch_for", lambda values: 4)
 
 
 def test_an_interrupted_calibration_goes_on_where_it_was(artifact, images, small_batches, monkeypatch, tmp_path):

@@ -26,7 +26,7 @@ SETTINGS = ("dims=8,8", "depths=1,1", "patches=2,2", "image_size=8,8", "classes=
 TINY = ("s2mlpv2_nano", *(part for setting in SETTINGS for part in ("--set", setting)))
 
 
-def put_pictures(root, count=12, classes=3, content=None):
+def put_images(root, count=12, classes=3, content=None):
     random = np.random.default_rng(0)
     for index in range(count):
         path = root / str(index % classes) / f"{index}.png"
@@ -37,8 +37,8 @@ def put_pictures(root, count=12, classes=3, content=None):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    return put_pictures(tmp_path_factory.mktemp("pictures") / "data ü")
+def images(tmp_path_factory):
+    return put_images(tmp_path_factory.mktemp("images") / "data ü")
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +69,8 @@ def no_quantize(refused, artifact):
     return run
 
 
-def test_quantize_adds_files_and_prints_the_scores(cli, artifact, pictures):
-    result = cli("quantize", artifact, "--data", pictures, "--precision", "fp16", "--precision", "int8")
+def test_quantize_adds_files_and_prints_the_scores(cli, artifact, images):
+    result = cli("quantize", artifact, "--data", images, "--precision", "fp16", "--precision", "int8")
     assert result.code == 0, result.err
     for said in ("top-1 accuracy", "model.fp32.onnx", "model.fp16.onnx", "model.int8.onnx", "model.int8-trt.onnx"):
         assert said in result.out
@@ -78,20 +78,20 @@ def test_quantize_adds_files_and_prints_the_scores(cli, artifact, pictures):
         verify_file(artifact, record)
 
 
-def test_json_is_one_document(cli, artifact, pictures):
-    result = cli("quantize", artifact, "--data", pictures, "--json")
+def test_json_is_one_document(cli, artifact, images):
+    result = cli("quantize", artifact, "--data", images, "--json")
     assert result.code == 0, result.err
     told = json.loads(result.out)
     assert [file["precision"] for file in told["manifest"]["files"]] == ["fp32", "int8", "int8-trt"]
     assert told["accuracy"]["images"] == 12
 
 
-def test_export_with_a_precision_is_quantize_in_one_go(cli, artifact, pictures, tmp_path):
+def test_export_with_a_precision_is_quantize_in_one_go(cli, artifact, images, tmp_path):
     out = tmp_path / "at once"
     precisions = ("--precision", "int8", "--precision", "fp32")
-    result = cli("export", *TINY, "-o", out, *precisions, "--calibration-data", pictures)
+    result = cli("export", *TINY, "-o", out, *precisions, "--calibration-data", images)
     assert result.code == 0, result.err
-    assert cli("quantize", artifact, "--data", pictures).code == 0
+    assert cli("quantize", artifact, "--data", images).code == 0
     for name in ("model.fp32.onnx", "model.int8.onnx", "model.int8-trt.onnx"):
         assert (out / name).read_bytes() == (artifact / name).read_bytes()
 
@@ -106,8 +106,8 @@ def test_no_data_at_all(no_quantize, tmp_path):
     assert "--data" in no_quantize()
 
 
-def test_too_few_pictures(no_quantize, tmp_path):
-    text = no_quantize("--data", put_pictures(tmp_path / "few", 3))
+def test_too_few_images(no_quantize, tmp_path):
+    text = no_quantize("--data", put_images(tmp_path / "few", 3))
     assert "only 3" in text
     assert "at least 8" in text
 
@@ -120,23 +120,23 @@ def test_a_wrong_number_of_channels_is_told(no_quantize, tmp_path):
 
 
 def test_labels_beyond_the_classes(no_quantize, tmp_path):
-    text = no_quantize("--data", put_pictures(tmp_path / "many", 15, 5))
+    text = no_quantize("--data", put_images(tmp_path / "many", 15, 5))
     assert "the label 4, and the model has 3 classes" in text
 
 
-def test_classes_of_other_names(refused, original, pictures, tmp_path):
+def test_classes_of_other_names(refused, original, images, tmp_path):
     manifest = json.loads((original / "manifest.json").read_text())
     directory = shutil.copytree(original, tmp_path / "named")
     (directory / "manifest.json").write_bytes(to_json(manifest | {"classes": ["cat", "dog", "hen"]}))
-    data = put_pictures(tmp_path / "cows")
+    data = put_images(tmp_path / "cows")
     (data / "0").rename(data / "cow")
     before = nano_artifact.snapshot(directory)
     assert "cow" in refused("quantize", directory, "--data", data)
     assert nano_artifact.snapshot(directory) == before
 
 
-def test_black_pictures_have_no_range(no_quantize, tmp_path):
-    text = no_quantize("--data", put_pictures(tmp_path / "black", content=np.zeros((8, 8, 3), np.uint8)))
+def test_black_images_have_no_range(no_quantize, tmp_path):
+    text = no_quantize("--data", put_images(tmp_path / "black", content=np.zeros((8, 8, 3), np.uint8)))
     assert "all 12 samples are equal" in text
     # Also where the files differ: in their size, here.
     for index, path in enumerate(sorted((tmp_path / "black").rglob("*.png"))):
@@ -144,7 +144,7 @@ def test_black_pictures_have_no_range(no_quantize, tmp_path):
     assert "all 12 samples are equal" in no_quantize("--data", tmp_path / "black")
 
 
-def test_the_first_tensor_that_is_not_finite_is_named(no_quantize, cli, pictures, tmp_path):
+def test_the_first_tensor_that_is_not_finite_is_named(no_quantize, cli, images, tmp_path):
     from s2mlp_deploy import api
     from s2mlp_deploy.cli.options import parse_settings
 
@@ -155,7 +155,7 @@ def test_the_first_tensor_that_is_not_finite_is_named(no_quantize, cli, pictures
     save_file(weights, tmp_path / "w.safetensors")
     directory = tmp_path / "hot"
     assert cli("export", *TINY, "--checkpoint", tmp_path / "w.safetensors", "-o", directory).code == 0
-    text = no_quantize("--data", pictures, directory=directory)
+    text = no_quantize("--data", images, directory=directory)
     assert "is NaN or infinite on the calibration data, the first tensor that is" in text
     assert "stages.1.blocks.0.mlp.fc1/MatMul" in text
 
@@ -191,35 +191,33 @@ def test_a_model_with_nothing_to_quantize(no_quantize, cli, refused, tmp_path):
     assert cli("quantize", directory, "--data", data, "--precision", "fp16").code == 0
 
 
-def test_a_file_that_is_quantized_already(no_quantize, artifact, cli, pictures):
-    assert cli("quantize", artifact, "--data", pictures).code == 0
+def test_a_file_that_is_quantized_already(no_quantize, artifact, cli, images):
+    assert cli("quantize", artifact, "--data", images).code == 0
     shutil.copy(artifact / "model.int8.onnx", artifact / "model.fp32.onnx")
     manifest = json.loads((artifact / "manifest.json").read_text())
     manifest["files"][0]["sha256"] = sha256_of(artifact / "model.fp32.onnx")
     (artifact / "manifest.json").write_bytes(to_json(manifest))
-    text = no_quantize("--data", pictures)
+    text = no_quantize("--data", images)
     assert "quantized already" in text
 
 
-def test_a_changed_float32_file_and_no_artifact(no_quantize, artifact, pictures, tmp_path):
+def test_a_changed_float32_file_and_no_artifact(no_quantize, artifact, images, tmp_path):
     model = onnx.load(artifact / "model.fp32.onnx")
     model.doc_string = "changed"
     onnx.save(model, artifact / "model.fp32.onnx")
-    assert "not the one its manifest describes" in no_quantize("--data", pictures)
+    assert "not the one its manifest describes" in no_quantize("--data", images)
     (tmp_path / "nothing").mkdir()
-    assert "not an artifact" in no_quantize("--data", pictures, directory=tmp_path / "nothing")
+    assert "not an artifact" in no_quantize("--data", images, directory=tmp_path / "nothing")
 
 
-def test_a_cache_of_another_graph_or_of_nothing(no_quantize, cli, artifact, pictures, tmp_path):
+def test_a_cache_of_another_graph_or_of_nothing(no_quantize, cli, artifact, images, tmp_path):
     other = tmp_path / "other"
-    assert (
-        cli("export", *TINY, "--seed", 9, "-o", other, "--precision", "int8", "--calibration-data", pictures).code == 0
-    )
-    text = no_quantize("--data", pictures, "--calibration-cache", other / CALIBRATION_CACHE)
+    assert cli("export", *TINY, "--seed", 9, "-o", other, "--precision", "int8", "--calibration-data", images).code == 0
+    text = no_quantize("--data", images, "--calibration-cache", other / CALIBRATION_CACHE)
     assert "another graph" in text
     assert "--calibration-cache" in text
     (tmp_path / "broken.npz").write_bytes(b"broken")
-    assert "not a calibration cache" in no_quantize("--data", pictures, "--calibration-cache", tmp_path / "broken.npz")
+    assert "not a calibration cache" in no_quantize("--data", images, "--calibration-cache", tmp_path / "broken.npz")
 
 
 # Options
@@ -228,7 +226,7 @@ def test_a_cache_of_another_graph_or_of_nothing(no_quantize, cli, artifact, pict
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--precision", "int4"), ("int4", "fp16, int8, fp8")),
+        (("--precision", "int4"), ("int4", "int8 or fp8")),
         (("--precision", "fp32"), ("fp32 is there already",)),
         (("--method", "average"), ("average", "minmax, entropy, percentile, mse")),
         (("--max-drop", "-1"), ("--max-drop is -1", "0 to 100")),
@@ -241,8 +239,8 @@ def test_a_cache_of_another_graph_or_of_nothing(no_quantize, cli, artifact, pict
         (("--seed", "-1"), ("--seed",)),
     ],
 )
-def test_options_that_cannot_be(no_quantize, pictures, arguments, says):
-    text = no_quantize("--data", pictures, *arguments)
+def test_options_that_cannot_be(no_quantize, images, arguments, says):
+    text = no_quantize("--data", images, *arguments)
     assert all(said in text for said in says)
 
 
@@ -251,7 +249,7 @@ def test_options_that_cannot_be(no_quantize, pictures, arguments, says):
     [
         (("--precision", "int8"), ("need data", "--calibration-data")),
         (("--precision", "fp8"), ("need data", "--calibration-data")),
-        (("--precision", "int4"), ("int4", "fp16, int8, fp8")),
+        (("--precision", "int4"), ("int4", "int8 or fp8")),
         (("--precision", "int8", "--opset", "18", "--calibration-data", "x"), ("opset 18", "--opset 19")),
         (("--precision", "int8", "--calibration-data", "no such place"), ("no such place",)),
         (("--method", "average"), ("average",)),
@@ -265,17 +263,17 @@ def test_exports_that_cannot_be_leave_nothing(refused, tmp_path, arguments, says
     assert list(place.iterdir()) == []
 
 
-def test_a_budget_that_cannot_be_kept_is_a_failed_check(cli, artifact, pictures, tmp_path):
+def test_a_budget_that_cannot_be_kept_is_a_failed_check(cli, artifact, images, tmp_path):
     from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 
-    # Pictures between two classes, labelled so that float32 is always right; any rounding makes some of them wrong.
+    # Images between two classes, labelled so that float32 is always right; any rounding makes some of them wrong.
     feeds = np.random.default_rng(0).uniform(-1, 1, (20_000, 3, 8, 8)).astype(np.float32)
     (scores,) = OnnxRuntimeEngine(artifact / "model.fp32.onnx").run({"input": feeds}).values()
     first = np.sort(scores, axis=1)
     close = np.argsort(first[:, -1] - first[:, -2])[:300]
     np.savez(tmp_path / "close.npz", input=feeds[close], labels=scores[close].argmax(axis=1))
     before = nano_artifact.snapshot(artifact)
-    result = cli("quantize", artifact, "--data", pictures, "--eval-data", tmp_path / "close.npz", "--max-drop", "0")
+    result = cli("quantize", artifact, "--data", images, "--eval-data", tmp_path / "close.npz", "--max-drop", "0")
     after = nano_artifact.snapshot(artifact)
     assert result.code == 1, result.err
     assert "no graph with a quantized layer was found within 0 points" in result.text
@@ -290,8 +288,8 @@ def test_a_budget_that_cannot_be_kept_is_a_failed_check(cli, artifact, pictures,
 CHILD = """
 import sys
 from s2mlp_deploy import api
-from s2mlp_deploy.calibration import observe
-observe.batch_for = lambda values: 1
+from s2mlp_deploy.precision import convert
+convert.batch_for = lambda values: 1
 print("ready", flush=True)
 while True:
     api.quantize(sys.argv[1], api.PrecisionOptions(precisions=["fp16", "int8"], data=sys.argv[2], threads=1,
@@ -301,13 +299,13 @@ while True:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT], ids=["kill", "ctrl-c"])
-def test_an_artifact_stays_valid_whenever_quantize_is_ended(artifact, pictures, sent):
+def test_an_artifact_stays_valid_whenever_quantize_is_ended(artifact, images, sent):
     from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 
     env = os.environ | {"PYTHONPATH": nano_artifact.PACKAGE_ROOT, "OMP_NUM_THREADS": "1"}
     chance = np.random.default_rng(0)
     for turn in range(12):
-        arguments = [artifact, pictures, ("minmax", "mse")[turn % 2]]
+        arguments = [artifact, images, ("minmax", "mse")[turn % 2]]
         child = subprocess.Popen(
             [sys.executable, "-c", CHILD, *map(str, arguments)],
             env=env,
@@ -322,5 +320,5 @@ def test_an_artifact_stays_valid_whenever_quantize_is_ended(artifact, pictures, 
             OnnxRuntimeEngine(verify_file(artifact, record))
     from s2mlp_deploy import api
 
-    api.quantize(artifact, api.PrecisionOptions(precisions=["int8"], data=pictures))
+    api.quantize(artifact, api.PrecisionOptions(precisions=["int8"], data=images))
     assert list(artifact.rglob(".*")) == [], "what was abandoned stays"

@@ -98,7 +98,7 @@ def test_names_come_from_the_manifest(tmp_path, digits):
 def test_one_broken_picture_is_named(predictor, digits, tmp_path):
     fake = tmp_path / "fake.png"
     fake.write_bytes(b"no picture")
-    with pytest.raises(ImageError, match=r"not a picture[\s\S]*fake\.png"):
+    with pytest.raises(ImageError, match=r"not an image[\s\S]*fake\.png"):
         predictor.predict([digits[0], fake])
 
 
