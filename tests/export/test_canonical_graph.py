@@ -258,6 +258,35 @@ class TestRefusals:
         assert "mystery" in raised.value.problem
         assert raised.value.fix
 
+    @pytest.mark.parametrize(
+        ("message", "says", "place"),
+        [
+            ("Error when translating node %relu : [num_users=1] = call_function", "fails on aten.relu.default", "relu"),
+            ("Value with name 'x' already exists", "fails on the whole program: ValueError: no such size", None),
+        ],
+    )
+    def test_failures_of_the_exporter_are_told_by_their_cause(
+        self, monkeypatch: pytest.MonkeyPatch, message: str, says: str, place: str | None
+    ) -> None:
+        class Simple(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return x.relu()
+
+        program = captured(Simple(), 2, 3)
+
+        def failing(*_: object, **__: object) -> None:
+            raise RuntimeError(message) from ValueError("no such size\nsecond line")
+
+        monkeypatch.setattr(torch.onnx, "export", failing)
+        with pytest.raises(ExportError) as raised:
+            to_canonical(program)
+        assert says in raised.value.problem
+        assert "no such size" in raised.value.problem
+        assert "second line" not in raised.value.problem
+        assert raised.value.fix
+        assert (raised.value.where is None) == (place is None)
+        assert place is None or "return x.relu()" in str(raised.value.where)
+
     def test_a_graph_that_is_not_onnx_is_not_saved_quietly(self, tmp_path: Path) -> None:
         x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1]))
         node = ir.Node("", "NoSuchOperator", [x], name="n")
