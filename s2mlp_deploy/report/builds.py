@@ -14,7 +14,10 @@ from s2mlp_deploy.report.cells import Cell, Table
 
 
 def precision_in_words(record: BuildRecord) -> str:
-    """How many GEMMs and convolutions compute in what: ``52 of 55 GEMMs and convolutions in int8; 3 exceptions``."""
+    """How many GEMMs and convolutions compute in what, and how many layers of any kind the file lists as exceptions.
+
+    ``52 of 55 GEMMs and convolutions in int8, 3 in fp16; 3 layers listed as exceptions``.
+    """
     ops = record.contents.matrix_ops if record.contents is not None else ()
     counts = collections.Counter(op.precision for op in ops)
     what = "GEMM or convolution" if len(ops) == 1 else "GEMMs and convolutions"
@@ -25,7 +28,7 @@ def precision_in_words(record: BuildRecord) -> str:
         return record.precision
     inside = f"{fmt.integer(counts.pop(record.precision, 0))} of {fmt.integer(len(ops))} {what} in {record.precision}"
     others = f", {_listed(counts)}" if counts else ""
-    listed = f"; {fmt.count(len(record.exceptions), 'exception')}" if record.exceptions else ""
+    listed = f"; {fmt.count(len(record.exceptions), 'layer')} listed as exceptions" if record.exceptions else ""
     return f"{inside}{others}{listed}"
 
 

@@ -23,6 +23,12 @@ def psnr(metrics: TensorMetrics) -> str:
     return fmt.EQUAL if metrics.equal else measured(metrics.psnr, fmt.decibels)
 
 
+def data_in_words(report: ParityReport) -> str:
+    """What was compared on, with the number of images where the description does not say it."""
+    says_it = str(report.images) in report.data.replace(",", "").split()
+    return report.data if says_it else f"{report.data} ({fmt.count(report.images, 'image')})"
+
+
 def not_finite(output: OutputParity) -> int:
     """Values that are NaN or infinite, of both sides."""
     return output.metrics.not_finite + output.metrics.reference_not_finite

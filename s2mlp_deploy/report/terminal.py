@@ -17,7 +17,7 @@ from rich.text import Text
 from s2mlp_deploy.artifact import Manifest
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.figures import measured, not_finite, psnr, state_of
+from s2mlp_deploy.report.figures import data_in_words, measured, not_finite, psnr, state_of
 from s2mlp_deploy.report.shifts import summarise
 from s2mlp_deploy.report.verdict import STATES, TONES, build_command, file_of, parity_command
 
@@ -69,7 +69,7 @@ def print_parity(console: Console, report: ParityReport) -> None:
             ("reference", report.reference),
             ("candidate", report.candidate),
             ("precision", report.precision),
-            ("data", f"{report.data} ({fmt.count(report.images, 'image')})"),
+            ("data", data_in_words(report)),
         ],
     )
     for output in report.outputs:

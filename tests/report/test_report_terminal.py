@@ -165,7 +165,12 @@ def test_build() -> None:
 @pytest.mark.parametrize(
     ("ops", "precision", "exceptions", "says"),
     [
-        (["int8"] * 52 + ["fp16"] * 3, "int8", 3, "52 of 55 GEMMs and convolutions in int8, 3 in fp16; 3 exceptions"),
+        (
+            ["int8"] * 52 + ["fp16"] * 3,
+            "int8",
+            3,
+            "52 of 55 GEMMs and convolutions in int8, 3 in fp16; 3 layers listed as exceptions",
+        ),
         (["fp32"] * 2, "fp32", 0, "2 of 2 GEMMs and convolutions in fp32"),
         (["fp16"], None, 0, "none was required (1 GEMM or convolution: 1 in fp16)"),
         ([], "int8", 0, "int8"),
