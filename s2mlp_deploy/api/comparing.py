@@ -12,6 +12,7 @@ import msgspec
 from torch import nn
 
 from s2mlp_deploy.api.capturing import CapturedSource, analyze
+from s2mlp_deploy.api.checking import refuse_late_options
 from s2mlp_deploy.api.evidence import save_evidence
 from s2mlp_deploy.api.opening import open_file
 from s2mlp_deploy.api.sources import load
@@ -175,13 +176,7 @@ def _check_options(
         raise InputError(
             "batch and samples must be at least 1", where=f"batch {batch}, samples {samples}", fix="give larger numbers"
         )
-    given = [name for name, value in loading.items() if value is not None and value != {}]
-    if given and not isinstance(source, str):
-        raise InputError(
-            f"the source is loaded already, so {' and '.join(given)} can no longer be honoured",
-            where="api.parity",
-            fix=f"give {'it' if len(given) == 1 else 'them'} to api.load",
-        )
+    refuse_late_options(source, loading=loading, capturing={})
 
 
 def _description(session: Session) -> Mapping[str, Any]:

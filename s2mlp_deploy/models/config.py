@@ -92,7 +92,7 @@ class StagedConfig:
         image_size: Height and width the patches must divide.
         in_channels: Channels of the image.
         classes: Outputs of the head.
-        border: What the shift leaves in vacated cells; the papers keep them.
+        border: What the shift leaves in vacated positions; the papers keep them.
         layout: ``channels-last`` computes with MatMul, ``channels-first`` with 1×1 convolutions. Same weights,
             same input (NCHW) and output.
     """
@@ -136,11 +136,11 @@ class StagedConfig:
 
     @property
     def stride(self) -> int:
-        """Input pixels per cell of the last stage, along each axis."""
+        """Input pixels per position of the last stage, along each axis."""
         return math.prod(self.patches)
 
     def tokens(self) -> list[int]:
-        """Cells of each stage's feature map."""
+        """Positions of each stage's feature map."""
         height, width = self.image_size
         counts = []
         for patch in self.patches:
@@ -158,7 +158,7 @@ class StagedConfig:
         raise NotImplementedError
 
     def block_macs(self, dim: int, tokens: int) -> int:
-        """Multiply-accumulates of one block on ``tokens`` cells."""
+        """Multiply-accumulates of one block on ``tokens`` positions."""
         raise NotImplementedError
 
     def norm_parameters(self) -> int:

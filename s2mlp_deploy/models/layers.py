@@ -102,7 +102,7 @@ def channel_norm(kind: Norm, channels: int, layout: Layout) -> nn.Module:
 
 
 class ChannelMLP(nn.Module):
-    """FC, exact GELU, FC over the channels of each cell."""
+    """FC, exact GELU, FC over the channels of each position."""
 
     def __init__(self, channels: int, hidden: int, layout: Layout) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class ChannelMLP(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """A convolution whose stride is its kernel: images, or a stage's feature map, to fewer and wider cells.
+    """A convolution whose stride is its kernel: fewer positions with more channels, from images or a feature map.
 
     Args:
         inputs: Channels that come in.

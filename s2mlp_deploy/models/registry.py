@@ -85,7 +85,7 @@ MODELS: dict[str, ModelEntry] = {
             "s2mlpv2_small_14",
             S2MLPv2Config(dims=(384,), depths=(18,), patches=(14,)),
             "S2-MLPv2-Small/14: no pyramid",
-            PaperFigures(_V2, 30, 5.7, 80.9, "18 blocks of 384 channels on 16x16 cells are 6.9 G, not 5.7 G"),
+            PaperFigures(_V2, 30, 5.7, 80.9, "18 blocks of 384 channels on 16x16 positions are 6.9 G, not 5.7 G"),
         ),
         ModelEntry(
             "s2mlpv2_nano",

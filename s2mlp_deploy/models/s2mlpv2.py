@@ -22,9 +22,9 @@ from s2mlp_deploy.models.layers import (
 
 
 class SplitAttention(nn.Module):
-    """Weighs the branches per channel: ``softmax over k of (GELU(a W1) W2)_k``, ``a`` the sum of cells and branches.
+    """Weighs the branches per channel: ``softmax over k of (GELU(a W1) W2)_k``, ``a`` their sum over positions.
 
-    The sum (not the mean) over cells is the paper's equation; it is the one place of the network that overflows
+    The sum (not the mean) over positions is the paper's equation; it is the one place of the network that overflows
     fp16 first.
     """
 
@@ -41,8 +41,8 @@ class SplitAttention(nn.Module):
         The weights sum to 1 over the branches: [N, 1, 1, dim] each, or [N, dim, 1, 1] in channels-first.
         """
         logits = self.expand(F.gelu(self.reduce(pooled)))
-        cell = (1, 1, -1) if self.layout == "channels-last" else (-1, 1, 1)
-        weights = torch.softmax(logits.unflatten(1, (self.branches, *cell)), dim=1)
+        place = (1, 1, -1) if self.layout == "channels-last" else (-1, 1, 1)
+        weights = torch.softmax(logits.unflatten(1, (self.branches, *place)), dim=1)
         # select exports as one Gather per branch, unbind as a Slice and a Squeeze.
         return tuple(weights.select(1, index) for index in range(self.branches))
 

@@ -24,11 +24,11 @@ from s2mlp_deploy.sources.checkpoint import strip_prefixes
 ASSUMED = (
     "each norm stands before its branch and has an eps of 1e-5",
     "GELU is the exact one",
-    "the first third of mlp1 moves down, up, right, left, the second right, left, down, up, and vacated cells keep "
+    "the first third of mlp1 moves down, up, right, left, the second right, left, down, up, and vacated positions keep "
     "their values",
-    "split attention sums over cells and branches, and mlp2 gives its logits branch by branch",
+    "split attention sums over positions and branches, and mlp2 gives its logits branch by branch",
     "the stride of a patch convolution is its kernel",
-    "the head is linear and averages over the cells",
+    "the head is linear and averages over the positions",
 )
 """What a state dict cannot show, as the zoo computes it."""
 

@@ -60,7 +60,7 @@ def find_sidecar(checkpoint: Path | None, preprocess: Path | None) -> Sidecar | 
     if preprocess is not None:
         return load_sidecar(preprocess)
     if checkpoint is not None:
-        # weights.safetensors.json first, then weights.json: both spellings are in use.
+        # weights.safetensors.json first, then weights.json: both names are in use.
         for path in (checkpoint.with_name(checkpoint.name + ".json"), checkpoint.with_suffix(".json")):
             if path.is_file() and path != checkpoint:
                 return load_sidecar(path)

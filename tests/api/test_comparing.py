@@ -143,10 +143,10 @@ def test_a_limit_for_an_output_that_is_not_there_is_refused_before_anything_is_l
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"checkpoint": "x.safetensors"}, "checkpoint can no longer be honoured"),
-        ({"preprocess": "x.json"}, "preprocess can no longer be honoured"),
-        ({"overrides": {"classes": 3}}, "overrides can no longer be honoured"),
-        ({"checkpoint": "x", "overrides": {"a": 1}}, "checkpoint and overrides can no longer be honoured"),
+        ({"checkpoint": "x.safetensors"}, "checkpoint can no longer change"),
+        ({"preprocess": "x.json"}, "preprocess can no longer change"),
+        ({"overrides": {"classes": 3}}, "overrides can no longer change"),
+        ({"checkpoint": "x", "overrides": {"a": 1}}, "checkpoint and overrides can no longer change"),
     ],
 )
 def test_options_that_a_loaded_source_cannot_honour_are_refused(source, tmp_path, options, says):

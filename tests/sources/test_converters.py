@@ -72,7 +72,7 @@ def test_what_was_inferred_and_what_was_assumed_is_said(tmp_path, caplog):
     assert "attention_ratio=1 instead of 4" in text
     assert "no norm before the head" in text
     assert "Assumed: " in text
-    assert "sums over cells and branches" in text
+    assert "sums over positions and branches" in text
     assert "s2mlp-deploy parity YOUR.py:FACTORY" in text
 
 
