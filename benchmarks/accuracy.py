@@ -122,14 +122,14 @@ def speed(models: list[str], layouts: list[str], batches: list[int], rounds: int
                 precision = api.PrecisionOptions(precisions=["int8"], data=data, eval_samples=8)
                 api.quantize(root, precision)
                 sessions = {file: _session(root / file) for file in ("model.fp32.onnx", "model.int8.onnx")}
-                products = _products(path)
+                gemms = _gemms(path)
                 for batch in batches:
                     image = np.random.default_rng(1).standard_normal((batch, *shape), dtype=np.float32)
                     runs: dict[str, Any] = {
                         file: functools.partial(session.run, None, {"input": image})
                         for file, session in sessions.items()
                     }
-                    runs["ceiling"] = _ceiling(products, batch)
+                    runs["ceiling"] = _ceiling(gemms, batch)
                     times = interleaved(runs, rounds=rounds * max(1, 8 // batch) if name.endswith("nano") else rounds)
                     fp32, int8, ceiling = (times[key].min for key in (*sessions, "ceiling"))
                     print(
@@ -146,8 +146,8 @@ def _session(path: Path | bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def _products(path: Path) -> list[tuple[int, int, int]]:
-    """Rows per image, inputs and outputs of every product."""
+def _gemms(path: Path) -> list[tuple[int, int, int]]:
+    """Rows per image, inputs and outputs of every GEMM and convolution."""
     found = []
     for op in select_ops(ir.load(path)).ops:
         shape = [size for size in op.output.shape or () if isinstance(size, int)]
@@ -156,10 +156,10 @@ def _products(path: Path) -> list[tuple[int, int, int]]:
     return found
 
 
-def _ceiling(products: list[tuple[int, int, int]], batch: int) -> Any:
-    """All products of the network as MatMulInteger of uint8 by int8, and nothing else."""
+def _ceiling(gemms: list[tuple[int, int, int]], batch: int) -> Any:
+    """All GEMMs of the network as MatMulInteger of uint8 by int8, and nothing else."""
     sessions = []
-    for rows, inputs, outputs in sorted(set(products)):
+    for rows, inputs, outputs in sorted(set(gemms)):
         weights = np.random.default_rng(0).integers(-127, 128, (inputs, outputs), np.int8)
         graph = helper.make_graph(
             [helper.make_node("MatMulInteger", ["x", "w", "zero"], ["y"])],
@@ -170,7 +170,7 @@ def _ceiling(products: list[tuple[int, int, int]], batch: int) -> Any:
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
         x = np.random.default_rng(1).integers(0, 256, (rows * batch, inputs), np.uint8)
-        sessions.append((products.count((rows, inputs, outputs)), _session(model.SerializeToString()), x))
+        sessions.append((gemms.count((rows, inputs, outputs)), _session(model.SerializeToString()), x))
 
     def run() -> None:
         for count, session, x in sessions:
