@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import resource
 import signal
 import sys
 import time
@@ -90,10 +91,12 @@ def memory(field: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
-def measure(name: str, limit: float, results: Connection) -> None:
+def measure(name: str, limit: float, most: float, results: Connection) -> None:
     """Sends what recognition of a case found and took."""
     torch.set_num_threads(1)
     captured = CASES[name]()
+    # A recogniser that needs more memory than this fails in its own process and leaves the machine alone.
+    resource.setrlimit(resource.RLIMIT_AS, (int(most * 2**30),) * 2)
     # The processor's time, so that a busy machine does not cut a case short: the signal ends the process.
     signal.setitimer(signal.ITIMER_PROF, limit)
     Path("/proc/self/clear_refs").write_text("5")  # Lets the peak start again from here.
@@ -109,13 +112,14 @@ def main() -> None:
     parser.add_argument(
         "--limit", type=float, default=600.0, help="seconds of recognition (CPU) after which a case is given up"
     )
+    parser.add_argument("--memory", type=float, default=8.0, help="GiB of addresses that a case may use")
     args = parser.parse_args()
     print("| case | shifts | near misses | recognition, s (CPU) | peak memory, MiB |")
     print("|---|---|---|---|---|")
     context = multiprocessing.get_context("spawn")
     for name in args.cases:
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=measure, args=(name, args.limit, sender))
+        process = context.Process(target=measure, args=(name, args.limit, args.memory, sender))
         process.start()
         sender.close()
         try:

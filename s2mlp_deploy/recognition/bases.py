@@ -80,6 +80,13 @@ class BaseFinder(Generic[N]):
                 break
         yield from reversed(nearest)
 
+    def bordered(self, node: N, moved: Tensor) -> Iterator[N]:
+        """Padded tensors of the same shape, which hold constants or elements twice, the furthest upstream first."""
+        frame = (self._region.graph.dtype(node), tuple(moved.shape))
+        for candidate in self._region.first(self._region.upstream(node) & self._frames.get(frame, 0) & self._useless):
+            if candidate in self._region and self._region.graph.idiom(candidate) in ("pad", "concatenation"):
+                yield candidate
+
     def named(self, node: N, base: Base[N], numbers: Tensor) -> Base[N]:
         """A window as the tensor of the graph that holds just it, where there is one."""
         if base.axis is None:

@@ -69,7 +69,7 @@ def match_shifts(moved: Tensor, base: Tensor) -> tuple[ShiftSpec, ...]:
             groups = tuple(
                 ShiftGroup(len(list(run)), tuple(key)) for key, run in itertools.groupby(map(tuple, offsets.tolist()))
             )
-            specs = [_spec(groups, found.moving, channel_axis, border) for border in BORDERS]
+            specs = [_spec(groups, found.moving, channel_axis, border, base.shape) for border in BORDERS]
             for spec in specs if _agrees_inside(specs, moved, base) else ():
                 new = spec is not None and spec not in matches and _is_plausible(spec, base.shape)
                 if spec is not None and new and torch.equal(shift(base, spec), moved):
@@ -155,7 +155,15 @@ def _agrees_inside(specs: Sequence[ShiftSpec | None], moved: Tensor, base: Tenso
     return not bool(((expected != moved) & (expected != ZERO)).any())
 
 
-def _spec(groups: tuple[ShiftGroup, ...], axes: tuple[int, ...], channel_axis: int, border: str) -> ShiftSpec | None:
+def _spec(
+    groups: tuple[ShiftGroup, ...], axes: tuple[int, ...], channel_axis: int, border: str, shape: Sequence[int]
+) -> ShiftSpec | None:
+    if border == "circular":  # Half of the way round is told as a step forward.
+        sizes = [shape[axis] for axis in axes]
+        groups = tuple(
+            ShiftGroup(g.channels, tuple(-s if -2 * s == n else s for s, n in zip(g.offsets, sizes, strict=True)))
+            for g in groups
+        )
     used = [index for index in range(len(axes)) if any(group.offsets[index] for group in groups)]
     if not used:
         return None
@@ -186,14 +194,18 @@ def _channel_axes(moving: tuple[int, ...], rank: int) -> list[int]:
 def _is_plausible(spec: ShiftSpec, shape: Sequence[int]) -> bool:
     """Whether a circular step says the smaller of the two ways round.
 
-    Around n elements +k is k - n. A step of n/2 is told neither way: halves that change places are no shift that
-    anybody wrote. At the other borders a step of any size has one meaning.
+    Around n elements +k is k - n. Steps of n/2 alone are no shift that anybody wrote: halves change places. Beside
+    smaller steps of other groups they are one of a series. At the other borders a step of any size has one meaning.
     """
-    return spec.border != "circular" or all(
-        2 * abs(step) < shape[axis]
+    if spec.border != "circular":
+        return True
+    shares = [
+        2 * abs(step) / shape[axis]
         for group in spec.groups
         for axis, step in zip(spec.axes, group.offsets, strict=True)
-    )
+        if step
+    ]
+    return max(shares) <= 1 and min(shares) < 1
 
 
 def _by_likelihood(found: _Steps, axes: list[int]) -> list[int]:

@@ -9,6 +9,7 @@ sizes are free, at others.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ LOG = logging.getLogger(__name__)
 
 _BUDGET, _BUDGET_ELSEWHERE = 1 << 28, 1 << 26
 """Bytes of index maps that are kept of a region at the example's sizes, and at each of the others."""
+_MOST_PADDED = 2
+"""With so many padded tensors a tensor is compared that is a shift of nothing else."""
 _MAX_ELEMENTS = 1 << 25
 """A choice of other sizes at which more elements than this enter a region is not tried: 128 MiB of numbers."""
 
@@ -124,6 +127,7 @@ class _Search(Generic[N]):
         self._graph = graph
         self._region = Region(graph, members)
         self._maps = IndexMaps(self._region, example, budget=_BUDGET)
+        self._example = example
         self._others = [_Elsewhere(self._region, choice) for choice in others]
         self._bases = BaseFinder(self._region, self._maps, example)
         self._reasons: dict[N, str | Base[N]] = {}
@@ -224,6 +228,19 @@ class _Search(Generic[N]):
                 self._unlike.add(known)
                 rejected.add(base)
                 self._reasons.setdefault(node, base)
+        for padded in itertools.islice(self._bases.bordered(node, moved), _MOST_PADDED):
+            specs = self._shifts_of_padded(node, padded)
+            if specs:
+                yield _Claim(Base(padded), specs)
+
+    def _shifts_of_padded(self, node: N, padded: N) -> tuple[ShiftSpec, ...]:
+        """What a node is as a shift of a tensor that holds constants or elements twice: those get numbers too."""
+        part = Region(self._graph, self._region.between(node, padded))
+        maps = IndexMaps(part, self._example, budget=_BUDGET)
+        specs = match_shifts(_known(maps.of(node)), _known(maps.of(padded)))
+        # The proof is the equality of the region's own index maps, as for all others.
+        whole, moved = self._maps.of(padded), self._maps.of(node)
+        return tuple(spec for spec in specs if _holds(Base(padded), spec, moved, whole))
 
     def _prove(self, claims: Mapping[N, _Claim[N]]) -> dict[N, ShiftMatch[N] | CopyMatch[N] | str]:
         """The claims that hold at all other sizes; of others, why not."""

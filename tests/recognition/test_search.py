@@ -149,3 +149,89 @@ def test_a_large_border_of_zeros_is_found() -> None:
     result = found(Enlarged(), 2, 2, 320, 320)
     assert 2 * 88 * 320 * 320 > 1 << 24
     assert [(shift.spec.border, shift.spec.axes) for shift in result.shifts] == [("zero", (2,))]
+
+
+class RolledWithBorder(nn.Module):
+    """Pieces of a padded tensor roll, and the padding stays."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.mode = mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        padded = F.pad(x + 1, (2, 2, 2, 2), mode=self.mode)
+        first, second, third = padded.split([3, 2, 1], 1)
+        return torch.cat([torch.roll(first, 2, 2), torch.roll(second, -2, 2), third], 1)
+
+
+@pytest.mark.parametrize("mode", ["constant", "replicate"])
+def test_a_padded_tensor_is_a_base_though_it_holds_zeros_or_elements_twice(mode: str) -> None:
+    module, x = RolledWithBorder(mode), torch.rand(3, 6, 5, 7)
+    program = capture(module, (x,)).program
+    (shift,) = rewrite_shifts(program).shifts
+    assert [(group.channels, group.offsets) for group in shift.spec.groups] == [(3, (2,)), (2, (-2,)), (1, (0,))]
+    assert (shift.spec.axes, shift.spec.border) == ((2,), "circular")
+    for batch in (1, 3, 4):
+        other = torch.rand(batch, 6, 5, 7)
+        assert torch.equal(program.module()(other), module(other))
+
+
+def whirl(x: Tensor) -> Tensor:
+    parts = [torch.roll(part, 3 * k, 3) for k, part in enumerate(torch.split(x + 1, 2, 1))]
+    return torch.cat(parts, 1)
+
+
+class Whirl(nn.Module):
+    """Every group rolls by a quarter more."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return whirl(x)
+
+
+def test_half_the_way_round_beside_other_steps_is_one_of_their_groups() -> None:
+    (shift,) = found(Whirl(), 2, 8, 5, 12).shifts
+    assert [group.offsets for group in shift.spec.groups] == [(0,), (3,), (6,), (-3,)]
+
+
+class Halves(nn.Module):
+    """The halves of the rows change places."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.roll(x + 1, 3, 2)
+
+
+def test_half_the_way_round_alone_is_no_shift() -> None:
+    result = found(Halves(), 2, 4, 6, 5)
+    assert not result.shifts
+    assert len(result.near_misses) == 1
+
+
+class SomeColumns(nn.Module):
+    """Channels move within two columns of a few rows only, in a copy of the input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.clone()
+        y[:, 2:, 1, 3:] = x[:, :-2, 1, 3:]
+        y[:, :2, 1, 3:] = 0
+        return y
+
+
+def test_a_write_into_a_part_is_a_near_miss_at_its_line() -> None:
+    result = found(SomeColumns(), 2, 6, 4, 5)
+    assert not result.shifts
+    (miss,) = result.near_misses
+    assert miss.origin.code.startswith("y[:, ")
+    assert miss.origin.idiom == "slice assignment"
+
+
+class Tokens(nn.Module):
+    """As many tokens as channels, which change places by a transposition."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + 1).flatten(2).transpose(1, 2) * 2
+
+
+def test_views_are_nothing_to_tell() -> None:
+    result = found(Tokens(), 2, 12, 3, 4)
+    assert not result.shifts
+    assert not result.near_misses
