@@ -141,14 +141,13 @@ def is_one_hot(kernel: Tensor) -> bool:
     return bool(((kernel == 0) | (kernel == 1)).all()) and bool((kernel.flatten(1).sum(1) == 1).all())
 
 
-def run_movement(node: Node, args: Sequence[Any], kwargs: dict[str, Any], shape: tuple[int, ...]) -> Any:
+def run_movement(node: Node, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Runs an operator of :data:`MOVES` (but ``copy``), :data:`INDEXED` or :data:`CONVOLUTIONS` on index maps.
 
     Args:
         node: The operator's.
         args: Its arguments, index maps in place of tensors.
         kwargs: Its arguments by name.
-        shape: Of its result.
     """
     op = packet(node)
     if op in CONVOLUTIONS:
@@ -174,7 +173,7 @@ def run_movement(node: Node, args: Sequence[Any], kwargs: dict[str, Any], shape:
         return args[0].contiguous()
     if op in RESHAPES:
         # The numbers' memory layout is not the network's, so a view of them may need a copy.
-        return args[0].reshape(shape)
+        return args[0].reshape(args[1])
     if op is aten.where:
         # A Python zero would make floats of the numbers.
         args = [args[0], *(arg if isinstance(arg, Tensor) else 0 for arg in args[1:])]

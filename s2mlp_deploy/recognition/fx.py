@@ -71,7 +71,7 @@ class FxGraph:
         if op in aten.ALLOCATIONS:
             return True
         if op in aten.MOVES:
-            only_moves = aten.pads_with_elements(node)
+            only_moves = aten.pads_with_elements(node) and node.target is not aten.aten.view.dtype
         elif op in aten.INDEXED:
             only_moves = aten.moves_by_known_rule(node) and self._knows_indices(node)
         elif op in aten.CONVOLUTIONS:
@@ -195,11 +195,10 @@ class SizedFxGraph:
             parent, index = node.args
             assert isinstance(parent, Node)
             return tensor(parent)[index]
-        shape = self.shape(node) if isinstance(node.meta.get("val"), Tensor) else ()
         if op is aten.aten.copy:
             source = node.args[1]
             assert isinstance(source, Node)
-            return tensor(source).expand(shape)
+            return tensor(source).expand(self.shape(node))
         unmoved = _unmoved(node)
 
         def value_of(argument: Node) -> Any:
@@ -207,7 +206,7 @@ class SizedFxGraph:
             return self.constant(argument) if known else tensor(argument)
 
         args, kwargs = torch.fx.map_arg(node.args, value_of), torch.fx.map_arg(node.kwargs, value_of)
-        return aten.run_movement(node, args, dict(kwargs), shape)
+        return aten.run_movement(node, args, dict(kwargs))
 
     def fill(self, node: Node) -> Any:
         """The scalar that a fill holds (a number, or a tensor of one); None where it is not known."""

@@ -235,3 +235,39 @@ def test_views_are_nothing_to_tell() -> None:
     result = found(Tokens(), 2, 12, 3, 4)
     assert not result.shifts
     assert not result.near_misses
+
+
+class OneClip(nn.Module):
+    """Frames move within clips of six, and the example is one clip: torch allows batches that are none."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        clips = (x + 1).view(x.shape[0] // 6, 6, *x.shape[1:])
+        y = torch.zeros_like(clips)
+        y[:, 1:, :2] = clips[:, :-1, :2]
+        y[:, :, 2:] = clips[:, :, 2:]
+        return y.view(x.shape)
+
+
+def test_one_clip_is_no_proof_for_a_free_batch() -> None:
+    result = found(OneClip(), 6, 4, 3, 3)
+    assert not result.shifts
+    assert any("at no other input size" in miss.reason for miss in result.near_misses)
+
+
+class StepOfSize(nn.Module):
+    """Rows move by one for every forty there are: none in the example."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        step = x.shape[2] // 40
+        y = (x + 1).clone()
+        y[:, :3, step:] = (x + 1)[:, :3, : x.shape[2] - step]
+        return y
+
+
+def test_a_copy_at_small_sizes_is_not_dropped() -> None:
+    program = capture(StepOfSize(), (torch.rand(2, 6, 9, 5),), dynamic=("batch", "height")).program
+    operators = [str(node.target) for node in program.graph.nodes]
+    result = rewrite_shifts(program)
+    assert not result.shifts
+    kept = [str(node.target) for node in program.graph.nodes]
+    assert kept.count("aten.slice_scatter.default") == operators.count("aten.slice_scatter.default") > 0
