@@ -266,8 +266,7 @@ class StepOfSize(nn.Module):
 
 def test_a_copy_at_small_sizes_is_not_dropped() -> None:
     program = capture(StepOfSize(), (torch.rand(2, 6, 9, 5),), dynamic=("batch", "height")).program
-    operators = [str(node.target) for node in program.graph.nodes]
     result = rewrite_shifts(program)
     assert not result.shifts
-    kept = [str(node.target) for node in program.graph.nodes]
-    assert kept.count("aten.slice_scatter.default") == operators.count("aten.slice_scatter.default") > 0
+    # Writes of everything into everything may go; the one by the step must not.
+    assert "aten.slice_scatter.default" in [str(node.target) for node in program.graph.nodes]
