@@ -228,7 +228,7 @@ def test_a_cache_of_another_graph_or_of_nothing(no_quantize, cli, artifact, imag
     [
         (("--precision", "int4"), ("int4", "int8 or fp8")),
         (("--precision", "fp32"), ("fp32 is there already",)),
-        (("--method", "average"), ("average", "minmax, entropy, percentile, mse")),
+        (("--method", "average"), ("average", "minmax, entropy, percentile or mse")),
         (("--max-drop", "-1"), ("--max-drop is -1", "0 to 100")),
         (("--max-drop", "101"), ("--max-drop is 101", "0 to 100")),
         (("--max-drop", "nan"), ("--max-drop is nan", "0 to 100")),
