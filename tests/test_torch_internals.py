@@ -89,7 +89,9 @@ class TestSizes:
             def forward(self, x: Tensor) -> Tensor:
                 return x[: x.shape[0] // 2]
 
-        program = exported(Halves())
+        # Half of 6 is more than 1: torch 2.14 takes a size of 1 in the example for fixed, and refuses a named Dim then.
+        with torch.no_grad():
+            program = torch.export.export(Halves(), (torch.ones(6, 4),), dynamic_shapes=({0: Dim.AUTO},))
         sizes = [node.meta["val"].shape[0] for node in program.graph.nodes if isinstance(node.meta.get("val"), Tensor)]
         (symbol,) = internals.expression_of(sizes[0]).free_symbols
         assert internals.divisors_of(sizes[0], symbol) == set()
