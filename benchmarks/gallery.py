@@ -28,13 +28,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"
 
 from gallery_case import Array, Case, explains, numbers
 from gallery_flow import NEAR_MISSES, SHIFTS, node_counts, run_program, session
-from s2mlp_deploy.capture.torch_internals import quiet_exporter
 
 from s2mlp_deploy.capture.program import capture
 from s2mlp_deploy.export.canonical import to_canonical
 from s2mlp_deploy.export.forms import DEFAULT_FORM, FORMS
 from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.export.rewrite import rewrite_shifts
+from s2mlp_deploy.torch_internals import quiet_exporter
 
 COUNTED = ("ScatterND", "Transpose")
 

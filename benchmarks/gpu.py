@@ -82,8 +82,8 @@ def table(results: list[Result], ceilings: Ceilings) -> list[str]:
     return lines
 
 
-def shifted_cells(module: Any, example: Any) -> int:
-    """How many cells the shifts of a network write, for this input."""
+def shifted_elements(module: Any, example: Any) -> int:
+    """How many elements the shifts of a network write, for this input."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Count(TorchDispatchMode):
@@ -212,7 +212,7 @@ def measure(model: str, form: str, batches: list[int], gpu: Gpu) -> Iterator[Res
     changes = NO_SHIFT[get_model(model).config.family] if form == NONE else {}
     source = api.load(model, overrides=changes)
     config = get_model(model).config
-    cells = shifted_cells(source.module, source.example_inputs[0][:1])
+    elements = shifted_elements(source.module, source.example_inputs[0][:1])
     with tempfile.TemporaryDirectory() as folder:
         api.export(api.capture(source), folder, **({} if form == NONE else {"shift_form": form}))
         file = half_file(Path(folder))
@@ -232,7 +232,7 @@ def measure(model: str, form: str, batches: list[int], gpu: Gpu) -> Iterator[Res
             for engine, milliseconds, output in runs:
                 shown = form if form == NONE or not engine.startswith("torch") else "s2mlp::shift"
                 difference = float(np.abs(output - reference).max() / np.abs(reference).max())
-                flops, shifted = 2.0 * config.macs() * batch, 2.0 * 2 * cells * batch
+                flops, shifted = 2.0 * config.macs() * batch, 2.0 * 2 * elements * batch
                 yield Result(model, batch, engine, shown, milliseconds, difference, flops, shifted)
 
 

@@ -1,7 +1,8 @@
-"""The parts of the GPU benchmark that need no GPU."""
+"""Every benchmark can be started, and the parts of the GPU benchmark that need no GPU."""
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,13 @@ from s2mlp_deploy.engines.gpu import gpus
 
 pytest.importorskip("torch")
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in BENCHMARKS.glob("*.py")))
+def test_a_benchmark_imports_what_it_needs(script, monkeypatch):
+    # As Python does it for a script; some import their neighbours.
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    runpy.run_path(str(BENCHMARKS / script), run_name="imported")
 
 
 @pytest.fixture
@@ -47,8 +55,8 @@ def test_the_bytes_that_shifts_move_are_counted(gpu_benchmark):
 
     spec = ShiftSpec.equal_groups(4, [(1, 0), (-1, 0), (0, 1), (0, -1)], axes=(1, 2), channel_axis=3)
     example = torch.zeros(1, 5, 6, 4)
-    assert gpu_benchmark.shifted_cells(lambda x: shift(shift(x, spec) + 1, spec), example) == 2 * example.numel()
-    assert gpu_benchmark.shifted_cells(lambda x: x + 1, example) == 0
+    assert gpu_benchmark.shifted_elements(lambda x: shift(shift(x, spec) + 1, spec), example) == 2 * example.numel()
+    assert gpu_benchmark.shifted_elements(lambda x: x + 1, example) == 0
 
 
 def test_the_table_says_tax_and_share(gpu_benchmark):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy.artifact import MANIFEST, Manifest
+from s2mlp_deploy.artifact import MANIFEST, Manifest, lock_artifact
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.evidence.store import read_record, save_record
@@ -55,8 +55,10 @@ def save_scores(
         rows=tuple(replace(row, bytes=records[row.file].bytes) for row in measured.rows),
         sha256={row.file: records[row.file].sha256 for row in measured.rows},
     )
-    earlier = read_record(root, AccuracyReport)
-    if earlier is not None:
-        accuracy = accuracy.with_earlier(earlier, manifest)
-    save_evidence(root, ranges, accuracy)
+    # What another command saved meanwhile must not be lost between reading and writing.
+    with lock_artifact(root):
+        earlier = read_record(root, AccuracyReport)
+        if earlier is not None:
+            accuracy = accuracy.with_earlier(earlier, manifest)
+        save_evidence(root, ranges, accuracy)
     return accuracy
