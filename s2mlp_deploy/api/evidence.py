@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy.artifact import MANIFEST, Manifest, lock_artifact
+from s2mlp_deploy.artifact import MANIFEST, Manifest, lock_artifact, read_manifest
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.evidence.store import read_record, save_record
@@ -22,10 +22,16 @@ def save_evidence(directory: Path, *records: Any, label: str = "") -> None:
         label: What distinguishes them from others of their kind: the name of the measured file.
 
     Raises:
-        OutputError: The artifact cannot be written.
+        OutputError: The artifact cannot be written, or another command held its lock for a minute.
     """
     if not (directory / MANIFEST).is_file():
         return
+    with lock_artifact(directory):
+        _write(directory, *records, label=label)
+
+
+def _write(directory: Path, *records: Any, label: str = "") -> None:
+    """Writes records and the report; the caller holds the artifact's lock, or two writers would lose each other's."""
     for record in records:
         save_record(directory, record, label)
     write_report(directory)
@@ -39,7 +45,7 @@ def save_scores(
     Args:
         root: The artifact.
         manifest: As written.
-        ranges: What the calibration saw and chose.
+        ranges: What the calibration saw and chose; not saved where the manifest's calibration is another one.
         measured: The scores, where there was something to score on.
 
     Returns:
@@ -47,7 +53,8 @@ def save_scores(
         earlier run that were scored on the same.
     """
     if measured is None:
-        save_evidence(root, ranges)
+        with lock_artifact(root):
+            _write(root, *_governing(root, ranges))
         return None
     records = {record.path: record for record in manifest.files}
     accuracy = replace(
@@ -55,10 +62,15 @@ def save_scores(
         rows=tuple(replace(row, bytes=records[row.file].bytes) for row in measured.rows),
         sha256={row.file: records[row.file].sha256 for row in measured.rows},
     )
-    # What another command saved meanwhile must not be lost between reading and writing.
     with lock_artifact(root):
         earlier = read_record(root, AccuracyReport)
         if earlier is not None:
-            accuracy = accuracy.with_earlier(earlier, manifest)
-        save_evidence(root, ranges, accuracy)
+            # Another command may have added files and their scores since the manifest was written.
+            accuracy = accuracy.with_earlier(earlier, read_manifest(root))
+        _write(root, *_governing(root, ranges), accuracy)
     return accuracy
+
+
+def _governing(root: Path, ranges: CalibrationReport) -> tuple[CalibrationReport, ...]:
+    """The ranges where they are of the manifest's calibration; none where that is of quantized files that stayed."""
+    return (ranges,) if read_manifest(root).calibration == ranges.calibration else ()

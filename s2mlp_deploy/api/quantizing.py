@@ -12,7 +12,7 @@ from s2mlp_deploy.artifact import ArtifactWriter, Manifest, read_manifest, verif
 from s2mlp_deploy.errors import DataError, InputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.export.write import GraphFile, stage
-from s2mlp_deploy.precision.convert import convert, with_precisions
+from s2mlp_deploy.precision.convert import convert, with_calibration_of_quantized, with_precisions
 from s2mlp_deploy.precision.options import PrecisionOptions
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
@@ -66,5 +66,7 @@ def quantize(
     files = [GraphFile(graph.file, graph.precision, graph.model) for graph in converted.graphs]
     with ArtifactWriter(root, force=True) as writer:
         facts = stage(writer, with_precisions(manifest, converted), files)
-        manifest = writer.add(lambda there: with_precisions(there, converted), facts)
+        manifest = writer.add(
+            lambda there: with_calibration_of_quantized(with_precisions(there, converted), there.calibration), facts
+        )
     return Quantized(manifest, save_scores(root, manifest, converted.ranges, converted.accuracy))

@@ -145,6 +145,7 @@ class AccuracyReport:
         searches: By precision, how a budget was kept.
         sha256: Of each file that was measured, by its name.
         processor: What the scores were computed on: int8 kernels differ with its instruction sets.
+        data_sha256: Of the samples that were scored on and their labels; empty where that is not known.
     """
 
     metric: str
@@ -155,6 +156,7 @@ class AccuracyReport:
     searches: dict[str, BudgetSearch] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
     processor: Processor | None = None
+    data_sha256: str = ""
 
     def __post_init__(self) -> None:
         if not self.rows:
@@ -179,6 +181,19 @@ class AccuracyReport:
             row.file for row in self.rows if row.file not in present or self.sha256.get(row.file) != present[row.file]
         )
 
+    def _scored_on(self) -> tuple[object, ...]:
+        """What must be equal for the scores of two runs to be comparable."""
+        reference = self.rows[0]
+        return (
+            self.metric,
+            self.data,
+            self.data_sha256,
+            self.images,
+            self.processor,
+            self.sha256.get(reference.file),
+            reference.score,
+        )
+
     def with_earlier(self, earlier: AccuracyReport, manifest: Manifest) -> AccuracyReport:
         """These scores, and of an earlier run those of other files that are still there and were scored on the same.
 
@@ -186,8 +201,8 @@ class AccuracyReport:
             earlier: What was saved before.
             manifest: Of the artifact as it is now.
         """
-        ours, theirs = ((r.metric, r.data, r.images, r.processor) for r in (self, earlier))
-        if ours != theirs:
+        ours, theirs = (r._scored_on() for r in (self, earlier))
+        if ours != theirs or not self.data_sha256:
             return self
         old = earlier.outdated(manifest)
         rows = tuple(row for row in earlier.rows if row.file not in self.sha256 and row.file not in old)

@@ -43,6 +43,7 @@ class Scorer:
         classes: Names of the classes, where known.
         preprocessing: For the thumbnails.
         metric: A user's own score; default is top-1 accuracy where there are labels, agreement with float32 elsewhere.
+        data_sha256: Of the samples and their labels.
 
     Raises:
         DataError: The outputs are no scores and there is no metric, or a label is no class of the model.
@@ -57,8 +58,10 @@ class Scorer:
         classes: tuple[str, ...] | None = None,
         preprocessing: Preprocessing | None = None,
         metric: Metric | None = None,
+        data_sha256: str = "",
     ) -> None:
         self._data = data
+        self._data_sha256 = data_sha256
         self.described = described
         self._classes = classes
         self._preprocessing = preprocessing
@@ -134,6 +137,7 @@ class Scorer:
             {name: dict(layers) for name, layers in sqnr.items()},
             dict(searches),
             processor=processor(),
+            data_sha256=self._data_sha256,
         )
 
     def _outputs(self, engine: Engine) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:

@@ -110,6 +110,24 @@ def with_precisions(manifest: Manifest, converted: Converted) -> Manifest:
     return replace(manifest, precision_exceptions=older + converted.exceptions, calibration=converted.calibration)
 
 
+def with_calibration_of_quantized(manifest: Manifest, earlier: CalibrationRecord | None) -> Manifest:
+    """A manifest with the earlier calibration where its quantized files stay and the new one quantized nothing.
+
+    float16 takes only the largest magnitudes from a calibration, quantized files take their ranges: those are what a
+    reader of the manifest asks for.
+
+    Args:
+        manifest: With the new calibration.
+        earlier: What the manifest said before.
+    """
+    new = manifest.calibration
+    half = model_file("fp16")
+    if new is None or earlier is None or set(new.files) != {half}:
+        return manifest
+    staying = tuple(file for file in earlier.files if file != half)
+    return replace(manifest, calibration=replace(earlier, files=staying)) if staying else manifest
+
+
 def _walked_once(options: PrecisionOptions) -> PrecisionOptions:
     """Options whose data can be calibrated and scored on, also where it is a generator that serves both."""
     if options.eval_data is not None or not isinstance(options.data, Iterator):
@@ -256,6 +274,7 @@ class _Conversion:
             classes=self.manifest.classes,
             preprocessing=self._preprocessing,
             metric=options.metric,
+            data_sha256=data.content_hash,
         )
         one_image = 100 / scorer.images
         if options.metric is None and options.max_drop and options.max_drop < one_image:

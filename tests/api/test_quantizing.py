@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import resource
@@ -17,11 +18,14 @@ pytest.importorskip("torch")
 from PIL import Image
 
 from s2mlp_deploy import api
-from s2mlp_deploy.api import exporting
+from s2mlp_deploy.api import evidence, exporting, quantizing
+from s2mlp_deploy.api.evidence import save_scores
 from s2mlp_deploy.artifact import CALIBRATION_CACHE, METADATA_KEY, read_manifest, verify_file
 from s2mlp_deploy.calibration import observe
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import CheckFailedError, DataError, InputError, OutputError, QuantizationError
+from s2mlp_deploy.evidence.accuracy import AccuracyReport
+from s2mlp_deploy.evidence.store import read_record
 from s2mlp_deploy.precision import convert
 from s2mlp_deploy.processor import processor
 
@@ -505,6 +509,56 @@ def test_two_quantizations_at_once_keep_each_others_files(artifact, images):
     assert "model.fp16.onnx" in {item.file for item in manifest.precision_exceptions}
     for record in manifest.files:
         verify_file(artifact, record)
+
+
+def test_a_manifest_that_is_old_by_now_loses_no_scores(artifact, images):
+    """The scores are merged by the manifest on the disk: another command may have renewed it since."""
+    fp16 = api.quantize(artifact, options(images, "fp16"))
+    converted = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantizing, "save_scores", lambda *given: converted.append(given) or fp16.accuracy)
+        api.quantize(artifact, options(images, "int8"))
+    root, manifest, ranges, measured = converted[0]
+    old = replace(manifest, files=tuple(file for file in manifest.files if file.precision != "fp16"))
+    saved = save_scores(root, old, ranges, measured)
+    assert [row.precision for row in saved.rows] == ["fp32", "int8", "int8-trt", "fp16"]
+    assert read_record(artifact, AccuracyReport) == saved
+
+
+def test_evidence_is_saved_under_the_artifacts_lock(artifact, monkeypatch):
+    held = []
+
+    @contextlib.contextmanager
+    def lock(directory):
+        held.append(directory)
+        yield
+        held.clear()
+
+    monkeypatch.setattr(evidence, "lock_artifact", lock)
+    monkeypatch.setattr(evidence, "save_record", lambda *_: held or pytest.fail("no lock"))
+    monkeypatch.setattr(evidence, "write_report", lambda *_: held or pytest.fail("no lock"))
+    evidence.save_evidence(artifact, object())
+    assert held == []
+
+
+def test_scores_on_other_samples_of_the_same_number_are_not_mixed(artifact, tmp_path):
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "v.npy", random.standard_normal((12, 3, 8, 8)).astype(np.float32))
+    api.quantize(artifact, options(tmp_path / "a" / "v.npy", "int8"))
+    rows = api.quantize(artifact, options(tmp_path / "b" / "v.npy", "fp16")).accuracy.rows
+    assert [row.precision for row in rows] == ["fp32", "fp16"]
+
+
+def test_float16_alone_leaves_the_calibration_of_quantized_files(artifact, images):
+    first = api.quantize(artifact, options(images, "fp16", "int8")).manifest.calibration
+    saved = (artifact / "evidence" / "calibration.json").read_bytes()
+    second = api.quantize(artifact, options(images, "fp16", samples=16)).manifest.calibration
+    assert second == replace(first, files=("model.int8.onnx", "model.int8-trt.onnx"))
+    assert (artifact / "evidence" / "calibration.json").read_bytes() == saved
+    told = json.loads(OnnxRuntimeEngine(artifact / "model.fp16.onnx").metadata[METADATA_KEY])
+    assert told["calibration"]["samples"] == 16
 
 
 def test_a_full_disk_while_adding_files_leaves_the_artifact_as_it_was(artifact, images):

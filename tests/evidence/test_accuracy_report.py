@@ -22,6 +22,7 @@ def of_files(*rows: tuple[str, str, str]) -> AccuracyReport:
         tuple(AccuracyRow(file, precision, 1, 80.0, 99.0, 40.0, "as in the file") for file, precision, _ in rows),
         sqnr={precision: {"fc1": 30.0} for _, precision, _ in rows},
         sha256={file: digest for file, _, digest in rows},
+        data_sha256="d",
     )
 
 
@@ -40,7 +41,17 @@ def test_scores_of_other_files_are_kept_where_they_were_scored_on_the_same() -> 
     assert set(merged.sqnr) == {"fp32", "fp16", "int8"}
 
 
-@pytest.mark.parametrize("changes", [{"metric": "mAP"}, {"data": "other"}, {"images": 11}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metric": "mAP"},
+        {"data": "other"},
+        {"images": 11},
+        {"data_sha256": "e"},
+        {"rows": (replace(of_files(*OLD).rows[0], score=79.0), of_files(*OLD).rows[1])},
+        {"sha256": {FILE: "another graph", INT8: "c"}},
+    ],
+)
 def test_scores_on_something_else_are_dropped(changes: dict[str, object]) -> None:
     earlier = replace(of_files(*OLD), **changes)
     assert of_files(*NEW).with_earlier(earlier, manifest(*NEW, OLD[1])) == of_files(*NEW)
