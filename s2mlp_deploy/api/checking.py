@@ -23,16 +23,17 @@ def refuse_late_options(
 
     Args:
         source: What was given: a name, or the result of loading or capturing.
-        loading: Options of :func:`~s2mlp_deploy.api.load` by name; None where not given.
+        loading: Options of :func:`~s2mlp_deploy.api.load` by name. None is not given, and neither is an empty mapping:
+            the command line has one where there is no ``--set``.
         capturing: Options of :func:`~s2mlp_deploy.api.capture` likewise.
 
     Raises:
-        InputError: An option is not None, and its step is done.
+        InputError: An option is given, and its step is done.
     """
     done = [("loaded", "load", loading)] if not isinstance(source, str) else []
     done += [("captured", "capture", capturing)] if isinstance(source, CapturedSource) else []
     for what, function, options in done:
-        if given := [name for name, value in options.items() if value is not None]:
+        if given := [name for name, value in options.items() if not (value is None or value == {})]:
             raise InputError(
                 f"the source is {what} already, so {join_names(given)} can no longer change",
                 fix=f"give {join_names(given)} to api.{function}(...), or the source by its name",
@@ -68,7 +69,7 @@ def check_data_fits(options: PrecisionOptions, source: Source, *, with_preproces
     for data in (options.data, options.eval_data):
         # Arrays are matched with the inputs' names, which a module has only once it is captured.
         named = source.input_names is not None or with_preprocessing
-        if isinstance(data, (str, Path)) and (named or Path(data).suffix not in (".npz", ".npy")):
+        if isinstance(data, (str, Path)) and (named or Path(data).suffix.lower() not in (".npz", ".npy")):
             open_data(
                 data, inputs=inputs, preprocessing=source.preprocessing, classes=source.classes, seed=options.seed
             )

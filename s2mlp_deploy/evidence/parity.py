@@ -13,6 +13,10 @@ from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
 class Tolerances:
     """What an output may differ by from the reference. Every limit must hold.
 
+    Raises:
+        InputError: ``atol`` or ``rtol`` is negative or not finite; ``min_cosine`` lies outside -1 to 1, or
+            ``min_top1_agreement`` outside 0 to 1.
+
     Attributes:
         atol: Allowed absolute difference, on top of:
         rtol: Allowed difference as a share of the reference's largest absolute value.
@@ -30,6 +34,12 @@ class Tolerances:
             # NaN and infinity would let anything pass.
             if not (math.isfinite(value) and value >= 0):
                 raise InputError(f"{name} is {value}", fix="give a number of at least 0")
+        for name, value, least in (
+            ("min_cosine", self.min_cosine, -1),
+            ("min_top1_agreement", self.min_top1_agreement, 0),
+        ):
+            if not least <= value <= 1:
+                raise InputError(f"{name} is {value}", fix=f"give a number from {least} to 1")
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,38 @@ class OutputParity:
         if self.tolerances is None or self.metrics.peak is None:
             return None
         return self.tolerances.atol + self.tolerances.rtol * self.metrics.peak
+
+
+def unmet_limits(output: OutputParity) -> list[str]:
+    """Every limit that an output's figures do not keep, in words; none for an output without tolerances.
+
+    The one place where tolerances meet figures: a comparison is judged by it when it is made, and a saved one again
+    when it is shown.
+    """
+    metrics, ranks, limits = output.metrics, output.ranks, output.tolerances
+    if limits is None:
+        return []
+    failures = []
+    if metrics.not_finite:
+        failures.append(f"{metrics.not_finite} of {metrics.elements} values are NaN or infinite")
+    if metrics.reference_not_finite:
+        failures.append(f"{metrics.reference_not_finite} values of the reference are NaN or infinite")
+    # A figure can itself be too large for float64: it is None then, and holds no limit. Comparisons are written as "not
+    # within", so that NaN would hold none either.
+    if metrics.max_abs is None or output.allowed is None:
+        failures.append("the max abs difference is not finite")
+    elif not metrics.max_abs <= output.allowed:
+        failures.append(
+            f"max abs difference {metrics.max_abs:.3g} > {output.allowed:.3g} "
+            f"(atol {limits.atol:g} + rtol {limits.rtol:g} x peak {metrics.peak:.3g})"
+        )
+    if metrics.cosine is None:
+        failures.append("the cosine is not finite")
+    elif not metrics.cosine >= limits.min_cosine:
+        failures.append(f"cosine {metrics.cosine:.7f} < {limits.min_cosine:g}")
+    if ranks is not None and not ranks.top1_agreement >= limits.min_top1_agreement:
+        failures.append(f"top-1 agreement {ranks.top1_agreement:.4f} < {limits.min_top1_agreement:g}")
+    return failures
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from s2mlp_deploy.errors import InputError
-from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Tolerances
+from s2mlp_deploy.evidence.parity import ParityReport, Tolerances, unmet_limits
 
 Limit = float | Mapping[str, float] | None
 """A limit for all outputs, or by the output's name; the name ``""`` stands for all others."""
@@ -117,31 +117,5 @@ def apply_tolerances(report: ParityReport, tolerances: Tolerances | Mapping[str,
         replace(output, tolerances=tolerances if isinstance(tolerances, Tolerances) else tolerances[output.name])
         for output in report.outputs
     )
-    failures = tuple(f"output {output.name!r}: {failure}" for output in outputs for failure in _failures(output))
+    failures = tuple(f"output {output.name!r}: {failure}" for output in outputs for failure in unmet_limits(output))
     return replace(report, outputs=outputs, failures=failures)
-
-
-def _failures(output: OutputParity) -> list[str]:
-    metrics, ranks, limits = output.metrics, output.ranks, output.tolerances
-    assert limits is not None
-    failures = []
-    if metrics.not_finite:
-        failures.append(f"{metrics.not_finite} of {metrics.elements} values are NaN or infinite")
-    if metrics.reference_not_finite:
-        failures.append(f"{metrics.reference_not_finite} values of the reference are NaN or infinite")
-    # A figure can itself be too large for float64: it is None then, and holds no limit. Comparisons are written as "not
-    # within", so that NaN would hold none either.
-    if metrics.max_abs is None or output.allowed is None:
-        failures.append("the max abs difference is not finite")
-    elif not metrics.max_abs <= output.allowed:
-        failures.append(
-            f"max abs difference {metrics.max_abs:.3g} > {output.allowed:.3g} "
-            f"(atol {limits.atol:g} + rtol {limits.rtol:g} x peak {metrics.peak:.3g})"
-        )
-    if metrics.cosine is None:
-        failures.append("the cosine is not finite")
-    elif not metrics.cosine >= limits.min_cosine:
-        failures.append(f"cosine {metrics.cosine:.7f} < {limits.min_cosine:g}")
-    if ranks is not None and ranks.top1_agreement < limits.min_top1_agreement:
-        failures.append(f"top-1 agreement {ranks.top1_agreement:.4f} < {limits.min_top1_agreement:g}")
-    return failures

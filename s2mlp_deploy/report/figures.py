@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
+from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, unmet_limits
 from s2mlp_deploy.metrics import TensorMetrics
 from s2mlp_deploy.report import format as fmt
 
@@ -43,12 +43,13 @@ def is_over(output: OutputParity) -> bool:
 def state_of(report: ParityReport) -> State:
     """Whether a comparison says that parity holds.
 
-    An empty list of failures alone does not: without an output that was judged there is nothing that could fail.
+    An empty list of failures alone does not: without an output that was judged there is nothing that could fail, and
+    saved figures that do not keep the saved limits contradict it.
     """
     if report.failures:
         return "fails"
     judged = bool(report.outputs) and all(output.tolerances is not None for output in report.outputs)
-    return "holds" if judged and not any(is_over(o) or not_finite(o) for o in report.outputs) else "unclear"
+    return "holds" if judged and not any(map(unmet_limits, report.outputs)) else "unclear"
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,9 @@ def file_of(report: ParityReport) -> str:
 
 
 def is_stale(report: ParityReport, manifest: Manifest) -> bool:
-    """Whether a comparison was made with an older file of the same name, and so says nothing of the one there is."""
+    """Whether a comparison may be of an older file of the same name: its hash is another, or it keeps none."""
     present = {PurePath(record.path).name: record.sha256 for record in manifest.files}.get(file_of(report))
-    return bool(report.file_sha256) and present is not None and report.file_sha256 != present
+    return not report.file_sha256 or (present is not None and report.file_sha256 != present)
 
 
 def state_in(report: ParityReport, manifest: Manifest) -> str:

@@ -29,7 +29,7 @@ def captured(source):
     return api.capture(source)
 
 
-LOADING = {"checkpoint": "weights.safetensors", "overrides": {}, "preprocess": "p.json", "seed": 0}
+LOADING = {"checkpoint": "weights.safetensors", "overrides": {"classes": 5}, "preprocess": "p.json", "seed": 0}
 CAPTURING = {"opset": 20, "dynamic": ("batch",), "on_hazard": "warn"}
 
 
@@ -39,6 +39,11 @@ def test_an_option_of_a_step_that_is_done_is_refused_even_at_its_default(capture
         api.export(captured, tmp_path / "out", **{name: value})
     assert f"give {name} to api.{'load' if name in LOADING else 'capture'}(...)" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_mapping_is_not_given(captured, tmp_path):
+    assert api.export(captured, tmp_path / "out", overrides={}).manifest.classes is None
+    assert api.inspect_source(captured, overrides={}) == api.inspect_source(captured)
 
 
 @pytest.mark.parametrize(("name", "value"), LOADING.items())
@@ -54,7 +59,8 @@ def test_a_loaded_source_is_captured_as_asked(source, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("checkpoint", "w.pt"), ("overrides", {}), ("preprocess", "p.json"), ("dynamic", ("batch",))]
+    ("name", "value"),
+    [("checkpoint", "w.pt"), ("overrides", {"classes": 5}), ("preprocess", "p.json"), ("dynamic", ("batch",))],
 )
 def test_inspecting_a_captured_source_refuses_them_too(captured, name, value):
     with pytest.raises(InputError, match=f"{name} can no longer change"):

@@ -61,6 +61,8 @@ def test_an_output_without_ranks_has_no_agreement_to_keep() -> None:
 
 def test_a_figure_that_is_nan_holds_no_limit() -> None:
     assert len(failures(max_abs=math.nan)) == 1
+    assert len(failures(cosine=math.nan)) == 1
+    assert len(failures(ranks=replace(RANKS, top1_agreement=math.nan))) == 1
 
 
 def test_every_output_is_judged_by_its_own_limits() -> None:
@@ -98,6 +100,13 @@ def test_a_limit_for_no_output_names_those_there_are() -> None:
 def test_a_limit_that_lets_nothing_or_anything_pass_is_refused(value: float) -> None:
     with pytest.raises(InputError, match="atol is"):
         tolerances_by_output(["a"], LIMITS, atol=value)
+
+
+@pytest.mark.parametrize("value", [-1.5, 1.5, math.nan, math.inf])
+@pytest.mark.parametrize("name", ["min_cosine", "min_top1_agreement"])
+def test_a_smallest_figure_that_no_figure_or_every_figure_reaches_is_refused(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"{name} is"):
+        replace(LIMITS, **{name: value})
 
 
 @pytest.mark.parametrize(

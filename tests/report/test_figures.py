@@ -57,6 +57,10 @@ def test_nothing_measured_is_a_dash_and_equal_tensors_are_equal() -> None:
         ({"outputs": (output(max_abs=None),)}, "unclear"),
         ({"outputs": (output(not_finite=1),)}, "unclear"),
         ({"outputs": (OUTPUT, output(max_abs=9.0))}, "unclear"),
+        ({"outputs": (output(cosine=0.1),)}, "unclear"),
+        ({"outputs": (output(cosine=None),)}, "unclear"),
+        ({"outputs": (output(reference_not_finite=1),)}, "unclear"),
+        ({"outputs": (replace(OUTPUT, ranks=replace(OUTPUT.ranks, top1_agreement=0.1)),)}, "unclear"),
     ],
 )
 def test_parity_holds_only_where_every_output_was_judged_and_is_within_its_limits(

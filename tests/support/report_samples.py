@@ -125,6 +125,7 @@ def report(**metrics: Any) -> ParityReport:
         precision="fp32",
         data="held-out digits",
         images=1000,
+        file_sha256=SHA,
         outputs=(
             OutputParity("logits", TensorMetrics(**(given | metrics)), RankMetrics(1000, 0.9995, 1.0, 0.972, 0.971)),
         ),
