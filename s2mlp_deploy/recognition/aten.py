@@ -6,6 +6,7 @@ integers on the CPU: here they are written with indices.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -115,20 +116,31 @@ def fill_argument(node: Node) -> Any:
     return argument(node, 2 if packet(node) is aten.new_full else 1, "fill_value")
 
 
+def is_plain_zero(value: Any) -> bool:
+    """Whether a scalar is 0 and not -0.0, whose sign an index map does not keep (``1 / -0.0`` is -inf)."""
+    if isinstance(value, Tensor):
+        return value.numel() == 1 and not bool(value) and not bool(value.signbit())
+    return value is not None and bool(value == 0) and math.copysign(1.0, value) > 0
+
+
+def _pads_with_zeros(value: Any) -> bool:
+    return value is None or is_plain_zero(value)
+
+
 def pads_with_elements(node: Node) -> bool:
     """Whether a padding adds elements of its tensor or zeros; True for what is no padding."""
     op = packet(node)
     if op is aten.constant_pad_nd:
-        return bool(argument(node, 2, "value", 0) == 0)
+        return is_plain_zero(argument(node, 2, "value", 0))
     if op is aten.pad:
-        return argument(node, 2, "mode", "constant") != "constant" or argument(node, 3, "value") in (None, 0)
+        return argument(node, 2, "mode", "constant") != "constant" or _pads_with_zeros(argument(node, 3, "value"))
     return True
 
 
 def moves_by_known_rule(node: Node) -> bool:
     """Whether an operator of :data:`INDEXED` only moves, given that its indices are known."""
     if packet(node) is aten.where:
-        return len(node.args) == 3 and all(isinstance(arg, Node) or arg == 0 for arg in node.args[1:])
+        return len(node.args) == 3 and all(isinstance(arg, Node) or is_plain_zero(arg) for arg in node.args[1:])
     # With accumulate, index_put adds.
     return packet(node) is not aten.index_put or not argument(node, 3, "accumulate", False)
 

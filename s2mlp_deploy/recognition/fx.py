@@ -62,12 +62,15 @@ class FxGraph:
         """See :class:`~s2mlp_deploy.recognition.graph.Graph`."""
         if node.op != "call_function" or _is_integer(node):
             return False
+        dtype = _dtype(node)
+        if dtype is not None and dtype.is_complex:
+            return False  # ONNX has no complex tensors: the exporter writes them as pairs, whose axes are others.
         op = packet(node)
         if op is operator.getitem:
             parent = node.args[0]
             return isinstance(parent, Node) and packet(parent) in aten.MOVES and self.is_movement(parent)
         if op in aten.FILLS:
-            return bool(self._example.fill(node) == 0)
+            return aten.is_plain_zero(self._example.fill(node))
         if op in aten.ALLOCATIONS:
             return True
         if op in aten.MOVES:

@@ -26,7 +26,9 @@ class TwoRegions(nn.Module):
         return torch.cat([x[:, :, :1], x[:, :, :-1]], 2)
 
 
-def test_region_that_cannot_be_followed_is_a_near_miss_and_others_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_region_that_cannot_be_followed_is_a_near_miss_and_others_are_found(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     original = SizedFxGraph.run
 
     def run(self: SizedFxGraph, node: Any, *rest: Any) -> Any:
@@ -40,6 +42,7 @@ def test_region_that_cannot_be_followed_is_a_near_miss_and_others_are_found(monk
     (miss,) = result.near_misses
     assert miss.reason == "its elements could not be followed: RuntimeError: no such kernel"
     assert miss.origin.idiom == "roll"
+    assert [record.levelname for record in caplog.records if "could not be followed" in record.message] == ["WARNING"]
 
 
 class ShiftedConstant(nn.Module):
@@ -270,3 +273,32 @@ def test_a_copy_at_small_sizes_is_not_dropped() -> None:
     assert not result.shifts
     # Writes of everything into everything may go; the one by the step must not.
     assert "aten.slice_scatter.default" in [str(node.target) for node in program.graph.nodes]
+
+
+@pytest.mark.parametrize("way", ["pad", "full_like", "where"])
+@pytest.mark.parametrize(("zero", "shifts"), [(0.0, 1), (-0.0, 0)])
+def test_a_negative_zero_is_no_zero(way: str, zero: float, shifts: int) -> None:
+    class Filled(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            x = x * 2
+            if way == "pad":
+                return F.pad(x, (0, 0, 1, 0), value=zero)[:, :, :-1] + 1
+            if way == "full_like":
+                y = torch.full_like(x, zero)
+                y[:, :, 1:] = x[:, :, :-1]
+                return y + 1
+            return torch.where((torch.arange(6) > 0)[:, None], torch.roll(x, 1, 2), zero) + 1
+
+    result = found(Filled(), 2, 3, 6, 5)
+    assert len([shift for shift in result.shifts if shift.spec.border == "zero"]) == shifts
+
+
+class Spectrum(nn.Module):
+    """Frequencies roll."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.view_as_real(torch.roll(torch.fft.rfft2(x), 1, 2))
+
+
+def test_complex_elements_are_left_to_the_exporter() -> None:
+    assert not found(Spectrum(), 2, 3, 6, 5).shifts
