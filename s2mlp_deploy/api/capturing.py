@@ -13,6 +13,7 @@ from s2mlp_deploy.export.analysis import analyze as analyze_module
 from s2mlp_deploy.export.canonical import to_canonical
 from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, check_opset
 from s2mlp_deploy.progress import ProgressCallback, no_progress
+from s2mlp_deploy.sources.isolation import importing_from
 from s2mlp_deploy.sources.source import Source
 
 
@@ -44,14 +45,15 @@ def analyze(source: Source, *, dynamic: Sequence[DynamicAxis] = ("batch",), on_h
         ExportError: The module cannot be captured, or races and ``on_hazard`` is ``error``.
         CheckpointError: A weight is NaN, infinite or on the meta device.
     """
-    return analyze_module(
-        source.module,
-        source.example_inputs,
-        input_names=source.input_names,
-        output_names=source.output_names,
-        dynamic=dynamic,
-        on_hazard=on_hazard,
-    )
+    with importing_from(source.folder):
+        return analyze_module(
+            source.module,
+            source.example_inputs,
+            input_names=source.input_names,
+            output_names=source.output_names,
+            dynamic=dynamic,
+            on_hazard=on_hazard,
+        )
 
 
 def capture(

@@ -34,6 +34,7 @@ from s2mlp_deploy.parity.matching import match_names
 from s2mlp_deploy.parity.pixels import OnPixels, image_input, preprocessed_input
 from s2mlp_deploy.parity.tolerances import Limit, apply_tolerances, default_tolerances, tolerances_by_output
 from s2mlp_deploy.progress import ProgressCallback, no_progress
+from s2mlp_deploy.sources.isolation import importing_from
 from s2mlp_deploy.sources.source import Source
 
 _EAGER = "eager"
@@ -143,7 +144,7 @@ def parity(
         progress("comparing", done, inputs.count)
 
     progress("comparing", 0, inputs.count)
-    with _evaluating(origin.module):
+    with importing_from(origin.folder), _evaluating(origin.module):
         images, figures = compare(reference, engines, inputs, on_batch=on_batch)
     reports = []
     for path in paths:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def load_factory(
     called = name.rpartition(".")[2]
     # As for a script: files beside it can be imported. A console script does not look into the current folder for
     # packages; `python -m` does, and users expect it.
-    with isolated(Path(place).parent.resolve() if place.endswith(".py") else Path.cwd(), seed):
+    folder = Path(place).parent.resolve() if place.endswith(".py") else Path.cwd()
+    with isolated(folder, seed):
         function = find_function(place, name)
         try:
             made = function(**arguments)
@@ -64,7 +66,7 @@ def load_factory(
         LOG.warning("the factory built its module on %s; it is moved to the CPU", join_names(devices))
         module = module.cpu()
         inputs = tree_map(lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, inputs)
-    return source_of_module(
+    source = source_of_module(
         module,
         inputs,
         reference=reference,
@@ -73,6 +75,7 @@ def load_factory(
         config=arguments,
         sidecar=sidecar,
     )
+    return replace(source, folder=folder)
 
 
 def _value(text: Any) -> Any:

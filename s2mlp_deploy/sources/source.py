@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ class Source:
         output_names: Names for its outputs; None: from what ``forward`` returns.
         preprocessing: How an image becomes the input, where known.
         classes: Names of the classes, where known.
+        folder: What the module's own code may import from when it runs; None: nothing beyond ``sys.path``.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Source:
     output_names: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
     classes: tuple[str, ...] | None = None
+    folder: Path | None = None
 
     @property
     def example_tensors(self) -> tuple[torch.Tensor, ...]:
