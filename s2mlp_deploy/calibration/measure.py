@@ -102,15 +102,21 @@ def measure(
         OutputError: The cache cannot be written.
     """
     observer = Observer(model, values, threads=threads)
+    # A histogram that is not wanted would end with the samples of the interrupted run alone, and be taken for complete.
+    wanted = {str(value.name) for value in values}
+    statistics = replace(statistics, histograms={n: h for n, h in statistics.histograms.items() if n in wanted})
     done, saved, varied = 0, time.monotonic(), False
     first: dict[str, NDArray[Any]] = {}
     progress("calibrating", 0, data.count)
     try:
         for feeds, _ in batches:
-            # Batches come in the same order every time: what an interrupted run has seen is not seen again.
-            if done >= statistics.samples:
-                statistics = observer.update(statistics, feeds)
-            done += len(next(iter(feeds.values())))
+            # Samples come in the same order every time: what an interrupted run has seen is not seen again. Its
+            # batches may have been of another size, so it may have ended within this one.
+            size, seen = len(next(iter(feeds.values()))), max(statistics.samples - done, 0)
+            if seen < size:
+                rest = {name: array[seen:] for name, array in feeds.items()} if seen else feeds
+                statistics = observer.update(statistics, rest)
+            done += size
             first = first or {name: array[:1] for name, array in feeds.items()}
             varied = varied or any(bool((array != first[name]).any()) for name, array in feeds.items())
             progress("calibrating", done, data.count)
@@ -125,6 +131,7 @@ def measure(
     except QuantizationError:
         cache.unlink(missing_ok=True)
         raise
+    assert statistics.samples == done, "every sample is seen once"
     if not varied:
         cache.unlink(missing_ok=True)
         raise DataError(

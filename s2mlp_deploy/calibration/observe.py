@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from s2mlp_deploy.calibration.histogram import Histogram
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import QuantizationError
-from s2mlp_deploy.graph.editing import PREPROCESSING, Editor
-from s2mlp_deploy.graph.operators import is_movement
+from s2mlp_deploy.graph.editing import FLOATS, PREPROCESSING, Editor
+from s2mlp_deploy.graph.operators import array_of, is_movement
+
+_BOUNDED = frozenset({"Softmax", "Sigmoid", "Tanh", "Erf"})
+"""Operators whose results are finite for infinite inputs too."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Statistics:
 
     Attributes:
         histograms: Of the values that may be quantized, by name.
-        magnitudes: The largest magnitude of every float value, by name.
+        magnitudes: The largest finite magnitude of every float value, by name.
         samples: How many samples were seen.
         skipped: How many could not be used; known when all were seen.
     """
@@ -50,30 +53,37 @@ class Observer:
         self._wanted = [str(value.name) for value in values]
         self._peaks: dict[str, str] = {}
         self._results = [str(value.name) for value in model.graph.outputs]
+        self._may_be_infinite = _infinite_by_design(model.graph)
         self._engine = _engine(self._with_outputs(), threads)
 
     def update(self, statistics: Statistics, feeds: Mapping[str, NDArray[Any]]) -> Statistics:
         """Statistics with one batch more; those given stay as they are, so an interrupt never leaves half a batch.
 
         Raises:
-            QuantizationError: A value is NaN or infinite; the first such tensor in graph order is named.
+            QuantizationError: A value is NaN, or infinite where no infinite constant (an attention mask, say) makes
+                it so; the first such tensor in graph order is named.
         """
         outputs = self._engine.run(feeds)
         peaks = {name: float(outputs[output]) for name, output in self._peaks.items()}
         finite = all(np.isfinite(peak) for peak in peaks.values())
-        if not finite or not all(np.isfinite(outputs[name]).all() for name in (*self._results, *self._wanted)):
+        if not finite or not all(self._is_sound(name, outputs[name]) for name in (*self._results, *self._wanted)):
             raise self._not_finite(feeds)
         histograms = dict(statistics.histograms)
         for name in self._wanted:
             histogram = histograms[name].copy() if name in histograms else Histogram()
-            histogram.update(outputs[name])
+            array = outputs[name]
+            values = array[np.isfinite(array)] if name in self._may_be_infinite else array
+            histogram.update(values)
             histograms[name] = histogram
-            peaks[name] = float(np.abs(outputs[name]).max(initial=0.0))
+            peaks[name] = float(np.abs(values).max(initial=0.0))
         magnitudes = dict(statistics.magnitudes)
         for name, peak in peaks.items():
             magnitudes[name] = max(magnitudes.get(name, 0.0), peak)
         samples = statistics.samples + len(next(iter(feeds.values())))
         return replace(statistics, histograms=histograms, magnitudes=magnitudes, samples=samples)
+
+    def _is_sound(self, name: str, array: NDArray[Any]) -> bool:
+        return not np.isnan(array).any() if name in self._may_be_infinite else bool(np.isfinite(array).all())
 
     def _with_outputs(self) -> ir.Model:
         """The graph with the wanted values, and the largest magnitude of every other one, as outputs."""
@@ -91,8 +101,9 @@ class Observer:
                     graph.outputs.append(value)
             elif producer is None or not is_movement(producer):
                 # Two reductions over one tensor are cheaper than one over its magnitudes, which would be stored.
-                high = _reduced(editor, value, "ReduceMax")
-                low = _reduced(editor, value, "ReduceMin")
+                source = _finite_of(editor, value) if name in self._may_be_infinite else value
+                high = _reduced(editor, name, source, "ReduceMax")
+                low = _reduced(editor, name, source, "ReduceMin")
                 negated = editor.node(
                     "Neg", [low], name=f"{name}/Neg", dtype=value.dtype, shape=ir.Shape([]), after=low.producer()
                 )
@@ -132,7 +143,7 @@ class Observer:
             for node in self._model.graph:
                 for value in node.outputs:
                     result = outputs.get(str(value.name))
-                    if result is not None and not np.isfinite(result).all():
+                    if result is not None and not self._is_sound(str(value.name), result):
                         return QuantizationError(
                             f"{value.name} is NaN or infinite on the calibration data, the first tensor that is",
                             where=str(node.name),
@@ -141,12 +152,49 @@ class Observer:
         return QuantizationError("values are NaN or infinite on the calibration data", fix="check weights and data")
 
 
-def _reduced(editor: Editor, value: ir.Value, op_type: str) -> ir.Value:
+def _infinite_by_design(graph: ir.Graph) -> frozenset[str]:
+    """Names of the values that an infinite constant reaches: the -inf of an attention mask, up to its Softmax."""
+    found: set[str] = set()
+    for node in graph:
+        if node.op_type in _BOUNDED:
+            continue
+        inputs = [value for value in node.inputs if value is not None and value.dtype in FLOATS]
+        given = [array_of(value) for value in inputs]
+        given += [a.as_tensor().numpy() for a in node.attributes.values() if a.type == ir.AttributeType.TENSOR]
+        if any(str(value.name) in found for value in inputs) or any(
+            array is not None and array.dtype.kind == "f" and np.isinf(array).any() for array in given
+        ):
+            found.update(str(value.name) for value in node.outputs)
+    return frozenset(found)
+
+
+def _finite_of(editor: Editor, value: ir.Value) -> ir.Value:
+    """The value with 0 in place of what is infinite; NaN stays."""
+    infinite = editor.node(
+        "IsInf",
+        [value],
+        name=f"{value.name}/IsInf",
+        dtype=ir.DataType.BOOL,
+        shape=value.shape,
+        after=value.producer(),
+    )
+    zero = editor.constant(np.zeros((), np.float32), f"{value.name}.zero")
+    return editor.node(
+        "Where",
+        [infinite, zero, value],
+        name=f"{value.name}/Where",
+        dtype=value.dtype,
+        shape=value.shape,
+        after=infinite.producer(),
+    )
+
+
+def _reduced(editor: Editor, name: str, value: ir.Value, op_type: str) -> ir.Value:
     return editor.node(
         op_type,
         [value],
         {"keepdims": 0},
-        name=f"{value.name}/{op_type}",
+        name=f"{name}/{op_type}",
         dtype=value.dtype,
         shape=ir.Shape([]),
         after=value.producer(),

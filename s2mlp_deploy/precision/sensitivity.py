@@ -84,10 +84,19 @@ def layer_sqnr(
             sums += [[outputs[f"signal.{index}"], outputs[f"noise.{index}"]] for index in range(len(ops))]
     found: dict[str, float] = {}
     for op, (signal, lost) in zip(ops, sums.tolist(), strict=True):
-        ratio = _BEST if lost <= 0 or signal <= 0 else min(_BEST, float(10 * np.log10(signal / lost)))
+        ratio = _decibels(signal, lost)
         # A module may hold several ops; they are kept or quantized together.
         found[op.layer] = min(ratio, found.get(op.layer, _BEST))
     return found
+
+
+def _decibels(signal: float, lost: float) -> float:
+    """The ratio of two energies, at most :data:`_BEST`; -inf, the worst, where there is noise alone or no number."""
+    if lost == 0 and np.isfinite(signal):
+        return _BEST
+    if not (np.isfinite(signal) and np.isfinite(lost)) or signal <= 0:
+        return float("-inf")
+    return min(_BEST, float(10 * np.log10(signal / lost)))
 
 
 def _rounded_result(editor: Editor, op: QuantizableOp, scheme: Scheme, calibrated: Calibrated) -> ir.Value:

@@ -15,6 +15,7 @@ import onnx_ir as ir
 import pytest
 
 pytest.importorskip("torch")
+import torch
 from PIL import Image
 
 from s2mlp_deploy import api
@@ -221,6 +222,38 @@ def test_maps_are_quantized_without_a_score_unless_there_is_a_metric(tmp_path, c
             api.quantize(tmp_path / "dense", options(iter(batches()), **asked))
     result = api.quantize(tmp_path / "dense", options(iter(batches()), metric=lambda engine: 50.0))
     assert [row.score for row in result.accuracy.rows] == [50.0] * 3
+
+
+class Masked(torch.nn.Module):
+    """Attention with a causal mask of -inf."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.full((16, 16), float("-inf")).triu(1))
+        self.query, self.head = torch.nn.Linear(32, 32), torch.nn.Linear(32, 10)
+
+    def forward(self, x):
+        query = self.query(x)
+        return self.head(torch.softmax(query @ query.transpose(1, 2) + self.mask, -1) @ query).mean(1)
+
+
+def test_a_network_with_an_infinite_mask_is_made_in_every_precision(tmp_path):
+    torch.manual_seed(0)
+    network = Masked().eval()
+    data = np.random.default_rng(0).normal(size=(40, 16, 32)).astype(np.float32)
+    source = api.from_module(network, torch.zeros(2, 16, 32))
+    result = api.export(source, tmp_path / "out", precision=options(data, "fp16", "int8"))
+    with torch.no_grad():
+        expected = network(torch.from_numpy(data)).numpy()
+    for file in ("fp32", "fp16", "int8"):
+        engine = OnnxRuntimeEngine(result.file(file), threads=1)
+        (found,) = engine.run({engine.inputs[0].name: data}).values()
+        error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+        assert error < {"fp32": 1e-5, "fp16": 2e-3, "int8": 0.05}[file], file
+    constants = [value.const_value.numpy() for value in ir.load(result.file("fp16")).graph.initializers.values()]
+    assert [array.dtype for array in constants if array.dtype.kind == "f" and np.isinf(array).any()] == [np.float16]
+    noise = api.export(source, tmp_path / "noise", precision=api.PrecisionOptions(precisions=("fp16",)))
+    assert noise.file("fp16").is_file()
 
 
 # Cache and resuming

@@ -12,6 +12,7 @@ from small_nets import graph, hand_made, images, run, statistics
 
 from s2mlp_deploy.calibration.observe import Observer, Statistics
 from s2mlp_deploy.errors import QuantizationError
+from s2mlp_deploy.precision import sensitivity
 from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
 from s2mlp_deploy.precision.quantizable import BATCH_BYTES, batch_for, observed_values, select_ops
 from s2mlp_deploy.precision.sensitivity import layer_sqnr
@@ -91,6 +92,42 @@ def test_data_that_is_not_finite_is_told_as_such():
         statistics(layer(), feeds)
 
 
+def masked(bad: str = "") -> ir.Model:
+    """Scores with a causal mask of -inf, their Softmax, and a product; ``bad`` overflows behind it."""
+    mask = np.where(np.triu(np.ones((4, 4)), 1) > 0, -np.inf, 0).astype(np.float32)
+    nodes = [
+        helper.make_node("Add", ["x", "mask"], ["masked"], name="mask/Add"),
+        helper.make_node("Softmax", ["masked"], ["soft"], name="attention/Softmax"),
+        helper.make_node("Mul", ["soft", "c"], ["scaled"], name="scale/Mul"),
+        helper.make_node("MatMul", ["scaled", "w"], ["z"], name="last/MatMul"),
+    ]
+    large = np.float32(3e38) if bad else np.float32(2)
+    weights = np.full((4, 4), 3e38 if bad else 0.5, np.float32)
+    return hand_made(nodes, {"x": ["n", 4, 4]}, {"z": None}, {"mask": mask, "c": large, "w": weights})
+
+
+def test_an_infinite_mask_is_no_fault_and_counts_in_no_magnitude():
+    feeds = {"x": RANDOM.normal(size=(3, 4, 4)).astype(np.float32)}
+    seen = statistics(masked(), feeds)
+    lower = np.tril(np.ones((4, 4))) > 0
+    assert seen.magnitudes["masked"] == pytest.approx(np.abs(feeds["x"][:, lower]).max())
+    assert seen.histograms["scaled"].total == 48
+
+
+def test_what_overflows_behind_a_masks_softmax_and_nan_in_the_mask_itself_are_refused():
+    feeds = {"x": np.ones((3, 4, 4), np.float32)}
+    with pytest.raises(QuantizationError, match="z is NaN or infinite"):
+        statistics(masked(bad="overflow"), feeds)
+    nodes = [
+        helper.make_node("Add", ["x", "mask"], ["masked"], name="mask/Add"),
+        helper.make_node("Sub", ["masked", "mask"], ["nan"], name="undo/Sub"),
+        helper.make_node("MatMul", ["nan", "w"], ["z"], name="last/MatMul"),
+    ]
+    constants = {"mask": np.full((4, 4), -np.inf, np.float32), "w": np.ones((4, 4), np.float32)}
+    with pytest.raises(QuantizationError, match="nan is NaN or infinite"):
+        statistics(hand_made(nodes, {"x": ["n", 4, 4]}, {"z": None}, constants), feeds)
+
+
 def test_a_product_that_reads_the_input_itself():
     model = hand_made([helper.make_node("MatMul", ["x", "w"], ["z"])], {"x": ["n", 4, 6]}, {"z": None}, {"w": W})
     feeds = {"x": RANDOM.normal(size=(3, 4, 6)).astype(np.float32)}
@@ -139,6 +176,23 @@ def test_coarser_numbers_cost_more_in_every_layer():
     assert list(found["int8"]) == [op.layer for op in select_ops(model).ops]
     assert all(found["int8"][name] > found["fp8-trt"][name] > 10 for name in found["fp8-trt"])
     assert set(found["int8"]) - set(found["fp8-trt"]) == {"stages.0.patch_embed.proj"}, "three channels are few for fp8"
+
+
+@pytest.mark.parametrize(
+    ("signal", "noise", "expected"),
+    [
+        (100.0, 1.0, 20.0),
+        (1.0, 0.0, 200.0),
+        (0.0, 0.0, 200.0),
+        (0.0, 1.0, -np.inf),
+        (np.nan, 1.0, -np.inf),
+        (1.0, np.nan, -np.inf),
+        (1.0, np.inf, -np.inf),
+        (np.inf, np.inf, -np.inf),
+    ],
+)
+def test_noise_without_a_signal_and_what_is_no_number_rank_as_the_worst(signal, noise, expected):
+    assert sensitivity._decibels(signal, noise) == pytest.approx(expected)
 
 
 def test_two_products_of_one_layer_count_as_the_worse():
