@@ -19,6 +19,7 @@ from typing import Any
 import sympy
 import torch
 from torch import Tensor
+from torch._ops import HigherOrderOperator  # What torch.cond, scan and while_loop are; the type is not public.
 from torch.export import _trace
 
 # How torch.export and the exporter say that a branch depends on values, and which sizes do; errors have no public type.
@@ -37,6 +38,7 @@ from torch.utils._sympy.functions import FloorDiv, Mod, PythonMod  # Divisions w
 
 __all__ = [
     "GuardOnDataDependentSymNode",
+    "HigherOrderOperator",
     "StorageWeakRef",
     "TorchDispatchMode",
     "divisors_of",

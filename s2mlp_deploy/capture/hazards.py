@@ -32,7 +32,9 @@ def watch(module: nn.Module, inputs: Sequence[Any]) -> tuple[Hazard, ...]:
     """
     recorder = _Recorder()
     copies = cloned(inputs)
-    with evaluating(module), torch.no_grad(), recorder:
+    # torch.cond compiles its branches, and a compiler under a dispatch mode fails now and then; eagerly they run as
+    # written, with the user's lines.
+    with evaluating(module), torch.no_grad(), torch.compiler.set_stance("force_eager"), recorder:
         module(*copies)
     return recorder.hazards()
 
@@ -108,6 +110,9 @@ class _Copied:
 class _Recorder(internals.TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every operator with the tensors it gets; keeps none of them alive."""
 
+    # Without it, torch refuses torch.cond, scan and while_loop under a dispatch mode.
+    supports_higher_order_operators = True
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._found: dict[tuple[HazardKind, UserLine | None], list[int]] = {}
@@ -117,6 +122,8 @@ class _Recorder(internals.TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if isinstance(func, internals.HigherOrderOperator):
+            return self._run_higher_order(func, args, kwargs)
         written = _written(func, args)
         for target in written:
             for source in internals.tree_leaves(args):
@@ -127,6 +134,16 @@ class _Recorder(internals.TorchDispatchMode):  # type: ignore[no-untyped-call]
             clone, original = (internals.weak_storage(tensor) for tensor in (result, args[0]))
             self._clones[internals.storage_of(result)] = _Copied(clone, original, View.of(args[0]))
         return result
+
+    def _run_higher_order(
+        self, func: internals.HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Runs an operator that takes functions; of ``torch.cond`` the watch goes on in the branch that is taken."""
+        if func is torch.ops.higher_order.cond and len(args) == 4:
+            predicate, if_true, if_false, operands = args
+            with self:
+                return (if_true if predicate else if_false)(*operands)
+        return func(*args, **kwargs)
 
     def _inspect(self, target: Tensor, source: Tensor) -> None:
         memory = internals.storage_of(target)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._higher_order_ops import while_loop
 
 from s2mlp_deploy.capture.hazards import eager_deviation, watch
 
@@ -89,3 +90,30 @@ def test_deviation_of_eager_outputs(functional: object, wanted: float | None) ->
     found = eager_deviation(Masked(), functional, [x], threads=(1, 2))  # type: ignore[arg-type]
     assert found == {1: wanted, 2: wanted}
     assert torch.get_num_threads() == threads
+
+
+class RowsInABranch(nn.Module):
+    def racing(self, x: Tensor) -> Tensor:
+        x = x * 1
+        x[:, 1:] = x[:, :-1]
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cond(x.sum() > 0, self.racing, lambda x: x * 3, (x,))
+
+
+def test_the_branch_that_is_taken_is_watched() -> None:
+    x = torch.rand(2, 6, 3)
+    (hazard,) = watch(RowsInABranch(), [x])
+    assert (hazard.kind, hazard.code) == ("race", "x[:, 1:] = x[:, :-1]")
+    assert watch(RowsInABranch(), [-x]) == ()
+
+
+class Counting(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        start = torch.zeros((), dtype=torch.int64)
+        return while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, y * 2), (start, x))[1]
+
+
+def test_a_loop_runs_under_the_watch() -> None:
+    assert watch(Counting(), [torch.rand(2, 3)]) == ()

@@ -13,6 +13,7 @@ import torch
 from one_shift import runner
 from torch import Tensor, nn
 
+from s2mlp_deploy import api
 from s2mlp_deploy.capture.program import Captured, capture
 from s2mlp_deploy.export.canonical import to_canonical
 from s2mlp_deploy.export.forms import FORMS, ShiftForm
@@ -103,3 +104,12 @@ def test_nothing_of_the_machine_nor_of_the_package_is_left(canonical: ir.Model) 
     text = proto.SerializeToString()
     for trace in (b".py", b'File "', b"pkg.torch", b"site-packages", b"def forward", DOMAIN.encode() + b"::"):
         assert trace not in text
+
+
+def test_branches_pass_through_the_api(module: nn.Module, tmp_path: Path) -> None:
+    x = torch.rand(2, 4, 5, 5)
+    result = api.export(api.from_module(module, x), tmp_path / "artifact")
+    run = runner(ir.load(result.directory / "model.fp32.onnx"))
+    for sign in (1, -1):
+        with torch.no_grad():
+            np.testing.assert_allclose(run((sign * x).numpy()), module(sign * x).numpy(), rtol=1e-5, atol=1e-6)
