@@ -110,8 +110,8 @@ def _rewrite(program: ExportedProgram) -> list[NearMissRecord]:
     for node in graph.nodes:
         if is_shift(node):
             arguments = _arguments(node)
-            own = _origin(node, node, OWN_IDIOM).to_text()
-            node.args = (*(arguments[name] for name in _SHIFT_ARGUMENTS[:-1]), arguments.get("origin") or own)
+            origin = _told(arguments.get("origin")) or _origin(node, node, OWN_IDIOM)
+            node.args = (*(arguments[name] for name in _SHIFT_ARGUMENTS[:-1]), origin.to_text())
             node.kwargs = {}
     found = recognise(FxGraph(program))
     edit = _Edit(program)
@@ -196,6 +196,14 @@ class _Edit:
         )
         window.meta = dict(like.meta)
         return window
+
+
+def _told(text: str | None) -> Origin | None:
+    """The origin that a caller of ``s2mlp::shift`` gave; None where there is none, or it cannot be read."""
+    try:
+        return Origin.from_text(text) if text else None
+    except ValueError:
+        return None
 
 
 def _origin(node: Node, site: Node, idiom: str, sizes: int = 0) -> Origin:

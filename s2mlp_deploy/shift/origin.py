@@ -42,6 +42,9 @@ class Origin:
         if not text:
             return cls()
         try:
-            return cls(**json.loads(text))
-        except TypeError as error:
+            origin = cls(**json.loads(text))
+        except (TypeError, ValueError) as error:
             raise ValueError(f"not the origin of a shift: {text!r}") from error
+        if any(type(value) is not type(getattr(cls(), name)) for name, value in asdict(origin).items()):
+            raise ValueError(f"not the origin of a shift: {text!r}")
+        return origin

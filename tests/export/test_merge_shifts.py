@@ -5,12 +5,18 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 from one_shift import runner, shift_node
+from torch import Tensor, nn
 
+from s2mlp_deploy.capture.program import capture
+from s2mlp_deploy.export.canonical import to_canonical
 from s2mlp_deploy.export.forms import FORMS
 from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.export.passes.merge_shifts import MergeEqualShifts
+from s2mlp_deploy.export.rewrite import rewrite_shifts
 from s2mlp_deploy.export.shift_node import DOMAIN, origin_of
+from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 DOWN = ShiftSpec.equal_groups(4, [(1, 0)], axes=(2, 3), channel_axis=1)
@@ -75,3 +81,36 @@ def test_two_outputs_that_are_one_shift_keep_their_names() -> None:
     MergeEqualShifts()(model)
     assert shifts(model) == ["m0.0"]
     assert [value.name for value in model.graph.outputs] == ["r00", "r10"]
+
+
+def test_an_origin_in_other_words_is_the_same_origin() -> None:
+    model = model_of((DOWN,), (DOWN,))
+    first = next(node for node in model.graph if node.domain == DOMAIN)
+    first.attributes["origin"] = ir.AttrString("origin", '{"module": "mine"}')
+    assert MergeEqualShifts()(model).modified
+    assert shifts(model) == ["mine"]
+
+
+class Told(nn.Module):
+    """Calls the operator itself, with a text for the origin."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def forward(self, x: Tensor) -> Tensor:
+        told = torch.ops.s2mlp.shift(x, *DOWN.op_args(), self.text)
+        return told * 2 + shift(x, DOWN)
+
+
+@pytest.mark.parametrize(("text", "module"), [('{"module": "mine"}', "mine"), ("not json", ""), ("[1]", "")])
+def test_callers_origin_is_canonical_or_the_calls_own_place(text: str, module: str) -> None:
+    captured = capture(Told(text), [torch.rand(2, 4, 3, 3)])
+    told, own = rewrite_shifts(captured.program).shifts
+    assert told.origin.module == module
+    assert bool(told.origin.line) == (module == "")
+    assert own.origin.line
+    lowered, records = lower_shifts(to_canonical(captured), FORMS["gather"])
+    assert [record.origin.module for record in records] == [module]
+    x = torch.rand(2, 4, 3, 3)
+    np.testing.assert_allclose(runner(lowered)(x.numpy()), Told(text)(x).numpy(), rtol=1e-6)

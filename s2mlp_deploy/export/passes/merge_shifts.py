@@ -25,8 +25,7 @@ class MergeEqualShifts(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Merges until nothing is left to merge: merged shifts may make later ones equal."""
         modified = False
-        while _share_origins(model.graph):
-            CommonSubexpressionEliminationPass()(model)
+        while _share_origins(model.graph) and CommonSubexpressionEliminationPass()(model).modified:
             modified = True
         return ir.passes.PassResult(model, modified)
 
@@ -40,6 +39,8 @@ def _share_origins(graph: ir.Graph) -> bool:
         kept = first.setdefault((node.inputs[0], spec_of(node)), node)
         if kept is not node:
             LOG.info("the shift at %s equals the one at %s: computed once", origin_of(node).line, origin_of(kept).line)
-            node.attributes["origin"] = ir.AttrString("origin", origin_of(kept).to_text())
+            # Onto both: a text of the user's may say the same in other words, and would stay different.
+            for equal in (kept, node):
+                equal.attributes["origin"] = ir.AttrString("origin", origin_of(kept).to_text())
             changed = True
     return changed
