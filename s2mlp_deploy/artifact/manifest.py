@@ -44,6 +44,8 @@ class SourceInfo:
         checkpoint: File name of the weights; None for seeded random ones.
         checkpoint_sha256: Hash of that file.
         seed: Seed of random weights.
+        overrides: What the user set of the configuration, or of a factory's arguments.
+        preprocess: Name of the file that the user described the preprocessing with.
     """
 
     reference: str
@@ -51,6 +53,8 @@ class SourceInfo:
     checkpoint: str | None = None
     checkpoint_sha256: str | None = None
     seed: int | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+    preprocess: str | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -132,9 +133,16 @@ def register(app: typer.Typer) -> None:
             )
 
         def render(console: Console) -> None:
+            # The manifest names files; a command that can be typed needs the paths.
+            named = replace(
+                result.manifest.source,
+                reference=source,
+                checkpoint=None if checkpoint is None else str(checkpoint),
+                preprocess=None if preprocess is None else str(preprocess),
+            )
             print_manifest(console, result.manifest, output)
             if result.accuracy is not None:
                 print_accuracy(console, result.accuracy)
-            print_next(console, result.manifest, output, checkpoint)
+            print_next(console, result.manifest, output, named, data=eval_data or calibration_data)
 
         emit(result.manifest, as_json=as_json, render=render)

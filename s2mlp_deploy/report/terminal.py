@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from s2mlp_deploy.artifact import Manifest
+from s2mlp_deploy.artifact import Manifest, SourceInfo
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.figures import data_in_words, measured, not_finite, psnr, state_of
 from s2mlp_deploy.report.shifts import summarise
-from s2mlp_deploy.report.verdict import STATES, TONES, build_command, file_of, parity_command
+from s2mlp_deploy.report.verdict import STATES, TONES, build_command, comparable, file_of, parity_command
 
 _STYLES = {"good": "bold green", "bad": "bold red", "warn": "bold yellow"}
 _FOR_TENSORRT = ("model.fp16.onnx", "model.int8-trt.onnx")
@@ -163,21 +163,25 @@ def print_manifest(console: Console, manifest: Manifest, directory: Path) -> Non
         console.print("No shift was found.\n")
 
 
-def print_next(console: Console, manifest: Manifest, directory: Path, checkpoint: Path | None = None) -> None:
+def print_next(
+    console: Console, manifest: Manifest, directory: Path, source: SourceInfo, data: str | None = None
+) -> None:
     """Prints what to do with an artifact next; nothing where it has no files.
 
     Args:
         console: Where to.
         manifest: Of the artifact.
         directory: Where it is, as the user named it: the commands repeat that.
-        checkpoint: The weights, as the user named them.
+        source: The manifest's, with the paths that the user named.
+        data: Images, as the user named them.
     """
     if manifest.files:
         console.print(visible_text(console, "Next", "bold"))
-        names = [record.path for record in manifest.files]
+        names = comparable(manifest)
+        known = {} if data is None else {"data": data}
         # Not wrapped: a command that is broken into lines cannot be copied.
         for command in (
-            parity_command(manifest, str(directory), names, checkpoint=str(checkpoint) if checkpoint else None),
+            parity_command(manifest, str(directory), names, source=source, **known),
             build_command(str(directory), next((n for n in reversed(names) if n in _FOR_TENSORRT), names[0])),
         ):
             console.print(visible_text(console, f"  {command}"), soft_wrap=True)

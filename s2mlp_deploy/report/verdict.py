@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
 
-from s2mlp_deploy.artifact import EVIDENCE, Manifest
+from s2mlp_deploy.artifact import EVIDENCE, Manifest, SourceInfo, data_file
 from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
@@ -24,6 +25,10 @@ STATES = {
     "stale": "of an older file",
 }
 TONES: dict[str, Tone] = {"holds": "good", "fails": "bad", "unclear": "warn", "missing": "warn", "stale": "warn"}
+
+
+_DATA = "IMAGES"
+"""Stands for a path that only the user knows."""
 
 
 @dataclass(frozen=True)
@@ -67,23 +72,42 @@ def current_reports(evidence: Evidence, manifest: Manifest) -> tuple[ParityRepor
 
 
 def unmeasured(manifest: Manifest, reports: Iterable[ParityReport]) -> tuple[str, ...]:
-    """The artifact's files that none of these comparisons speaks of."""
+    """The artifact's files that can be compared and that none of these comparisons speaks of."""
     measured = {file_of(report) for report in reports}
-    return tuple(record.path for record in manifest.files if PurePath(record.path).name not in measured)
+    return tuple(path for path in comparable(manifest) if PurePath(path).name not in measured)
 
 
-def parity_command(manifest: Manifest, directory: str, files: Sequence[str], *, checkpoint: str | None = None) -> str:
-    """The command that measures parity of files of this artifact.
+def comparable(manifest: Manifest) -> tuple[str, ...]:
+    """The artifact's files without the weights that lie beside a graph."""
+    beside = {data_file(record.path) for record in manifest.files}
+    return tuple(record.path for record in manifest.files if record.path not in beside)
+
+
+def parity_command(
+    manifest: Manifest, directory: str, files: Sequence[str], *, source: SourceInfo | None = None, data: str = _DATA
+) -> str:
+    """The command that measures parity of files of this artifact: everything that the source was loaded with.
 
     Args:
         manifest: Of the artifact.
         directory: How commands name the artifact.
         files: What to compare.
-        checkpoint: Path of the weights, where it is known; the manifest holds their name alone.
+        source: The manifest's, with paths in place of the names that a manifest holds, where they are known.
+        data: Images for a graph that does the preprocessing itself, which noise cannot be given to.
     """
-    words = ["s2mlp-deploy", "parity", manifest.source.reference, *(str(Path(directory) / name) for name in files)]
-    if manifest.source.checkpoint:
-        words += ["--checkpoint", checkpoint or manifest.source.checkpoint]
+    source = source or manifest.source
+    words = ["s2mlp-deploy", "parity", source.reference, *(str(Path(directory) / name) for name in files)]
+    # A program has its weights inside: the manifest names its file twice.
+    if source.checkpoint and not source.reference.endswith(".pt2"):
+        words += ["--checkpoint", source.checkpoint]
+    for name, value in source.overrides.items():
+        words += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+    if source.preprocess:
+        words += ["--preprocess", source.preprocess]
+    if source.seed:
+        words += ["--seed", str(source.seed)]
+    if manifest.preprocessing_in_graph:
+        words += ["--data", data]
     return shlex.join(words)
 
 
@@ -127,8 +151,8 @@ def parity_verdict(manifest: Manifest, evidence: Evidence, directory: str) -> Ve
         if unreadable:
             lines.append(f"{fmt.count(unreadable, 'saved comparison')} cannot be read.")
         lines.append("This command measures again:")
-        names = [record.path for record in manifest.files]
-        return Verdict("warn", "Parity is unclear", (*gap, *lines), (), (parity_command(manifest, directory, names),))
+        again = parity_command(manifest, directory, comparable(manifest))
+        return Verdict("warn", "Parity is unclear", (*gap, *lines), (), (again,))
     if not reports:
         what = "this file computes" if len(manifest.files) == 1 else "these files compute"
         sentence = f"Nothing here shows that {what} what the source computes. This command measures it:"

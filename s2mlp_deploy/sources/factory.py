@@ -75,7 +75,9 @@ def load_factory(
         config=arguments,
         sidecar=sidecar,
     )
-    return replace(source, folder=folder)
+    # Most factories load weights of their own. One that is called with another seed than the default has random ones.
+    info = replace(source.info, seed=seed) if seed and checkpoint is None else source.info
+    return replace(source, folder=folder, info=info)
 
 
 def _value(text: Any) -> Any:

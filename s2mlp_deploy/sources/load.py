@@ -8,6 +8,7 @@ pickle: both are for trusted sources only.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,16 @@ def load_source(
         PreprocessingError: The description is wrong.
     """
     sidecar = find_sidecar(checkpoint, preprocess)
+    given = dict(overrides or {})
     if reference.endswith(".pt2"):
-        return program.load_program(Path(reference), checkpoint=checkpoint, overrides=overrides, sidecar=sidecar)
-    if ":" in reference or reference.endswith(".py"):
-        return factory.load_factory(
-            reference, checkpoint=checkpoint, overrides=overrides or {}, sidecar=sidecar, seed=seed
-        )
-    return zoo.load_zoo(reference, checkpoint=checkpoint, overrides=overrides or {}, sidecar=sidecar, seed=seed)
+        source = program.load_program(Path(reference), checkpoint=checkpoint, overrides=given, sidecar=sidecar)
+    elif ":" in reference or reference.endswith(".py"):
+        source = factory.load_factory(reference, checkpoint=checkpoint, overrides=given, sidecar=sidecar, seed=seed)
+    else:
+        source = zoo.load_zoo(reference, checkpoint=checkpoint, overrides=given, sidecar=sidecar, seed=seed)
+    # Kept as given, beside the configuration that came of it: whoever loads the source again needs these.
+    described = None if preprocess is None else preprocess.name
+    return replace(source, info=replace(source.info, overrides=given, preprocess=described))
 
 
 def find_sidecar(checkpoint: Path | None, preprocess: Path | None) -> Sidecar | None:

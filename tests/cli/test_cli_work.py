@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import nano_artifact
 import numpy as np
@@ -45,6 +46,51 @@ def test_export_writes_an_artifact_that_verifies_and_one_json_document(process, 
     assert read_manifest(tmp_path / "again").file("fp32").sha256 == record.sha256
     assert cli("export", *TINY[:-1], "6", "-o", tmp_path / "again", "--force").code == 0
     assert read_manifest(tmp_path / "again").file("fp32").sha256 != record.sha256
+
+
+FACTORY = """
+import torch
+from torch import nn
+
+def made(width: int = 4):
+    return nn.Sequential(nn.Conv2d(3, width, 3), nn.Flatten(), nn.Linear(36 * width, 5)), torch.randn(2, 3, 8, 8)
+"""
+
+
+def commands(run):
+    """The parity command that was printed, as it would be typed."""
+    (line,) = [line for line in run.out.splitlines() if line.startswith("  s2mlp-deploy parity")]
+    return shlex.split(line)[1:]
+
+
+def test_the_parity_command_that_export_prints_works_when_it_is_typed(cli, tmp_path):
+    result = cli("export", *TINY, "--set", "classes=37", "-o", tmp_path / "my out")
+    assert result.code == 0, result.err
+    again = cli(*commands(result))
+    assert again.code == 0, again.err
+
+
+def test_it_has_what_a_factory_was_called_with_and_images_for_a_graph_that_preprocesses(cli, tmp_path, pictures):
+    (tmp_path / "net.py").write_text(FACTORY)
+    (tmp_path / "how.json").write_text(
+        json.dumps({"preprocessing": {"size": [8, 8], "mean": [0.5] * 3, "std": [0.25] * 3}})
+    )
+    given = ("--preprocess", tmp_path / "how.json", "--set", "width=3", "--seed", "7")
+    result = cli("export", f"{tmp_path}/net.py:made", *given, "--with-preprocessing", "-o", tmp_path / "out")
+    assert result.code == 0, result.err
+    words = commands(result)
+    assert words[-2:] == ["--data", "IMAGES"]
+    again = cli(*words[:-1], pictures)
+    assert again.code == 0, again.err
+
+
+def test_the_command_for_a_program_leaves_out_what_a_program_has_inside(cli, tmp_path):
+    program = torch.export.export(torch.nn.Linear(3, 2).eval(), (torch.randn(2, 3),))
+    torch.export.save(program, tmp_path / "net.pt2")
+    result = cli("export", tmp_path / "net.pt2", "--dynamic", "", "-o", tmp_path / "out")
+    assert result.code == 0, result.err
+    again = cli(*commands(result))
+    assert again.code == 0, again.err
 
 
 def test_export_prints_and_shows_the_scores_of_other_precisions(cli, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from s2mlp_deploy.report.accuracy import print_accuracy
 from s2mlp_deploy.report.builds import precision_in_words
 from s2mlp_deploy.report.engines import print_build
 from s2mlp_deploy.report.terminal import print_manifest, print_next, print_parity, print_table
+from s2mlp_deploy.report.verdict import comparable, parity_command, unmeasured
 from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
 
@@ -194,7 +196,7 @@ def test_manifest_groups_shifts_and_names_the_next_commands() -> None:
     assert ["model.fp32.onnx", "fp32", "1.2", "MB", "1,612"] in pipe.lines
     assert ["36", "96", "down,", "up,", "right,", "left", "keep", "pad-slice", "8"] in pipe.lines
     assert "36 shifts" in pipe.text
-    print_next(pipe.console, manifest(), Path("out/my digits"))
+    print_next(pipe.console, manifest(), Path("out/my digits"), manifest().source)
     # Whole on one line, though it is longer than the pipe is wide.
     assert (
         "  s2mlp-deploy parity s2mlpv2_nano 'out/my digits/model.fp32.onnx' --checkpoint digits.safetensors"
@@ -203,11 +205,26 @@ def test_manifest_groups_shifts_and_names_the_next_commands() -> None:
     assert "  s2mlp-deploy build 'out/my digits/model.fp32.onnx' --target sm89" in pipe.text.splitlines()
 
 
+def test_the_parity_command_leaves_out_weights_that_lie_beside_their_graph() -> None:
+    graph = manifest().files[0]
+    beside = manifest(files=(graph, FileRecord(f"{graph.path}.data", "fp32", "0" * 64, 1, 0)))
+    assert comparable(beside) == unmeasured(beside, ()) == (graph.path,)
+
+
+def test_the_parity_command_names_everything_the_source_was_loaded_with() -> None:
+    source = SourceInfo("net.py:f", seed=3, overrides={"width": 3, "name": "a b"}, preprocess="how.json")
+    described = manifest(source=source, preprocessing_in_graph=True)
+    assert shlex.split(parity_command(described, "out", ["model.fp32.onnx"])) == [
+        *("s2mlp-deploy", "parity", "net.py:f", str(Path("out/model.fp32.onnx"))),
+        *("--set", "width=3", "--set", "name=a b", "--preprocess", "how.json", "--seed", "3", "--data", "IMAGES"),
+    ]
+
+
 def test_manifest_with_nothing_in_it() -> None:
     pipe = Pipe()
     empty = manifest(source=SourceInfo("x", seed=0), shifts=(), files=())
     print_manifest(pipe.console, empty, Path("out"))
-    print_next(pipe.console, empty, Path("out"))
+    print_next(pipe.console, empty, Path("out"), empty.source)
     assert "RANDOM (seed 0)" in pipe.text
     assert "No shift was found." in pipe.text
     assert "Next" not in pipe.text
