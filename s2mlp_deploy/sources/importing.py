@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from s2mlp_deploy.errors import SourceError
+from s2mlp_deploy.sources.isolation import FACTORY_FILES
 
 
 def find_function(place: str, name: str) -> Callable[..., Any]:
@@ -60,12 +61,13 @@ def _import_file(path: Path) -> Any:
         if not isinstance(error, (Exception, SystemExit)):
             raise
         raise _import_error(error, str(path)) from error
+    FACTORY_FILES[name] = module
     return module
 
 
 def _module_name(path: Path) -> str:
     """The file's own name, unless another module has it: a user's ``types.py`` must not replace Python's."""
-    other = sys.modules.get(path.stem)
+    other = FACTORY_FILES.get(path.stem) or sys.modules.get(path.stem)
     file = getattr(other, "__file__", None)
     if other is None or (file is not None and Path(file).resolve() == path.resolve()):
         return path.stem

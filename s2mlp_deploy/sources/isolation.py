@@ -27,6 +27,9 @@ USER_CODE = threading.RLock()
 _MODULES: dict[Path, dict[str, ModuleType]] = {}
 """By folder, the modules that sources imported from it. Two sources may both have a ``helpers.py``."""
 
+FACTORY_FILES: dict[str, ModuleType] = {}
+"""By module name, the files that hold factories: the classes in them are found by it as long as the process lives."""
+
 
 @contextmanager
 def importing_from(folder: Path | None) -> Iterator[None]:
@@ -46,6 +49,13 @@ def importing_from(folder: Path | None) -> Iterator[None]:
             for name, module in names.items():
                 if sys.modules.get(name) is module:
                     del sys.modules[name]
+        files = {
+            name: module
+            for name, module in FACTORY_FILES.items()
+            if sys.modules.get(name) is module and not _lies_in(module, folder)
+        }
+        for name in files:
+            del sys.modules[name]
         own = _MODULES.setdefault(folder, {})
         for name, module in own.items():
             sys.modules.setdefault(name, module)
@@ -57,6 +67,7 @@ def importing_from(folder: Path | None) -> Iterator[None]:
         finally:
             sys.path[:] = path  # In place: others may hold the list.
             own.update(_imported_from(folder, others))
+            sys.modules.update(files)
 
 
 def _imported_from(folder: Path, others: Collection[str]) -> dict[str, ModuleType]:
@@ -70,7 +81,8 @@ def _imported_from(folder: Path, others: Collection[str]) -> dict[str, ModuleTyp
     for name, module in list(sys.modules.items()):
         top = name.partition(".")[0]
         # Not everything below the folder: a virtual environment may lie there, and packages of it are everybody's.
-        if top not in others and isinstance(module, ModuleType) and _lies_in(sys.modules.get(top), folder):
+        mine = top not in others and module is not FACTORY_FILES.get(name)
+        if mine and isinstance(module, ModuleType) and _lies_in(sys.modules.get(top), folder):
             found[name] = module
     return found
 

@@ -193,3 +193,16 @@ def test_the_number_of_threads_that_another_thread_set_for_a_while_is_not_kept(t
         assert loading.is_alive()  # It waits: what it would put back is not the process's number.
     loading.join()
     assert torch.get_num_threads() == before
+
+
+def test_a_helper_that_imports_the_factorys_file_gets_its_own(tmp_path):
+    for factor in (2, 3):
+        folder = tmp_path / f"{factor}"
+        folder.mkdir()
+        (folder / "twin_main.py").write_text(
+            f"import torch\nWIDTH = {factor}\n"
+            "def make():\n    import twin_width\n    return torch.nn.Linear(2, twin_width.WIDTH), torch.ones(2, 2)\n"
+        )
+        (folder / "twin_width.py").write_text("from twin_main import WIDTH\n")
+    widths = [api.load(f"{tmp_path}/{factor}/twin_main.py:make").module.out_features for factor in (2, 3, 2)]
+    assert widths == [2, 3, 2]
