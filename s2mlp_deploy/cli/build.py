@@ -12,7 +12,7 @@ from s2mlp_deploy import api
 from s2mlp_deploy.choices import EngineName, HardwareCompatibility, RequiredPrecision
 from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.engine_tables import print_optimized, print_preflight
-from s2mlp_deploy.cli.options import choices, output_path
+from s2mlp_deploy.cli.options import choices, given_options, output_path, refuse_options
 from s2mlp_deploy.engines.profiles import parse_shapes
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions, parse_size
 from s2mlp_deploy.errors import CheckFailedError, InputError
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 _SHAPES = "NAME:1x3x224x224"
 _PROFILES = "repeat for more profiles, join inputs by commas"
+# Parameters that are used; all others are of a build.
+_OF_OPTIMIZE = frozenset({"file", "engine", "optimize_for", "output", "as_json"})
+_SHAPE_OPTIONS = {"min_shapes", "opt_shapes", "max_shapes"}
+_OF_DRY_RUN = (
+    frozenset({"file", "engine", "target", "precision", "dry_run", "engine_version", "as_json"}) | _SHAPE_OPTIONS
+)
 _ENGINES = "What to build for; onnxruntime with --optimize-for."
 
 
@@ -32,6 +38,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def build(
+        context: typer.Context,
         file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="The graph to build.")],
         engine: Annotated[EngineName, typer.Option(help=_ENGINES, **choices(EngineName))] = "tensorrt-rtx",
         target: Annotated[
@@ -103,14 +110,15 @@ def register(app: typer.Typer) -> None:
                 fix="--engine onnxruntime --optimize-for cpu, or neither",
             )
         if optimize_for is not None:
-            given = (target, min_shapes, opt_shapes, max_shapes, precision, dry_run)
-            _optimize(file, optimize_for, output, as_json, any(given))
+            refuse_options(_given_beside(context, _OF_OPTIMIZE), "of TensorRT's engines, and ONNX Runtime has none")
+            _optimize(file, optimize_for, output, as_json)
             return
         shapes = {
             name: [parse_shapes(text) for text in texts or []]
             for name, texts in (("min_shapes", min_shapes), ("opt_shapes", opt_shapes), ("max_shapes", max_shapes))
         }
         if dry_run:
+            refuse_options(_given_beside(context, _OF_DRY_RUN), "a dry run builds nothing that it could change")
             report = api.preflight(
                 file, engine=engine, version=engine_version, targets=target or [], precision=precision, **shapes
             )
@@ -163,13 +171,13 @@ def _show_dry_run(report: Preflight, as_json: bool) -> None:
         )
 
 
-def _optimize(file: Path, optimize_for: str, output: Path | None, as_json: bool, others: bool) -> None:
+def _given_beside(context: typer.Context, used: frozenset[str]) -> list[str]:
+    return [option for name, option in given_options(context).items() if name not in used]
+
+
+def _optimize(file: Path, optimize_for: str, output: Path | None, as_json: bool) -> None:
     if optimize_for != "cpu":
         raise InputError(f"cannot optimize for {optimize_for!r}", fix="choose cpu")
-    if others:
-        raise InputError(
-            "targets, shapes, precision and dry runs are for TensorRT", fix="leave them out with --optimize-for"
-        )
     record = api.optimize(file, output=output)
 
     def render(console: Console) -> None:

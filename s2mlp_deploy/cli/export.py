@@ -40,6 +40,7 @@ from s2mlp_deploy.cli.options import (
     output_path,
     parse_axes,
     parse_settings,
+    refuse_unused_calibration,
 )
 from s2mlp_deploy.report.accuracy import print_accuracy
 from s2mlp_deploy.report.terminal import print_manifest, print_next
@@ -50,6 +51,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def export(
+        context: typer.Context,
         source: Source,
         output: Annotated[
             Path, typer.Option("--output", "-o", metavar="DIR", parser=output_path, help="Where the artifact goes.")
@@ -100,6 +102,7 @@ def register(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Export a model to ONNX with a manifest that describes it."""
+        refuse_unused_calibration(context, precision or ["fp32"], calibration_data)
         with progress() as report:
             result = api.export(
                 source,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -81,6 +82,56 @@ CalibrationCache = Annotated[
 ]
 HalfIo = Annotated[bool, typer.Option("--half-io", help="Give float16 graphs float16 inputs and outputs.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of random weights and of drawn samples.")]
+
+
+def given_options(context: typer.Context) -> dict[str, str]:
+    """The options that were typed, also at their defaults: by the parameter's name the option as it is written."""
+    return {
+        parameter.name: parameter.opts[0]
+        for parameter in context.command.params
+        # By name: the type is click's or typer's own copy of it, by typer's version.
+        if parameter.name and getattr(context.get_parameter_source(parameter.name), "name", "") == "COMMANDLINE"
+    }
+
+
+def refuse_options(options: Sequence[str], reason: str) -> None:
+    """Refuses options that nothing would use, rather than ignoring them.
+
+    Args:
+        options: As they are written; nothing is refused where there are none.
+        reason: Why nothing uses them.
+
+    Raises:
+        InputError: There are some.
+    """
+    if options:
+        raise InputError(f"{join_names(options)}: {reason}", fix=f"leave {join_names(options)} out")
+
+
+def refuse_unused_calibration(context: typer.Context, precisions: Sequence[str], data: str | None) -> None:
+    """Refuses options of calibration and scoring where nothing is calibrated or scored.
+
+    Args:
+        context: Of the command.
+        precisions: What was asked for.
+        data: What it is to be calibrated on.
+
+    Raises:
+        InputError: ``--method`` is given and nothing is quantized; ``--samples`` or ``--eval-samples`` is given, and no
+            file of another precision is made from data.
+    """
+    given = given_options(context)
+    quantized = bool(set(precisions) - {"fp32", "fp16"})
+    # float16 asks for the largest magnitudes, whatever the method.
+    refuse_options(
+        [given[name] for name in ("method",) if name in given and not quantized],
+        "no int8 or fp8 file is asked for, and fp16 has no method",
+    )
+    measured = quantized or ("fp16" in precisions and data is not None)
+    refuse_options(
+        [given[name] for name in ("samples", "eval_samples") if name in given and not measured],
+        "no file is asked for that is made from --calibration-data",
+    )
 
 
 def output_path(value: str | Path) -> Path:

@@ -22,6 +22,7 @@ from s2mlp_deploy.cli.options import (
     ReduceRange,
     Samples,
     Seed,
+    refuse_unused_calibration,
 )
 
 
@@ -30,6 +31,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def quantize(
+        context: typer.Context,
         directory: Annotated[Path, typer.Argument(metavar="DIR", help="An artifact with model.fp32.onnx.")],
         data: Annotated[
             str,
@@ -52,6 +54,7 @@ def register(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Add float16 and quantized files to an artifact, and score them."""
+        refuse_unused_calibration(context, precision or ["int8"], data)
         with progress() as report:
             result = api.quantize(
                 directory,
