@@ -39,5 +39,11 @@ CALIBRATION_METHOD: CalibrationMethod = "percentile"
 CALIBRATION_SAMPLES = 512
 """Samples that ranges are measured on."""
 
+MIN_SAMPLES = 8
+"""Fewest samples that ranges are measured on, and files scored on.
+
+With fewer the largest activation depends on the image more than on the network. Accuracy asks for some hundreds.
+"""
+
 EVAL_SAMPLES = 1000
 """Samples that files are scored on."""

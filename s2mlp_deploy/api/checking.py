@@ -8,9 +8,10 @@ from typing import Any
 
 from s2mlp_deploy.api.capturing import CapturedSource
 from s2mlp_deploy.artifact import TensorInfo
+from s2mlp_deploy.choices import MIN_SAMPLES
 from s2mlp_deploy.data.collect import collect
 from s2mlp_deploy.data.dataset import open_data
-from s2mlp_deploy.errors import InputError, PreprocessingError
+from s2mlp_deploy.errors import DataError, InputError, PreprocessingError
 from s2mlp_deploy.precision.options import PrecisionOptions
 from s2mlp_deploy.sources.source import Source
 from s2mlp_deploy.text import join_names
@@ -44,11 +45,17 @@ def check_precision_data(options: PrecisionOptions) -> None:
     """Refuses data that is not there, before a model is loaded.
 
     Raises:
-        DataError: There is no such data, or none that can be used.
+        DataError: There is no such data, none that can be used, or too little of it.
     """
     for data in (options.data, options.eval_data):
         if isinstance(data, (str, Path)):
-            collect(Path(data), classes=None, limit=1, seed=options.seed)
+            found = len(collect(Path(data), classes=None, limit=MIN_SAMPLES, seed=options.seed))
+            if found < MIN_SAMPLES:
+                raise DataError(
+                    f"There are only {found} samples, at least {MIN_SAMPLES} are needed",
+                    where=str(data),
+                    fix="give more; some hundreds that look like the model's work are best",
+                )
 
 
 def check_data_fits(options: PrecisionOptions, source: Source, *, with_preprocessing: bool) -> None:
@@ -71,7 +78,12 @@ def check_data_fits(options: PrecisionOptions, source: Source, *, with_preproces
         named = source.input_names is not None or with_preprocessing
         if isinstance(data, (str, Path)) and (named or Path(data).suffix.lower() not in (".npz", ".npy")):
             open_data(
-                data, inputs=inputs, preprocessing=source.preprocessing, classes=source.classes, seed=options.seed
+                data,
+                inputs=inputs,
+                preprocessing=source.preprocessing,
+                classes=source.classes,
+                seed=options.seed,
+                minimum=MIN_SAMPLES,
             )
 
 

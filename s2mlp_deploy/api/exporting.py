@@ -193,9 +193,11 @@ def _noise(source: Source, manifest: Manifest, seed: int) -> Iterable[tuple[dict
     if manifest.preprocessing_in_graph and source.preprocessing is not None:
         generator = np.random.default_rng(seed)
         height, width = source.preprocessing.size
-        name = manifest.inputs[0].name
+        name, size = manifest.inputs[0].name, manifest.inputs[0].shape[0]
+        batch = size if isinstance(size, int) else 1
         return [
-            ({name: generator.integers(0, 256, (1, height, width, 3), np.uint8)}, None) for _ in range(NOISE_SAMPLES)
+            ({name: generator.integers(0, 256, (batch, height, width, 3), np.uint8)}, None)
+            for _ in range(-(-NOISE_SAMPLES // batch))
         ]
     examples = [tensor.numpy() for tensor in source.example_tensors]
     return NoiseBatches(manifest.inputs, examples, samples=NOISE_SAMPLES, batch=4, seed=seed)

@@ -25,12 +25,6 @@ from s2mlp_deploy.progress import ProgressCallback
 
 LOG = logging.getLogger(__name__)
 
-MIN_SAMPLES = 8
-"""Fewest samples that ranges are measured on.
-
-With fewer the largest activation depends on the image more than on the network. Accuracy asks for some hundreds.
-"""
-
 _SAVE_EVERY = 10.0
 """Seconds between two savings of an unfinished calibration."""
 

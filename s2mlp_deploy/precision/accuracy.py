@@ -82,6 +82,8 @@ class Scorer:
         self._expected = expected
         self._labels = labels if known.size and expected.ndim == 2 else None
         self.images = len(expected)
+        # Images without a label count in no accuracy.
+        self.counted = int(known.size) if self._labels is not None and metric is None else self.images
         self.reference_score = metric(reference) if metric is not None else self._points(expected)
 
     @property

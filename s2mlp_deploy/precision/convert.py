@@ -14,9 +14,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from s2mlp_deploy.artifact import CALIBRATION_CACHE, CalibrationRecord, Manifest, PrecisionException, model_file
-from s2mlp_deploy.calibration.measure import MIN_SAMPLES, cache_key, known_statistics, measure
+from s2mlp_deploy.calibration.measure import cache_key, known_statistics, measure
 from s2mlp_deploy.calibration.observe import Observer, Statistics
-from s2mlp_deploy.calibration.store import Foreign
+from s2mlp_deploy.calibration.store import Foreign, Key
+from s2mlp_deploy.choices import MIN_SAMPLES
 from s2mlp_deploy.data.caching import CachedBatches
 from s2mlp_deploy.data.dataset import ModelData, open_data
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
@@ -27,7 +28,7 @@ from s2mlp_deploy.precision.budget import keep_budget
 from s2mlp_deploy.precision.derive import Derived, derive
 from s2mlp_deploy.precision.options import PrecisionOptions, check_opset, is_half
 from s2mlp_deploy.precision.placements import Calibrated, placement_of
-from s2mlp_deploy.precision.quantizable import OpSelection, batch_for, observed_values, select_ops
+from s2mlp_deploy.precision.quantizable import OpSelection, batch_for, observed_values, quantizable_ops, select_ops
 from s2mlp_deploy.precision.report import calibration_report
 from s2mlp_deploy.precision.sensitivity import layer_sqnr
 from s2mlp_deploy.preprocess import Preprocessing
@@ -93,7 +94,8 @@ def convert(
         CheckFailedError: The accuracy budget cannot be kept.
     """
     check_opset(options.files, manifest.opset)
-    options.exclusion.check(model)
+    half = "fp16" in options.files  # There every node can be excluded, elsewhere what would be quantized.
+    options.exclusion.check(model.graph if half else [op.node for op in quantizable_ops(model)])
     conversion = _Conversion(model, path, manifest, _walked_once(options), opener, progress)
     return conversion.run(home, noise, foreign_cache)
 
@@ -152,6 +154,11 @@ class _Conversion:
     def run(self, home: Path, noise: Iterable[Batch], foreign_cache: Foreign) -> Converted:
         options, files = self.options, self.options.files
         quantized = [precision for precision in files if precision != "fp16"]
+        for precision in quantized:
+            # A file that cannot be made is refused before time goes into the others.
+            dtype = placement_of(precision, reduce_range=options.reduce_range).scheme.weight_dtype()
+            select_ops(self.model, options.exclusion, dtype=dtype)
+        # What fp8 selects is among it.
         selection = select_ops(self.model, options.exclusion) if quantized else OpSelection((), {})
         values = observed_values(selection)
         batches: CachedBatches | None = None
@@ -161,9 +168,13 @@ class _Conversion:
         else:
             data = self._open(options.data, options.samples, batch_for(values))
             batches = CachedBatches(data)
+            cache = Path(options.cache) if options.cache is not None else home / CALIBRATION_CACHE
+            key = cache_key(self.path, data, self._preprocessing)
+            # A cache that was named on purpose is never silently replaced; what cannot be used is refused at once.
+            known = known_statistics(values, cache, key, "refuse" if options.cache is not None else foreign_cache)
             # Data that cannot be scored on is refused before time goes into ranges.
             scorer = self._scorer() if self._is_scored() else None
-            statistics = self._measured(data, batches, values, home, foreign_cache)
+            statistics = self._measured(data, batches, values, cache, key, known)
             record = CalibrationRecord(
                 data.described,
                 data.content_hash,
@@ -221,15 +232,11 @@ class _Conversion:
         data: ModelData,
         batches: CachedBatches,
         values: tuple[ir.Value, ...],
-        home: Path,
-        foreign_cache: Foreign,
+        cache: Path,
+        key: Key,
+        known: tuple[Statistics, bool],
     ) -> Statistics:
-        options = self.options
-        cache = Path(options.cache) if options.cache is not None else home / CALIBRATION_CACHE
-        key = cache_key(self.path, data, self._preprocessing)
-        # A cache that was named on purpose is never silently replaced.
-        foreign: Foreign = "refuse" if options.cache is not None else foreign_cache
-        statistics, complete = known_statistics(values, cache, key, foreign)
+        statistics, complete = known
         if complete:
             self.progress("calibrating", data.count, data.count)
         else:
@@ -241,7 +248,7 @@ class _Conversion:
                 cache,
                 key,
                 statistics,
-                threads=options.threads,
+                threads=self.options.threads,
                 progress=self.progress,
             )
         for warning in data.warnings:
@@ -276,13 +283,13 @@ class _Conversion:
             metric=options.metric,
             data_sha256=data.content_hash,
         )
-        one_image = 100 / scorer.images
+        one_image = 100 / scorer.counted
         if options.metric is None and options.max_drop and options.max_drop < one_image:
             LOG.warning(
                 "--max-drop %g is finer than %d images can tell: each is worth %.2g points, so no image may be lost; "
                 "score on more (--eval-data, --eval-samples)",
                 options.max_drop,
-                scorer.images,
+                scorer.counted,
                 one_image,
             )
         return scorer

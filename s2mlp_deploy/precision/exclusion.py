@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,20 +46,30 @@ class Exclusion:
         name = str(node.name)
         return next((f"excluded by --exclude {p}" for p in self.patterns if re.search(p, name)), "")
 
-    def check(self, model: ir.Model) -> None:
+    def check(self, candidates: Iterable[ir.Node]) -> None:
         """Refuses what excludes nothing, which is most likely a slip of the pen.
 
+        Args:
+            candidates: The nodes that an exclusion changes: those of the graph for float16, the GEMMs and convolutions
+                with constant weights for int8 and fp8.
+
         Raises:
-            InputError: No node of the graph has such a name or operator.
+            InputError: No candidate has such a name or operator.
         """
-        names = [str(node.name) for node in model.graph]
-        ops = {node.op_type for node in model.graph}
+        nodes = list(candidates)
+        if not nodes:
+            return  # There is nothing to exclude from; that is refused by whoever looks for it.
+        names = [str(node.name) for node in nodes]
+        ops = {node.op_type for node in nodes}
         for op_type in self.op_types:
             if op_type not in ops:
-                raise InputError(f"--exclude-op {op_type}: there is none", fix=f"choose from {join_names(sorted(ops))}")
+                raise InputError(
+                    f"--exclude-op {op_type} excludes nothing",
+                    fix=f"choose from {join_names(sorted(ops), limit=None)}",
+                )
         for pattern in self.patterns:
             if not any(re.search(pattern, name) for name in names):
-                raise InputError(f"--exclude {pattern!r} matches no node", fix=f"names are like {join_names(names)}")
+                raise InputError(f"--exclude {pattern!r} excludes nothing", fix=f"names are like {join_names(names)}")
 
 
 NOTHING = Exclusion()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from s2mlp_deploy.artifact import model_file
 from s2mlp_deploy.calibration.ranges import check_method
-from s2mlp_deploy.choices import CALIBRATION_METHOD, CALIBRATION_SAMPLES, EVAL_SAMPLES
+from s2mlp_deploy.choices import CALIBRATION_METHOD, CALIBRATION_SAMPLES, EVAL_SAMPLES, MIN_SAMPLES
 from s2mlp_deploy.errors import DataError, InputError, OutputError
 from s2mlp_deploy.precision.exclusion import Exclusion
 from s2mlp_deploy.text import join_names
@@ -123,8 +123,8 @@ class PrecisionOptions:
         if self.max_drop is not None and not 0 <= self.max_drop <= 100:
             raise InputError(f"--max-drop is {self.max_drop:g}", fix="give percentage points from 0 to 100")
         for name, number in (("--samples", self.samples), ("--eval-samples", self.eval_samples)):
-            if number is not None and number < 1:
-                raise InputError(f"{name} is {number}", fix="give at least 1")
+            if number is not None and number < MIN_SAMPLES:
+                raise InputError(f"{name} is {number}", fix=f"give at least {MIN_SAMPLES}")
         quantized = [name for name in files if name != "fp16"]
         if quantized and self.data is None:
             raise DataError(
@@ -143,11 +143,12 @@ class PrecisionOptions:
             "--half-io": self.half_io and not any(is_half(name) for name in files),
         }
         for name in [name for name, is_unused in unused.items() if is_unused]:
+            needed = ["--precision int8"] if not quantized or name == "--reduce-range" else []
+            # Only export can be without data: quantize asks for it first.
+            needed += ["--calibration-data"] if self.data is None else []
             raise InputError(
                 f"{name} is given, and no file that is asked for uses it",
-                fix=f"leave it out, or ask for {'--precision int8 and ' if not quantized else ''}--calibration-data"
-                if name in ("--eval-data", "--max-drop", "--calibration-cache")
-                else "leave it out, or ask for --precision int8",
+                fix=f"leave it out, or add {join_names(needed)}",
             )
         if self.cache is not None:
             _check_cache(Path(self.cache))

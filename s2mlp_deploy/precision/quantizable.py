@@ -68,7 +68,8 @@ class OpSelection:
 
     Attributes:
         ops: In graph order.
-        skipped: Layers with weights that stay in float, with the reason.
+        skipped: Layers with weights that stay in float, with the reason; the node's name in place of the layer's
+            where another op of the layer is quantized.
     """
 
     ops: tuple[QuantizableOp, ...]
@@ -90,7 +91,7 @@ def select_ops(
         dtype: Of the weights: INT8, or FLOAT8E4M3FN, for which more convolutions are too small.
 
     Raises:
-        QuantizationError: The graph is quantized already, or has nothing to quantize.
+        QuantizationError: The graph is quantized already, or has nothing to quantize in that type.
     """
     graph = model.graph
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear", "QLinearMatMul", "QLinearConv") for node in graph):
@@ -99,21 +100,31 @@ def select_ops(
             fix="quantize the fp32 file of an artifact",
         )
     chosen: list[QuantizableOp] = []
-    skipped: dict[str, str] = {}
-    for node in graph:
-        op = _quantizable_op(node)
-        if op is None or (node.name or "").startswith(PREPROCESSING):
-            continue
-        if reason := exclusion.reason(node) or _not_worth_it(op, graph, dtype):
-            skipped[op.layer] = reason
+    skipped: list[tuple[QuantizableOp, str]] = []
+    excluded = False
+    for op in quantizable_ops(model):
+        if not (reason := _not_worth_it(op, graph, dtype)):
+            reason = exclusion.reason(op.node)
+            excluded = excluded or bool(reason)
+        if reason:
+            skipped.append((op, exclusion.reason(op.node) or reason))
         else:
             chosen.append(op)
     if not chosen:
+        precision = "fp8" if dtype == ir.DataType.FLOAT8E4M3FN else "int8"
         raise QuantizationError(
-            "the graph has no GEMM or convolution with constant weights that int8 would speed up",
-            fix="leave out --precision int8 and fp8" + (", or exclude less" if exclusion != NOTHING else ""),
+            f"the graph has no GEMM or convolution with constant weights that {precision} would speed up",
+            fix=f"leave {precision} out of --precision" + (", or exclude less" if excluded else ""),
         )
-    return OpSelection(tuple(chosen), skipped)
+    layers = {op.layer for op in chosen}
+    names = {(str(op.node.name) if op.layer in layers else op.layer): reason for op, reason in skipped}
+    return OpSelection(tuple(chosen), names)
+
+
+def quantizable_ops(model: ir.Model) -> tuple[QuantizableOp, ...]:
+    """All GEMMs and convolutions with constant weights, in graph order, but those of the preprocessing."""
+    found = (_quantizable_op(node) for node in model.graph if not (node.name or "").startswith(PREPROCESSING))
+    return tuple(op for op in found if op is not None)
 
 
 def _quantizable_op(node: ir.Node) -> QuantizableOp | None:

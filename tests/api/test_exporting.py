@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ from PIL import Image
 
 from s2mlp_deploy import api
 from s2mlp_deploy.api import capturing, exporting, inspecting_sources
-from s2mlp_deploy.artifact import read_manifest
+from s2mlp_deploy.artifact import TensorInfo, read_manifest
 from s2mlp_deploy.errors import DataError, InputError, PreprocessingError, S2MLPDeployError
+from s2mlp_deploy.preprocess import Preprocessing
 
 TINY = {"dims": (8, 8), "depths": (1, 1), "patches": (2, 2), "image_size": (8, 8), "classes": 3}
 
@@ -87,30 +90,60 @@ def options(**changes) -> api.PrecisionOptions:
     return api.PrecisionOptions(**({"precisions": ["int8"], "samples": 8} | changes))
 
 
+@pytest.fixture
+def some(tmp_path) -> None:
+    """Arrays in the working directory: enough of them, and too few."""
+    for name, count in (("eight.npy", 8), ("few.npy", 7)):
+        np.save(tmp_path / name, np.zeros((count, 3, 8, 8), np.float32))
+
+
 BEFORE_LOADING = {
-    "an unknown form": {"shift_form": "diagonal"},
-    "an opset that is too old": {"opset": 9},
-    "an unknown axis": {"dynamic": ("depth",)},
-    "an unknown policy": {"on_hazard": "ignore"},
-    "free sizes of a graph that resizes": {"with_preprocessing": True, "dynamic": ("height",)},
-    "int8 without data": {"precision": options()},
-    "data that is not there": {"precision": options(data="no such folder")},
-    "data to score on that is not there": {"precision": options(precisions=["fp16"], eval_data="no such folder")},
-    "an unknown precision": {"precision": options(precisions=["int3"])},
-    "an unknown method": {"precision": options(precisions=["fp16"], method="guess")},
-    "a budget of 200 points": {"precision": options(precisions=["fp16"], max_drop=200)},
-    "no samples": {"precision": options(precisions=["fp16"], samples=0)},
-    "a precision that needs a newer opset": {"precision": options(precisions=["fp16"]), "opset": 17},
+    "an unknown form": ({"shift_form": "diagonal"}, "diagonal"),
+    "an opset that is too old": ({"opset": 9}, "opset"),
+    "an unknown axis": ({"dynamic": ("depth",)}, "depth"),
+    "an unknown policy": ({"on_hazard": "ignore"}, "ignore"),
+    "free sizes of a graph that resizes": (
+        {"with_preprocessing": True, "dynamic": ("height",)},
+        "no free height and width",
+    ),
+    "int8 without data": ({"precision": options()}, "need data to measure ranges on"),
+    "data that is not there": ({"precision": options(data="no such folder")}, "does not exist"),
+    "data to score on that is not there": (
+        {"precision": options(data="eight.npy", eval_data="no such folder")},
+        "does not exist",
+    ),
+    "too little data": ({"precision": options(data="few.npy")}, "only 7 samples, at least 8"),
+    "too little data to score on": (
+        {"precision": options(data="eight.npy", eval_data="few.npy")},
+        "only 7 samples, at least 8",
+    ),
+    "an unknown precision": ({"precision": options(precisions=["int3"])}, "int3"),
+    "an unknown method": ({"precision": options(precisions=["fp16"], method="guess")}, "guess"),
+    "a budget of 200 points": ({"precision": options(precisions=["fp16"], max_drop=200)}, "--max-drop is 200"),
+    "no samples": ({"precision": options(precisions=["fp16"], samples=0)}, "--samples is 0"),
+    "too few samples": ({"precision": options(data="eight.npy", samples=7)}, "--samples is 7"),
+    "a precision that needs a newer opset": (
+        {"precision": options(data="eight.npy"), "opset": 18},
+        "cannot be written in opset 18",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", BEFORE_LOADING)
-def test_what_the_arguments_alone_decide_is_refused_before_loading(tmp_path, monkeypatch, case):
+def test_what_the_arguments_alone_decide_is_refused_before_loading(tmp_path, monkeypatch, some, case):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(exporting, "load", lambda *_, **__: pytest.fail("it was loaded"))
-    with pytest.raises(S2MLPDeployError):
-        api.export("s2mlpv2_nano", tmp_path / "out", **BEFORE_LOADING[case])
-    assert list(tmp_path.iterdir()) == []
+    arguments, problem = BEFORE_LOADING[case]
+    with pytest.raises(S2MLPDeployError, match=problem):
+        api.export("s2mlpv2_nano", tmp_path / "out", **arguments)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["eight.npy", "few.npy"]
+
+
+def test_noise_fills_a_fixed_batch_of_a_graph_that_preprocesses(source):
+    preprocessing = Preprocessing(size=(8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
+    manifest = SimpleNamespace(preprocessing_in_graph=True, inputs=(TensorInfo("image", "uint8", (3, "h", "w", 3)),))
+    batches = list(exporting._noise(replace(source, preprocessing=preprocessing), manifest, 0))
+    assert [feeds["image"].shape for feeds, _ in batches] == [(3, 8, 8, 3)] * 6
 
 
 def test_an_output_that_is_taken_is_refused_before_loading(captured, tmp_path, monkeypatch):
@@ -135,8 +168,8 @@ def never_captured(monkeypatch):
 def images(tmp_path) -> Path:
     folder = tmp_path / "images"
     folder.mkdir()
-    for index in range(3):
-        Image.fromarray(np.full((8, 8, 3), index * 50, np.uint8)).save(folder / f"{index}.png")
+    for index in range(8):
+        Image.fromarray(np.full((8, 8, 3), index * 30, np.uint8)).save(folder / f"{index}.png")
     return folder
 
 
@@ -149,7 +182,8 @@ def test_images_without_preprocessing_are_refused_before_capturing(tmp_path, ima
 def test_classes_that_do_not_fit_are_refused_before_capturing(source, tmp_path, never_captured):
     for name in ("cat", "cow"):
         (tmp_path / "data" / name).mkdir(parents=True)
-        Image.new("RGB", (8, 8)).save(tmp_path / "data" / name / "a.png")
+        for index in range(4):
+            Image.new("RGB", (8, 8)).save(tmp_path / "data" / name / f"{index}.png")
     named = type(source)(**(vars(source) | {"classes": ("cat", "dog", "fox")}))
     with pytest.raises(DataError, match="cow"):
         api.export(named, tmp_path / "out", precision=options(data=tmp_path / "data"))

@@ -505,8 +505,28 @@ def test_export_refuses_missing_data_before_it_captures(tmp_path, monkeypatch):
 
 def test_an_exclusion_of_nothing_is_refused_before_anything_is_measured(artifact, images, monkeypatch):
     monkeypatch.setattr(observe.Observer, "update", lambda *_args: pytest.fail("measured first"))
-    with pytest.raises(InputError, match="matches no node"):
+    with pytest.raises(InputError, match="--exclude 'decoder' excludes nothing"):
         api.quantize(artifact, options(images, exclude=("decoder",)))
+    # It is in the graph, and never quantized.
+    with pytest.raises(InputError, match="--exclude-op LayerNormalization excludes nothing"):
+        api.quantize(artifact, options(images, exclude_ops=("LayerNormalization",)))
+
+
+def test_a_cache_that_cannot_be_used_is_refused_before_anything_is_scored(artifact, images, tmp_path, monkeypatch):
+    (tmp_path / "cache.npz").write_bytes(b"no cache")
+    monkeypatch.setattr(convert, "Scorer", lambda *_args, **_options: pytest.fail("scored first"))
+    with pytest.raises(QuantizationError, match="not a calibration cache"):
+        api.quantize(artifact, options(images, cache=tmp_path / "cache.npz"))
+
+
+def test_a_precision_that_cannot_be_made_is_refused_before_anything_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(observe.Observer, "update", lambda *_args: pytest.fail("measured first"))
+    layers = torch.nn.Sequential(torch.nn.Conv2d(16, 16, 3), torch.nn.Flatten(), torch.nn.Linear(16 * 36, 4)).eval()
+    source = api.from_module(layers, torch.zeros(2, 16, 8, 8))
+    data = np.random.default_rng(0).normal(size=(12, 16, 8, 8)).astype(np.float32)
+    with pytest.raises(QuantizationError, match="that fp8 would speed up"):
+        api.export(source, tmp_path / "out", precision=options(data, "int8", "fp8"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_budget_finer_than_an_image_is_warned_of(artifact, images, caplog):

@@ -181,9 +181,9 @@ def test_a_model_with_nothing_to_quantize(no_quantize, cli, refused, tmp_path):
     source, directory = f"{tmp_path / 'curve.py'}:curve", tmp_path / "curve"
     exported = cli("export", source, "-o", directory)
     assert exported.code == 0, exported.err
-    assert "no matrix product" in no_quantize("--data", data, directory=directory)
+    assert "no GEMM or convolution" in no_quantize("--data", data, directory=directory)
     out = tmp_path / "never"
-    assert "no matrix product" in refused(
+    assert "no GEMM or convolution" in refused(
         "export", source, "-o", out, "--precision", "int8", "--calibration-data", data
     )
     assert not out.exists()

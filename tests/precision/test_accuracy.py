@@ -55,6 +55,11 @@ def row(of: Scorer, scores, **engine):
     return of.row(Told(scores, **engine), file="f", precision="p", size=9, arithmetic="a")
 
 
+def test_the_images_that_the_score_counts_are_counted():
+    assert scorer([0, -1, 2, -1, -1, 1, 2]).counted == 4
+    assert scorer().counted == 7
+
+
 def test_with_labels_the_score_is_accuracy():
     found = scorer([0, 1, 2, 3, 1, 1, 1])
     assert found.metric == "top-1 accuracy"

@@ -38,6 +38,8 @@ def test_what_can_be_used_passes(folder: Path, tmp_path: Path) -> None:
         ({"max_drop": float("nan")}, InputError, "--max-drop is nan"),
         ({"samples": 0}, InputError, "--samples is 0"),
         ({"eval_samples": 0}, InputError, "--eval-samples is 0"),
+        ({"samples": 7}, InputError, "--samples is 7"),
+        ({"eval_samples": 7}, InputError, "--eval-samples is 7"),
         ({"exclude": ("mlp(",)}, InputError, "no regular expression"),
         ({"data": None}, DataError, "need data"),
         ({"cache": "nowhere/cache.npz"}, OutputError, "calibration cache cannot be written"),

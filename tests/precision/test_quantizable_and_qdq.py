@@ -287,12 +287,42 @@ def test_what_the_user_excludes_is_in_float(exclusion):
 def test_an_exclusion_that_cannot_be_meant_is_refused():
     with pytest.raises(InputError, match="no regular expression"):
         Exclusion(("mlp(",))
-    with pytest.raises(InputError, match="matches no node") as caught:
-        Exclusion(("attention7",)).check(graph("v2"))
+    nodes = list(graph("v2").graph)
+    with pytest.raises(InputError, match="--exclude 'attention7' excludes nothing") as caught:
+        Exclusion(("attention7",)).check(nodes)
     assert "stages.0" in str(caught.value.fix)
-    with pytest.raises(InputError, match="there is none"):
-        Exclusion(op_types=("LSTM",)).check(graph("v2"))
-    Exclusion(("mlp",), ("Conv",)).check(graph("v2"))
+    with pytest.raises(InputError, match="--exclude-op LSTM excludes nothing") as caught:
+        Exclusion(op_types=("LSTM",)).check(nodes)
+    assert all(node.op_type in str(caught.value.fix) for node in nodes), "all that can be chosen are listed"
+    Exclusion(("mlp",), ("Conv",)).check(nodes)
+
+
+def test_one_excluded_op_of_a_layer_does_not_exempt_the_others():
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="twice/MatMul"),
+        helper.make_node("MatMul", ["x", "w"], ["b"], name="twice/MatMul_1"),
+        helper.make_node("Add", ["a", "b"], ["z"]),
+    ]
+    model = hand_made(nodes, {"x": ["n", 7, 6]}, {"z": None}, {"w": W})
+    found = select_ops(model, Exclusion(("MatMul_1",)))
+    assert [op.node.name for op in found.ops] == ["twice/MatMul"]
+    assert list(found.skipped) == ["twice/MatMul_1"]
+    feeds = {"x": RANDOM.normal(size=(8, 7, 6)).astype(np.float32)}
+    told = derive(
+        model, "int8", statistics(model, feeds), method="minmax", exclusion=Exclusion(("MatMul_1",))
+    ).exceptions
+    assert [item.covers("twice/MatMul_1") for item in told] == [True]
+    assert not any(item.covers("twice/MatMul") for item in told)
+
+
+def test_what_only_fp8_cannot_speed_up_names_fp8():
+    nodes = [helper.make_node("Conv", ["x", "k"], ["z"], name="conv/Conv")]
+    kernel = RANDOM.normal(size=(16, 16, 3, 3)).astype(np.float32)
+    model = hand_made(nodes, {"x": ["n", 16, 8, 8]}, {"z": None}, {"k": kernel})
+    assert len(select_ops(model).ops) == 1
+    with pytest.raises(QuantizationError, match="that fp8 would speed up") as caught:
+        select_ops(model, dtype=ir.DataType.FLOAT8E4M3FN)
+    assert caught.value.fix == "leave fp8 out of --precision"
 
 
 def quantized_layer(weights, bias, feeds, precision="int8"):
