@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from s2mlp_deploy.api.evidence import save_scores
 from s2mlp_deploy.artifact import ArtifactWriter, Manifest, read_manifest, verify_file
-from s2mlp_deploy.errors import DataError, InputError
+from s2mlp_deploy.errors import DataError, InputError, OutputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.export.write import GraphFile, stage
 from s2mlp_deploy.precision.convert import convert, with_calibration_of_quantized, with_precisions
@@ -51,7 +51,7 @@ def quantize(
         PreprocessingError: The data is images, and no preprocessing is configured.
         QuantizationError: The graph cannot be quantized, or the calibration cache is of another one.
         CheckFailedError: The accuracy budget cannot be kept.
-        OutputError: The artifact cannot be written.
+        OutputError: The artifact cannot be written, or another command replaced its float32 file meanwhile.
     """
     if not options.files:
         raise InputError("fp32 is there already", fix="ask for fp16, int8 or fp8")
@@ -60,13 +60,22 @@ def quantize(
     options.check()
     root = Path(directory)
     manifest = read_manifest(root)
-    path = verify_file(root, manifest.file("fp32"))
+    origin = manifest.file("fp32")
+    path = verify_file(root, origin)
     converted = convert(ir.load(path), path, manifest, options, home=root, progress=progress)
     progress("writing files", 0, None)
+
+    def renew(there: Manifest) -> Manifest:
+        if there.file("fp32").sha256 != origin.sha256:
+            raise OutputError(
+                "the artifact was replaced meanwhile, and the new files would be of the older model",
+                where=str(root),
+                fix="run quantize again",
+            )
+        return with_calibration_of_quantized(with_precisions(there, converted), there.calibration)
+
     files = [GraphFile(graph.file, graph.precision, graph.model) for graph in converted.graphs]
     with ArtifactWriter(root, force=True) as writer:
         facts = stage(writer, with_precisions(manifest, converted), files)
-        manifest = writer.add(
-            lambda there: with_calibration_of_quantized(with_precisions(there, converted), there.calibration), facts
-        )
+        manifest = writer.add(renew, facts)
     return Quantized(manifest, save_scores(root, manifest, converted.ranges, converted.accuracy))

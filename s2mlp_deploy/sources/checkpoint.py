@@ -102,13 +102,25 @@ def _unwrap(state: object) -> object:
     """The state dict inside a training script's checkpoint."""
     # A state dict itself is flat, so a mapping inside it is what counts, whatever tensors (a step, a decay) lie beside.
     while isinstance(state, Mapping):
-        there = [name for name in _NESTED if isinstance(state.get(name), Mapping)]
+        there = [name for name in _NESTED if _holds_tensors(state.get(name))]
         if not there:
             break
         if len(there) > 1:
             LOG.warning("the checkpoint holds %s: %s is used", ", ".join(there), there[0])
         state = state[there[0]]
     return state
+
+
+def _holds_tensors(value: object) -> bool:
+    """Whether a mapping holds weights, itself or in what a training script nests: settings of averaging are none."""
+    if not isinstance(value, Mapping):
+        return False
+    # A lone tensor beside numbers is a setting too: the number of steps, the decay.
+    if any(isinstance(item, Tensor) and item.dim() for item in value.values()):
+        return True
+    if any(_holds_tensors(value.get(name)) for name in _NESTED):
+        return True
+    return bool(value) and all(isinstance(item, Tensor) for item in value.values())
 
 
 def strip_prefixes(weights: Mapping[str, Tensor], own: Collection[str]) -> dict[str, Tensor]:

@@ -564,6 +564,20 @@ def test_two_quantizations_at_once_keep_each_others_files(artifact, images):
         verify_file(artifact, record)
 
 
+def test_files_of_a_model_that_was_replaced_meanwhile_are_not_added(artifact, images):
+    def other(what: str, _done: int, _total: int | None) -> None:
+        if what == "writing files":
+            api.export(api.load("s2mlpv2_nano", overrides=TINY, seed=5), artifact, force=True)
+
+    with pytest.raises(OutputError, match="replaced meanwhile") as caught:
+        api.quantize(artifact, options(images, "int8"), progress=other)
+    assert "run quantize again" in str(caught.value)
+    manifest = read_manifest(artifact)
+    assert [file.precision for file in manifest.files] == ["fp32"]
+    verify_file(artifact, manifest.files[0])
+    assert [path.name for path in artifact.glob("*.onnx")] == ["model.fp32.onnx"]
+
+
 def test_a_manifest_that_is_old_by_now_loses_no_scores(artifact, images):
     """The scores are merged by the manifest on the disk: another command may have renewed it since."""
     fp16 = api.quantize(artifact, options(images, "fp16"))

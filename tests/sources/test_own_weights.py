@@ -79,6 +79,8 @@ def under(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         ({"state_dict": plain(1), "state_dict_ema": plain(3)}, "state_dict_ema is used"),
         ({"model": plain(1), "model_ema": plain(3)}, "model_ema is used"),
         ({"model": plain(1), "ema": {"decay": torch.tensor(0.9), "module": plain(3)}}, "ema is used"),
+        ({"model": plain(3), "ema": {"decay": 0.9, "steps": 3}}, None),
+        ({"model": plain(3), "model_ema": {}}, None),
         ({"n_averaged": torch.tensor(4)} | under("module.", plain(3)), None),
     ],
     ids=lambda value: "-".join(value)[:40] if isinstance(value, dict) else "",
