@@ -12,7 +12,7 @@ import re
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,6 +44,7 @@ __all__ = [
     "divisors_of",
     "exclusive",
     "expression_of",
+    "failed_guard",
     "free_unbacked_symbols",
     "has_no_translation",
     "hint_of",
@@ -159,6 +160,20 @@ def divisors_of(size: Any, symbol: sympy.Symbol) -> set[int]:
     """What a symbolic size divides a symbol by with a remainder: ``//`` and ``%`` are functions of torch's own."""
     parts = [part.args for part in expression_of(size).atoms(FloorDiv, Mod, PythonMod)]
     return {int(divisor) for part, divisor in parts if symbol in part.free_symbols and divisor.is_Integer}
+
+
+def failed_guard(module: torch.fx.GraphModule, leaves: Sequence[Any]) -> str | None:
+    """What a program's ``module()`` says against inputs of these sizes, None where nothing; runs no operator.
+
+    ``torch.export`` leaves out of the ranges of sizes what it can only say as a guard, and has no public way to ask.
+    """
+    guards = getattr(module, "_guards_fn", None)
+    try:
+        if guards is not None:
+            guards(*leaves)
+    except AssertionError as error:
+        return str(error).partition("\n")[0]
+    return None
 
 
 def storage_of(tensor: Tensor) -> int:

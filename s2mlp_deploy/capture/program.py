@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import ConstantArgument, OutputKind
+from torch.fx import GraphModule, Node
 
 import s2mlp_deploy.shift.op  # noqa: F401  registers s2mlp::shift
 from s2mlp_deploy import torch_internals as internals
@@ -32,6 +33,8 @@ from s2mlp_deploy.capture.hazards import evaluating
 from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.graph.axes import DYNAMIC_AXES, axis_name
 from s2mlp_deploy.text import first_line_of, join_names
+
+_NO_BOUND = 2**31
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def capture(
     """
     notes: tuple[str, ...] = ()
     if isinstance(module, ExportedProgram):
-        program = module
+        program, notes = module, _limits(module)
     else:
         check_weights(module)
         program, notes = _export(module, tuple(example_inputs), tuple(dynamic))
@@ -141,7 +144,7 @@ def _export(
         for example, free, automatic_names in attempts:
             try:
                 program = _try_export(module, example, _dynamic_shapes(example, free, automatic_names))
-                limits = _limits(program, spatial)
+                limits = (*_limits(program, spatial), *_check_guards(program, example, free))
                 if set(spatial) & set(automatic_names):
                     _probe(program, example, spatial)
             except _DecidesByValuesError:
@@ -161,31 +164,107 @@ class _DecidesByValuesError(ExportError):
     """A branch or an integer of the module depends on the values of tensors."""
 
 
-def _limits(program: ExportedProgram, names: Sequence[str]) -> tuple[str, ...]:
-    """What free heights and widths may be, where that is not every size.
+def _limits(program: ExportedProgram, required: Sequence[str] = ()) -> tuple[str, ...]:
+    """What free sizes may be, where that is not every size.
 
     Raises:
-        ExportError: One is not free after all.
+        ExportError: A required height or width is not free after all.
     """
     notes = []
+    for node, name, size in _named_sizes(program):
+        if not isinstance(size, torch.SymInt) or str(size).isdigit():
+            if name in required:
+                raise _tied(name, f"{node.name} must have {size}")
+            continue
+        low, high = _bounds(program, size)
+        # torch tells 0 and 1 from all other sizes; a lower bound of 2 is that and no limit of the module's.
+        limits = [f"at least {low}"] * (low > 2) + [f"at most {high}"] * (high is not None)
+        if not str(size).isidentifier():
+            formula = (
+                f"the {name} of {node.name} is {internals.expression_of(size)} for a whole number {_symbols(size)}"
+            )
+            notes.append(" of ".join([formula, *([" and ".join(limits)] if limits else [])]))
+        elif limits:
+            notes.append(f"the {name} of {node.name} is {' and '.join(limits)}")
+    return tuple(notes)
+
+
+def _named_sizes(program: ExportedProgram) -> Iterator[tuple[Node, str, Any]]:
+    """The batch of each tensor input, and of images the height and width, with their names."""
     for node in program.graph.nodes:
         value = node.meta.get("val")
-        if node.name not in program.graph_signature.user_inputs or not isinstance(value, Tensor) or value.dim() != 4:
+        if node.op == "placeholder" and node.name in program.graph_signature.user_inputs and isinstance(value, Tensor):
+            for name, axis in DYNAMIC_AXES.items():
+                if value.dim() == 4 or (name == "batch" and value.dim()):
+                    yield node, name, value.shape[axis]
+
+
+def _bounds(program: ExportedProgram, size: Any) -> tuple[int, int | None]:
+    """The bounds of a free size, or of the one number in its formula; no upper one is None."""
+    expression = internals.expression_of(size)
+    ranges = [program.range_constraints.get(key) for key in (expression, *expression.free_symbols)]
+    known = [limits for limits in ranges if limits is not None]
+    low = max((int(limits.lower) for limits in known), default=0)
+    # Beyond any tensor is torch's way to say of some formulas that there is no bound.
+    highs = [int(limits.upper) for limits in known if limits.upper.is_Integer and limits.upper < _NO_BOUND]
+    return low, min(highs, default=None)
+
+
+def _check_guards(program: ExportedProgram, inputs: tuple[Any, ...], names: Sequence[str]) -> tuple[str, ...]:
+    """Asks the program's guards about other sizes: torch keeps there what it cannot say as a range.
+
+    Returns:
+        Notes on sizes that heights and widths cannot have: small or odd ones.
+
+    Raises:
+        ExportError: A batch is limited in any way, or a height or width is held near the example's.
+    """
+    module = program.module()
+    assert isinstance(module, GraphModule)
+    leaves = internals.tree_leaves(inputs)
+    shapes = [node.meta.get("val") for node in program.graph.nodes if _is_user_input(program, node)]
+    if len(shapes) != len(leaves):
+        return ()
+    notes: dict[str, str] = {}
+    for node, name, size in _named_sizes(program):
+        if name not in names or not isinstance(size, torch.SymInt) or str(size).isdigit():
             continue
-        for name in names:
-            size: Any = value.shape[DYNAMIC_AXES[name]]
-            if str(size).isdigit():
-                raise _tied(name, f"{node.name} must have {size}")
-            limits = program.range_constraints.get(internals.expression_of(size))
-            low = int(limits.lower) if limits is not None else 0
-            # torch tells 0 and 1 from all other sizes; a lower bound of 2 is that and no limit of the module's.
-            if low > 2:
-                notes.append(f"the {name} of {node.name} is at least {low}")
-            elif not str(size).isidentifier():
-                notes.append(
-                    f"the {name} of {node.name} is {internals.expression_of(size)} for a whole number {_symbols(size)}"
+        low, high = _bounds(program, size)
+        if name == "batch" and (high is not None or low > 2):
+            raise _tied(name, f"that of {node.name} is {f'at most {high}' if high is not None else f'at least {low}'}")
+        for symbol in internals.expression_of(size).free_symbols:
+            example = internals.hint_of(size, symbol)
+            far = [example * factor for factor in (2, 3, 16, 64)]
+            for number in (*far, 1, 2, 3, 5, 7, example + 1, 2 * example + 1):
+                if number < low or (high is not None and number > high):
+                    continue
+                failed = internals.failed_guard(
+                    module, [_resized(leaf, value, symbol, number) for leaf, value in zip(leaves, shapes, strict=True)]
                 )
-    return tuple(notes)
+                if failed and (name == "batch" or number in far or (number > example and "%" not in failed)):
+                    raise _tied(name, f"at {number}, {failed}")
+                if failed:
+                    notes.setdefault(failed, f"the {name} of {node.name} is limited: at {number}, {failed}")
+    return tuple(notes.values())
+
+
+def _is_user_input(program: ExportedProgram, node: Node) -> bool:
+    inputs = program.graph_signature.inputs_to_parameters, program.graph_signature.inputs_to_buffers
+    lifted = program.graph_signature.inputs_to_lifted_tensor_constants
+    return node.op == "placeholder" and not any(node.name in names for names in (*inputs, lifted))
+
+
+def _resized(leaf: Any, value: Any, symbol: Any, number: int) -> Any:
+    """A tensor without memory that has another size wherever the symbol is in its shape."""
+    if not isinstance(leaf, Tensor) or not isinstance(value, Tensor):
+        return leaf
+    shape = list(leaf.shape)
+    sizes: Any = value.shape  # Declared to hold int only.
+    for axis, size in enumerate(sizes):
+        if isinstance(size, torch.SymInt) and symbol in internals.expression_of(size).free_symbols:
+            formula = internals.expression_of(size).subs(symbol, number)
+            shape[axis] = int(formula.subs({other: internals.hint_of(size, other) for other in formula.free_symbols}))
+    return torch.empty(shape, dtype=leaf.dtype, device="meta")
 
 
 def _tied(axes: str, reason: str) -> ExportError:

@@ -7,9 +7,10 @@ from collections import Counter
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.export import Dim
 
 from s2mlp_deploy.capture.frames import line_of_stack
-from s2mlp_deploy.capture.program import capture
+from s2mlp_deploy.capture.program import capture, input_shapes
 from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.spec import ShiftSpec
@@ -190,3 +191,45 @@ def test_nodes_know_the_line_of_the_helper_that_made_them() -> None:
         "roll": "return torch.roll(x, 1, 2)",
         "relu": "return _through_a_function(image.relu())",
     }
+
+
+class Rolling(nn.Module):
+    """Rolls by one row up to a size of an axis, by two rows from there on."""
+
+    def __init__(self, axis: int, size: int) -> None:
+        super().__init__()
+        self.axis, self.size = axis, size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * 2).roll(1 if x.shape[self.axis] < self.size else 2, 2)
+
+
+class Fraction(nn.Module):
+    """torch.export keeps the rounding of a float as a guard and says nothing of it in the range of the height."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * 2).roll(int(x.shape[2] * 0.02) + 1, 2)
+
+
+class TestLimits:
+    EXAMPLE = (torch.rand(2, 4, 20, 24),)
+
+    def test_a_limited_batch_is_fixed_with_a_note(self) -> None:
+        captured = capture(Rolling(0, 5), self.EXAMPLE)
+        assert captured.notes[0].startswith("the batch is fixed: ")
+        assert "<= 4" in captured.notes[0]
+        assert input_shapes(captured.program) == [(2, 4, 20, 24)]
+
+    def test_an_upper_bound_is_noted(self) -> None:
+        captured = capture(Rolling(2, 100), self.EXAMPLE, dynamic=("batch", "height", "width"))
+        assert captured.notes == ("the height of x is at most 99",)
+        x = torch.rand(3, 4, 99, 7)
+        assert torch.equal(captured.program.module()(x), Rolling(2, 100)(x))
+
+    def test_a_guard_that_is_no_range_is_found(self) -> None:
+        with pytest.raises(ExportError, match="height cannot be free: at 60, Guard failed"):
+            capture(Fraction(), self.EXAMPLE, dynamic=("height",))
+
+    def test_bounds_of_a_program_are_noted(self) -> None:
+        program = torch.export.export(Rolling(0, 5), self.EXAMPLE, dynamic_shapes=({0: Dim("n", min=1, max=4)},))
+        assert capture(program, self.EXAMPLE).notes == ("the batch of x is at most 4",)
