@@ -124,9 +124,10 @@ class _Recorder(internals.TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if isinstance(func, internals.HigherOrderOperator):
             return self._run_higher_order(func, args, kwargs)
-        written = _written(func, args)
+        written = _written(func, args, kwargs)
+        given = internals.tree_leaves((args, kwargs)) if written else []
         for target in written:
-            for source in internals.tree_leaves(args):
+            for source in given:
                 if isinstance(source, Tensor) and source is not target:
                     self._inspect(target, source)
         result = func(*args, **kwargs)
@@ -169,13 +170,15 @@ class _Recorder(internals.TorchDispatchMode):  # type: ignore[no-untyped-call]
         )
 
 
-def _written(func: Any, args: tuple[Any, ...]) -> list[Tensor]:
-    """The positional arguments that an operator writes into."""
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The tensors that an operator writes into: arguments by place or by name (``out=``), and lists of them."""
     schema = internals.schema_of(func)
     if schema is None or not schema.is_mutable:
         return []
-    return [
-        value
-        for argument, value in zip(schema.arguments, args, strict=False)
-        if argument.alias_info is not None and argument.alias_info.is_write and isinstance(value, Tensor)
+    bound = {argument.name: value for argument, value in zip(schema.arguments, args, strict=False)} | kwargs
+    values = [
+        bound.get(argument.name)
+        for argument in schema.arguments
+        if argument.alias_info is not None and argument.alias_info.is_write
     ]
+    return [value for value in internals.tree_leaves(values) if isinstance(value, Tensor)]

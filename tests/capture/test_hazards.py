@@ -117,3 +117,30 @@ class Counting(nn.Module):
 
 def test_a_loop_runs_under_the_watch() -> None:
     assert watch(Counting(), [torch.rand(2, 3)]) == ()
+
+
+class Out(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * 1
+        torch.add(x[:, :-1], 1, out=x[:, 1:])
+        return x
+
+
+class ListOfTensors(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * 1
+        torch._foreach_copy_([x[:, 1:]], [x[:, :-1]])
+        return x
+
+
+class Apart(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * 1
+        torch.add(x[:, :3], 1, out=x[:, 3:])
+        torch._foreach_add_([x[:, :3], x[:, 3:]], 1)
+        return x
+
+
+@pytest.mark.parametrize(("module", "races"), [(Out(), 1), (ListOfTensors(), 1), (Apart(), 0)])
+def test_targets_by_name_and_in_lists(module: nn.Module, races: int) -> None:
+    assert [hazard.kind for hazard in watch(module, [torch.rand(2, 6, 3)])] == ["race"] * races
