@@ -70,7 +70,7 @@ def alike(left: Sequence[Array], right: Sequence[Array], *, exact: bool) -> bool
     )
 
 
-def judge(case: Case, root: Path, rounds: int) -> Row:
+def assess(case: Case, root: Path, rounds: int) -> Row:
     """Recognition at the example's size, files and times at the deployed one."""
     inputs = case.inputs()
     captured = capture(case.module(), inputs)
@@ -134,7 +134,7 @@ def main() -> None:
             if args.only and case.name not in args.only:
                 continue
             try:
-                rows.append(judge(case, Path(folder), args.rounds))
+                rows.append(assess(case, Path(folder), args.rounds))
             except Exception as error:
                 print(f"{case.name}: {type(error).__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
                 rows.append(Row(case, "fails"))

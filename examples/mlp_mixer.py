@@ -3,8 +3,8 @@
     s2mlp-deploy export examples/mlp_mixer.py:make --output build/mixer
     s2mlp-deploy export examples/mlp_mixer.py:make --output build/small --set depth=4 --set dim=256 --set size=64
 
-It mixes cells with a fully connected layer over them, so there is no shift in it, its cost grows with the square of
-the number of cells, and its image size is fixed. The defaults are Mixer-B/16 (59.9 M parameters at 224x224). No
+It mixes patches with a fully connected layer over them, so there is no shift in it, its cost grows with the square of
+the number of patches, and its image size is fixed. The defaults are Mixer-B/16 (59.9 M parameters at 224x224). No
 weights come with it: give ``--checkpoint``, or compare latencies with seeded random ones.
 """
 
@@ -28,38 +28,38 @@ class Perceptron(nn.Module):
 
 
 class MixerBlock(nn.Module):
-    """Mixes the cells of each channel, then the channels of each cell, both behind a LayerNorm (section 2)."""
+    """Mixes the patches of each channel, then the channels of each patch, both behind a LayerNorm (section 2)."""
 
-    def __init__(self, cells: int, dim: int, tokens: int, channels: int) -> None:
+    def __init__(self, patches: int, dim: int, tokens: int, channels: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
-        self.mix_tokens = Perceptron(cells, tokens)
+        self.mix_tokens = Perceptron(patches, tokens)
         self.norm2 = nn.LayerNorm(dim)
         self.mix_channels = Perceptron(dim, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Cells of shape [N, cells, dim], the same out."""
+        """Patches of shape [N, patches, dim], the same out."""
         x = x + self.mix_tokens(self.norm1(x).transpose(1, 2)).transpose(1, 2)
         return x + self.mix_channels(self.norm2(x))
 
 
 class Mixer(nn.Module):
-    """Patches, blocks, a norm, the mean over cells, a linear head."""
+    """Patches, blocks, a norm, the mean over patches, a linear head."""
 
     def __init__(
         self, size: int, patch: int, dim: int, depth: int, tokens: int, channels: int, classes: int, in_channels: int
     ) -> None:
         super().__init__()
         self.patch_embed = nn.Conv2d(in_channels, dim, patch, stride=patch)
-        cells = (size // patch) ** 2
-        self.blocks = nn.Sequential(*(MixerBlock(cells, dim, tokens, channels) for _ in range(depth)))
+        patches = (size // patch) ** 2
+        self.blocks = nn.Sequential(*(MixerBlock(patches, dim, tokens, channels) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, classes)
 
     def forward(self, image: Tensor) -> Tensor:
         """[N, channels, size, size] to logits [N, classes]."""
-        cells = self.patch_embed(image).flatten(2).transpose(1, 2)
-        return self.head(self.norm(self.blocks(cells)).mean(1))
+        patches = self.patch_embed(image).flatten(2).transpose(1, 2)
+        return self.head(self.norm(self.blocks(patches)).mean(1))
 
 
 def make(

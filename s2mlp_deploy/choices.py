@@ -24,7 +24,7 @@ Precision: TypeAlias = Literal["fp32", "fp16", "int8", "fp8"]
 """What files are asked for; int8 becomes two files, one placed for ONNX Runtime and one for TensorRT."""
 
 RequiredPrecision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
-"""What an engine's matrix products and convolutions must compute in."""
+"""What an engine's GEMMs and convolutions must compute in."""
 
 CalibrationMethod: TypeAlias = Literal["minmax", "entropy", "percentile", "mse"]
 """How a range is chosen from a histogram."""

@@ -23,7 +23,7 @@ def shuffle(x: Tensor) -> Tensor:
 
 
 class Detector(nn.Module):
-    """Two scales; at each, per cell: class scores, a box as distances to its sides, and how sure it is."""
+    """Two scales; at each, per position: class scores, a box as distances to its sides, and how sure it is."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()

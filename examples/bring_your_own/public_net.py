@@ -61,7 +61,7 @@ class Blocks(nn.Module):
 
 
 class Network(nn.Module):
-    """A pyramid of patch convolutions and blocks, the mean over cells, a linear head."""
+    """A pyramid of patch convolutions and blocks, the mean over positions, a linear head."""
 
     def __init__(self, dims: list[int], depths: list[int], patches: list[int], classes: int) -> None:
         super().__init__()

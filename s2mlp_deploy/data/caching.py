@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Batch = tuple[dict[str, NDArray[Any]], NDArray[np.int64] | None]
 
 LIMIT = 2**28
-"""Bytes of inputs that are kept: 256 MiB, or 446 images of 3x224x224 in float32."""
+"""Bytes of inputs that are kept: 256 MiB, or 445 images of 3x224x224 in float32."""
 
 
 class Batches(Protocol):

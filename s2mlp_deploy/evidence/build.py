@@ -91,7 +91,7 @@ class BuildRecord:
         layer_dtypes: How many of their outputs have each element type.
         seconds: Wall time of parsing and building.
         platform: Operating system and processor the engine is for: ``linux-x86_64``.
-        precision: What the file promised and the network kept; None where nothing was promised.
+        precision: What the file states and the network computes in; None where nothing is stated.
         flags: The options that shaped the engine.
         inputs: Of the network.
         outputs: Of the network.

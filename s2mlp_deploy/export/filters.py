@@ -78,7 +78,7 @@ def _cubic(build: Part, x: ir.Value) -> ir.Value:
 
 
 def _box(build: Part, x: ir.Value) -> ir.Value:
-    # Half open, so that a pixel on the edge of two cells counts in one.
+    # Half open, so that a pixel on the edge of two windows counts in one.
     inside = build("And", build("Greater", x, -0.5), build("LessOrEqual", x, 0.5))
     return build.cast(inside, ir.DataType.FLOAT)
 

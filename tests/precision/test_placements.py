@@ -166,8 +166,8 @@ def test_kept_layers_stay_in_float_and_are_told():
         assert told[layer].precision == higher
         assert told[layer].reason == "kept by the accuracy budget"
         assert told[layer].file == found.file == f"model.{precision}.onnx"
-        (product,) = [n for n in found.model.graph if (n.name or "").startswith(f"{layer}/") and n.op_type == "MatMul"]
-        assert not any((v.producer() and v.producer().op_type == "DequantizeLinear") for v in product.inputs)
+        (gemm,) = [n for n in found.model.graph if (n.name or "").startswith(f"{layer}/") and n.op_type == "MatMul"]
+        assert not any((v.producer() and v.producer().op_type == "DequantizeLinear") for v in gemm.inputs)
         assert told["head"].reason == "one row per image"
         is_valid(found.model)
 

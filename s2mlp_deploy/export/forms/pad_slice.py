@@ -37,7 +37,7 @@ class PadSlice:
 
 
 def reach_of(spec: ShiftSpec) -> tuple[dict[int, int], dict[int, int]]:
-    """Cells of padding needed before and after each axis so that every group's window lies inside."""
+    """Elements of padding needed before and after each axis so that every group's window lies inside."""
     before, after = {}, {}
     for index, axis in enumerate(spec.axes):
         steps = [group.offsets[index] for group in spec.groups]
