@@ -200,6 +200,8 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
+        if not is_write_error(error, path.parent):
+            raise
         raise output_error(path, error) from error
     finally:
         if handle >= 0:
@@ -219,6 +221,19 @@ def _temporary(path: Path) -> tuple[Path, int]:
         if temporary.exists():
             return temporary, handle
         os.close(handle)
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def is_write_error(error: OSError, directory: Path) -> bool:
+    """Whether an error tells of writing to a directory, and not of reading something else meanwhile."""
+    if error.errno in _NO_ROOM:
+        return True
+    if error.filename is None or isinstance(error.filename, int):
+        return False
+    place = Path(os.fsdecode(error.filename)).resolve()
+    return place.is_relative_to(directory.resolve())
 
 
 def output_error(path: Path, error: OSError) -> OutputError:

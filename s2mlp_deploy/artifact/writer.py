@@ -22,6 +22,7 @@ from s2mlp_deploy.errors import OutputError
 from s2mlp_deploy.files import (
     holding,
     is_abandoned,
+    is_write_error,
     locked,
     output_error,
     remove_abandoned,
@@ -59,21 +60,25 @@ class ArtifactWriter:
         self._force = force
         check_output(directory, force=force)
         self._created = [path for path in (directory, *directory.parents) if not path.exists()]
+        self._alive = contextlib.ExitStack()
+        work: Path | None = None
         try:
             directory.mkdir(parents=True, exist_ok=True)
             with lock_artifact(directory):
                 _remove_abandoned(directory)
-                self._work = Path(tempfile.mkdtemp(prefix=_STAGING, dir=directory))
-                self._alive = contextlib.ExitStack()
-                self._alive.enter_context(holding(self._work / _ALIVE))
-            self.staging = self._work / "files"
+                work = Path(tempfile.mkdtemp(prefix=_STAGING, dir=directory))
+                self._alive.enter_context(holding(work / _ALIVE))
+            self.staging = work / "files"
             self.staging.mkdir()
-        except OSError as error:
+        except BaseException as error:
+            self._alive.close()
+            if work is not None:
+                shutil.rmtree(work, ignore_errors=True)
             self._remove_created()
-            raise output_error(directory, error) from error
-        except OutputError:
-            self._remove_created()
+            if isinstance(error, OSError):
+                raise output_error(directory, error) from error
             raise
+        self._work = work
 
     def __enter__(self) -> ArtifactWriter:
         return self
@@ -84,7 +89,7 @@ class ArtifactWriter:
         self._alive.close()
         shutil.rmtree(self._work, ignore_errors=True)
         self._remove_created()
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and is_write_error(error, self.directory):
             raise output_error(self.directory, error) from error
 
     def _remove_created(self) -> None:
@@ -110,18 +115,21 @@ class ArtifactWriter:
         names = sorted(path.name for path in self.staging.iterdir())
         # Everything is on the disk before the old artifact goes, so a full disk costs nobody anything.
         write_file(self.staging / MANIFEST, to_json(manifest))
-        moved: set[Path] = set()
         with lock_artifact(self.directory):
             # Another command may have written an artifact since this one began.
             check_output(self.directory, force=self._force)
             try:
                 self._remove_old(keep_cache=manifest.calibration is not None)
                 for name in (*names, MANIFEST):
-                    moved.add((self.staging / name).replace(self.directory / name))
-            except OSError as error:
-                for path in moved:
-                    path.unlink(missing_ok=True)
-                raise output_error(self.directory, error) from error
+                    (self.staging / name).replace(self.directory / name)
+            except BaseException as error:  # Ctrl-C too: files without a manifest are nobody's.
+                for name in (MANIFEST, *names):
+                    # Not what could not be moved, which lies in staging still: something else has its name.
+                    if not (self.staging / name).exists():
+                        (self.directory / name).unlink(missing_ok=True)
+                if isinstance(error, OSError):
+                    raise output_error(self.directory, error) from error
+                raise
         return manifest
 
     def add(self, renew: Callable[[Manifest], Manifest], file_facts: Mapping[str, tuple[str, int]]) -> Manifest:

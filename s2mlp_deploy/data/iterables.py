@@ -51,7 +51,11 @@ class SequenceCollection:
         """Fetch item after item."""
         for index in self.indices:
             where = self.root / str(index)
-            yield from _samples(self.items[index], where, self.ranks, self.class_names)
+            try:
+                item = self.items[index]
+            except OSError as error:
+                raise _unreadable(error, where) from error
+            yield from _samples(item, where, self.ranks, self.class_names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +132,7 @@ def _held(
     data: Iterable[Any], root: Path, ranks: Mapping[str, int], classes: tuple[str, ...] | None, limit: int | None
 ) -> tuple[Sample, ...]:
     found = itertools.chain.from_iterable(
-        _samples(item, root / str(index), ranks, classes) for index, item in enumerate(data)
+        _samples(item, root / str(index), ranks, classes) for index, item in enumerate(_read(data, root))
     )
     held = tuple(itertools.islice(found, limit or MAX_HELD + 1))
     if limit is None and len(held) > MAX_HELD:
@@ -140,6 +144,26 @@ def _held(
     if not held:
         raise DataError("There is no sample in it", where=str(root), fix="a generator can be walked through only once")
     return held
+
+
+def _read(data: Iterable[Any], root: Path) -> Iterator[Any]:
+    """The items of an iterable, whose errors of reading name the item."""
+    count = 0
+    try:
+        for item in data:
+            yield item
+            count += 1
+    except OSError as error:
+        raise _unreadable(error, root / str(count)) from error
+
+
+def _unreadable(error: OSError, where: Path) -> DataError:
+    file = f": {error.filename}" if error.filename is not None else ""
+    return DataError(
+        f"An item of the data cannot be read: {error.strerror or error}{file}",
+        where=str(where),
+        fix="make sure that the data gives every item, or leave this one out",
+    )
 
 
 def _samples(item: Any, where: Path, ranks: Mapping[str, int], classes: Sequence[str] | None) -> Iterator[Sample]:

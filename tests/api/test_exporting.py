@@ -193,3 +193,15 @@ def test_a_preprocessing_that_is_not_configured_is_refused_before_capturing(tmp_
     plain = api.from_module(Plain(), torch.ones(2, 3, 8, 8))
     with pytest.raises(PreprocessingError, match="no preprocessing is configured for this model"):
         api.export(plain, tmp_path / "out", with_preprocessing=True)
+
+
+def test_data_that_cannot_be_read_is_told_as_such_and_nothing_is_written(captured, tmp_path):
+    def items():
+        yield np.zeros((8, 8, 3), np.uint8)
+        raise FileNotFoundError(2, "No such file or directory", "/data/77.png")
+
+    wanted = api.PrecisionOptions(precisions=("int8",), data=items())
+    with pytest.raises(DataError, match=r"cannot be read: No such file or directory: /data/77.png") as caught:
+        api.export(captured, tmp_path / "out", precision=wanted)
+    assert caught.value.where == "<generator>/1"
+    assert list(tmp_path.iterdir()) == []

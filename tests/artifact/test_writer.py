@@ -148,6 +148,56 @@ def test_a_file_that_cannot_be_moved_into_place_leaves_no_manifest_and_no_graph(
     assert [path.name for path in tmp_path.iterdir()] == ["zz.bin"]
 
 
+@pytest.mark.parametrize("stop_after", [0, 1, 2])
+def test_ctrl_c_while_files_are_moved_leaves_none_of_them(tmp_path, monkeypatch, stop_after):
+    write_tiny(tmp_path, b"old")
+    moves, move = [], Path.replace
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if Path(target).parent != tmp_path:
+            return move(self, target)
+        if len(moves) == stop_after:
+            raise KeyboardInterrupt
+        moves.append(target)
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+
+    def write():
+        with ArtifactWriter(tmp_path, force=True) as writer:
+            for name in ("model.fp32.onnx", "model.int8.onnx"):
+                (writer.staging / name).write_bytes(b"new")
+            writer.commit(make_manifest(), {"model.fp32.onnx": ("fp32", 1), "model.int8.onnx": ("int8", 1)})
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert len(moves) == stop_after
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_writer_that_cannot_begin_leaves_no_staging(tmp_path, monkeypatch, error):
+    make = Path.mkdir
+
+    def failing(self: Path, *args, **kwargs) -> None:
+        if self.name == "files":
+            raise error
+        make(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", failing)
+    with pytest.raises(OutputError if isinstance(error, OSError) else KeyboardInterrupt):
+        ArtifactWriter(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_reading_elsewhere_is_not_told_as_one_of_writing(tmp_path):
+    with pytest.raises(FileNotFoundError), ArtifactWriter(tmp_path / "out"):
+        (tmp_path / "elsewhere").read_bytes()
+    with pytest.raises(OutputError), ArtifactWriter(tmp_path / "out") as writer:
+        (writer.staging / "no" / "such").write_bytes(b"")
+    assert list(tmp_path.iterdir()) == []
+
+
 def bad_outputs(tmp_path: Path) -> dict[str, Path]:
     (tmp_path / "file").write_bytes(b"mine")
     return {
