@@ -19,16 +19,17 @@ from s2mlp_deploy.errors import CheckpointError, ExportError
 from s2mlp_deploy.text import first_line_of, join_names
 
 
-def check_weights(module: nn.Module) -> None:
-    """Refuses a module that can only answer NaN, or that has no weights yet.
+def check_weights(module: nn.Module | ExportedProgram) -> None:
+    """Refuses a module or program that can only answer NaN, or that has no weights yet.
 
     NaN is refused anywhere, infinity in parameters only.
 
     Raises:
         CheckpointError: Names the weights.
     """
-    # Buffers that are not saved count too: named_buffers has them, the state dict has not.
-    named = {**dict(module.named_parameters()), **dict(module.named_buffers()), **module.state_dict()}
+    # Buffers that are not saved count too: a module's state dict has them not, a program has them as constants.
+    saved = {**module.state_dict, **module.constants} if isinstance(module, ExportedProgram) else module.state_dict()
+    named: dict[str, Any] = {**dict(module.named_parameters()), **dict(module.named_buffers()), **saved}
     state = {name: tensor for name, tensor in named.items() if isinstance(tensor, Tensor)}
     lazy = [name for name, tensor in state.items() if nn.parameter.is_lazy(tensor)]
     if lazy:

@@ -79,11 +79,11 @@ def capture(
         CheckpointError: A weight is NaN, infinite or on the meta device.
         ExportError: The module cannot be captured.
     """
+    check_weights(module)
     notes: tuple[str, ...] = ()
     if isinstance(module, ExportedProgram):
         program, notes = module, _limits(module)
     else:
-        check_weights(module)
         program, notes = _export(module, tuple(example_inputs), tuple(dynamic))
     with torch.no_grad(), internals.quiet_exporter():
         # An empty table decomposes nothing and still turns in-place writes into values.

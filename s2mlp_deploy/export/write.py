@@ -57,17 +57,6 @@ class GraphFile:
     model: ir.Model
 
 
-def write_artifact(directory: Path, manifest: Manifest, files: Sequence[GraphFile], *, force: bool) -> Manifest:
-    """Writes the files and then the manifest that makes them an artifact.
-
-    Raises:
-        OutputError: The directory cannot be written or holds an artifact already.
-        ExportError: A graph does not pass ONNX's own checker.
-    """
-    with ArtifactWriter(directory, force=force) as writer:
-        return writer.commit(manifest, stage(writer, manifest, files))
-
-
 def stage(writer: ArtifactWriter, manifest: Manifest, files: Sequence[GraphFile]) -> dict[str, tuple[str, int]]:
     """Writes graphs into a writer's staging, each with its own metadata.
 

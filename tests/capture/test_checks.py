@@ -164,3 +164,24 @@ def test_failed_trace_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
         capture(Deciding(), EXAMPLE)
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
+
+
+@pytest.mark.parametrize("place", ["weight", "saved", "unsaved", "constant"])
+def test_a_program_with_nan_is_refused(place: str) -> None:
+    class Adding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3))
+            self.register_buffer("saved", torch.ones(3))
+            self.register_buffer("unsaved", torch.ones(3), persistent=False)
+            self.constant = torch.ones(3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.weight + self.saved + self.unsaved + self.constant
+
+    module = Adding().eval()
+    capture(torch.export.export(module, (torch.ones(2, 3),)), [torch.ones(2, 3)])
+    getattr(module, place).data[1] = float("nan")
+    with pytest.raises(CheckpointError, match="NaN") as raised:
+        capture(torch.export.export(module, (torch.ones(2, 3),)), [torch.ones(2, 3)])
+    assert raised.value.where == f"{place} (1 of 3 values)"
