@@ -34,14 +34,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 # The structure of inputs and outputs as torch.export sees it. torch.utils.pytree is announced, not there.
 from torch.utils._pytree import tree_flatten, tree_flatten_with_path, tree_leaves, tree_map, tree_unflatten
-from torch.utils._sympy.functions import FloorDiv, Mod, PythonMod  # Divisions within sizes.
+from torch.utils._sympy.functions import CleanDiv, FloorDiv, Max, Min, Mod, PythonMod  # Arithmetic within sizes.
 
 __all__ = [
+    "SIZE_FUNCTIONS",
     "GuardOnDataDependentSymNode",
     "HigherOrderOperator",
     "StorageWeakRef",
     "TorchDispatchMode",
-    "divisors_of",
     "exclusive",
     "expression_of",
     "failed_guard",
@@ -62,6 +62,14 @@ __all__ = [
     "weak_storage",
     "whole_stacks",
 ]
+
+SIZE_FUNCTIONS: dict[Any, str] = {
+    **dict.fromkeys((CleanDiv, FloorDiv), "floordiv"),
+    **dict.fromkeys((Mod, PythonMod), "mod"),
+    **dict.fromkeys((Min, sympy.Min), "min"),
+    **dict.fromkeys((Max, sympy.Max), "max"),
+}
+"""What ``//``, ``%``, ``min`` and ``max`` of a symbolic size become: functions of torch's own."""
 
 _LOCK = threading.RLock()
 _LOGGERS = ("torch.onnx", "torch._export", "torch.export", "torch.fx.experimental.symbolic_shapes")
@@ -154,12 +162,6 @@ def expression_of(size: Any) -> sympy.Expr:
 def hint_of(size: Any, symbol: sympy.Symbol) -> int:
     """The value that a symbol of a size has in the example inputs."""
     return int(size.node.shape_env.backed_var_to_val[symbol])
-
-
-def divisors_of(size: Any, symbol: sympy.Symbol) -> set[int]:
-    """What a symbolic size divides a symbol by with a remainder: ``//`` and ``%`` are functions of torch's own."""
-    parts = [part.args for part in expression_of(size).atoms(FloorDiv, Mod, PythonMod)]
-    return {int(divisor) for part, divisor in parts if symbol in part.free_symbols and divisor.is_Integer}
 
 
 def failed_guard(module: torch.fx.GraphModule, leaves: Sequence[Any]) -> str | None:

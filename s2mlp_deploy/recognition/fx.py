@@ -16,15 +16,23 @@ from torch.fx import Node
 
 from s2mlp_deploy.recognition import aten
 from s2mlp_deploy.recognition.aten import packet
-from s2mlp_deploy.recognition.graph import INDEX, UNWRITTEN, DeformableConv, FreeSize, UnknownValueError
-from s2mlp_deploy.torch_internals import divisors_of, expression_of, hint_of, schema_of
+from s2mlp_deploy.recognition.dependence import size_dependence
+from s2mlp_deploy.recognition.graph import (
+    INDEX,
+    MAX_SIZE,
+    UNWRITTEN,
+    DeformableConv,
+    FreeSize,
+    SizeDependence,
+    UnknownValueError,
+)
+from s2mlp_deploy.torch_internals import expression_of, hint_of, schema_of
 
 LOG = logging.getLogger(__name__)
 
-_MAX_SIZE = 1 << 12
-"""Free sizes above this are not tried."""
 _MAX_CONSTANT = 1 << 24
 """Constants above this many elements are weights, not index tables; they are not evaluated."""
+_ENDLESS = 1 << 62
 _DEFORMABLE = "torchvision::deform_conv2d"
 """torchvision need not be installed: its operator is known by name and by the order of its arguments."""
 
@@ -37,6 +45,7 @@ class FxGraph:
         self._constants = _constants(program)
         self._symbols = {str(symbol): symbol for symbol in _free_symbols(program)}
         self.free_sizes: Sequence[FreeSize] = [_free_size(program, symbol) for symbol in self._symbols.values()]
+        self._limits = {name: _limit(program, symbol) for name, symbol in self._symbols.items()}
         self._hints = {size.name: size.example for size in self.free_sizes}
         self._example = self.at({})
         self._variable = self._reached()
@@ -45,6 +54,14 @@ class FxGraph:
         """The program at these values of its symbols."""
         values = {self._symbols[name]: value for name, value in {**self._hints, **sizes}.items()}
         return SizedFxGraph(values, self._constants)
+
+    def size_dependence(self, members: Sequence[Node]) -> SizeDependence:
+        """See :class:`~s2mlp_deploy.recognition.graph.Graph`."""
+        inside = set(members)
+        carried = [source for node in members for source in self.carried(node) if source not in inside]
+        tables = dict.fromkeys(table for node in members for table in _unmoved(node))
+        free = {size.name: size for size in self.free_sizes}
+        return size_dependence(members, carried, list(tables), self._constants, free, self._limits)
 
     def name(self, node: Node) -> str:
         """As the graph prints it."""
@@ -192,6 +209,8 @@ class SizedFxGraph:
         """See :class:`~s2mlp_deploy.recognition.graph.SizedGraph`."""
         op = packet(node)
         if op in aten.FILLS or op in aten.ALLOCATIONS:
+            if op in aten.FILLS and not aten.is_plain_zero(self.fill(node)):
+                raise UnknownValueError(f"{node.name} holds no zeros at this size")
             value = UNWRITTEN if op in aten.ALLOCATIONS else 0
             return torch.full((), value, dtype=INDEX).expand(self.shape(node))
         if op is operator.getitem:
@@ -279,6 +298,8 @@ def convolution_arguments(node: Node) -> tuple[Any, ...]:
 def _unmoved(node: Node) -> set[Node]:
     """Indices, masks and kernels: what decides where elements go."""
     found: set[Node] = set()
+    if is_deformable(node):
+        torch.fx.map_arg(node.args[2:4], found.add)
     for position in aten.INDEXED.get(packet(node), (1, 2) if packet(node) in aten.CONVOLUTIONS else ()):
         if position < len(node.args):
             torch.fx.map_arg(node.args[position], found.add)
@@ -328,20 +349,13 @@ def _free_size(program: ExportedProgram, symbol: sympy.Symbol) -> FreeSize:
     limits = program.range_constraints.get(symbol)
     # torch writes "no limit" as an infinity of its own, which compares but does not convert.
     low = int(limits.lower) if limits is not None and limits.lower >= 1 else 1
-    high = int(limits.upper) if limits is not None and limits.upper <= _MAX_SIZE else _MAX_SIZE
-    return FreeSize(str(symbol), _free_symbols(program)[symbol], low, high, _divisors(program, symbol))
+    return FreeSize(str(symbol), _free_symbols(program)[symbol], low, min(_limit(program, symbol), MAX_SIZE))
 
 
-def _divisors(program: ExportedProgram, symbol: sympy.Symbol) -> tuple[int, ...]:
-    """What sizes that hold the symbol are divided by with a remainder."""
-    found: set[int] = set()
-    for node in program.graph.nodes:
-        value = node.meta.get("val")
-        sizes: list[Any] = list(value.shape) if isinstance(value, Tensor) else [value]
-        for size in sizes:
-            if isinstance(size, torch.SymInt):
-                found |= divisors_of(size, symbol)
-    return tuple(sorted(found))
+def _limit(program: ExportedProgram, symbol: sympy.Symbol) -> int:
+    """The largest value that a free size may have."""
+    limits = program.range_constraints.get(symbol)
+    return int(limits.upper) if limits is not None and limits.upper < _ENDLESS else _ENDLESS
 
 
 def _constants(program: ExportedProgram) -> dict[Node, Tensor]:

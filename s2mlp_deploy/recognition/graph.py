@@ -43,6 +43,10 @@ class UnknownValueError(Exception):
     """A value cannot be known before the network runs, or does not exist at this size."""
 
 
+MAX_SIZE = 1 << 12
+"""Free sizes above this are not tried."""
+
+
 @dataclass(frozen=True)
 class FreeSize:
     """A size of the inputs that may differ from run to run.
@@ -51,16 +55,28 @@ class FreeSize:
         name: Of the size, unique in the graph.
         example: Its value in the example.
         min: The smallest allowed.
-        max: The largest allowed.
-        divisors: What the graph divides it by with a remainder (``h // 32``): how elements move may change there, so
-            sizes beyond are tried too.
+        max: The largest that is allowed and tried.
     """
 
     name: str
     example: int
     min: int = 1
-    max: int = 1 << 12
-    divisors: tuple[int, ...] = ()
+    max: int = MAX_SIZE
+
+
+@dataclass(frozen=True)
+class SizeDependence:
+    """Where the rule by which elements move may change with a free size.
+
+    Attributes:
+        turns: Free sizes by name, each with values around one place where the rule may change (``h // 32`` at 32). At
+            least one value of each must be compared; code that works at some of them only (views of whole windows)
+            is compared at those.
+        problem: Why no number of sizes would tell, in words; None where they do.
+    """
+
+    turns: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +149,10 @@ class Graph(Protocol[N]):
 
     def at(self, sizes: Mapping[str, int]) -> SizedGraph[N]:
         """The graph with these free sizes; those not named are the example's."""
+        ...
+
+    def size_dependence(self, members: Sequence[N]) -> SizeDependence:
+        """Where a movement through these nodes has to be compared to be known at all sizes."""
         ...
 
     def name(self, node: N) -> str:

@@ -41,10 +41,13 @@ def match_sampling(graph: Graph[N], node: N, parts: DeformableConv[N]) -> Sampli
         return NoShift("its offsets depend on the input, or are learned by a layer")
     if isinstance(steps, NoShift):
         return steps
-    proof = SizeProof(graph.free_sizes)
-    for choice in other_sizes(graph.free_sizes):
+    dependence = graph.size_dependence([node])
+    if dependence.problem is not None:
+        return NoShift(dependence.problem)
+    proof = SizeProof(graph.free_sizes, dependence.turns)
+    for choice in other_sizes(graph.free_sizes, dependence):
         try:
-            found = _steps(parts, graph.at(choice))
+            found = _steps(parts, graph.at(choice.sizes))
         except UnknownValueError:
             continue
         if isinstance(found, NoShift) or not torch.equal(found, steps):

@@ -19,13 +19,22 @@ import torch
 from torch import Tensor
 
 from s2mlp_deploy.recognition.bases import BaseFinder
-from s2mlp_deploy.recognition.graph import IDIOMS, ZERO, FreeSize, Graph, N, SizedGraph, UnknownValueError
+from s2mlp_deploy.recognition.graph import (
+    IDIOMS,
+    ZERO,
+    FreeSize,
+    Graph,
+    N,
+    SizeDependence,
+    SizedGraph,
+    UnknownValueError,
+)
 from s2mlp_deploy.recognition.index_maps import IndexMaps, digest
 from s2mlp_deploy.recognition.match import NoShift, match_shifts, why_no_shift
 from s2mlp_deploy.recognition.regions import Region, find_regions, in_words
 from s2mlp_deploy.recognition.results import Base, CopyMatch, NearMiss, Recognition, ShiftMatch
 from s2mlp_deploy.recognition.sampling import match_sampling
-from s2mlp_deploy.recognition.sizes import SizeProof, other_sizes
+from s2mlp_deploy.recognition.sizes import Choice, SizeProof, other_sizes
 from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.spec import ShiftSpec
 from s2mlp_deploy.torch_internals import threads
@@ -36,6 +45,8 @@ _BUDGET, _BUDGET_ELSEWHERE = 1 << 28, 1 << 26
 """Bytes of index maps that are kept of a region at the example's sizes, and at each of the others."""
 _MOST_PADDED = 2
 """With so many padded tensors a tensor is compared that is a shift of nothing else."""
+_FEWEST = 3
+"""One or two elements hardly move."""
 _MAX_ELEMENTS = 1 << 25
 """A choice of other sizes at which more elements than this enter a region is not tried: 128 MiB of numbers."""
 
@@ -50,8 +61,7 @@ def recognise(graph: Graph[N]) -> Recognition[N]:
     # took 40 times as long as the work (36 blocks written in place: 1.6 s alone, 71 s of CPU time with two threads).
     with threads(1):
         example = graph.at({})
-        others = [_Choice(sizes, graph.at(sizes)) for sizes in other_sizes(graph.free_sizes)]
-        results = [_search(graph, members, example, others) for members in find_regions(graph)]
+        results = [_search(graph, members, example) for members in find_regions(graph)]
         results += [_sampling(graph, node) for node in graph.nodes]
     return Recognition(
         tuple(shift for result in results for shift in result.shifts),
@@ -61,33 +71,72 @@ def recognise(graph: Graph[N]) -> Recognition[N]:
     )
 
 
-@dataclass(frozen=True)
-class _Choice(Generic[N]):
-    """A graph at other sizes than the example's."""
-
-    sizes: Mapping[str, int]
-    graph: SizedGraph[N]
-
-
 class _Elsewhere(Generic[N]):
     """A region at other sizes than the example's."""
 
-    def __init__(self, region: Region[N], choice: _Choice[N]) -> None:
-        self.sizes = choice.sizes
+    def __init__(self, region: Region[N], choice: Choice, axes: Mapping[str, _Axes[N]]) -> None:
+        self.choice = choice
         self._region = region
-        self._graph = choice.graph
+        self._axes = axes
         self._maps: IndexMaps[N] | str | None = None
+        self.dull: frozenset[str] = frozenset()
+        """Free sizes whose axes hold too few elements here to say anything; known with the maps."""
 
     def maps(self) -> IndexMaps[N] | str:
         """The region's index maps there, or why there are none."""
         if self._maps is None:
             try:
-                self._maps = IndexMaps(self._region, self._graph, budget=_BUDGET_ELSEWHERE)
+                graph = self._region.graph.at(self.choice.sizes)
+                self.dull = frozenset(name for name, axes in self._axes.items() if _shortest(graph, axes) < _FEWEST)
+                self._maps = IndexMaps(self._region, graph, budget=_BUDGET_ELSEWHERE)
                 if self._maps.elements > _MAX_ELEMENTS:
                     self._maps = f"{self._maps.elements} elements are too many to compare"
             except UnknownValueError as error:
                 self._maps = _in_short(error)
         return self._maps
+
+    def forget(self) -> None:
+        """Frees the index maps: those around many sizes would not fit side by side."""
+        self._maps = None
+
+
+_Axes = Sequence[tuple[N, int]]
+"""Axes of the tensors that enter a region."""
+
+
+def _free_axes(region: Region[N]) -> dict[str, _Axes[N]]:
+    """For each free size the axes of what enters the region that depend on it."""
+    graph = region.graph
+    axes: dict[str, _Axes[N]] = {}
+    for size in graph.free_sizes:
+        other = size.max if size.example != size.max else size.min
+        here, there = graph.at({}), graph.at({size.name: other})
+        found: list[tuple[N, int]] = []
+        for entry in region.entries:
+            try:
+                pairs = zip(here.shape(entry), there.shape(entry), strict=True)
+                found += [(entry, axis) for axis, (a, b) in enumerate(pairs) if a != b]
+            except UnknownValueError:
+                continue
+        axes[size.name] = found
+    return axes
+
+
+def _shortest(graph: SizedGraph[N], axes: _Axes[N]) -> int:
+    """How many elements the shortest of some axes holds; many where there is none."""
+    return min((graph.shape(node)[axis] for node, axis in axes), default=_FEWEST)
+
+
+def _choices(region: Region[N], axes: Mapping[str, _Axes[N]], dependence: SizeDependence) -> list[Choice]:
+    def elements(name: str, value: int) -> int:
+        if not axes[name]:
+            return value
+        try:
+            return _shortest(region.graph.at({name: value}), axes[name])
+        except UnknownValueError:
+            return 0  # No such size: a batch that is no whole clip, for example.
+
+    return other_sizes(region.graph.free_sizes, dependence, elements)
 
 
 @dataclass(frozen=True)
@@ -98,10 +147,10 @@ class _Claim(Generic[N]):
     specs: tuple[ShiftSpec, ...]
 
 
-def _search(graph: Graph[N], members: list[N], example: SizedGraph[N], others: Sequence[_Choice[N]]) -> Recognition[N]:
+def _search(graph: Graph[N], members: list[N], example: SizedGraph[N]) -> Recognition[N]:
     """A region's results. What goes wrong in one ends neither the export nor the search through the others."""
     try:
-        return _Search(graph, members, example, others).run()
+        return _Search(graph, members, example).run()
     except Exception as error:
         # Any operator may fail on element numbers in a way of its own; a defect of ours must not hide among those.
         LOG.warning("the region that ends in %s could not be followed", graph.name(members[-1]), exc_info=True)
@@ -122,14 +171,14 @@ def _sampling(graph: Graph[N], node: N) -> Recognition[N]:
 class _Search(Generic[N]):
     """The search through one region."""
 
-    def __init__(
-        self, graph: Graph[N], members: Sequence[N], example: SizedGraph[N], others: Sequence[_Choice[N]]
-    ) -> None:
+    def __init__(self, graph: Graph[N], members: Sequence[N], example: SizedGraph[N]) -> None:
         self._graph = graph
         self._region = Region(graph, members)
         self._maps = IndexMaps(self._region, example, budget=_BUDGET)
         self._example = example
-        self._others = [_Elsewhere(self._region, choice) for choice in others]
+        axes = _free_axes(self._region)
+        choices = _choices(self._region, axes, self._depends(members))
+        self._others = [_Elsewhere(self._region, choice, axes) for choice in choices]
         self._bases = BaseFinder(self._region, self._maps, example)
         self._reasons: dict[N, str | Base[N]] = {}
         self._unlike: set[tuple[int, Base[N]]] = set()
@@ -246,10 +295,15 @@ class _Search(Generic[N]):
     def _prove(self, claims: Mapping[N, _Claim[N]]) -> dict[N, ShiftMatch[N] | CopyMatch[N] | str]:
         """The claims that hold at all other sizes; of others, why not."""
         free: Sequence[FreeSize] = self._graph.free_sizes
-        proofs = {node: {spec: SizeProof(free) for spec in claim.specs or (None,)} for node, claim in claims.items()}
+        depends = {node: self._depends(self._region.between(node, claim.base.node)) for node, claim in claims.items()}
+        proofs = {
+            node: {spec: SizeProof(free, depends[node].turns) for spec in claim.specs or (None,)}
+            for node, claim in claims.items()
+            if depends[node].problem is None
+        }
         problems: dict[N, str] = {}
         for elsewhere in self._others:
-            open_claims = {node: claim for node, claim in claims.items() if proofs[node]}
+            open_claims = {node: claim for node, claim in claims.items() if proofs.get(node)}
             if not open_claims:
                 break
             for node, result in self._hold(elsewhere, open_claims, proofs).items():
@@ -258,10 +312,19 @@ class _Search(Generic[N]):
                     continue
                 for spec, holds in result.items():
                     if holds:
-                        proofs[node][spec].confirm(elsewhere.sizes)
+                        proofs[node][spec].confirm(elsewhere.choice, elsewhere.dull)
                     else:
                         del proofs[node][spec]
-        return {node: self._proven(node, claim, proofs[node], problems.get(node)) for node, claim in claims.items()}
+            if elsewhere.choice.turn is not None:
+                elsewhere.forget()
+        return {
+            node: depends[node].problem or self._proven(node, claim, proofs[node], problems.get(node))
+            for node, claim in claims.items()
+        }
+
+    def _depends(self, members: Sequence[N]) -> SizeDependence:
+        """Where a movement has to be compared; nowhere in particular where no size is free."""
+        return self._graph.size_dependence(members) if self._graph.free_sizes else SizeDependence()
 
     def _proven(
         self, node: N, claim: _Claim[N], proofs: Mapping[ShiftSpec | None, SizeProof], problem: str | None
@@ -274,6 +337,9 @@ class _Search(Generic[N]):
                 site, idiom = self._site(node, base), self._region.idiom(node, base.node)
                 return ShiftMatch(node, base, spec, idiom, proof.count, site)
         if proofs:
+            missing = next(iter(proofs.values())).unproven
+            if any("=" in name for name in missing):
+                return f"it could not be compared at the sizes where it may change ({'; '.join(missing)})"
             return f"it could be compared at no other input size: {problem or 'none is allowed'}"
         return "at another input size the same code moves elements differently"
 
@@ -295,7 +361,7 @@ class _Search(Generic[N]):
             except (UnknownValueError, RuntimeError, ValueError, IndexError, ZeroDivisionError, MemoryError) as error:
                 # The code does not work at this size (reflection padding of one element), or the machine is too small:
                 # neither confirms anything, and what no other size confirms is left as it was.
-                LOG.debug("%s cannot be run at %s", self._graph.name(node), elsewhere.sizes, exc_info=True)
+                LOG.debug("%s cannot be run at %s", self._graph.name(node), elsewhere.choice.sizes, exc_info=True)
                 results[node] = _in_short(error)
         return results
 

@@ -81,9 +81,10 @@ def test_a_step_that_grows_with_the_size_is_no_shift() -> None:
     assert "at another input size the same code moves elements differently" in [m.reason for m in found.near_misses]
 
 
-def test_a_step_that_grows_beyond_a_divisor_is_no_shift() -> None:
-    # Sizes around the example's all move by one; only those beyond the divisor tell.
-    graph, _, _ = concatenated(lambda s: 1 + s["H"] // 32, free=[FreeSize("H", example=6, divisors=(32,))])
+def test_a_step_that_grows_beyond_a_turn_is_no_shift() -> None:
+    # Sizes around the example's all move by one; only those around the turn tell.
+    turns = (("H", (63, 64, 65)),)
+    graph, _, _ = concatenated(lambda s: 1 + s["H"] // 64, free=[FreeSize("H", example=6)], turns=turns)
     assert not recognise(graph).shifts
 
 

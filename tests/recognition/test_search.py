@@ -254,7 +254,7 @@ class OneClip(nn.Module):
 def test_one_clip_is_no_proof_for_a_free_batch() -> None:
     result = found(OneClip(), 6, 4, 3, 3)
     assert not result.shifts
-    assert any("at no other input size" in miss.reason for miss in result.near_misses)
+    assert result.near_misses
 
 
 class StepOfSize(nn.Module):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2mlp_deploy.recognition.graph import DeformableConv, FreeSize, UnknownValueError
+from s2mlp_deploy.recognition.graph import DeformableConv, FreeSize, SizeDependence, UnknownValueError
 
 Array = np.ndarray[Any, Any]
 Shape = Callable[[Mapping[str, int]], tuple[int, ...]]
@@ -38,14 +38,20 @@ class Op:
 class NumpyGraph:
     """Operators in order; the inputs among them have the attribute ``shape``."""
 
-    def __init__(self, nodes: Sequence[Op], outputs: Sequence[Op], free: Sequence[FreeSize] = ()) -> None:
+    def __init__(
+        self, nodes: Sequence[Op], outputs: Sequence[Op], free: Sequence[FreeSize] = (), turns: Any = ()
+    ) -> None:
         self.nodes = list(nodes)
         self.free_sizes = list(free)
+        self._dependence = SizeDependence(turns)
         self._outputs = set(outputs)
         self._example = {size.name: size.example for size in free}
 
     def at(self, sizes: Mapping[str, int]) -> SizedNumpyGraph:
         return SizedNumpyGraph({**self._example, **sizes})
+
+    def size_dependence(self, _: Sequence[Op]) -> SizeDependence:
+        return self._dependence
 
     def name(self, node: Op) -> str:
         return f"{node.kind}{self.nodes.index(node)}"
@@ -137,5 +143,5 @@ class Builder:
         self.nodes.append(Op(kind, inputs, attributes, dtype))
         return self.nodes[-1]
 
-    def graph(self, *outputs: Op, free: Sequence[FreeSize] = ()) -> NumpyGraph:
-        return NumpyGraph(self.nodes, outputs, free)
+    def graph(self, *outputs: Op, free: Sequence[FreeSize] = (), turns: Any = ()) -> NumpyGraph:
+        return NumpyGraph(self.nodes, outputs, free, turns)
