@@ -339,7 +339,7 @@ class _Search(Generic[N]):
         if proofs:
             missing = next(iter(proofs.values())).unproven
             if any("=" in name for name in missing):
-                return f"it could not be compared at the sizes where it may change ({'; '.join(missing)})"
+                return f"it could be compared at no other input size where it may change ({'; '.join(missing)})"
             return f"it could be compared at no other input size: {problem or 'none is allowed'}"
         return "at another input size the same code moves elements differently"
 
