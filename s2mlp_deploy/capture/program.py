@@ -73,7 +73,7 @@ def capture(
         example_inputs: Positional inputs: tensors, or structures of tensors.
         input_names: Names for the graph's inputs; default the names of ``forward``'s parameters.
         output_names: Names for its outputs; default dictionary keys, or ``output``, ``output_0``, ...
-        dynamic: Names of :data:`~s2mlp_deploy.graph.axes.DYNAMIC_AXES`.
+        dynamic: Names of :data:`~s2mlp_deploy.graph.axes.DYNAMIC_AXES`, checked by the caller.
 
     Raises:
         CheckpointError: A weight is NaN, infinite or on the meta device.
@@ -127,11 +127,6 @@ def _names(
 def _export(
     module: nn.Module, inputs: tuple[Any, ...], dynamic: tuple[str, ...]
 ) -> tuple[ExportedProgram, tuple[str, ...]]:
-    unknown = [name for name in dynamic if name not in DYNAMIC_AXES]
-    if unknown:
-        raise ExportError(
-            f"no axis is called {', '.join(map(repr, unknown))}", fix=f"choose from {', '.join(DYNAMIC_AXES)}"
-        )
     spatial = tuple(name for name in dynamic if name != "batch")
     wide = _widened(inputs)
     # A named Dim promises every size from 1 on; AUTO lets torch find a rule such as "a multiple of 8" or "17 or more".

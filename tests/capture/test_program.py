@@ -164,11 +164,6 @@ class TestRefusals:
             capture(Fixed(), EXAMPLE, dynamic=("height",))
         assert raised.value.fix
 
-    def test_an_unknown_axis(self) -> None:
-        with pytest.raises(ExportError, match="no axis is called 'depth'") as raised:
-            capture(Small(), EXAMPLE, dynamic=("batch", "depth"))
-        assert raised.value.fix == "choose from batch, height, width"
-
 
 def _through_a_function(x: Tensor) -> Tensor:
     return torch.roll(x, 1, 2)
