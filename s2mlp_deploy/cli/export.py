@@ -148,4 +148,4 @@ def register(app: typer.Typer) -> None:
                 print_accuracy(console, result.accuracy)
             print_next(console, result.manifest, output, named, data=eval_data or calibration_data)
 
-        emit(result.manifest, as_json=as_json, render=render)
+        emit({"manifest": result.manifest, "accuracy": result.accuracy}, as_json=as_json, render=render)

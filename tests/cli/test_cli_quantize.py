@@ -89,8 +89,9 @@ def test_json_is_one_document(cli, artifact, images):
 def test_export_with_a_precision_is_quantize_in_one_go(cli, artifact, images, tmp_path):
     out = tmp_path / "at once"
     precisions = ("--precision", "int8", "--precision", "fp32")
-    result = cli("export", *TINY, "-o", out, *precisions, "--calibration-data", images)
+    result = cli("export", *TINY, "-o", out, *precisions, "--calibration-data", images, "--json")
     assert result.code == 0, result.err
+    assert json.loads(result.out)["accuracy"]["images"] == 12
     assert cli("quantize", artifact, "--data", images).code == 0
     for name in ("model.fp32.onnx", "model.int8.onnx", "model.int8-trt.onnx"):
         assert (out / name).read_bytes() == (artifact / name).read_bytes()
