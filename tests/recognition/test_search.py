@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s2mlp_deploy.capture.program import capture
+from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.rewrite import Rewritten, rewrite_shifts
 from s2mlp_deploy.recognition.fx import SizedFxGraph
 
@@ -251,10 +252,14 @@ class OneClip(nn.Module):
         return y.view(x.shape)
 
 
-def test_one_clip_is_no_proof_for_a_free_batch() -> None:
-    result = found(OneClip(), 6, 4, 3, 3)
-    assert not result.shifts
-    assert result.near_misses
+def test_one_clip_fixes_the_batch_and_says_so() -> None:
+    captured = capture(OneClip(), (torch.rand(6, 4, 3, 3),))
+    assert captured.notes[0].startswith("the batch is fixed")
+    (shift,) = rewrite_shifts(captured.program).shifts
+    # One clip of six, whose frames stand on the axis of the batch.
+    assert (shift.spec.axes, shift.spec.border) == ((0,), "zero")
+    inputs = torch.rand(6, 4, 3, 3)
+    assert torch.equal(captured.program.module()(inputs), OneClip()(inputs))
 
 
 class StepOfSize(nn.Module):
@@ -267,12 +272,9 @@ class StepOfSize(nn.Module):
         return y
 
 
-def test_a_copy_at_small_sizes_is_not_dropped() -> None:
-    program = capture(StepOfSize(), (torch.rand(2, 6, 9, 5),), dynamic=("batch", "height")).program
-    result = rewrite_shifts(program)
-    assert not result.shifts
-    # Writes of everything into everything may go; the one by the step must not.
-    assert "aten.slice_scatter.default" in [str(node.target) for node in program.graph.nodes]
+def test_a_copy_at_small_sizes_is_no_copy_at_all_of_them() -> None:
+    with pytest.raises(ExportError, match="height cannot be free"):
+        capture(StepOfSize(), (torch.rand(2, 6, 9, 5),), dynamic=("batch", "height"))
 
 
 @pytest.mark.parametrize("way", ["pad", "full_like", "where"])
