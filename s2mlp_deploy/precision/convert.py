@@ -96,7 +96,9 @@ def convert(
     check_opset(options.files, manifest.opset)
     half = "fp16" in options.files  # There every node can be excluded, elsewhere what would be quantized.
     options.exclusion.check(model.graph if half else [op.node for op in quantizable_ops(model)])
-    conversion = _Conversion(model, path, manifest, _walked_once(options), opener, progress)
+    # A generator that serves both steps is no request to score on it.
+    asked = options.metric is not None or options.max_drop is not None or options.eval_data is not None
+    conversion = _Conversion(model, path, manifest, _walked_once(options), asked, opener, progress)
     return conversion.run(home, noise, foreign_cache)
 
 
@@ -146,6 +148,7 @@ class _Conversion:
     path: Path
     manifest: Manifest
     options: PrecisionOptions
+    score_asked: bool
     opener: Callable[..., ModelData]
     progress: ProgressCallback
     sqnr: dict[str, Mapping[str, float]] = field(default_factory=dict)
@@ -257,9 +260,8 @@ class _Conversion:
 
     def _is_scored(self) -> bool:
         """Whether files are scored: where outputs are lists of scores, or where the user asked for it."""
-        options, output = self.options, self.manifest.outputs[0]
-        asked = options.metric is not None or options.max_drop is not None or options.eval_data is not None
-        if asked or (len(output.shape) == 2 and output.shape[1] != 1):
+        output = self.manifest.outputs[0]
+        if self.score_asked or (len(output.shape) == 2 and output.shape[1] != 1):
             return True
         LOG.warning(
             "the output %s is no list of scores per image, so the files are not scored; "

@@ -59,13 +59,20 @@ def size_dependence(
             return SizeDependence(problem=found)
         turns.update(dict.fromkeys(found))
     for table in tables:
-        nodes = _upstream([table])
+        nodes = _upstream([_before_expanding(table)])
         names = sorted({str(symbol) for size in _sizes(nodes) for symbol in size.free_symbols} & set(free))
         for name in names:
             if limits[name] > MAX_SIZE and _reach(nodes, constants) >= MAX_SIZE:
                 return SizeDependence(problem=f"{table.name} may change at sizes {name} above {MAX_SIZE}")
             turns[name, _around(free[name].max, free[name])] = None
     return SizeDependence(tuple(turns))
+
+
+def _before_expanding(table: Node) -> Node:
+    """What a table repeats along other axes: an index that is the same for every image does not depend on the batch."""
+    while packet(table) is torch.ops.aten.expand and isinstance(table.args[0], Node):
+        table = table.args[0]
+    return table
 
 
 def _turns(

@@ -50,7 +50,9 @@ def load_source(
         source = factory.load_factory(reference, checkpoint=checkpoint, overrides=given, sidecar=sidecar, seed=seed)
     else:
         source = zoo.load_zoo(reference, checkpoint=checkpoint, overrides=given, sidecar=sidecar, seed=seed)
-    # Kept as given, beside the configuration that came of it: whoever loads the source again needs these.
+    # Kept as given, beside the configuration that came of it: whoever loads the source again needs these. JSON has no
+    # tuples, and a manifest must equal itself when it is read.
+    given = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
     described = None if preprocess is None else preprocess.name
     return replace(source, info=replace(source.info, overrides=given, preprocess=described))
 

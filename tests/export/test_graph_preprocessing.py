@@ -317,7 +317,7 @@ def test_parity_without_pictures_says_so(artifact):
 def test_an_unknown_preprocessing_is_refused_before_the_capture(tmp_path, monkeypatch):
     source = dataclasses.replace(nano_artifact.captured().source, preprocessing=None)
     monkeypatch.setattr("s2mlp_deploy.api.exporting.capture", None)
-    with pytest.raises(PreprocessingError, match=r"nobody said how an image[\s\S]*--preprocess"):
+    with pytest.raises(PreprocessingError, match=r"no preprocessing is configured[\s\S]*--preprocess"):
         api.export(source, tmp_path / "out", with_preprocessing=True)
     assert not (tmp_path / "out").exists()
 

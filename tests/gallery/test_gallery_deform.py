@@ -13,8 +13,8 @@ from s2mlp_deploy.export.canonical import to_canonical
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("deform-rows", "its offsets differ between cells of one group"),
-        ("deform-half", "its offsets are no whole cells, so that it interpolates"),
+        ("deform-rows", "its offsets differ between elements of one group"),
+        ("deform-half", "its offsets are no whole steps, so that it interpolates"),
         ("deform-padded", "it samples by whole steps along an axis that it pads too"),
         ("deform-masked", "its mask is not 1 everywhere"),
         ("deform-learned", "its offsets depend on the input, or are learned by a layer"),
