@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,3 +25,14 @@ def shared_dir() -> Path:
 def data_dir(shared_dir: Path) -> Path:
     """ImageNet photographs and CIFAR-10."""
     return shared_dir / "data"
+
+
+@pytest.fixture(autouse=True)
+def package_logging() -> Iterator[None]:
+    """The command line keeps the package's warnings to itself, for the life of a process: not beyond the test."""
+    logger = logging.getLogger("s2mlp_deploy")
+    handlers, propagate, level = list(logger.handlers), logger.propagate, logger.level
+    yield
+    logger.handlers[:] = handlers
+    logger.propagate = propagate
+    logger.setLevel(level)

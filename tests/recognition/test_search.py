@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import pytest
@@ -39,8 +38,6 @@ def test_region_that_cannot_be_followed_is_a_near_miss_and_others_are_found(
         return original(self, node, *rest)
 
     monkeypatch.setattr(SizedFxGraph, "run", run)
-    # A command line that ran before in this process keeps the package's warnings to itself.
-    monkeypatch.setattr(logging.getLogger("s2mlp_deploy"), "propagate", True)
     result = found(TwoRegions(), 2, 3, 7)
     assert [shift.spec.border for shift in result.shifts] == ["keep"]
     (miss,) = result.near_misses
