@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.logging import RichHandler
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,11 +28,11 @@ def data_dir(shared_dir: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def package_logging() -> Iterator[None]:
-    """The command line keeps the package's warnings to itself, for the life of a process: not beyond the test."""
+def package_logging() -> None:
+    """The command line keeps the package's warnings to itself, for the life of a process: not in the next test.
+
+    pytest records a logger that does not propagate through a handler of its own, so nothing but ours is taken away.
+    """
     logger = logging.getLogger("s2mlp_deploy")
-    handlers, propagate, level = list(logger.handlers), logger.propagate, logger.level
-    yield
-    logger.handlers[:] = handlers
-    logger.propagate = propagate
-    logger.setLevel(level)
+    logger.handlers[:] = [handler for handler in logger.handlers if not isinstance(handler, RichHandler)]
+    logger.propagate = True
