@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from s2mlp_deploy.recognition.bases import BaseFinder
+from s2mlp_deploy.recognition.elsewhere import Elsewhere, elsewhere, in_short
 from s2mlp_deploy.recognition.graph import (
     IDIOMS,
     ZERO,
@@ -34,21 +35,17 @@ from s2mlp_deploy.recognition.match import NoShift, match_shifts, why_no_shift
 from s2mlp_deploy.recognition.regions import Region, find_regions, in_words
 from s2mlp_deploy.recognition.results import Base, CopyMatch, NearMiss, Recognition, ShiftMatch
 from s2mlp_deploy.recognition.sampling import match_sampling
-from s2mlp_deploy.recognition.sizes import Choice, SizeProof, other_sizes
+from s2mlp_deploy.recognition.sizes import SizeProof
 from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.spec import ShiftSpec
 from s2mlp_deploy.torch_internals import threads
 
 LOG = logging.getLogger(__name__)
 
-_BUDGET, _BUDGET_ELSEWHERE = 1 << 28, 1 << 26
-"""Bytes of index maps that are kept of a region at the example's sizes, and at each of the others."""
+_BUDGET = 1 << 28
+"""Bytes of index maps that are kept of a region at the example's sizes."""
 _MOST_PADDED = 2
 """With so many padded tensors a tensor is compared that is a shift of nothing else."""
-_FEWEST = 3
-"""One or two elements hardly move."""
-_MAX_ELEMENTS = 1 << 25
-"""A choice of other sizes at which more elements than this enter a region is not tried: 128 MiB of numbers."""
 
 
 def recognise(graph: Graph[N]) -> Recognition[N]:
@@ -71,74 +68,6 @@ def recognise(graph: Graph[N]) -> Recognition[N]:
     )
 
 
-class _Elsewhere(Generic[N]):
-    """A region at other sizes than the example's."""
-
-    def __init__(self, region: Region[N], choice: Choice, axes: Mapping[str, _Axes[N]]) -> None:
-        self.choice = choice
-        self._region = region
-        self._axes = axes
-        self._maps: IndexMaps[N] | str | None = None
-        self.dull: frozenset[str] = frozenset()
-        """Free sizes whose axes hold too few elements here to say anything; known with the maps."""
-
-    def maps(self) -> IndexMaps[N] | str:
-        """The region's index maps there, or why there are none."""
-        if self._maps is None:
-            try:
-                graph = self._region.graph.at(self.choice.sizes)
-                self.dull = frozenset(name for name, axes in self._axes.items() if _shortest(graph, axes) < _FEWEST)
-                self._maps = IndexMaps(self._region, graph, budget=_BUDGET_ELSEWHERE)
-                if self._maps.elements > _MAX_ELEMENTS:
-                    self._maps = f"{self._maps.elements} elements are too many to compare"
-            except UnknownValueError as error:
-                self._maps = _in_short(error)
-        return self._maps
-
-    def forget(self) -> None:
-        """Frees the index maps: those around many sizes would not fit side by side."""
-        self._maps = None
-
-
-_Axes = Sequence[tuple[N, int]]
-"""Axes of the tensors that enter a region."""
-
-
-def _free_axes(region: Region[N]) -> dict[str, _Axes[N]]:
-    """For each free size the axes of what enters the region that depend on it."""
-    graph = region.graph
-    axes: dict[str, _Axes[N]] = {}
-    for size in graph.free_sizes:
-        other = size.max if size.example != size.max else size.min
-        here, there = graph.at({}), graph.at({size.name: other})
-        found: list[tuple[N, int]] = []
-        for entry in region.entries:
-            try:
-                pairs = zip(here.shape(entry), there.shape(entry), strict=True)
-                found += [(entry, axis) for axis, (a, b) in enumerate(pairs) if a != b]
-            except UnknownValueError:
-                continue
-        axes[size.name] = found
-    return axes
-
-
-def _shortest(graph: SizedGraph[N], axes: _Axes[N]) -> int:
-    """How many elements the shortest of some axes holds; many where there is none."""
-    return min((graph.shape(node)[axis] for node, axis in axes), default=_FEWEST)
-
-
-def _choices(region: Region[N], axes: Mapping[str, _Axes[N]], dependence: SizeDependence) -> list[Choice]:
-    def elements(name: str, value: int) -> int:
-        if not axes[name]:
-            return value
-        try:
-            return _shortest(region.graph.at({name: value}), axes[name])
-        except UnknownValueError:
-            return 0  # No such size: a batch that is no whole clip, for example.
-
-    return other_sizes(region.graph.free_sizes, dependence, elements)
-
-
 @dataclass(frozen=True)
 class _Claim(Generic[N]):
     """What a tensor is at the example's sizes: one of these shifts of the base, or (without any) its copy."""
@@ -154,7 +83,7 @@ def _search(graph: Graph[N], members: list[N], example: SizedGraph[N]) -> Recogn
     except Exception as error:
         # Any operator may fail on element numbers in a way of its own; a defect of ours must not hide among those.
         LOG.warning("the region that ends in %s could not be followed", graph.name(members[-1]), exc_info=True)
-        reason = f"its elements could not be followed: {_in_short(error)}"
+        reason = f"its elements could not be followed: {in_short(error)}"
         return Recognition(near_misses=(NearMiss(members[-1], reason, in_words(set(map(graph.idiom, members)))),))
 
 
@@ -176,9 +105,7 @@ class _Search(Generic[N]):
         self._region = Region(graph, members)
         self._maps = IndexMaps(self._region, example, budget=_BUDGET)
         self._example = example
-        axes = _free_axes(self._region)
-        choices = _choices(self._region, axes, self._depends(members))
-        self._others = [_Elsewhere(self._region, choice, axes) for choice in choices]
+        self._others = elsewhere(self._region, self._depends(members))
         self._bases = BaseFinder(self._region, self._maps, example)
         self._reasons: dict[N, str | Base[N]] = {}
         self._unlike: set[tuple[int, Base[N]]] = set()
@@ -302,21 +229,21 @@ class _Search(Generic[N]):
             if depends[node].problem is None
         }
         problems: dict[N, str] = {}
-        for elsewhere in self._others:
+        for other in self._others:
             open_claims = {node: claim for node, claim in claims.items() if proofs.get(node)}
             if not open_claims:
                 break
-            for node, result in self._hold(elsewhere, open_claims, proofs).items():
+            for node, result in self._hold(other, open_claims, proofs).items():
                 if isinstance(result, str):
                     problems.setdefault(node, result)
                     continue
                 for spec, holds in result.items():
                     if holds:
-                        proofs[node][spec].confirm(elsewhere.choice, elsewhere.dull)
+                        proofs[node][spec].confirm(other.choice, other.dull)
                     else:
                         del proofs[node][spec]
-            if elsewhere.choice.turn is not None:
-                elsewhere.forget()
+            if other.choice.turn is not None:
+                other.forget()
         return {
             node: depends[node].problem or self._proven(node, claim, proofs[node], problems.get(node))
             for node, claim in claims.items()
@@ -345,12 +272,12 @@ class _Search(Generic[N]):
 
     def _hold(
         self,
-        elsewhere: _Elsewhere[N],
+        other: Elsewhere[N],
         claims: Mapping[N, _Claim[N]],
         proofs: Mapping[N, Mapping[ShiftSpec | None, SizeProof]],
     ) -> dict[N, dict[ShiftSpec | None, bool] | str]:
         """Which claims hold at other sizes; of those that cannot be compared there, why not."""
-        maps = elsewhere.maps()
+        maps = other.maps()
         if isinstance(maps, str):
             return dict.fromkeys(claims, maps)
         results: dict[N, dict[ShiftSpec | None, bool] | str] = {}
@@ -361,8 +288,8 @@ class _Search(Generic[N]):
             except (UnknownValueError, RuntimeError, ValueError, IndexError, ZeroDivisionError, MemoryError) as error:
                 # The code does not work at this size (reflection padding of one element), or the machine is too small:
                 # neither confirms anything, and what no other size confirms is left as it was.
-                LOG.debug("%s cannot be run at %s", self._graph.name(node), elsewhere.choice.sizes, exc_info=True)
-                results[node] = _in_short(error)
+                LOG.debug("%s cannot be run at %s", self._graph.name(node), other.choice.sizes, exc_info=True)
+                results[node] = in_short(error)
         return results
 
     def _site(self, node: N, base: Base[N]) -> N:
@@ -408,8 +335,3 @@ def _holds(base: Base[N], spec: ShiftSpec | None, moved: Tensor | None, whole: T
 def _known(tensor: Tensor | None) -> Tensor:
     assert tensor is not None
     return tensor
-
-
-def _in_short(error: BaseException) -> str:
-    """The kind of an error and the first line of what it says."""
-    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"

@@ -12,14 +12,13 @@ import pytest
 pytest.importorskip("torch")
 import torch
 from PIL import Image
+from tiny_network import TINY
 
 from s2mlp_deploy import api
 from s2mlp_deploy.api import capturing, exporting, inspecting_sources
 from s2mlp_deploy.artifact import TensorInfo, read_manifest
 from s2mlp_deploy.errors import DataError, InputError, PreprocessingError, S2MLPDeployError
 from s2mlp_deploy.preprocess import Preprocessing
-
-TINY = {"dims": (8, 8), "depths": (1, 1), "patches": (2, 2), "image_size": (8, 8), "classes": 3}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,49 @@
+"""A tiny network's artifact, and images for it."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def captured():
+    torch = pytest.importorskip("torch")
+    from tiny_network import TINY
+
+    from s2mlp_deploy import api
+
+    source = api.load("s2mlpv2_nano", overrides=TINY, seed=1)
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(0)
+        for parameter in source.module.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return api.capture(source)
+
+
+@pytest.fixture(scope="session")
+def untouched(captured, tmp_path_factory):
+    from s2mlp_deploy import api
+
+    path = tmp_path_factory.mktemp("tiny") / "artifact"
+    api.export(captured, path)
+    return path
+
+
+@pytest.fixture
+def artifact(untouched, tmp_path):
+    return shutil.copytree(untouched, tmp_path / "artifact")
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory):
+    """Forty images of three classes."""
+    root, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for index in range(40):
+        path = root / str(index % 3) / f"{index}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+    return root

@@ -1,0 +1,20 @@
+"""A network of a few thousand weights, and its artifact's files in other precisions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from s2mlp_deploy import api
+
+TINY = {"dims": (8, 8), "depths": (1, 1), "patches": (2, 2), "image_size": (8, 8), "classes": 3}
+"""Overrides of s2mlpv2_nano."""
+
+
+def options(data: object, *precisions: str, **changes: object) -> api.PrecisionOptions:
+    """Options for int8, or for the precisions that are named."""
+    return api.PrecisionOptions(precisions=precisions or ("int8",), data=data, threads=1, **changes)
+
+
+def onnx_bytes(directory: Path) -> dict[str, bytes]:
+    """What every ONNX file of an artifact holds, by name."""
+    return {path.name: path.read_bytes() for path in directory.glob("*.onnx")}
