@@ -64,6 +64,11 @@ def test_no_other_file_uses_private_names_of_torch() -> None:
     assert found == []
 
 
+def test_every_name_is_expected_something_of() -> None:
+    tests = Path(__file__).read_text()
+    assert [name for name in internals.__all__ if not re.search(rf"\binternals\.{name}\b", tests)] == []
+
+
 class TestSizes:
     def test_a_free_size_has_a_formula_and_a_value_in_the_example(self) -> None:
         program = exported(Linear())
@@ -97,6 +102,25 @@ class TestSizes:
         assert not internals.expression_of(sizes[0]).atoms(*internals.SIZE_FUNCTIONS)
         assert internals.expression_of(sizes[-1]).atoms(*internals.SIZE_FUNCTIONS)
 
+    def test_a_rule_that_no_range_can_say_is_a_guard_that_answers_for_tensors_without_memory(self) -> None:
+        class ByThree(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return x * 2 if x.shape[0] % 3 == 0 else x
+
+        def answers(module: nn.Module) -> list[str | None]:
+            with torch.no_grad():
+                program = torch.export.export(module, (torch.ones(6, 4),), dynamic_shapes=({0: Dim.AUTO},))
+            captured = program.module()
+            assert isinstance(captured, torch.fx.GraphModule)
+            return [internals.failed_guard(captured, [torch.empty(size, 4, device="meta")]) for size in (6, 9, 7)]
+
+        *allowed, refused = answers(ByThree())
+        assert allowed == [None, None]
+        assert refused is not None
+        assert "% 3 == 0" in refused
+        assert "\n" not in refused
+        assert answers(Linear()) == [None] * 3
+
     def test_a_branch_on_values_has_an_error_of_its_own(self) -> None:
         with pytest.raises(internals.GuardOnDataDependentSymNode), internals.quiet_exporter():
             exported(Deciding())
@@ -112,6 +136,7 @@ class TestMemory:
         x = torch.zeros(1000)
         gone = weakref.ref(x)
         number, kept = internals.storage_of(x), internals.weak_storage(x)
+        assert isinstance(kept, internals.StorageWeakRef)
         assert not kept.expired()
         del x
         assert gone() is None
@@ -141,6 +166,30 @@ class TestOperators:
             x[1:] = x[:-1].clone()
         assert torch.ops.aten.clone.default in [func for func, _ in seen]
         assert seen[-1] == (torch.ops.aten.copy_.default, 2)
+
+    def test_that_take_functions_have_a_type_of_their_own_and_are_seen_with_them(self) -> None:
+        seen: list[Any] = []
+
+        class Watch(internals.TorchDispatchMode):
+            supports_higher_order_operators = True
+
+            def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                if not isinstance(func, internals.HigherOrderOperator):
+                    return func(*args, **(kwargs or {}))
+                seen.append(func)
+                predicate, if_true, if_false, operands = args
+                return (if_true if predicate else if_false)(*operands)
+
+        class Branching(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return torch.cond(x.sum() > 0, lambda y: y + 1, lambda y: y - 1, (x,))
+
+        program = exported(Branching())
+        with Watch():
+            (result,) = program.module()(torch.ones(3, 4)).unique()
+        assert seen == [torch.ops.higher_order.cond]
+        assert result == 2
+        assert not isinstance(torch.ops.aten.add.Tensor, internals.HigherOrderOperator)
 
 
 def test_structures_come_apart_and_together_in_one_order() -> None:
