@@ -19,29 +19,8 @@ from s2mlp_deploy.choices import (
     Precision,
     ShiftFormName,
 )
+from s2mlp_deploy.cli import options
 from s2mlp_deploy.cli.console import Json, emit, progress
-from s2mlp_deploy.cli.options import (
-    CalibrationCache,
-    Checkpoint,
-    EvalData,
-    EvalSamples,
-    Exclude,
-    ExcludeOp,
-    HalfIo,
-    MaxDrop,
-    Method,
-    Preprocess,
-    ReduceRange,
-    Samples,
-    Seed,
-    Settings,
-    Source,
-    choices,
-    output_path,
-    parse_axes,
-    parse_settings,
-    refuse_unused_calibration,
-)
 from s2mlp_deploy.report.accuracy import print_accuracy
 from s2mlp_deploy.report.terminal import print_manifest, print_next
 
@@ -52,13 +31,14 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def export(
         context: typer.Context,
-        source: Source,
+        source: options.Source,
         output: Annotated[
-            Path, typer.Option("--output", "-o", metavar="DIR", parser=output_path, help="Where the artifact goes.")
+            Path,
+            typer.Option("--output", "-o", metavar="DIR", parser=options.output_path, help="Where the artifact goes."),
         ],
-        checkpoint: Checkpoint = None,
-        settings: Settings = None,
-        preprocess: Preprocess = None,
+        checkpoint: options.Checkpoint = None,
+        settings: options.Settings = None,
+        preprocess: options.Preprocess = None,
         with_preprocessing: Annotated[
             bool,
             typer.Option(
@@ -67,53 +47,54 @@ def register(app: typer.Typer) -> None:
             ),
         ] = False,
         shift_form: Annotated[
-            ShiftFormName, typer.Option(help="How shifts are written.", **choices(ShiftFormName))
+            ShiftFormName, typer.Option(help="How shifts are written.", **options.choices(ShiftFormName))
         ] = "auto",
         layout: Annotated[
-            Layout, typer.Option(help="Inner layout, of models of the zoo.", **choices(Layout))
+            Layout, typer.Option(help="Inner layout, of models of the zoo.", **options.choices(Layout))
         ] = "as-is",
         dynamic: Annotated[
             str, typer.Option(help="Axes whose size is free, separated by commas: batch, height, width.")
         ] = "batch",
         on_hazard: Annotated[
-            OnHazard, typer.Option(help="What to do with code that eager PyTorch does not define.", **choices(OnHazard))
+            OnHazard,
+            typer.Option(help="What to do with code that eager PyTorch does not define.", **options.choices(OnHazard)),
         ] = "warn",
         opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 25.")] = 20,
         precision: Annotated[
             list[str] | None,
-            typer.Option(help="What to write beside fp32; may be repeated.", **choices(Precision)),
+            typer.Option(help="What to write beside fp32; may be repeated.", **options.choices(Precision)),
         ] = None,
         calibration_data: Annotated[
             str | None,
             typer.Option(help="What int8 and fp8 are calibrated on: images in a folder or archive, .npy, .npz."),
         ] = None,
-        method: Method = CALIBRATION_METHOD,
-        samples: Samples = CALIBRATION_SAMPLES,
-        max_drop: MaxDrop = None,
-        eval_data: EvalData = None,
-        eval_samples: EvalSamples = EVAL_SAMPLES,
-        exclude: Exclude = None,
-        exclude_op: ExcludeOp = None,
-        reduce_range: ReduceRange = False,
-        calibration_cache: CalibrationCache = None,
-        half_io: HalfIo = False,
+        method: options.Method = CALIBRATION_METHOD,
+        samples: options.Samples = CALIBRATION_SAMPLES,
+        max_drop: options.MaxDrop = None,
+        eval_data: options.EvalData = None,
+        eval_samples: options.EvalSamples = EVAL_SAMPLES,
+        exclude: options.Exclude = None,
+        exclude_op: options.ExcludeOp = None,
+        reduce_range: options.ReduceRange = False,
+        calibration_cache: options.CalibrationCache = None,
+        half_io: options.HalfIo = False,
         force: Annotated[bool, typer.Option("--force", help="Replace an artifact that is there.")] = False,
-        seed: Seed = 0,
+        seed: options.Seed = 0,
         as_json: Json = False,
     ) -> None:
         """Export a model to ONNX with a manifest that describes it."""
-        refuse_unused_calibration(context, precision or ["fp32"], calibration_data)
+        options.refuse_unused_calibration(context, precision or ["fp32"], calibration_data)
         with progress() as report:
             result = api.export(
                 source,
                 output,
                 checkpoint=checkpoint,
-                overrides=parse_settings(settings) | ({} if layout == "as-is" else {"layout": layout}),
+                overrides=options.parse_settings(settings) | ({} if layout == "as-is" else {"layout": layout}),
                 preprocess=preprocess,
                 with_preprocessing=with_preprocessing,
                 shift_form=shift_form,
                 opset=opset,
-                dynamic=parse_axes(dynamic),
+                dynamic=options.parse_axes(dynamic),
                 on_hazard=on_hazard,
                 force=force,
                 seed=seed,

@@ -9,21 +9,8 @@ import typer
 from rich.console import Console
 
 from s2mlp_deploy import api
+from s2mlp_deploy.cli import options
 from s2mlp_deploy.cli.console import Json, emit, progress
-from s2mlp_deploy.cli.options import (
-    CalibrationCache,
-    EvalData,
-    EvalSamples,
-    Exclude,
-    ExcludeOp,
-    HalfIo,
-    MaxDrop,
-    Method,
-    ReduceRange,
-    Samples,
-    Seed,
-    refuse_unused_calibration,
-)
 
 
 def register(app: typer.Typer) -> None:
@@ -40,21 +27,21 @@ def register(app: typer.Typer) -> None:
         precision: Annotated[
             list[str] | None, typer.Option(help="fp16, int8 or fp8; may be repeated. Default: int8.")
         ] = None,
-        method: Method = api.CALIBRATION_METHOD,
-        samples: Samples = api.CALIBRATION_SAMPLES,
-        max_drop: MaxDrop = None,
-        eval_data: EvalData = None,
-        eval_samples: EvalSamples = api.EVAL_SAMPLES,
-        exclude: Exclude = None,
-        exclude_op: ExcludeOp = None,
-        reduce_range: ReduceRange = False,
-        calibration_cache: CalibrationCache = None,
-        half_io: HalfIo = False,
-        seed: Seed = 0,
+        method: options.Method = api.CALIBRATION_METHOD,
+        samples: options.Samples = api.CALIBRATION_SAMPLES,
+        max_drop: options.MaxDrop = None,
+        eval_data: options.EvalData = None,
+        eval_samples: options.EvalSamples = api.EVAL_SAMPLES,
+        exclude: options.Exclude = None,
+        exclude_op: options.ExcludeOp = None,
+        reduce_range: options.ReduceRange = False,
+        calibration_cache: options.CalibrationCache = None,
+        half_io: options.HalfIo = False,
+        seed: options.Seed = 0,
         as_json: Json = False,
     ) -> None:
         """Add float16 and quantized files to an artifact, and score them."""
-        refuse_unused_calibration(context, precision or ["int8"], data)
+        options.refuse_unused_calibration(context, precision or ["int8"], data)
         with progress() as report:
             result = api.quantize(
                 directory,

@@ -6,14 +6,13 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s2mlp_deploy.data.samples import Sample, draw
+from s2mlp_deploy.data.samples import RowCollection, draw_rows
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.text import join_names
 
@@ -27,43 +26,7 @@ MAX_NPZ = 4 * 2**30
 _NPY = ".npy"
 
 
-@dataclass(frozen=True, eq=False)
-class ArrayCollection:
-    """Samples in the rows of one or more arrays.
-
-    Attributes:
-        root: The file; a description of what is in memory.
-        columns: The arrays [samples, ...] by name.
-        indices: The rows that were drawn, ascending.
-        labels: Of each of them, if known; −1 where one is not.
-        class_names: The names the labels are indices into, if known.
-    """
-
-    root: Path
-    columns: Mapping[str, NDArray[Any]]
-    indices: tuple[int, ...]
-    labels: tuple[int, ...] | None
-    class_names: tuple[str, ...] | None
-
-    @property
-    def labelled(self) -> bool:
-        """Whether there are labels."""
-        return self.labels is not None
-
-    def __len__(self) -> int:
-        """Return the number of rows drawn."""
-        return len(self.indices)
-
-    def __iter__(self) -> Iterator[Sample]:
-        """Read row after row."""
-        for position, index in enumerate(self.indices):
-            label = None if self.labels is None or self.labels[position] < 0 else self.labels[position]
-            # A copy, so that a mapped file's pages are not kept alive by a row.
-            source = {name: np.array(column[index]) for name, column in self.columns.items()}
-            yield Sample(self.root / str(index), source, label)
-
-
-def open_arrays(path: Path, *, classes: Sequence[str] | None, limit: int | None, seed: int) -> ArrayCollection:
+def open_arrays(path: Path, *, classes: Sequence[str] | None, limit: int | None, seed: int) -> RowCollection:
     """Open an ``.npy`` or ``.npz`` file; see :func:`~s2mlp_deploy.data.collect.collect`.
 
     Raises:
@@ -111,7 +74,7 @@ def gather(
     classes: Sequence[str] | None,
     limit: int | None,
     seed: int,
-) -> ArrayCollection:
+) -> RowCollection:
     """Make a collection of arrays.
 
     Args:
@@ -139,14 +102,13 @@ def gather(
         raise DataError(f"The arrays differ in length: {listed}", where=str(root), fix="give all a row for each sample")
     count = next(iter(lengths.values()))
     known = None if labels is None else check_labels(labels, classes, root)
-    indices = draw([str(index) for index in range(count)], known, limit, seed)
-    return ArrayCollection(
-        root,
-        columns,
-        tuple(indices),
-        None if known is None else tuple(known[index] for index in indices),
-        None if classes is None else tuple(classes),
-    )
+
+    def read(index: int) -> dict[str, NDArray[Any]]:
+        # A copy, so that a mapped file's pages are not kept alive by a row.
+        return {name: np.array(column[index]) for name, column in columns.items()}
+
+    names = None if classes is None else tuple(classes)
+    return draw_rows(root, read, count, labels=known, class_names=names, limit=limit, seed=seed)
 
 
 def check_labels(labels: NDArray[Any], classes: Sequence[str] | None, root: Path) -> list[int]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from s2mlp_deploy.data.arrays import LABELS, check_labels
 from s2mlp_deploy.data.layout import match_classes
-from s2mlp_deploy.data.samples import Content, Sample, draw
+from s2mlp_deploy.data.samples import Content, RowCollection, draw_rows
 from s2mlp_deploy.errors import DataError, ImageError, MissingDependencyError
 from s2mlp_deploy.text import join_names
 
@@ -23,53 +22,8 @@ def is_dataset(path: Path) -> bool:
     return any((path / name).is_file() for name in (_WHOLE, _PARTS))
 
 
-@dataclass(frozen=True, eq=False)
-class DatasetCollection:
-    """Rows of a saved data set; read one by one from its memory-mapped files.
-
-    Attributes:
-        root: The directory.
-        table: The ``datasets.Dataset``; its images are not decoded.
-        images: The column of images; None if the rows are arrays.
-        arrays: The columns of arrays.
-        indices: The rows that were drawn, ascending.
-        labels: Of each of them, if known.
-        class_names: The names the labels are indices into, if known.
-    """
-
-    root: Path
-    table: Any
-    images: str | None
-    arrays: tuple[str, ...]
-    indices: tuple[int, ...]
-    labels: tuple[int, ...] | None
-    class_names: tuple[str, ...] | None
-
-    @property
-    def labelled(self) -> bool:
-        """Whether there are labels."""
-        return self.labels is not None
-
-    def __len__(self) -> int:
-        """Return the number of rows drawn."""
-        return len(self.indices)
-
-    def __iter__(self) -> Iterator[Sample]:
-        """Read row after row."""
-        for position, index in enumerate(self.indices):
-            where = self.root / str(index)
-            label = None if self.labels is None or self.labels[position] < 0 else self.labels[position]
-            row = self.table[index]
-            source: Content = (
-                {name: np.asarray(row[name]) for name in self.arrays}
-                if self.images is None
-                else _image(row[self.images], where)
-            )
-            yield Sample(where, source, label)
-
-
-def open_dataset(path: Path, *, classes: Sequence[str] | None, limit: int | None, seed: int) -> DatasetCollection:
-    """Open a saved data set; see :func:`~s2mlp_deploy.data.collect.collect`.
+def open_dataset(path: Path, *, classes: Sequence[str] | None, limit: int | None, seed: int) -> RowCollection:
+    """Open a saved data set; see :func:`~s2mlp_deploy.data.collect.collect`. Its rows are memory-mapped.
 
     Raises:
         DataError: It is damaged, has several parts, no usable column, or a class that the model has not.
@@ -108,16 +62,12 @@ def open_dataset(path: Path, *, classes: Sequence[str] | None, limit: int | None
         table = table.cast_column(images[0], datasets.Image(decode=False))
     else:
         table = table.with_format("numpy", columns=list(arrays))
-    indices = draw([str(index) for index in range(len(table))], labels, limit, seed)
-    return DatasetCollection(
-        path,
-        table,
-        images[0] if images else None,
-        arrays,
-        tuple(indices),
-        None if labels is None else tuple(labels[index] for index in indices),
-        names,
-    )
+
+    def read(index: int) -> Content:
+        row = table[index]
+        return _image(row[images[0]], path / str(index)) if images else {name: np.asarray(row[name]) for name in arrays}
+
+    return draw_rows(path, read, len(table), labels=labels, class_names=names, limit=limit, seed=seed)
 
 
 def _image(entry: Mapping[str, Any] | None, where: Path) -> Content:

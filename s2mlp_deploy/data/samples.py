@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -58,6 +58,40 @@ class Collection(Protocol):
 
     def __iter__(self) -> Iterator[Sample]:
         """Iterate over all samples, from the first, in an order that never changes."""
+
+
+@dataclass(frozen=True, eq=False)
+class RowCollection:
+    """Samples in rows that are read one by one.
+
+    Attributes:
+        root: The file or directory; a description of what is in memory.
+        read: The content of a row, by its number.
+        indices: The rows that were drawn, ascending.
+        labels: Of each of them, if known; −1 where one is not.
+        class_names: The names the labels are indices into, if known.
+    """
+
+    root: Path
+    read: Callable[[int], Content]
+    indices: tuple[int, ...]
+    labels: tuple[int, ...] | None
+    class_names: tuple[str, ...] | None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels."""
+        return self.labels is not None
+
+    def __len__(self) -> int:
+        """Return the number of rows drawn."""
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Read row after row."""
+        for position, index in enumerate(self.indices):
+            label = None if self.labels is None or self.labels[position] < 0 else self.labels[position]
+            yield Sample(self.root / str(index), self.read(index), label)
 
 
 @dataclass
@@ -123,6 +157,22 @@ def draw(names: Sequence[str], labels: Sequence[int] | None, limit: int | None, 
         keyed.append((taken[classes[index]], digest, index))
         taken[classes[index]] += 1
     return sorted(index for _, _, index in sorted(keyed)[:limit])
+
+
+def draw_rows(
+    root: Path,
+    read: Callable[[int], Content],
+    count: int,
+    *,
+    labels: Sequence[int] | None,
+    class_names: tuple[str, ...] | None,
+    limit: int | None,
+    seed: int,
+) -> RowCollection:
+    """A collection of rows, of which a few are drawn; see :class:`RowCollection` and :func:`draw`."""
+    indices = tuple(draw([str(index) for index in range(count)], labels, limit, seed))
+    drawn = None if labels is None else tuple(labels[index] for index in indices)
+    return RowCollection(root, read, indices, drawn, class_names)
 
 
 def digest(sample: Sample) -> bytes:

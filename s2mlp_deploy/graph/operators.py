@@ -1,4 +1,4 @@
-"""What ONNX operators do, asked of a node: which only move data, which are compute layers. No onnx at import."""
+"""What an ONNX operator does: which nodes only move data, which are GEMMs and convolutions. No onnx at import."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-COMPUTE_OPS = frozenset({"MatMul", "Gemm", "Conv"})
+MATRIX_OPS = frozenset({"MatMul", "Gemm", "Conv"})
 """GEMMs and convolutions: what runs in reduced precision, and what an engine's precision is checked by."""
 
 DATA_MOVEMENT_OPS = frozenset(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from s2mlp_deploy.errors import QuantizationError
 from s2mlp_deploy.graph.editing import FLOATS, PREPROCESSING, Editor, drop_unused_initializers
-from s2mlp_deploy.graph.operators import COMPUTE_OPS, array_of, data_inputs, is_movement
+from s2mlp_deploy.graph.operators import MATRIX_OPS, array_of, data_inputs, is_movement
 from s2mlp_deploy.precision.exclusion import NOTHING, Exclusion
 
 LARGEST = 65504.0
@@ -274,7 +274,7 @@ class _Caster:
             array = array_of(value)
             if array is not None:
                 # A weight may well become 0; whatever else is read may be divided by.
-                weights = all(reader.op_type in COMPUTE_OPS for reader, _ in value.uses())
+                weights = all(reader.op_type in MATRIX_OPS for reader, _ in value.uses())
                 cast = array.astype(target.numpy()) if weights else _cast_constant(array, target)
                 self._casts[key] = self.editor.constant(cast, f"{value.name}.{_suffix(target)}")
             else:

@@ -8,10 +8,10 @@ quantizes behind a shift, not before it; and it cannot make TensorRT's float16 g
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -42,18 +42,17 @@ class Calibrated:
         return choose_range(self.histograms[str(value.name)], self.method, scheme.number_type)
 
 
-class Placement(Protocol):
-    """A strategy: which tensors of a graph are quantized, and how."""
+@dataclass(frozen=True)
+class Placement(ABC):
+    """A strategy: which tensors of a graph are quantized, and how.
 
-    @property
-    def precision(self) -> str:
-        """What the manifest calls the file's precision; the file is ``model.<precision>.onnx``."""
-        ...
+    Attributes:
+        precision: What the manifest calls the file's precision; the file is ``model.<precision>.onnx``.
+        scheme: Of the activations.
+    """
 
-    @property
-    def scheme(self) -> Scheme:
-        """Of the activations."""
-        ...
+    precision: str
+    scheme: Scheme
 
     def apply(
         self,
@@ -70,11 +69,27 @@ class Placement(Protocol):
             keep: Layers that stay in float.
             exclusion: What else does, by the user's wish.
         """
-        ...
+        model = model.clone()
+        quantizer = Quantizer(model, self.scheme)
+        for value, ops in _by_activation(model, keep, exclusion, self.scheme):
+            self._place(quantizer, value, ops, calibrated)
+        self._finish(model)
+        drop_unused_initializers(model.graph)
+        return model
+
+    @abstractmethod
+    def _place(
+        self, quantizer: Quantizer, value: ir.Value, ops: Sequence[QuantizableOp], calibrated: Calibrated
+    ) -> None:
+        """Quantizes an activation and the ops that read it."""
+
+    def _finish(self, model: ir.Model) -> None:
+        """What else changes in the graph; nothing here."""
+        del model
 
 
 @dataclass(frozen=True)
-class ForOnnxRuntime:
+class ForOnnxRuntime(Placement):
     """Integers where ONNX Runtime's CPU kernels are fast.
 
     A fully connected layer becomes a two-dimensional Gemm of uint8 activations, int8 weights and an int32 bias whose
@@ -83,75 +98,43 @@ class ForOnnxRuntime:
     what else was tried). uint8, because processors without signed dot products multiply signed activations many times
     slower. A convolution has no such kernel and gets Q and DQ behind it too. Sums over all tokens, which
     ONNX Runtime reduces slowly, become GEMMs with a row of ones.
-
-    Attributes:
-        precision: See :class:`Placement`.
-        scheme: UINT8.
     """
 
-    precision: str
-    scheme: Scheme
+    def _place(
+        self, quantizer: Quantizer, value: ir.Value, ops: Sequence[QuantizableOp], calibrated: Calibrated
+    ) -> None:
+        chosen = calibrated.range(value, self.scheme)
+        scale = float(self.scheme.parameters(chosen)[0])
+        quantizer.activation(value, chosen, ops, through_movement=True)
+        for op in ops:
+            bias = quantizer.weight_and_bias(op, scale)
+            if op.node.op_type == "Conv":
+                if bias is not None:
+                    op.node.replace_input_with(2, bias)
+                quantizer.result(op.output, calibrated.range(op.output, self.scheme))
+            else:
+                _as_gemm(quantizer, op, bias)
 
-    def apply(
-        self,
-        model: ir.Model,
-        calibrated: Calibrated,
-        keep: AbstractSet[str] = frozenset(),
-        exclusion: Exclusion = NOTHING,
-    ) -> ir.Model:
-        """See :class:`Placement`."""
-        model = model.clone()
-        quantizer = Quantizer(model, self.scheme)
-        for value, ops in _by_activation(model, keep, exclusion, self.scheme):
-            chosen = calibrated.range(value, self.scheme)
-            scale = float(self.scheme.parameters(chosen)[0])
-            quantizer.activation(value, chosen, ops, through_movement=True)
-            for op in ops:
-                bias = quantizer.weight_and_bias(op, scale)
-                if op.node.op_type == "Conv":
-                    if bias is not None:
-                        op.node.replace_input_with(2, bias)
-                    quantizer.result(op.output, calibrated.range(op.output, self.scheme))
-                else:
-                    _as_gemm(quantizer, op, bias)
+    def _finish(self, model: ir.Model) -> None:
         sums_as_gemms(model.graph)
-        drop_unused_initializers(model.graph)
-        return model
 
 
 @dataclass(frozen=True)
-class ForTensorRT:
+class ForTensorRT(Placement):
     """Q and DQ in front of GEMMs and convolutions only, symmetric, over a graph that is cast to float16 afterwards.
 
     TensorRT fuses what lies between them by itself and wants no Q behind them (its parser refuses zero-points
     other than 0 and an int32 bias). Q moves above a shift, so that int8 passes through every form of it; fp8 does not,
     because TensorRT has no Slice of fp8.
-
-    Attributes:
-        precision: See :class:`Placement`.
-        scheme: INT8 or FLOAT8E4M3FN.
     """
 
-    precision: str
-    scheme: Scheme
-
-    def apply(
-        self,
-        model: ir.Model,
-        calibrated: Calibrated,
-        keep: AbstractSet[str] = frozenset(),
-        exclusion: Exclusion = NOTHING,
-    ) -> ir.Model:
-        """See :class:`Placement`."""
-        model = model.clone()
-        quantizer = Quantizer(model, self.scheme)
+    def _place(
+        self, quantizer: Quantizer, value: ir.Value, ops: Sequence[QuantizableOp], calibrated: Calibrated
+    ) -> None:
         through = self.scheme.dtype == ir.DataType.INT8
-        for value, ops in _by_activation(model, keep, exclusion, self.scheme):
-            quantizer.activation(value, calibrated.range(value, self.scheme), ops, through_movement=through)
-            for op in ops:
-                quantizer.weight(op)
-        drop_unused_initializers(model.graph)
-        return model
+        quantizer.activation(value, calibrated.range(value, self.scheme), ops, through_movement=through)
+        for op in ops:
+            quantizer.weight(op)
 
 
 PLACEMENTS: Mapping[str, Placement] = {

@@ -141,7 +141,9 @@ class Quantizer:
             integers = self._quantize(value, scale, zero, before=ops[0].node)
         else:
             integers = self._move_integers(movement.sources, movement.nodes, scale, zero, value)
-        restored = self._dequantize(integers, scale, zero, before=ops[0].node, like=value)
+        restored = self._dequantize(
+            [integers, scale, zero], name=str(value.name), shape=value.shape, before=ops[0].node
+        )
         for op in ops:
             op.node.replace_input_with(0, restored)
 
@@ -151,23 +153,9 @@ class Quantizer:
         assert producer is not None
         readers = list(value.uses())
         scale, zero = self._parameters(value, chosen)
-        integers = self.editor.node(
-            "QuantizeLinear",
-            [value, scale, zero],
-            name=f"{value.name}/QuantizeLinear",
-            dtype=self.scheme.dtype,
-            shape=value.shape,
-            after=producer,
-        )
+        integers = self._quantize(value, scale, zero, after=producer)
         quantize = integers.producer()
-        restored = self.editor.node(
-            "DequantizeLinear",
-            [integers, scale, zero],
-            name=f"{value.name}/DequantizeLinear",
-            dtype=value.dtype,
-            shape=value.shape,
-            after=quantize,
-        )
+        restored = self._dequantize([integers, scale, zero], name=str(value.name), shape=value.shape, after=quantize)
         for reader, index in readers:
             reader.replace_input_with(index, restored)
         if value.is_graph_output():
@@ -198,13 +186,11 @@ class Quantizer:
                 scales,
             )
         integers_value, scale, zero, scales = self._weights[key]
-        restored = self.editor.node(
-            "DequantizeLinear",
+        restored = self._dequantize(
             [integers_value, scale, zero],
-            {"axis": op.axis},
-            name=f"{op.layer}/weight/DequantizeLinear",
-            dtype=ir.DataType.FLOAT,
+            name=f"{op.layer}/weight",
             shape=op.weight.shape,
+            axis=op.axis,
             before=op.node,
         )
         op.node.replace_input_with(1, restored)
@@ -226,17 +212,15 @@ class Quantizer:
         scales = np.float32(activation_scale) * self.weight(op, least.astype(np.float32))
         scales = np.maximum(scales, np.finfo(np.float32).tiny)
         integers = np.rint(bias.astype(np.float64) / scales).astype(np.int32)
-        return self.editor.node(
-            "DequantizeLinear",
+        return self._dequantize(
             [
                 self.editor.constant(integers, f"{op.layer}.bias.quantized"),
                 self.editor.constant(scales, f"{op.layer}.bias.scale"),
                 self.editor.constant(np.zeros(scales.shape, np.int32), f"{op.layer}.bias.zero_point"),
             ],
-            {"axis": 0},
-            name=f"{op.layer}/bias/DequantizeLinear",
-            dtype=ir.DataType.FLOAT,
+            name=f"{op.layer}/bias",
             shape=ir.Shape(integers.shape),
+            axis=0,
             before=op.node,
         )
 
@@ -247,26 +231,46 @@ class Quantizer:
             self.editor.constant(zero, f"{value.name}.zero_point"),
         )
 
-    def _quantize(self, value: ir.Value, scale: ir.Value, zero: ir.Value, *, before: ir.Node) -> ir.Value:
+    def _quantize(
+        self,
+        value: ir.Value,
+        scale: ir.Value,
+        zero: ir.Value,
+        *,
+        name: str | None = None,
+        before: ir.Node | None = None,
+        after: ir.Node | None = None,
+    ) -> ir.Value:
         return self.editor.node(
             "QuantizeLinear",
             [value, scale, zero],
-            name=f"{value.name}/QuantizeLinear",
+            name=f"{name or value.name}/QuantizeLinear",
             dtype=self.scheme.dtype,
             shape=value.shape,
             before=before,
+            after=after,
         )
 
     def _dequantize(
-        self, integers: ir.Value, scale: ir.Value, zero: ir.Value, *, before: ir.Node, like: ir.Value
+        self,
+        parts: Sequence[ir.Value],
+        *,
+        name: str,
+        shape: ir.Shape | None,
+        axis: int | None = None,
+        before: ir.Node | None = None,
+        after: ir.Node | None = None,
     ) -> ir.Value:
+        """A DQ of integers, their scale and zero-point: of the whole tensor, or of each place along an axis."""
         return self.editor.node(
             "DequantizeLinear",
-            [integers, scale, zero],
-            name=f"{like.name}/DequantizeLinear",
+            parts,
+            {} if axis is None else {"axis": axis},
+            name=f"{name}/DequantizeLinear",
             dtype=ir.DataType.FLOAT,
-            shape=like.shape,
+            shape=shape,
             before=before,
+            after=after,
         )
 
     def _move_integers(
@@ -309,37 +313,23 @@ class Quantizer:
         assert kernel is not None
         assert node.inputs[0] is not None
         readers = list(moved.uses())
-        restored = self.editor.node(
-            "DequantizeLinear",
-            [node.inputs[0], scale, zero],
-            name=f"{node.name}/DequantizeLinear",
-            dtype=ir.DataType.FLOAT,
-            shape=node.inputs[0].shape,
-            before=node,
+        restored = self._dequantize(
+            [node.inputs[0], scale, zero], name=str(node.name), shape=node.inputs[0].shape, before=node
         )
-        weights = self.editor.node(
-            "DequantizeLinear",
+        weights = self._dequantize(
             [
                 self.editor.constant(kernel.astype(np.int8), f"{node.name}.kernel"),
                 self.editor.constant(np.ones(kernel.shape[0], np.float32), f"{node.name}.kernel_scale"),
                 self.editor.constant(np.zeros(kernel.shape[0], np.int8), f"{node.name}.kernel_zero_point"),
             ],
-            {"axis": 0},
-            name=f"{node.name}/kernel/DequantizeLinear",
-            dtype=ir.DataType.FLOAT,
+            name=f"{node.name}/kernel",
             shape=ir.Shape(kernel.shape),
+            axis=0,
             before=node,
         )
         node.replace_input_with(0, restored)
         node.replace_input_with(1, weights)
-        integers = self.editor.node(
-            "QuantizeLinear",
-            [moved, scale, zero],
-            name=f"{node.name}/QuantizeLinear",
-            dtype=self.scheme.dtype,
-            shape=moved.shape,
-            after=node,
-        )
+        integers = self._quantize(moved, scale, zero, name=node.name, after=node)
         for reader, index in readers:
             reader.replace_input_with(index, integers)
         return integers

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from s2mlp_deploy.errors import QuantizationError
 from s2mlp_deploy.graph.editing import PREPROCESSING
-from s2mlp_deploy.graph.operators import COMPUTE_OPS, array_of, is_one_hot_convolution
+from s2mlp_deploy.graph.operators import MATRIX_OPS, array_of, is_one_hot_convolution
 from s2mlp_deploy.precision.exclusion import NOTHING, Exclusion
 
 _FEW_CHANNELS = 16
@@ -128,7 +128,7 @@ def quantizable_ops(model: ir.Model) -> tuple[QuantizableOp, ...]:
 
 
 def _quantizable_op(node: ir.Node) -> QuantizableOp | None:
-    if node.op_type not in COMPUTE_OPS or is_one_hot_convolution(node):
+    if node.op_type not in MATRIX_OPS or is_one_hot_convolution(node):
         return None
     activation, weight = node.inputs[0], node.inputs[1]
     weights = array_of(weight)

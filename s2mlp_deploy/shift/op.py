@@ -7,6 +7,7 @@ overlapping in-place copy that public code writes, whose eager result is undefin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,17 +88,8 @@ def _windows(x: Tensor, steps: Sequence[tuple[int, int]]) -> tuple[tuple[slice, 
 
 
 @_shift.register_fake
-def _(
-    x: Tensor,
-    channels: Sequence[int],
-    offsets: Sequence[int],
-    axes: Sequence[int],
-    channel_axis: int,
-    border: str,
-    origin: str = "",
-) -> Tensor:
-    del origin
-    ShiftSpec.from_op_args(channels, offsets, axes, channel_axis, border).check_shape(x.shape)
+def _(x: Tensor, *arguments: Any) -> Tensor:
+    ShiftSpec.from_op_args(*arguments[:5]).check_shape(x.shape)
     return x.new_empty(x.shape)
 
 

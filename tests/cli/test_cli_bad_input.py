@@ -269,7 +269,7 @@ def test_an_export_without_an_output_says_which_option(cli):
     assert "--output" in result.text
 
 
-# Pictures, artifacts, comparisons
+# Images, artifacts, comparisons
 
 
 @pytest.fixture
@@ -277,9 +277,6 @@ def graph(tmp_path):
     path = tmp_path / "graph.onnx"
     path.write_bytes((nano_artifact.read_only() / "model.fp32.onnx").read_bytes())
     return path
-
-
-# Pictures, artifacts, comparisons
 
 
 def giant(path):

@@ -82,7 +82,7 @@ def steps(run, preprocessing, pixels):
 
 
 def summary(differences):
-    """The largest difference in steps, the mean share of values that differ, and the share of the worst picture."""
+    """The largest difference in steps, the mean share of values that differ, and the share of the worst image."""
     shares = [float((item > 0.5).mean()) for item in differences]
     return max(float(item.max()) for item in differences), float(np.mean(shares)), max(shares)
 
@@ -159,18 +159,18 @@ def test_pillows_order_of_passes_is_followed_to_the_edge():
     sides = [(40 + 2 * lost + extra, 60 + lost) for lost in (0, 5, 31) for extra in (-1, 0, 1)]
     assert summary([steps(run, preprocessing, noise(*item)) for item in sides])[0] < 1.01
     # The limit of one step can tell: the other order is many steps away.
-    picture, bicubic = Image.fromarray(noise(103, 91)), Image.Resampling.BICUBIC
-    right = np.asarray(picture.resize((60, 40), bicubic), int)
-    other = np.asarray(picture.resize((60, 103), bicubic).resize((60, 40), bicubic), int)
+    noisy, bicubic = Image.fromarray(noise(103, 91)), Image.Resampling.BICUBIC
+    right = np.asarray(noisy.resize((60, 40), bicubic), int)
+    other = np.asarray(noisy.resize((60, 103), bicubic).resize((60, 40), bicubic), int)
     assert np.abs(right - other).max() > 2
 
 
 @pytest.mark.parametrize("sides", [(90, 70), (500, 70)])
-def test_a_batch_is_its_pictures(sides):
+def test_a_batch_is_its_images(sides):
     run = engine(described())
-    pictures = np.stack([noise(*sides, seed) for seed in range(3)])
-    together = run.run({IMAGE: pictures})["output"]
-    alone = [run.run({IMAGE: picture[None]})["output"][0] for picture in pictures]
+    images = np.stack([noise(*sides, seed) for seed in range(3)])
+    together = run.run({IMAGE: images})["output"]
+    alone = [run.run({IMAGE: image[None]})["output"][0] for image in images]
     np.testing.assert_array_equal(together, np.stack(alone))
 
 
@@ -226,7 +226,7 @@ def test_networks_that_take_something_else(options, message):
         add_preprocessing(network(described(), **options), described())
 
 
-def test_two_inputs_cannot_be_one_picture():
+def test_two_inputs_cannot_be_one_image():
     model = network(described())
     model.graph.inputs.append(ir.Value(name="other", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1])))
     with pytest.raises(ExportError, match=r"2 inputs[\s\S]*input, other"):
@@ -255,9 +255,9 @@ def artifact(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def images(tmp_path_factory):
     """Noise over gradients, of several sizes."""
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     for index, (height, width) in enumerate([(60, 45), (33, 101), (40, 32), (120, 32)]):
         ramp = np.linspace(0, 180, height * width).reshape(height, width, 1)
         pixels = (ramp + noise(height, width, index) * 0.29).astype(np.uint8)
@@ -274,8 +274,8 @@ def test_the_manifest_says_it(artifact):
     assert plain["preprocessing_in_graph"] is False
 
 
-def test_prediction_needs_no_python_preprocessing(artifact, pictures, monkeypatch):
-    paths = sorted(pictures.iterdir())
+def test_prediction_needs_no_python_preprocessing(artifact, images, monkeypatch):
+    paths = sorted(images.iterdir())
     expected = Predictor(nano_artifact.read_only(), threads=1).predict(paths, top=10)
     predictor = Predictor(artifact, threads=1)
     monkeypatch.setattr("s2mlp_deploy.serving.predictor.preprocess", None)
@@ -287,9 +287,9 @@ def test_prediction_needs_no_python_preprocessing(artifact, pictures, monkeypatc
     assert predictor.predict([]) == []
 
 
-def test_parity_goes_from_the_pixels_on(artifact, pictures):
+def test_parity_goes_from_the_pixels_on(artifact, images):
     files = [artifact / "model.fp32.onnx", nano_artifact.read_only() / "model.fp32.onnx"]
-    in_graph, plain = api.parity(nano_artifact.captured(), files, data=pictures)
+    in_graph, plain = api.parity(nano_artifact.captured(), files, data=images)
     assert in_graph.passed
     assert plain.passed
     assert in_graph.images == 4
@@ -299,17 +299,17 @@ def test_parity_goes_from_the_pixels_on(artifact, pictures):
     assert plain.outputs[0].metrics.max_abs <= 1e-5 + 1e-4 * plain.outputs[0].metrics.peak
 
 
-def test_parity_sees_a_wrong_preprocessing(artifact, pictures, tmp_path):
+def test_parity_sees_a_wrong_preprocessing(artifact, images, tmp_path):
     captured = nano_artifact.captured()
     other = dataclasses.replace(captured.source.preprocessing, crop_pct=0.95)
     source = dataclasses.replace(captured.source, preprocessing=other)
     copy = tmp_path / "model.fp32.onnx"
     copy.write_bytes((artifact / "model.fp32.onnx").read_bytes())
-    (report,) = api.parity(dataclasses.replace(captured, source=source), [copy], data=pictures)
+    (report,) = api.parity(dataclasses.replace(captured, source=source), [copy], data=images)
     assert not report.passed
 
 
-def test_parity_without_pictures_says_so(artifact):
+def test_parity_without_images_says_so(artifact):
     with pytest.raises(InputError, match=r"only be compared on images[\s\S]*--data"):
         api.parity(nano_artifact.captured(), [artifact / "model.fp32.onnx"])
 
@@ -322,16 +322,16 @@ def test_an_unknown_preprocessing_is_refused_before_the_capture(tmp_path, monkey
     assert not (tmp_path / "out").exists()
 
 
-def test_fixed_batches_get_the_picture_as_often_as_they_want(tmp_path, pictures):
+def test_fixed_batches_get_the_image_as_often_as_they_want(tmp_path, images):
     preprocessing = described((8, 8))
-    image = raw_pixels(sorted(pictures.iterdir())[0], 3)
+    image = raw_pixels(sorted(images.iterdir())[0], 3)
     assert image.shape == (3, 60, 45, 3)
     run = engine(preprocessing, shape=[3, 3, 8, 8])
     assert run.inputs[0].shape == (3, "height", "width", 3)
     assert run.run({IMAGE: image})["output"].shape == (3, 3, 8, 8)
 
 
-def test_a_picture_that_is_too_long_is_refused(tmp_path):
+def test_an_image_that_is_too_long_is_refused(tmp_path):
     Image.new("L", (MAX_SIDE + 1, 1)).save(tmp_path / "long.png")
     with pytest.raises(ImageError, match=r"sides up to 65535[\s\S]*long\.png"):
         raw_pixels(tmp_path / "long.png")

@@ -296,7 +296,7 @@ class TestTrainedCheckpoint:
     @pytest.fixture(scope="class")
     @staticmethod
     def images(data_dir: Path, logits: dict[str, np.ndarray], description: dict[str, Any]) -> Tensor:
-        """The pictures of the saved logits, in their order; prepared here, not with the package's own code."""
+        """The images of the saved logits, in their order; prepared here, not with the package's own code."""
         pixels: dict[str, np.ndarray] = {}
         with tarfile.open(data_dir / "cifar10_jpeg.tar.xz", "r|xz") as archive:
             for member in archive:

@@ -68,7 +68,7 @@ def test_v1_moves_integers_through_every_form(form, layout, precision):
     model = graph("v1", form, layout)
     quantized = place(precision, "v1", form, layout)
     regions = [region for region in between(quantized) if region]
-    # One block with one shift, behind which stands one product.
+    # One block with one shift, behind which stands one GEMM.
     assert len(regions) == 1
     for region in regions:
         names = {node.op_type for node in region}

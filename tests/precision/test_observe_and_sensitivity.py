@@ -93,7 +93,7 @@ def test_data_that_is_not_finite_is_told_as_such():
 
 
 def masked(bad: str = "") -> ir.Model:
-    """Scores with a causal mask of -inf, their Softmax, and a product; ``bad`` overflows behind it."""
+    """Scores with a causal mask of -inf, their Softmax, and a MatMul; ``bad`` overflows behind it."""
     mask = np.where(np.triu(np.ones((4, 4)), 1) > 0, -np.inf, 0).astype(np.float32)
     nodes = [
         helper.make_node("Add", ["x", "mask"], ["masked"], name="mask/Add"),

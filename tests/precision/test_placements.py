@@ -87,13 +87,13 @@ def optimized(model: ir.Model, path) -> onnx.GraphProto:
 
 @pytest.mark.parametrize("dynamic", [("batch",), FREE])
 @pytest.mark.parametrize("family", ["v1", "v2"])
-def test_onnxruntime_runs_every_layer_as_an_integer_product_with_a_float_result(tmp_path, family, dynamic):
+def test_onnxruntime_runs_every_layer_as_an_integer_gemm_with_a_float_result(tmp_path, family, dynamic):
     found = optimized(derived("int8", family, dynamic=dynamic).model, tmp_path)
     ops = select_ops(graph(family, dynamic=dynamic)).ops
     layers = [op for op in ops if op.node.op_type != "Conv"]
-    products = [node for node in found.node if node.op_type == "QGemm"]
-    assert len(products) == len(layers) > 0
-    for node in products:
+    gemms = [node for node in found.node if node.op_type == "QGemm"]
+    assert len(gemms) == len(layers) > 0
+    for node in gemms:
         # Without the last two inputs, the result's scale and zero-point, it is float.
         assert [name for name in node.input if name][7:] == [], node.name
     weights = {tensor.name: list(tensor.dims) for tensor in found.initializer}

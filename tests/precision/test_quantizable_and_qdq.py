@@ -31,12 +31,12 @@ RANDOM = np.random.default_rng(0)
 # What is selected
 
 
-@pytest.mark.parametrize(("family", "products"), [("v1", 1 + 4), ("v2", 1 + 4)])
+@pytest.mark.parametrize(("family", "count"), [("v1", 1 + 4), ("v2", 1 + 4)])
 @pytest.mark.parametrize("layout", ["channels-last", "channels-first"])
-def test_every_layer_over_cells_is_chosen_and_none_with_a_row_per_image(family, products, layout):
+def test_every_layer_over_cells_is_chosen_and_none_with_a_row_per_image(family, count, layout):
     found = select_ops(graph(family, layout=layout))
-    assert len(found.ops) == products
-    assert len({op.layer for op in found.ops}) == products
+    assert len(found.ops) == count
+    assert len({op.layer for op in found.ops}) == count
     assert "head" in found.skipped
     assert set(found.skipped.values()) == {"one row per image"}
     assert len(found.skipped) == (1 if family == "v1" else 3)

@@ -13,8 +13,8 @@ from report_samples import (
     COSTS,
     FILE,
     INT8,
-    PICTURE,
     SAMPLES,
+    THUMBNAIL,
     Page,
     accuracy,
     artifact,
@@ -189,8 +189,8 @@ def test_histograms_of_the_worst_layers_come_first_and_the_rest_is_folded(tmp_pa
 
 def test_worst_images_show_both_predictions(tmp_path: Path) -> None:
     page = quantized(tmp_path)
-    pictures = [attrs for tag, attrs in page.elements if tag == "img"]
-    assert [(attrs["src"], attrs["alt"]) for attrs in pictures] == [(PICTURE, "cat")]
+    images = [attrs for tag, attrs in page.elements if tag == "img"]
+    assert [(attrs["src"], attrs["alt"]) for attrs in images] == [(THUMBNAIL, "cat")]
     captions = page.of("figcaption")
     assert [" ".join(caption.split()) for caption in captions] == [
         "cat fp32: cat 51.0 % file: dog 49.0 %, another class distance 2.50 %",
@@ -201,12 +201,12 @@ def test_worst_images_show_both_predictions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "picture",
-    ["http://example.com/x.png", "javascript:alert(1)", "data:text/html;base64,AA", PICTURE + '" onload="x'],
+    "thumbnail",
+    ["http://example.com/x.png", "javascript:alert(1)", "data:text/html;base64,AA", THUMBNAIL + '" onload="x'],
 )
-def test_a_picture_that_is_no_png_is_left_out(tmp_path: Path, picture: str) -> None:
+def test_a_thumbnail_that_is_no_png_is_left_out(tmp_path: Path, thumbnail: str) -> None:
     data = parsed(accuracy())
-    data["rows"][1]["worst"][0]["thumbnail"] = picture
+    data["rows"][1]["worst"][0]["thumbnail"] = thumbnail
     page = page_of(artifact(tmp_path, quantized_manifest(), accuracy=data))
     assert [tag for tag, _ in page.elements if tag == "img"] == []
 

@@ -95,9 +95,9 @@ def test_names_come_from_the_manifest(tmp_path, digits):
     assert item.classes == ("one",)
 
 
-def test_one_broken_picture_is_named(predictor, digits, tmp_path):
+def test_one_broken_image_is_named(predictor, digits, tmp_path):
     fake = tmp_path / "fake.png"
-    fake.write_bytes(b"no picture")
+    fake.write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"not an image[\s\S]*fake\.png"):
         predictor.predict([digits[0], fake])
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from own_models import exported, not_exported, program, refused, run_onnx
+from own_models import Fitting, exported, not_exported, program, refused, run_onnx
 from torch import Tensor, nn
 
 from s2mlp_deploy import api
@@ -100,16 +100,6 @@ def test_a_program_saved_in_training_mode_is_refused(tmp_path, out):
     with pytest.raises(ExportError, match="dropout is on"):
         api.export(reference, out)
     assert not out.exists()
-
-
-class Fitting(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(4, 2)
-
-    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        y = self.layer(x)
-        return y if scale is None else y * scale
 
 
 def test_programs_that_cannot_be_used_say_why(tmp_path):

@@ -71,7 +71,7 @@ def test_a_race_can_be_refused(out):
     assert "clone" in error.fix
 
 
-def test_labelled_pictures_give_the_accuracy_of_both_meanings(out, tmp_path):
+def test_labelled_images_give_the_accuracy_of_both_meanings(out, tmp_path):
     description = tmp_path / "image.json"
     description.write_text('{"size": [8, 8], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "classes": ["a", "b"]}')
     generator = np.random.default_rng(0)

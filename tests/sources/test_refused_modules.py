@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from own_models import exported, not_exported
+from own_models import Fitting, exported, not_exported
 from torch import Tensor, nn
 
 from s2mlp_deploy import api
@@ -80,16 +80,6 @@ def test_torchscript_is_refused_and_wrappers_are_taken_off(out):
     inner = nn.Linear(2, 2)
     for wrapped in (torch.compile(inner), nn.DataParallel(inner), torch.compile(nn.DataParallel(inner))):
         assert api.from_module(wrapped, torch.zeros(2, 2)).module is inner
-
-
-class Fitting(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(4, 2)
-
-    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        y = self.layer(x)
-        return y if scale is None else y * scale
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,18 @@ from s2mlp_deploy import api
 from s2mlp_deploy.errors import ExportError, S2MLPDeployError, SourceError
 
 
+class Fitting(nn.Module):
+    """A layer with an input that may be left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        y = self.layer(x)
+        return y if scale is None else y * scale
+
+
 def refused(reference: str, kind: type[S2MLPDeployError] = SourceError, **options) -> S2MLPDeployError:
     with pytest.raises(kind) as caught:
         api.load(reference, **options)

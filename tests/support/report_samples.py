@@ -154,7 +154,7 @@ def build() -> BuildRecord:
 
 INT8 = "model.int8.onnx"
 SAMPLES = CalibrationRecord("photos", "5a" * 32, 512, 3, 0, "percentile", (INT8,))
-PICTURE = "data:image/png;base64,iVBORw0KGgo="
+THUMBNAIL = "data:image/png;base64,iVBORw0KGgo="
 COSTS = {"stem": 41.0, "fc1": 12.5, "fc2": 30.0, "head": 22.25}
 
 
@@ -172,7 +172,7 @@ def accuracy() -> AccuracyReport:
         COSTS, lambda kept: 82.9 if "fc1" in kept else 80.0, reference=83.0, max_drop=0.5, metric="top-1 accuracy"
     )
     worst = (
-        WorstImage(PICTURE, "cat", Guess("cat", 0.51), Guess("dog", 0.49), 0.025),
+        WorstImage(THUMBNAIL, "cat", Guess("cat", 0.51), Guess("dog", 0.49), 0.025),
         WorstImage("", "", Guess("3", 0.9), Guess("3", 0.8), 0.0125),
     )
     return AccuracyReport(

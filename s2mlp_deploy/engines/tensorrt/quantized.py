@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from s2mlp_deploy.engines.tensorrt.graph import OnnxFile
-from s2mlp_deploy.graph.operators import COMPUTE_OPS, DATA_MOVEMENT_OPS
+from s2mlp_deploy.graph.operators import DATA_MOVEMENT_OPS, MATRIX_OPS
 from s2mlp_deploy.text import join_names
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def examine(file: OnnxFile) -> Quantization | None:
     dequantize = [node for node in file.nodes if node.op_type == "DequantizeLinear"]
     if not dequantize:
         return None
-    matrix_ops = [node for node in file.nodes if node.op_type in COMPUTE_OPS and not file.is_shift(node.name or "")]
+    matrix_ops = [node for node in file.nodes if node.op_type in MATRIX_OPS and not file.is_shift(node.name or "")]
     plain = [node for node in matrix_ops if not _reads_quantized(node)]
     exempt = [node for node in plain if any(item.covers(node.name or "") for item in file.exceptions)]
     unread = [node for node in dequantize if not node.outputs[0].is_graph_output() and not _feeds_matrix_op(node)]
@@ -143,7 +143,7 @@ def _feeds_matrix_op(node: ir.Node) -> bool:
     while waiting:
         value = waiting.pop()
         for user, _ in value.uses():
-            if user.op_type in COMPUTE_OPS:
+            if user.op_type in MATRIX_OPS:
                 return True
             if user.op_type in DATA_MOVEMENT_OPS and user not in seen:
                 seen.add(user)

@@ -1,6 +1,6 @@
 """Every form in every precision, built for real: what the exporter writes, TensorRT-RTX builds, in that precision.
 
-The table is (network, precision, targets, shape of its pictures). Nano runs by default, in every form in fp32 and one
+The table is (network, precision, targets, shape of its images). Nano runs by default, in every form in fp32 and one
 in the other precisions; everything else is slow.
 """
 
