@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from s2mlp_deploy.api.capturing import CapturedSource, capture
 from s2mlp_deploy.api.checking import check_data_fits, check_precision_data, check_preprocessing, refuse_late_options
-from s2mlp_deploy.api.evidence import save_scores
+from s2mlp_deploy.api.evidence import save_evidence, save_scores
 from s2mlp_deploy.api.sources import load
 from s2mlp_deploy.artifact import REPORT, ArtifactWriter, Manifest, check_output, model_file
 from s2mlp_deploy.choices import DynamicAxis, OnHazard, ShiftFormName
@@ -30,7 +30,6 @@ from s2mlp_deploy.precision.convert import convert, with_precisions
 from s2mlp_deploy.precision.options import PrecisionOptions
 from s2mlp_deploy.precision.options import check_opset as check_precisions
 from s2mlp_deploy.progress import ProgressCallback, no_progress
-from s2mlp_deploy.report.html import write_report
 from s2mlp_deploy.sources.source import Source
 
 
@@ -145,26 +144,26 @@ def export(
         check_preprocessing(origin)
     if wanted is not None:
         check_data_fits(wanted, origin, with_preprocessing=with_preprocessing)
-    if not isinstance(source, CapturedSource):
-        source = capture(source, opset=opset, dynamic=axes, on_hazard=hazards, progress=progress)
-    progress("writing shifts", 0, None)
-    model, shifts = lower_shifts(source.canonical, form)
-    if with_preprocessing and origin.preprocessing is not None:
-        model = add_preprocessing(model, origin.preprocessing)
-    manifest = manifest_of(
-        model,
-        source.analysis,
-        shifts,
-        name=origin.name,
-        source=origin.info,
-        preprocessing=origin.preprocessing,
-        classes=origin.classes,
-        preprocessing_in_graph=with_preprocessing,
-    )
-    progress("writing files", 0, None)
-    file = GraphFile(model_file("fp32"), "fp32", model)
-    converted = None
     with ArtifactWriter(directory, force=force) as writer:
+        if not isinstance(source, CapturedSource):
+            source = capture(source, opset=opset, dynamic=axes, on_hazard=hazards, progress=progress)
+        progress("writing shifts", 0, None)
+        model, shifts = lower_shifts(source.canonical, form)
+        if with_preprocessing and origin.preprocessing is not None:
+            model = add_preprocessing(model, origin.preprocessing)
+        manifest = manifest_of(
+            model,
+            source.analysis,
+            shifts,
+            name=origin.name,
+            source=origin.info,
+            preprocessing=origin.preprocessing,
+            classes=origin.classes,
+            preprocessing_in_graph=with_preprocessing,
+        )
+        progress("writing files", 0, None)
+        file = GraphFile(model_file("fp32"), "fp32", model)
+        converted = None
         facts = stage(writer, manifest, [file])
         if wanted is not None:
             converted = convert(
@@ -180,11 +179,11 @@ def export(
             manifest = with_precisions(manifest, converted)
             facts |= stage(writer, manifest, [GraphFile(g.file, g.precision, g.model) for g in converted.graphs])
         written = writer.commit(manifest, facts)
-    accuracy = None
-    if converted is not None:
-        accuracy = save_scores(directory, written, converted.ranges, converted.accuracy)
-    if accuracy is None:
-        write_report(directory)
+        accuracy = None
+        if converted is not None:
+            accuracy = save_scores(directory, written, converted.ranges, converted.accuracy)
+        else:
+            save_evidence(directory)
     return ExportResult(directory, written, accuracy)
 
 

@@ -59,23 +59,25 @@ def quantize(
         raise DataError("there is no data to measure on", fix="--data PATH")
     options.check()
     root = Path(directory)
-    manifest = read_manifest(root)
-    origin = manifest.file("fp32")
-    path = verify_file(root, origin)
-    converted = convert(ir.load(path), path, manifest, options, home=root, progress=progress)
-    progress("writing files", 0, None)
-
-    def renew(there: Manifest) -> Manifest:
-        if there.file("fp32").sha256 != origin.sha256:
-            raise OutputError(
-                "the artifact was replaced meanwhile, and the new files would be of the older model",
-                where=str(root),
-                fix="run quantize again",
-            )
-        return with_calibration_of_quantized(with_precisions(there, converted), there.calibration)
-
-    files = [GraphFile(graph.file, graph.precision, graph.model) for graph in converted.graphs]
+    read_manifest(root).file("fp32")  # What is no artifact is refused before another command is waited for.
     with ArtifactWriter(root, force=True) as writer:
+        manifest = read_manifest(root)
+        origin = manifest.file("fp32")
+        path = verify_file(root, origin)
+        converted = convert(ir.load(path), path, manifest, options, home=root, progress=progress)
+        progress("writing files", 0, None)
+
+        def renew(there: Manifest) -> Manifest:
+            if there.file("fp32").sha256 != origin.sha256:
+                raise OutputError(
+                    "the artifact was replaced meanwhile, and the new files would be of the older model",
+                    where=str(root),
+                    fix="run quantize again",
+                )
+            return with_calibration_of_quantized(with_precisions(there, converted), there.calibration)
+
+        files = [GraphFile(graph.file, graph.precision, graph.model) for graph in converted.graphs]
         facts = stage(writer, with_precisions(manifest, converted), files)
         manifest = writer.add(renew, facts)
-    return Quantized(manifest, save_scores(root, manifest, converted.ranges, converted.accuracy))
+        accuracy = save_scores(root, manifest, converted.ranges, converted.accuracy)
+    return Quantized(manifest, accuracy)

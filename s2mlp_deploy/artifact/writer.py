@@ -1,8 +1,8 @@
 """Writing an artifact.
 
 Files are written beside their place and renamed into it, and the manifest comes last, so an interrupted command leaves
-nothing that looks whole. Commands that write to one artifact at the same time take turns for the moment of renaming,
-and each merges what it made with the manifest as it is then.
+nothing that looks whole. Commands that make an artifact's files take turns from beginning to end. What only adds
+evidence or an engine holds the lock of the artifact for the moment of writing, and so do they when they rename.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from s2mlp_deploy.artifact.manifest import FileRecord, Manifest, read_manifest
 from s2mlp_deploy.artifact.names import CALIBRATION_CACHE, EVIDENCE, MANIFEST, REPORT
 from s2mlp_deploy.errors import OutputError
 from s2mlp_deploy.files import (
-    holding,
-    is_abandoned,
     is_write_error,
     locked,
     output_error,
@@ -33,10 +31,10 @@ from s2mlp_deploy.files import (
 from s2mlp_deploy.text import join_names
 
 _STAGING = ".incomplete-"
-_ALIVE = "alive"
-"""A file in a staging directory that is locked while its writer lives."""
-
-_LOCK = ".lock"
+_LOCK = ".s2mlp-deploy.lock"
+_WRITER_LOCK = ".s2mlp-deploy.writer.lock"
+_WRITER_WAIT = 600.0
+"""Seconds to wait for another writer, which may be calibrating."""
 _OWN_FILES = ("model.*.onnx", "model.*.onnx.data", "model.*.engine", "model.*.engine.json")
 
 
@@ -45,36 +43,37 @@ class ArtifactWriter:
 
     Use as a context manager: write files into :attr:`staging`, then call :meth:`commit`, or :meth:`add` to an artifact
     that is there. Leaving without either removes what was written. An older artifact in the same place stays as it is
-    until then.
+    until then. One writer at a time has an artifact: what is read of it inside the block is not replaced meanwhile.
 
     Args:
         directory: Where the artifact goes.
         force: Whether an artifact that is there may be replaced, or added to.
 
     Raises:
-        OutputError: The directory cannot be written, is a file, or holds an artifact and ``force`` is off.
+        OutputError: The directory cannot be written, is a file, or holds an artifact and ``force`` is off; or another
+            writer had it for ten minutes.
     """
 
     def __init__(self, directory: Path, *, force: bool = False) -> None:
         self.directory = directory
         self._force = force
         check_output(directory, force=force)
-        self._created = [path for path in (directory, *directory.parents) if not path.exists()]
-        self._alive = contextlib.ExitStack()
+        self._lock = contextlib.ExitStack()
         work: Path | None = None
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            alone = self._lock.enter_context(locked(directory / _WRITER_LOCK, wait=_WRITER_WAIT))
+            # Another command may have written an artifact while this one waited.
+            check_output(directory, force=force)
             with lock_artifact(directory):
-                _remove_abandoned(directory)
+                if alone:
+                    _remove_abandoned(directory)
                 work = Path(tempfile.mkdtemp(prefix=_STAGING, dir=directory))
-                self._alive.enter_context(holding(work / _ALIVE))
             self.staging = work / "files"
             self.staging.mkdir()
         except BaseException as error:
-            self._alive.close()
             if work is not None:
                 shutil.rmtree(work, ignore_errors=True)
-            self._remove_created()
+            self._lock.close()
             if isinstance(error, OSError):
                 raise output_error(directory, error) from error
             raise
@@ -86,17 +85,10 @@ class ArtifactWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._alive.close()
         shutil.rmtree(self._work, ignore_errors=True)
-        self._remove_created()
+        self._lock.close()
         if isinstance(error, OSError) and is_write_error(error, self.directory):
             raise output_error(self.directory, error) from error
-
-    def _remove_created(self) -> None:
-        """Removes the directories this writer made. Only empty ones go: after a commit none is."""
-        for path in self._created:
-            with contextlib.suppress(OSError):
-                path.rmdir()
 
     def commit(self, manifest: Manifest, file_facts: Mapping[str, tuple[str, int]]) -> Manifest:
         """Moves the staged files into place and writes the manifest last.
@@ -116,7 +108,7 @@ class ArtifactWriter:
         # Everything is on the disk before the old artifact goes, so a full disk costs nobody anything.
         write_file(self.staging / MANIFEST, to_json(manifest))
         with lock_artifact(self.directory):
-            # Another command may have written an artifact since this one began.
+            # Where the file system has no locks, another command may have written an artifact since this one began.
             check_output(self.directory, force=self._force)
             try:
                 self._remove_old(keep_cache=manifest.calibration is not None)
@@ -138,8 +130,8 @@ class ArtifactWriter:
         The manifest on the disk is true at every moment: files that are replaced leave it before they change.
 
         Args:
-            renew: Makes the new manifest of the one that is there now, which another command may have changed since
-                this one began. The records of the staged files are added to what it returns.
+            renew: Makes the new manifest of the one that is there now. The records of the staged files are added to
+                what it returns.
             file_facts: See :meth:`commit`.
 
         Returns:
@@ -200,7 +192,8 @@ def _without(records: tuple[FileRecord, ...], names: Collection[str]) -> tuple[F
 def lock_artifact(directory: Path) -> Iterator[None]:
     """Keeps other commands from writing to an artifact, while its manifest or evidence is read and replaced.
 
-    Not reentrant.
+    For moments: whoever makes an artifact's files has it to itself all the time by :class:`ArtifactWriter`. Not
+    reentrant.
 
     Raises:
         OutputError: Another command held the lock for a minute, or the directory cannot be written.
@@ -210,11 +203,9 @@ def lock_artifact(directory: Path) -> Iterator[None]:
 
 
 def _remove_abandoned(directory: Path) -> None:
-    """Removes what killed commands left."""
+    """Removes what killed commands left; the caller is the artifact's only writer."""
     for path in directory.glob(f"{_STAGING}*"):
-        # Writers make both under the artifact's lock, so a directory without the file is one that was being removed.
-        if not (path / _ALIVE).exists() or is_abandoned(path / _ALIVE):
-            shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
     for place in (directory, directory / EVIDENCE):
         remove_abandoned(place)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import resource
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 pytest.importorskip("torch")
 from tiny_network import TINY, options
 
-from s2mlp_deploy import api
+from s2mlp_deploy import api, files
 from s2mlp_deploy.api import evidence, quantizing
 from s2mlp_deploy.api.evidence import save_scores
 from s2mlp_deploy.artifact import METADATA_KEY, read_manifest, verify_file
@@ -23,6 +24,17 @@ from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.store import read_record
 
 
+@pytest.fixture
+def no_locks(monkeypatch):
+    """A file system without locks: another command may come between. Where there are locks it waits."""
+
+    def refuse(handle):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files, "_try_lock", refuse)
+
+
+@pytest.mark.usefixtures("no_locks")
 def test_two_quantizations_at_once_keep_each_others_files(artifact, images):
     def other(what: str, _done: int, _total: int | None) -> None:
         if what == "writing files":
@@ -36,6 +48,7 @@ def test_two_quantizations_at_once_keep_each_others_files(artifact, images):
         verify_file(artifact, record)
 
 
+@pytest.mark.usefixtures("no_locks")
 def test_files_of_a_model_that_was_replaced_meanwhile_are_not_added(artifact, images):
     def other(what: str, _done: int, _total: int | None) -> None:
         if what == "writing files":

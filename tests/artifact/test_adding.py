@@ -96,10 +96,10 @@ from dataclasses import replace
 from pathlib import Path
 from s2mlp_deploy.artifact import ArtifactWriter
 directory, name = Path(sys.argv[1]), sys.argv[2]
+(directory.parent / name).touch()
 with ArtifactWriter(directory, force=True) as writer:
     (writer.staging / name).write_bytes(name.encode())
     # Both have begun before either ends.
-    (directory.parent / name).touch()
     while len(list(directory.parent.glob("model.*"))) < 2:
         time.sleep(0.01)
     def renew(manifest):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import nano_artifact
@@ -41,8 +44,8 @@ def test_leaving_without_a_commit_writes_nothing(tmp_path):
 def test_nothing_is_an_artifact_before_the_commit(tmp_path):
     with ArtifactWriter(tmp_path) as writer:
         (writer.staging / "model.fp32.onnx").write_bytes(b"graph")
-        assert list(tmp_path.iterdir()) == [writer.staging.parent]
-        assert writer.staging.parent.name.startswith(".")
+        assert writer.staging.parent in tmp_path.iterdir()
+        assert all(path.name.startswith(".") for path in tmp_path.iterdir())
 
 
 def test_the_manifest_is_moved_last(tmp_path, monkeypatch):
@@ -233,19 +236,70 @@ def test_checking_an_output_makes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_artifact_that_another_command_wrote_meanwhile_is_not_replaced(tmp_path):
-    directory = tmp_path / "out"
-    with ArtifactWriter(directory) as writer:
-        (writer.staging / "model.fp32.onnx").write_bytes(b"slow")
-        write_tiny(directory, b"quick")
-        before = {name: content for name, content in nano_artifact.snapshot(directory).items() if "/" not in name}
-        with pytest.raises(OutputError, match="already holds an artifact"):
-            writer.commit(make_manifest(), {"model.fp32.onnx": ("fp32", 1)})
-    assert nano_artifact.snapshot(directory) == before
+WRITE = """
+import sys, time
+from pathlib import Path
+from tiny_artifact import make_manifest
+from s2mlp_deploy.artifact import ArtifactWriter
+from s2mlp_deploy.errors import OutputError
+directory, name = Path(sys.argv[1]), sys.argv[2]
+(directory.parent / name).touch()
+try:
+    with ArtifactWriter(directory, force=sys.argv[3] == "force") as writer:
+        # Both have begun before either ends.
+        while not all((directory.parent / other).exists() for other in "ab"):
+            time.sleep(0.01)
+        time.sleep(0.3)
+        if sys.argv[3] == "fail":
+            raise OutputError("a failure")
+        (writer.staging / "model.fp32.onnx").write_text(name)
+        writer.commit(make_manifest(name=name), {"model.fp32.onnx": ("fp32", 1)})
+except OutputError as error:
+    sys.exit(error.problem)
+"""
 
 
-def test_a_writer_that_is_at_work_loses_nothing_to_another(tmp_path):
-    with ArtifactWriter(tmp_path) as slow:
-        (slow.staging / "model.fp32.onnx").write_bytes(b"slow")
-        write_tiny(tmp_path, b"quick")
-        assert (slow.staging / "model.fp32.onnx").exists()
+def write_at_once(directory: Path, how: tuple[str, str]) -> list[tuple[int, str]]:
+    env = os.environ | {"PYTHONPATH": f"{nano_artifact.PACKAGE_ROOT}:{Path(nano_artifact.__file__).parent}"}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITE, str(directory), *args], env=env, stderr=subprocess.PIPE, text=True
+        )
+        for args in zip("ab", how, strict=True)
+    ]
+    told = [worker.communicate(timeout=60)[1] for worker in workers]
+    return sorted((worker.returncode, text.strip()) for worker, text in zip(workers, told, strict=True))
+
+
+def test_the_second_of_two_writers_meets_the_artifact_of_the_first(tmp_path):
+    results = write_at_once(tmp_path / "out", ("plain", "plain"))
+    assert results == [(0, ""), (1, "the output already holds an artifact")]
+    verify_file(tmp_path / "out", read_manifest(tmp_path / "out").files[0])
+
+
+def test_two_writers_that_may_replace_take_turns(tmp_path):
+    assert write_at_once(tmp_path / "out", ("force", "force")) == [(0, ""), (0, "")]
+    manifest = read_manifest(tmp_path / "out")
+    assert verify_file(tmp_path / "out", manifest.files[0]).read_text() == manifest.name
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_a_writer_that_fails_leaves_the_place_to_the_next(tmp_path):
+    for how in (("fail", "plain"), ("plain", "fail")):
+        directory = tmp_path / how[0] / "deep" / "out"
+        directory.parent.mkdir(parents=True)
+        results = write_at_once(directory, how)
+        assert results in ([(0, ""), (1, "a failure")], [(0, ""), (1, "the output already holds an artifact")])
+        verify_file(directory, read_manifest(directory).files[0])
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path):
+    code = (
+        "import os, signal, sys; from pathlib import Path; from s2mlp_deploy.artifact import ArtifactWriter\n"
+        "with ArtifactWriter(Path(sys.argv[1])) as writer: os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    env = os.environ | {"PYTHONPATH": nano_artifact.PACKAGE_ROOT}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=env, check=False)
+    assert len(list(tmp_path.glob(".*"))) == 2
+    write_tiny(tmp_path)
+    assert not list(tmp_path.glob(".*"))

@@ -12,6 +12,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from s2mlp_deploy.artifact import Manifest
+
 FLOAT, HALF, INT8, INT32, INT64, FP8 = (
     TensorProto.FLOAT,
     TensorProto.FLOAT16,
@@ -74,6 +76,11 @@ def describe(made: onnx.ModelProto, **metadata: Any) -> onnx.ModelProto:
     entries["s2mlp_deploy"] = msgspec.json.encode(known | metadata).decode()
     helper.set_model_props(made, entries)
     return made
+
+
+def metadata_of(manifest: Manifest, precision: str) -> dict[str, Any]:
+    """What a file of an artifact says of itself."""
+    return msgspec.json.decode(manifest.timeless(precision))
 
 
 def save(made: onnx.ModelProto, path: Path) -> Path:

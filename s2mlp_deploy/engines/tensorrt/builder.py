@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import os
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from s2mlp_deploy.artifact import MANIFEST, lock_artifact
 from s2mlp_deploy.engines.gpu import gpus
 from s2mlp_deploy.engines.profiles import Shapes
 from s2mlp_deploy.engines.sidecar import sidecar_of
@@ -23,11 +21,14 @@ from s2mlp_deploy.engines.tensorrt.plan import Plan, make_plan
 from s2mlp_deploy.engines.tensorrt.precision_check import check_precision
 from s2mlp_deploy.engines.tensorrt.progress import Interrupt, Report, monitor_of
 from s2mlp_deploy.engines.tensorrt.record import read_engine, this_platform, write_sidecar
-from s2mlp_deploy.errors import ArtifactError, BuildError, MissingDependencyError
+from s2mlp_deploy.errors import ArtifactError, BuildError, OutputError
 from s2mlp_deploy.evidence.build import BuildRecord, Contents
-from s2mlp_deploy.files import replacing, sha256_of, write_file
+from s2mlp_deploy.files import locked, remove_abandoned, replacing, sha256_of, write_file
 
 _LOG = logging.getLogger(__name__)
+
+_WAIT = 3600.0
+"""Seconds to wait for another build of the same engine, which is then found."""
 
 
 def build(
@@ -66,40 +67,21 @@ def build(
         InputError: Shapes are missing or do not fit; the file cannot have the precision.
         BuildError: The parser or the builder refuses the graph.
         CheckFailedError: A GEMM or convolution computes in another precision than the required one.
-        OutputError: The engine cannot be written.
+        OutputError: The engine cannot be written, or the graph was replaced meanwhile.
         KeyboardInterrupt: The build was stopped; nothing was written.
     """
     plan = make_plan(
         onnx_file, engine, targets, output, (min_shapes, opt_shapes, max_shapes), precision, options or BuildOptions()
     )
     report("waiting for another build of this engine", 0, None)
-    with _alone(plan.output):
+    with locked(plan.output.with_name(f".{plan.output.name}.lock"), wait=_WAIT):
+        remove_abandoned(plan.output.parent)
         found = None if force else _cached(plan)
         if found is not None:
             return found
         for advice in plan.advice:
             _LOG.warning("%s is likely slower than fp16 here: %s", plan.precision or "int8", advice)
         return _build(plan, report)
-
-
-@contextlib.contextmanager
-def _alone(output: Path) -> Iterator[None]:
-    """Only one process of this machine builds a file at a time; the others wait and then find it built."""
-    try:
-        # Optional: only building needs it.
-        from filelock import FileLock
-    except ImportError:
-        raise MissingDependencyError("filelock", extra="rtx", purpose="building engines") from None
-    # Not beside the engine: a lock file cannot be removed without a race, and an artifact holds only its own files.
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    folder = Path(tempfile.gettempdir()) / f"s2mlp-deploy-locks-{user}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    name = hashlib.sha256(str(output.resolve()).encode(errors="surrogateescape")).hexdigest()
-    with FileLock(folder / f"{name}.lock"):
-        for abandoned in output.parent.glob(f".{output.name}.*.tmp"):
-            # Left by a build that was killed: the lock is ours, so no other build writes here now.
-            abandoned.unlink(missing_ok=True)
-        yield
 
 
 def _cached(plan: Plan) -> BuildRecord | None:
@@ -224,9 +206,18 @@ def _serialize(trt: Any, builder: Any, network: Any, config: Any, logger: Any, p
 
 def _write(plan: Plan, serialized: Any) -> None:
     """The old sidecar goes first and the new one comes last: between them nothing looks whole."""
-    with replacing(plan.output) as temporary:
-        temporary.write_bytes(memoryview(serialized))
-        sidecar_of(plan.output).unlink(missing_ok=True)
+    home = plan.file.path.parent
+    with lock_artifact(home) if (home / MANIFEST).is_file() else contextlib.nullcontext():
+        # A forced export removes the engines of the graphs that it replaces; this one would come after that.
+        if not plan.file.path.is_file() or sha256_of(plan.file.path) != plan.file.sha256:
+            raise OutputError(
+                "the graph was replaced while the engine was built, which would be of the older one",
+                where=str(plan.file.path),
+                fix="build again",
+            )
+        with replacing(plan.output) as temporary:
+            temporary.write_bytes(memoryview(serialized))
+            sidecar_of(plan.output).unlink(missing_ok=True)
 
 
 def _inspect(trt: Any, logger: Any, plan: Plan, serialized: Any) -> Contents | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import nano_artifact
 import onnx_graphs as og
 import pytest
+from plain_artifact import write_plain
 
 from s2mlp_deploy.errors import (
     ArtifactError,
@@ -356,11 +357,27 @@ def test_a_killed_build_leaves_nothing_that_looks_whole_and_the_next_one_cleans_
     engine = plan.engine_path(graph, "tensorrt-rtx", ["sm89"])
     with pytest.raises(ArtifactError, match="no readable sidecar"):
         read_engine(engine)
-    half = engine.with_name(f".{engine.name}.abc.tmp")
+    half = engine.with_name(f".{engine.name}.0123456789ab.tmp")
     half.write_bytes(b"half")
     assert not api.build(graph, targets=["sm89"]).cached
     assert not half.exists()
     read_engine(engine)
+
+
+@pytest.mark.parametrize("change", ["replaced", "gone"])
+def test_a_graph_that_is_replaced_while_it_is_built_gives_no_engine(tmp_path, change):
+    write_plain(tmp_path)
+    graph = tmp_path / "model.fp32.onnx"
+
+    def replace(what: str, done: int, total: int | None) -> None:
+        if what == "writing the engine":
+            graph.unlink()
+            if change == "replaced":
+                write_plain(tmp_path, seed=1, force=True)
+
+    with pytest.raises(OutputError, match="the graph was replaced while the engine was built"):
+        api.build(graph, targets=["sm89"], progress=replace)
+    assert files(tmp_path) == {"manifest.json"} | ({graph.name} if change == "replaced" else set())
 
 
 def _build_in_a_process(path: str, queue) -> None:
