@@ -14,7 +14,7 @@ from s2mlp_deploy.api.capturing import CapturedSource, capture
 from s2mlp_deploy.api.checking import check_data_fits, check_precision_data, check_preprocessing, refuse_late_options
 from s2mlp_deploy.api.evidence import save_evidence, save_scores
 from s2mlp_deploy.api.sources import load
-from s2mlp_deploy.artifact import REPORT, ArtifactWriter, Manifest, check_output, model_file
+from s2mlp_deploy.artifact import REPORT, ArtifactWriter, Manifest, check_output, fitting_batch, model_file
 from s2mlp_deploy.choices import DynamicAxis, OnHazard, ShiftFormName
 from s2mlp_deploy.data.noise import NOISE_SAMPLES, NoiseBatches
 from s2mlp_deploy.errors import ExportError
@@ -199,4 +199,5 @@ def _noise(source: Source, manifest: Manifest, seed: int) -> Iterable[tuple[dict
             for _ in range(-(-NOISE_SAMPLES // batch))
         ]
     examples = [tensor.numpy() for tensor in source.example_tensors]
-    return NoiseBatches(manifest.inputs, examples, samples=NOISE_SAMPLES, batch=4, seed=seed)
+    batch, whole = fitting_batch(manifest.limits, 4)
+    return NoiseBatches(manifest.inputs, examples, samples=NOISE_SAMPLES, batch=batch, whole=whole, seed=seed)

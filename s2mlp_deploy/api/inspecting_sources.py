@@ -11,7 +11,7 @@ from s2mlp_deploy.api.capturing import CapturedSource, analyze
 from s2mlp_deploy.api.checking import refuse_late_options
 from s2mlp_deploy.api.sources import load
 from s2mlp_deploy.artifact import Hazard, ShiftRecord
-from s2mlp_deploy.capture.program import input_shapes
+from s2mlp_deploy.capture.axes import input_shapes
 from s2mlp_deploy.choices import DynamicAxis
 from s2mlp_deploy.export.forms import choose_form
 from s2mlp_deploy.export.rewrite import NearMissRecord

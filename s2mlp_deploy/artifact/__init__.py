@@ -1,5 +1,6 @@
 """The artifact: a directory of ONNX files with a manifest that is written last and makes it whole."""
 
+from s2mlp_deploy.artifact.limits import SizeLimit, check_sizes, fitting_batch, limits_of, read_limits
 from s2mlp_deploy.artifact.manifest import (
     SCHEMA_VERSION,
     CalibrationRecord,
@@ -39,13 +40,18 @@ __all__ = [
     "Manifest",
     "PrecisionException",
     "ShiftRecord",
+    "SizeLimit",
     "SourceInfo",
     "TensorInfo",
     "check_output",
+    "check_sizes",
     "current_fields",
     "data_file",
+    "fitting_batch",
+    "limits_of",
     "lock_artifact",
     "model_file",
+    "read_limits",
     "read_manifest",
     "verify_file",
 ]

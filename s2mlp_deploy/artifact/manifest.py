@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from s2mlp_deploy.artifact.limits import SizeLimit
 from s2mlp_deploy.artifact.names import MANIFEST, model_file
 from s2mlp_deploy.errors import ArtifactError, ShiftError
 from s2mlp_deploy.files import sha256_of
@@ -180,6 +181,7 @@ class Manifest:
         preprocessing_in_graph: Whether the graph does the preprocessing itself, on decoded images.
         precision_exceptions: Layers in higher precision than their file's.
         calibration: What ranges were measured on, where some were.
+        limits: What free sizes of inputs may be, where that is not every size.
         schema_version: Of this description.
     """
 
@@ -198,6 +200,7 @@ class Manifest:
     preprocessing_in_graph: bool = False
     precision_exceptions: tuple[PrecisionException, ...] = ()
     calibration: CalibrationRecord | None = None
+    limits: tuple[SizeLimit, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def timeless(self, precision: str) -> str:

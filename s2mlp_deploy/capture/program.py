@@ -9,18 +9,19 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, OutputKind
-from torch.fx import GraphModule, Node
 
 import s2mlp_deploy.shift.op  # noqa: F401  registers s2mlp::shift
 from s2mlp_deploy import torch_internals as internals
+from s2mlp_deploy.artifact import SizeLimit
+from s2mlp_deploy.capture.axes import FreeAxis, cannot_be_free, dynamic_shapes, size_limits, with_batches
 from s2mlp_deploy.capture.checks import (
     check_operators,
     check_runs,
@@ -28,13 +29,11 @@ from s2mlp_deploy.capture.checks import (
     refuse_mutation,
     user_frame,
 )
+from s2mlp_deploy.capture.confirm import confirm
 from s2mlp_deploy.capture.frames import in_forward
 from s2mlp_deploy.capture.hazards import evaluating
 from s2mlp_deploy.errors import ExportError
-from s2mlp_deploy.graph.axes import DYNAMIC_AXES, axis_name
 from s2mlp_deploy.text import first_line_of, join_names
-
-_NO_BOUND = 2**31
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,16 @@ class Captured:
         program: Functional, in evaluation mode.
         input_names: One per tensor input, in order.
         output_names: One per tensor output, in order.
-        notes: What was tried and did not work, for the manifest: why the batch is fixed, for example.
+        notes: What was tried and did not work, for the manifest: why the batch is fixed, for example; and the limits
+            in words.
+        limits: What free sizes may be, where that is not every size.
     """
 
     program: ExportedProgram
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    limits: tuple[SizeLimit, ...] = ()
 
 
 @internals.exclusive()
@@ -65,8 +67,9 @@ def capture(
 ) -> Captured:
     """Captures a module in evaluation mode, without gradients.
 
-    A dynamic batch that the module does not allow becomes a fixed one, with a note; other dynamic axes were asked for,
-    so that is an error.
+    A batch that the module does not allow to be free becomes that of the example, with a note; other dynamic axes were
+    asked for, so that is an error. The program is run beside the module at other sizes than the example's
+    (:mod:`.confirm`).
 
     Args:
         module: Any module that ``torch.export`` accepts, left in the mode it was in; or a program already exported.
@@ -82,16 +85,18 @@ def capture(
     check_weights(module)
     notes: tuple[str, ...] = ()
     if isinstance(module, ExportedProgram):
-        program, notes = module, _limits(module)
+        rules = size_limits(module, tuple(example_inputs), ())
+        program = _functional(module)
     else:
-        program, notes = _export(module, tuple(example_inputs), tuple(dynamic))
-    with torch.no_grad(), internals.quiet_exporter():
-        # An empty table decomposes nothing and still turns in-place writes into values.
-        program = program.run_decompositions({})
+        program, rules, notes = _export(module, tuple(example_inputs), tuple(dynamic))
     refuse_mutation(program)
-    notes = (*notes, *check_operators(program))
     inputs, outputs = _names(program, input_names, output_names)
-    return Captured(program, inputs, outputs, notes)
+    called = dict(
+        zip((name for name in program.graph_signature.user_inputs if isinstance(name, str)), inputs, strict=True)
+    )
+    limits = tuple(replace(rule, input=called[rule.input]) for rule in rules.values() if rule.limits)
+    notes = (*notes, *map(str, limits), *check_operators(program))
+    return Captured(program, inputs, outputs, notes, limits)
 
 
 def _names(
@@ -126,171 +131,77 @@ def _names(
 
 def _export(
     module: nn.Module, inputs: tuple[Any, ...], dynamic: tuple[str, ...]
-) -> tuple[ExportedProgram, tuple[str, ...]]:
-    spatial = tuple(name for name in dynamic if name != "batch")
-    wide = _widened(inputs)
-    # A named Dim promises every size from 1 on; AUTO lets torch find a rule such as "a multiple of 8" or "17 or more".
-    attempts = [(inputs, spatial, ())] + ([(inputs, spatial, spatial)] if spatial else [])
-    if "batch" in dynamic:
-        automatic = [(), *([spatial] if spatial else []), dynamic]
-        attempts = [(wide, dynamic, names) for names in automatic] + attempts
+) -> tuple[ExportedProgram, dict[FreeAxis, SizeLimit], tuple[str, ...]]:
+    """The program with as many of the asked axes free as can be, what limits them, and why the batch is not free."""
     failures: list[ExportError] = []
     with evaluating(module):
-        for example, free, automatic_names in attempts:
+        for example, free, automatic in _attempts(inputs, dynamic):
             try:
-                program = _try_export(module, example, _dynamic_shapes(example, free, automatic_names))
-                limits = (*_limits(program, spatial), *_check_guards(program, example, free))
-                if set(spatial) & set(automatic_names):
-                    _probe(program, example, spatial)
+                program = _try_export(module, example, dynamic_shapes(example, free, automatic))
+                limits = size_limits(program, example, free)
+                program = _functional(program)
+                limits = confirm(program, module, example, limits)
+                if "batch" in free:
+                    _check_batch(limits, inputs)
             except _DecidesByValuesError:
                 raise  # No other choice of free sizes changes that, and each attempt takes as long as this one.
             except ExportError as error:
                 failures.append(error)
                 continue
-            if "batch" in dynamic and "batch" not in free:
-                return program, (f"the batch is fixed: {failures[0].problem}", *limits)
-            return program, (*_fixed_batch_notes(program), *limits)
+            fixed = "batch" in dynamic and "batch" not in free
+            return program, limits, (f"the batch is fixed: {failures[0].problem}",) if fixed else ()
         check_runs(module, inputs)
     # What ties a size says more than torch's constraints; else the last attempt, which asked for the least.
+    spatial = len(dynamic) > ("batch" in dynamic)
     raise next((failure for failure in failures if "cannot be free" in failure.problem), failures[0 if spatial else -1])
+
+
+def _attempts(
+    inputs: tuple[Any, ...], dynamic: tuple[str, ...]
+) -> Iterator[tuple[tuple[Any, ...], tuple[str, ...], tuple[str, ...]]]:
+    """Examples with the axes that are to be free and those of them for which torch may find a rule; the best first."""
+    spatial = tuple(name for name in dynamic if name != "batch")
+    if "batch" in dynamic:
+        # torch.export takes what is 1 in the example for a constant: one image, or one clip of eight.
+        single = any(
+            isinstance(leaf, Tensor) and leaf.dim() and leaf.shape[0] == 1 for leaf in internals.tree_leaves(inputs)
+        )
+        wide = with_batches(inputs, 2) if single else inputs
+        # A named Dim promises every size from 1 on; AUTO lets torch find a rule such as "a multiple of 8".
+        yield wide, dynamic, ()
+        if spatial:
+            yield wide, dynamic, spatial
+        yield wide, dynamic, dynamic
+        for times in (3,) if single else (2, 3):
+            yield with_batches(inputs, times), dynamic, dynamic
+    yield inputs, spatial, ()
+    if spatial:
+        yield inputs, spatial, spatial
+
+
+def _check_batch(limits: Mapping[FreeAxis, SizeLimit], inputs: tuple[Any, ...]) -> None:
+    """A batch is free where it takes any number of whole clips from one on, or is that of the example.
+
+    Raises:
+        ExportError: It is limited in another way, or not to what the example has.
+    """
+    for rule in (rule for axis, rule in limits.items() if axis.name == "batch"):
+        if rule.max is not None or rule.min > max(2, rule.multiple + rule.remainder):
+            raise cannot_be_free("batch", str(rule))
+        tensors = [leaf for leaf in internals.tree_leaves(inputs) if isinstance(leaf, Tensor) and leaf.dim()]
+        if not rule.allows(tensors[0].shape[0]):
+            raise cannot_be_free("batch", f"{rule}, and the example has {tensors[0].shape[0]}")
+
+
+def _functional(program: ExportedProgram) -> ExportedProgram:
+    """The program with values in place of in-place writes: an empty table decomposes nothing else."""
+    with torch.no_grad(), internals.quiet_exporter():
+        functional: ExportedProgram = program.run_decompositions({})
+    return functional
 
 
 class _DecidesByValuesError(ExportError):
     """A branch or an integer of the module depends on the values of tensors."""
-
-
-def _limits(program: ExportedProgram, required: Sequence[str] = ()) -> tuple[str, ...]:
-    """What free sizes may be, where that is not every size.
-
-    Raises:
-        ExportError: A required height or width is not free after all.
-    """
-    notes = []
-    for node, name, size in _named_sizes(program):
-        if not isinstance(size, torch.SymInt) or str(size).isdigit():
-            if name in required:
-                raise _tied(name, f"{node.name} must have {size}")
-            continue
-        low, high = _bounds(program, size)
-        # torch tells 0 and 1 from all other sizes; a lower bound of 2 is that and no limit of the module's.
-        limits = [f"at least {low}"] * (low > 2) + [f"at most {high}"] * (high is not None)
-        if not str(size).isidentifier():
-            formula = (
-                f"the {name} of {node.name} is {internals.expression_of(size)} for a whole number {_symbols(size)}"
-            )
-            notes.append(" of ".join([formula, *([" and ".join(limits)] if limits else [])]))
-        elif limits:
-            notes.append(f"the {name} of {node.name} is {' and '.join(limits)}")
-    return tuple(notes)
-
-
-def _named_sizes(program: ExportedProgram) -> Iterator[tuple[Node, str, Any]]:
-    """The batch of each tensor input, and of images the height and width, with their names."""
-    for node in program.graph.nodes:
-        value = node.meta.get("val")
-        if node.op == "placeholder" and node.name in program.graph_signature.user_inputs and isinstance(value, Tensor):
-            for name, axis in DYNAMIC_AXES.items():
-                if value.dim() == 4 or (name == "batch" and value.dim()):
-                    yield node, name, value.shape[axis]
-
-
-def _bounds(program: ExportedProgram, size: Any) -> tuple[int, int | None]:
-    """The bounds of a free size, or of the one number in its formula; no upper one is None."""
-    expression = internals.expression_of(size)
-    ranges = [program.range_constraints.get(key) for key in (expression, *expression.free_symbols)]
-    known = [limits for limits in ranges if limits is not None]
-    low = max((int(limits.lower) for limits in known), default=0)
-    # Beyond any tensor is torch's way to say of some formulas that there is no bound.
-    highs = [int(limits.upper) for limits in known if limits.upper.is_Integer and limits.upper < _NO_BOUND]
-    return low, min(highs, default=None)
-
-
-def _check_guards(program: ExportedProgram, inputs: tuple[Any, ...], names: Sequence[str]) -> tuple[str, ...]:
-    """Asks the program's guards about other sizes: torch keeps there what it cannot say as a range.
-
-    Returns:
-        Notes on sizes that heights and widths cannot have: small or odd ones.
-
-    Raises:
-        ExportError: A batch is limited in any way, or a height or width is held near the example's.
-    """
-    module = program.module()
-    assert isinstance(module, GraphModule)
-    leaves = internals.tree_leaves(inputs)
-    shapes = [node.meta.get("val") for node in program.graph.nodes if _is_user_input(program, node)]
-    if len(shapes) != len(leaves):
-        return ()
-    notes: dict[str, str] = {}
-    for node, name, size in _named_sizes(program):
-        if name not in names or not isinstance(size, torch.SymInt) or str(size).isdigit():
-            continue
-        low, high = _bounds(program, size)
-        if name == "batch" and (high is not None or low > 2):
-            raise _tied(name, f"that of {node.name} is {f'at most {high}' if high is not None else f'at least {low}'}")
-        for symbol in internals.expression_of(size).free_symbols:
-            example = internals.hint_of(size, symbol)
-            far = [example * factor for factor in (2, 3, 16, 64)]
-            for number in (*far, 1, 2, 3, 5, 7, example + 1, 2 * example + 1):
-                if number < low or (high is not None and number > high):
-                    continue
-                failed = internals.failed_guard(
-                    module, [_resized(leaf, value, symbol, number) for leaf, value in zip(leaves, shapes, strict=True)]
-                )
-                if failed and (name == "batch" or number in far or (number > example and "%" not in failed)):
-                    raise _tied(name, f"at {number}, {failed}")
-                if failed:
-                    notes.setdefault(failed, f"the {name} of {node.name} is limited: at {number}, {failed}")
-    return tuple(notes.values())
-
-
-def _is_user_input(program: ExportedProgram, node: Node) -> bool:
-    inputs = program.graph_signature.inputs_to_parameters, program.graph_signature.inputs_to_buffers
-    lifted = program.graph_signature.inputs_to_lifted_tensor_constants
-    return node.op == "placeholder" and not any(node.name in names for names in (*inputs, lifted))
-
-
-def _resized(leaf: Any, value: Any, symbol: Any, number: int) -> Any:
-    """A tensor without memory that has another size wherever the symbol is in its shape."""
-    if not isinstance(leaf, Tensor) or not isinstance(value, Tensor):
-        return leaf
-    shape = list(leaf.shape)
-    sizes: Any = value.shape  # Declared to hold int only.
-    for axis, size in enumerate(sizes):
-        if isinstance(size, torch.SymInt) and symbol in internals.expression_of(size).free_symbols:
-            formula = internals.expression_of(size).subs(symbol, number)
-            shape[axis] = int(formula.subs({other: internals.hint_of(size, other) for other in formula.free_symbols}))
-    return torch.empty(shape, dtype=leaf.dtype, device="meta")
-
-
-def _tied(axes: str, reason: str) -> ExportError:
-    return ExportError(
-        f"{axes} cannot be free: {reason}",
-        fix=f"leave {axes} away from the dynamic axes, or make the module independent of it",
-    )
-
-
-def _probe(program: ExportedProgram, inputs: tuple[Any, ...], names: Sequence[str]) -> None:
-    """Tries twice the example's size: torch keeps what ties a size to a constant in guards, not in the shapes.
-
-    Raises:
-        ExportError: The program takes no other size.
-    """
-
-    def double(value: Any) -> Any:
-        if isinstance(value, Tensor) and value.dim() == 4:
-            for name in names:
-                value = torch.cat([value, value], DYNAMIC_AXES[name])
-        return value
-
-    try:
-        with torch.no_grad():
-            program.module()(*internals.tree_map(double, inputs))
-    except Exception as error:
-        raise _tied(" and ".join(names), f"at twice the example's size, {first_line_of(error)}") from error
-
-
-def _symbols(size: Any) -> str:
-    return ", ".join(sorted(map(str, internals.expression_of(size).free_symbols)))
 
 
 def _try_export(module: nn.Module, inputs: tuple[Any, ...], shapes: Any) -> ExportedProgram:
@@ -317,9 +228,8 @@ def _try_export(module: nn.Module, inputs: tuple[Any, ...], shapes: Any) -> Expo
 def _reason(error: Exception) -> str:
     """What torch says of the failure; of violated constraints which, not where to read about them."""
     details = [line.strip(" -") for line in str(error).splitlines() if line.strip().startswith("- ")]
-    if "Constraints violated" in first_line_of(error) and details:
-        return details[0]
-    return first_line_of(error)
+    said = details[0] if "Constraints violated" in first_line_of(error) and details else first_line_of(error)
+    return said.partition(" If you're using")[0]  # torch's advice is about torch's own calls.
 
 
 def _bound(module: nn.Module, shapes: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -329,45 +239,6 @@ def _bound(module: nn.Module, shapes: tuple[Any, ...]) -> tuple[Any, ...]:
         return shapes
     first = kinds.index(inspect.Parameter.VAR_POSITIONAL)
     return (*shapes[:first], tuple(shapes[first:]))
-
-
-def _widened(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Doubles a batch of one: torch.export takes an axis of size 1 for a constant."""
-
-    def widen(value: Any) -> Any:
-        if isinstance(value, Tensor) and value.dim() and value.shape[0] == 1:
-            return torch.cat([value, value])
-        return value
-
-    result: tuple[Any, ...] = internals.tree_map(widen, inputs)
-    return result
-
-
-def _dynamic_shapes(inputs: tuple[Any, ...], dynamic: Sequence[str], automatic: Sequence[str]) -> Any:
-    # One Dim per name: inputs share it.
-    dims = {name: Dim.AUTO if name in automatic else Dim(name, min=1) for name in dynamic}
-
-    def axes(value: Any) -> dict[int, Any] | None:
-        if not isinstance(value, Tensor):
-            return None
-        spatial = value.dim() == 4
-        return {DYNAMIC_AXES[name]: dim for name, dim in dims.items() if value.dim() and (name == "batch" or spatial)}
-
-    return internals.tree_map(axes, inputs)
-
-
-def _fixed_batch_notes(program: ExportedProgram) -> tuple[str, ...]:
-    fixed = [
-        node.name
-        for node in program.graph.nodes
-        if node.op == "placeholder"
-        and node.name in program.graph_signature.user_inputs
-        and isinstance(node.meta.get("val"), Tensor)
-        and node.meta["val"].dim()
-        # torch leaves a size that it found to be constant as a symbolic integer of one value.
-        and str(node.meta["val"].shape[0]).isdigit()
-    ]
-    return (f"the batch of {', '.join(fixed)} is fixed: the module ties it to a constant",) if fixed else ()
 
 
 def _output_names(program: ExportedProgram) -> list[str]:
@@ -385,22 +256,3 @@ def _output_names(program: ExportedProgram) -> list[str]:
         text = "_".join(keys) if keys else "output"
         names.append(f"output_{text}" if text[:1].isdigit() else text)
     return names
-
-
-def input_shapes(program: ExportedProgram) -> list[tuple[int | str, ...]]:
-    """Shape of every tensor input in order, dynamic sizes as text."""
-    return [
-        tuple(_named(axis, size) for axis, size in enumerate(node.meta["val"].shape))
-        for node in program.graph.nodes
-        if node.op == "placeholder"
-        and node.name in program.graph_signature.user_inputs
-        and isinstance(node.meta.get("val"), Tensor)
-    ]
-
-
-def _named(axis: int, size: Any) -> int | str:
-    """A size for people: the number, or what the axis is called where it is free."""
-    text = str(size)
-    if text.isdigit():
-        return int(text)
-    return axis_name(axis, text) if text.isidentifier() else text

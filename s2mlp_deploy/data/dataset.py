@@ -56,7 +56,7 @@ class ModelData:
 
     Attributes:
         described: What it is, in words.
-        batch: Samples in a batch; the last one may have fewer, unless the model's batch is fixed.
+        batch: Samples in a batch; the last one may have fewer, unless only whole batches fit the model.
         skipped: Images that were left out, by the latest iteration; complete when that has ended.
         used: Samples that the latest iteration has given.
     """
@@ -209,6 +209,7 @@ def open_data(
     samples: int | None = None,
     seed: int = 0,
     batch: int = 8,
+    whole: bool = False,
     workers: int | None = None,
     minimum: int = 1,
     on_broken: Literal["raise", "skip"] = "skip",
@@ -226,6 +227,7 @@ def open_data(
         samples: Draw at most so many (default: all).
         seed: Chooses them.
         batch: Samples in a batch. A graph that does its own preprocessing gets one image a batch.
+        whole: Whether what does not fill a batch is left out: for models that take multiples of it only.
         workers: Threads that decode ahead; default by the number of processors.
         minimum: Fewest samples.
         on_broken: What is done about an image that cannot be used.
@@ -262,7 +264,7 @@ def open_data(
         model,
         f"{'raw pixels of ' if model.takes_pixels else ''}{len(collection)} {_probe(collection, model)} of {name}",
         batch=size if isinstance(size, int) else 1 if model.takes_pixels else batch,
-        fixed=fixed,
+        fixed=fixed or whole,
         workers=min(_MAX_WORKERS, os.cpu_count() or 1) if workers is None else workers,
         minimum=minimum,
         on_broken=on_broken,
@@ -270,7 +272,7 @@ def open_data(
     )
     if not opened.count:
         raise DataError(
-            f"The model's batch is fixed at {size}, and there are only {len(collection)} samples",
+            f"The model takes batches of {opened.batch}, and there are only {len(collection)} samples",
             where=str(collection.root),
             fix="give more samples, or export the model with a dynamic batch",
         )

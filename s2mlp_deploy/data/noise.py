@@ -22,6 +22,7 @@ class NoiseBatches:
         examples: An example of each, in the same order.
         samples: At least so many; a fixed batch makes it a multiple of that.
         batch: Samples in a batch, where the batch is free.
+        whole: Whether the model takes whole batches of that size only.
         seed: The same seed gives the same batches.
 
     Attributes:
@@ -30,14 +31,21 @@ class NoiseBatches:
     """
 
     def __init__(
-        self, inputs: Sequence[TensorInfo], examples: Sequence[NDArray[Any]], *, samples: int, batch: int, seed: int
+        self,
+        inputs: Sequence[TensorInfo],
+        examples: Sequence[NDArray[Any]],
+        *,
+        samples: int,
+        batch: int,
+        seed: int,
+        whole: bool = False,
     ) -> None:
         self._inputs = tuple(zip(inputs, examples, strict=True))
-        # A plain name is a free size; "8*batch" is not, so the example's size stays.
+        # A plain name is a free size; of a formula with several names the example's size stays.
         self._free = all(
             info.shape and isinstance(info.shape[0], str) and info.shape[0].isidentifier() for info in inputs
         )
-        self._size = min(batch, samples) if self._free else len(examples[0])
+        self._size = (batch if whole else min(batch, samples)) if self._free else len(examples[0])
         self._batches = -(-samples // self._size)
         self._seed = seed
         self.count = self._batches * self._size

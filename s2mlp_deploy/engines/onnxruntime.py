@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s2mlp_deploy.artifact import TensorInfo
+from s2mlp_deploy.artifact import TensorInfo, check_sizes, read_limits
 from s2mlp_deploy.engines.base import Arrays, EngineStatus
 from s2mlp_deploy.engines.optimized import X64_PRECISION, check_optimized, is_optimized, x64_precision
 from s2mlp_deploy.engines.packages import version_of
@@ -129,6 +129,7 @@ class OnnxRuntimeEngine:
             )
         self.inputs = tuple(_info(argument) for argument in self._session.get_inputs())
         self.outputs = tuple(_info(argument) for argument in self._session.get_outputs())
+        self.limits = read_limits(self.metadata)
 
     @property
     def name(self) -> str:
@@ -144,8 +145,10 @@ class OnnxRuntimeEngine:
         """See :class:`~s2mlp_deploy.engines.base.Engine`.
 
         Raises:
+            InputError: A free size is none of those that the graph was made for.
             BuildError: The inputs do not fit the graph.
         """
+        check_sizes(self.limits, {name: array.shape for name, array in feeds.items()})
         try:
             values = self._run_bound(feeds) if self._provider in _ON_GPU else self._session.run(None, dict(feeds))
         except Exception as error:  # As above.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from s2mlp_deploy.artifact import TensorInfo
+from s2mlp_deploy.artifact import SizeLimit, TensorInfo, check_sizes, fitting_batch
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.evidence.build import InputProfile, Profile, Shape
 
@@ -51,6 +51,7 @@ def make_profiles(
     max_shapes: Sequence[Shapes],
     *,
     default_batches: tuple[int, int, int] | None = DEFAULT_BATCHES,
+    limits: Sequence[SizeLimit] = (),
 ) -> tuple[Profile, ...]:
     """The profiles of a network: one for each repetition of the options, one where none is given.
 
@@ -63,6 +64,7 @@ def make_profiles(
         opt_shapes: Shapes to tune for, for each profile.
         max_shapes: Largest shapes, for each profile.
         default_batches: The min, opt and max of a dynamic first axis; None where nothing may be assumed.
+        limits: What free sizes may be; default batches follow them.
 
     Raises:
         InputError: A name is no input, a shape does not fit, the options are repeated differently often, or an axis is
@@ -80,7 +82,14 @@ def make_profiles(
             fix="each repetition is one profile: give every option as often, or leave it out",
         )
     filled = [shapes or [{}] * count for shapes in given]
+    if default_batches is not None:
+        small, middle, large = (fitting_batch(limits, batch)[0] for batch in default_batches)
+        default_batches = (small, middle, large)
     profiles = [_profile(inputs, low, mid, high, default_batches) for low, mid, high in zip(*filled, strict=True)]
+    for profile in profiles:
+        for name, shapes in profile.items():
+            for shape in (shapes.min, shapes.opt, shapes.max):
+                check_sizes(limits, {name: shape})
     return tuple(profiles) if any(profiles) else ()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from s2mlp_deploy.artifact import TensorInfo
+from s2mlp_deploy.artifact import SizeLimit, TensorInfo
 
 Shape = tuple[int, ...]
 
@@ -102,6 +102,7 @@ class BuildRecord:
         timing_cache_sha256: Of the timing cache after the build; None without one.
         arguments: The command-line arguments that build it again.
         preprocessing_in_graph: Whether the graph takes decoded images.
+        limits: What free sizes of inputs may be by the ONNX file's own description.
         key: Hash of everything that determines the engine.
         cached: Whether an engine of that key was there and nothing was built.
     """
@@ -130,6 +131,7 @@ class BuildRecord:
     timing_cache_sha256: str | None = None
     arguments: tuple[str, ...] = ()
     preprocessing_in_graph: bool = False
+    limits: tuple[SizeLimit, ...] = ()
     key: str = ""
     cached: bool = False
 

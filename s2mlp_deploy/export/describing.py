@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnx_ir as ir
 
 from s2mlp_deploy import __version__
@@ -37,12 +39,16 @@ def manifest_of(
     Raises:
         ExportError: An input or output has no name, type or shape.
     """
+    inputs, limits = tensor_infos(model.graph.inputs), analysis.captured.limits
+    if preprocessing_in_graph:
+        # Of the image that such a graph takes only the batch is the network's.
+        limits = tuple(replace(limit, input=inputs[0].name) for limit in limits if limit.axis == 0)
     return Manifest(
         name=name,
         source=source,
         preprocessing=preprocessing.to_dict() if preprocessing else None,
         classes=classes,
-        inputs=tensor_infos(model.graph.inputs),
+        inputs=inputs,
         outputs=tensor_infos(model.graph.outputs),
         opset=model.opset_imports[""],
         shifts=shifts,
@@ -50,4 +56,5 @@ def manifest_of(
         hazards=analysis.hazards,
         notes=analysis.captured.notes,
         preprocessing_in_graph=preprocessing_in_graph,
+        limits=limits,
     )

@@ -13,7 +13,14 @@ from typing import Any, TypeAlias
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from s2mlp_deploy.artifact import CALIBRATION_CACHE, CalibrationRecord, Manifest, PrecisionException, model_file
+from s2mlp_deploy.artifact import (
+    CALIBRATION_CACHE,
+    CalibrationRecord,
+    Manifest,
+    PrecisionException,
+    fitting_batch,
+    model_file,
+)
 from s2mlp_deploy.calibration.measure import cache_key, known_statistics, measure
 from s2mlp_deploy.calibration.observe import Observer, Statistics
 from s2mlp_deploy.calibration.store import Foreign, Key
@@ -209,6 +216,7 @@ class _Conversion:
         return Preprocessing.from_dict(described) if described is not None else None
 
     def _open(self, data: str | Path | Iterable[Any], samples: int | None, batch: int) -> ModelData:
+        batch, whole = fitting_batch(self.manifest.limits, batch)
         return self.opener(
             data,
             inputs=self.manifest.inputs,
@@ -217,6 +225,7 @@ class _Conversion:
             samples=samples,
             seed=self.options.seed,
             batch=batch,
+            whole=whole,
             minimum=MIN_SAMPLES,
             progress=self.progress,
         )

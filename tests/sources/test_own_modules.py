@@ -12,7 +12,8 @@ from own_models import Fitting, exported, not_exported, program, refused, run_on
 from torch import Tensor, nn
 
 from s2mlp_deploy import api
-from s2mlp_deploy.errors import ExportError
+from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from s2mlp_deploy.errors import ExportError, InputError
 
 
 class Dropping(nn.Module):
@@ -145,23 +146,18 @@ def test_a_fixed_batch_is_noted_in_the_manifest_with_the_reason(out):
 
 
 def test_a_smallest_size_is_no_reason_to_refuse_a_free_height_but_is_noted(out):
-    class Shrinking(nn.Module):
-        """A shift on a map of a quarter of the size needs two cells to move between."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.down = nn.Conv2d(3, 4, 3, 4, 1)
-
+    class Large(nn.Module):
         def forward(self, image: Tensor) -> Tensor:
-            x = self.down(image)
-            y = torch.zeros_like(x)
-            y[:, :, 1:] = x[:, :, :-1]
-            return y
+            return image.roll(1, 2) * 2 if image.shape[2] > 10 else image
 
-    module = Shrinking().eval()
+    module = Large().eval()
     manifest = exported(module, torch.randn(1, 3, 16, 16), out, dynamic=("batch", "height", "width"))
     assert manifest.inputs[0].shape == ("batch", 3, "height", "width")
-    assert "the height of image is at least 9" in manifest.notes
+    assert manifest.notes == ("the height of image is at least 11",)
+    (limit,) = manifest.limits
+    assert (limit.input, limit.axis, limit.min) == ("image", 2, 11)
+    with pytest.raises(InputError, match="at least 11, and it was given 10"):
+        OnnxRuntimeEngine(out / "model.fp32.onnx").run({"image": np.zeros((2, 3, 10, 21), np.float32)})
     x = torch.randn(2, 3, 12, 21)
     np.testing.assert_allclose(run_onnx(out, x), module(x).detach().numpy(), atol=1e-5)
 

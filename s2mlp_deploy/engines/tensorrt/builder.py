@@ -146,6 +146,7 @@ def _build(plan: Plan, report: Report) -> BuildRecord:
         timing_cache_sha256=plan.timing_cache_sha256,
         arguments=plan.arguments,
         preprocessing_in_graph=plan.file.metadata.get("preprocessing_in_graph") is True,
+        limits=plan.file.limits,
         key=plan.key,
     )
     write_sidecar(plan.output, record)

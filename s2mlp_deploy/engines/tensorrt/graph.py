@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from s2mlp_deploy.artifact import METADATA_KEY, PrecisionException, TensorInfo, current_fields
+from s2mlp_deploy.artifact import METADATA_KEY, PrecisionException, SizeLimit, TensorInfo, current_fields, limits_of
 from s2mlp_deploy.errors import ArtifactError, MissingDependencyError
 from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.text import first_line_of
@@ -71,6 +71,11 @@ class OnnxFile:
             for item in listed
             if isinstance(item, dict) and item.get("layer")
         )
+
+    @cached_property
+    def limits(self) -> tuple[SizeLimit, ...]:
+        """What free sizes of the inputs may be, by the file's own description."""
+        return limits_of(self.metadata)
 
     @property
     def precision(self) -> str | None:

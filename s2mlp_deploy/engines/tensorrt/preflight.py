@@ -148,8 +148,8 @@ def profiles_of(
         InputError: As :func:`~s2mlp_deploy.engines.profiles.make_profiles`.
     """
     if file.ours:
-        return make_profiles(file.inputs, min_shapes, opt_shapes, max_shapes)
-    return make_profiles(file.inputs, min_shapes, opt_shapes, max_shapes, default_batches=None)
+        return make_profiles(file.inputs, min_shapes, opt_shapes, max_shapes, limits=file.limits)
+    return make_profiles(file.inputs, min_shapes, opt_shapes, max_shapes, default_batches=None, limits=file.limits)
 
 
 def refuse(file: OnnxFile, findings: Sequence[Finding], flavour: Flavour) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo
+from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo, check_sizes
 from s2mlp_deploy.engines import cuda
 from s2mlp_deploy.engines.base import Arrays
 from s2mlp_deploy.engines.profiles import check_shapes
@@ -92,7 +92,7 @@ class TensorRTEngine:
         """See :class:`~s2mlp_deploy.engines.base.Engine`.
 
         Raises:
-            InputError: A shape is outside the profiles, or a dtype is another than the engine's.
+            InputError: A shape is outside the profiles or the graph's limits, or a dtype is another than the engine's.
             BuildError: The library refuses to run.
         """
         self.upload(feeds)
@@ -107,7 +107,9 @@ class TensorRTEngine:
             BuildError: An output's shape depends on values, which these engines never need.
         """
         arrays = {info.name: _fitting(info, feeds) for info in self.inputs}
-        self._choose_profile(check_shapes(self.record.profiles, {name: a.shape for name, a in arrays.items()}))
+        shapes = {name: array.shape for name, array in arrays.items()}
+        check_sizes(self.record.limits, shapes)
+        self._choose_profile(check_shapes(self.record.profiles, shapes))
         for name, array in arrays.items():
             self._bind(name, array.nbytes)
             if not self._context.set_input_shape(name, array.shape):
