@@ -21,6 +21,7 @@ from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.passes.merge_shifts import MergeEqualShifts
 from s2mlp_deploy.export.passes.name_after_modules import NameAfterModules
 from s2mlp_deploy.export.passes.name_dynamic_axes import NameDynamicAxes
+from s2mlp_deploy.export.passes.simplify import Simplify
 from s2mlp_deploy.export.passes.strip import StripProvenance
 from s2mlp_deploy.export.shift_node import shift_opset, translate_shift
 from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, DEFORM_CONV_OPSET, MAX_OPSET, check_opset
@@ -81,7 +82,7 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
                 opset_version=opset,
                 input_names=list(captured.input_names),
                 output_names=list(captured.output_names),
-                optimize=True,
+                optimize=False,  # By rules that drop small constants; see Simplify.
                 verbose=False,
             )
     except Exception as error:
@@ -91,7 +92,9 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
     written = model.opset_imports.get("")
     if written != opset:
         raise ExportError(f"asked for opset {opset}, the exporter wrote {written}", fix="choose another opset")
-    clean = ir.passes.Sequential(MergeEqualShifts(), NameAfterModules(), NameDynamicAxes(), StripProvenance())
+    clean = ir.passes.Sequential(
+        Simplify(), MergeEqualShifts(), NameAfterModules(), NameDynamicAxes(), StripProvenance()
+    )
     return clean(model).model
 
 
