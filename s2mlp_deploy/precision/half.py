@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from s2mlp_deploy.errors import QuantizationError
 from s2mlp_deploy.graph.editing import FLOATS, PREPROCESSING, Editor, drop_unused_initializers
 from s2mlp_deploy.graph.operators import MATRIX_OPS, array_of, data_inputs, is_movement
+from s2mlp_deploy.precision.epsilons import of_small_constants
 from s2mlp_deploy.precision.exclusion import NOTHING, Exclusion
 
 LARGEST = 65504.0
@@ -42,6 +43,7 @@ _ALWAYS = {
     **dict.fromkeys(("InstanceNormalization", "GroupNormalization"), "statistics of many numbers"),
 }
 _VARIANCE = "part of a variance: squares overflow from 256 on and vanish below 0.0002"
+_ON_VARIANCES = ("Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Reciprocal")
 _STEPS = {ir.DataType.INT8: 128.0, ir.DataType.UINT8: 255.0, ir.DataType.FLOAT8E4M3FN: 448.0}
 """The largest distance from 0, in units of the scale, that a quantized number can have."""
 _HALF = "tensor(float16)"
@@ -114,7 +116,7 @@ def _has_graph(attribute: ir.Attr) -> bool:
 
 def _islands(graph: ir.Graph, magnitudes: Mapping[str, float], exclusion: Exclusion) -> dict[str, str]:
     """Names of the nodes that stay in float32, with the reason, in graph order."""
-    variance = _variances(graph)
+    variance, small = _variances(graph), of_small_constants(graph)
     magnitudes = _spread(graph, magnitudes)
     found: dict[str, str] = {}
     for node in graph:
@@ -127,6 +129,8 @@ def _islands(graph: ir.Graph, magnitudes: Mapping[str, float], exclusion: Exclus
             found[name] = _ALWAYS[node.op_type]
         elif node in variance:
             found[name] = _VARIANCE
+        elif node in small:
+            found[name] = small[node]
         elif reason := _too_large(node, magnitudes):
             found[name] = reason
     return found
@@ -168,10 +172,10 @@ def _too_large(node: ir.Node, magnitudes: Mapping[str, float]) -> str:
 
 
 def _variances(graph: ir.Graph) -> set[ir.Node]:
-    """The nodes between a square and the root of its mean, where a norm is written out."""
+    """The nodes between a square and the root of its mean or sum, where a norm is written out."""
     found: set[ir.Node] = set()
     for node in graph:
-        if node.op_type != "ReduceMean" or node.inputs[0] is None:
+        if node.op_type not in ("ReduceMean", "ReduceSum") or node.inputs[0] is None:
             continue
         square = node.inputs[0].producer()
         if square is None or not _is_square(square):
@@ -179,16 +183,22 @@ def _variances(graph: ir.Graph) -> set[ir.Node]:
         found |= {square, node}
         pending = [node.outputs[0]]
         while pending:
-            for reader, _ in pending.pop().uses():
-                if reader.op_type in ("Add", "Sqrt", "Reciprocal") and reader not in found and _statistic(reader):
+            value = pending.pop()
+            for reader, _ in value.uses():
+                if reader not in found and _is_statistic(reader, value):
                     found.add(reader)
                     pending.extend(reader.outputs)
     return found
 
 
-def _statistic(node: ir.Node) -> bool:
-    """Whether an operation is on the variance alone: its other operand, if any, is a constant."""
-    return sum(array_of(value) is None for value in node.inputs) == 1
+def _is_statistic(node: ir.Node, value: ir.Value) -> bool:
+    """Whether an operation is on the variance alone: its other operand, if any, is a constant or a count."""
+    if is_movement(node):
+        return data_inputs(node) == (0,) and node.inputs[0] is value
+    others = [other for other in node.inputs if other is not None and other is not value]
+    return node.op_type in _ON_VARIANCES and all(
+        array_of(other) is not None or (other.shape is not None and len(other.shape) == 0) for other in others
+    )
 
 
 def _is_square(node: ir.Node) -> bool:
@@ -209,6 +219,12 @@ def _formal_types(node: ir.Node, opset: int) -> tuple[list[set[str]], list[set[s
     except onnx.defs.SchemaError:
         return [], []
     return [set(formal.types) for formal in schema.inputs], [set(formal.types) for formal in schema.outputs]
+
+
+def _makes_float32(node: ir.Node) -> bool:
+    """Whether an operator makes floats of none, as EyeLike does, for which ONNX Runtime has no other kernels."""
+    filled = any(attribute.type == ir.AttributeType.TENSOR for attribute in node.attributes.values())
+    return node.op_type != "Cast" and not filled and not any(map(_is_float, node.inputs))
 
 
 def _allows_half(formal: list[set[str]], position: int) -> bool:
@@ -250,6 +266,10 @@ class _Caster:
         return ir.DataType.FLOAT if str(node.name) in self.islands else ir.DataType.FLOAT16
 
     def _retype(self, node: ir.Node, target: ir.DataType) -> None:
+        if node.op_type == "ConstantOfShape" and "value" not in node.attributes and _is_float(node.outputs[0]):
+            node.attributes["value"] = ir.AttrTensor("value", ir.tensor(np.zeros(1, np.float32)))
+        if _makes_float32(node):
+            return
         taken, given = _formal_types(node, self.opset)
         for position, value in enumerate(node.inputs):
             if value is None or not _is_float(value):

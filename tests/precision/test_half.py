@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx.reference
 import onnx_ir as ir
 import pytest
 
@@ -51,7 +52,7 @@ def half(model: ir.Model, *feeds, keep_io: bool = True) -> HalfGraph:
     return found
 
 
-def test_an_epsilon_below_float16_does_not_become_a_division_by_zero():
+def test_a_number_below_float16_among_others_does_not_become_a_division_by_zero():
     nodes = [
         helper.make_node("Abs", ["x"], ["a"]),
         helper.make_node("Add", ["a", "epsilon"], ["d"]),
@@ -59,9 +60,9 @@ def test_an_epsilon_below_float16_does_not_become_a_division_by_zero():
         helper.make_node("Max", ["a", "floor"], ["m"]),
         helper.make_node("Div", ["x", "m"], ["z"]),
     ]
-    constants = {"epsilon": np.float32(1e-12), "floor": np.full(4, 1e-30, np.float32)}
+    constants = {"epsilon": np.float32([1e-12, 0, 1e-4, 0]), "floor": np.float32([1e-30, 1e-9, 1e-3, 1e-30])}
     model = hand_made(nodes, {"x": [2, 4]}, {"y": None, "z": None}, constants)
-    feeds = {"x": np.array([[0, 0, 1, -2], [3, 0, -0.5, 0]], np.float32)}
+    feeds = {"x": np.array([[0, 5, 1, -2], [3, 2, -0.5, 1]], np.float32)}
     found = half(model, feeds, keep_io=False)
     assert not islands(found)
     # The reference computes in true float16, which ONNX Runtime's CPU provider does not.
@@ -262,6 +263,47 @@ def test_types_in_attributes_follow():
     (node,) = kinds(found.model, "ConstantOfShape")
     assert node.attributes["value"].as_tensor().dtype == ir.DataType.FLOAT16
     np.testing.assert_allclose(run(found.model, feeds)[0], run(model, feeds)[0], rtol=2e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("node", "dtype"),
+    [
+        (helper.make_node("ConstantOfShape", ["shape"], ["k"]), ir.DataType.FLOAT16),
+        (helper.make_node("EyeLike", ["i"], ["k"], dtype=TensorProto.FLOAT), ir.DataType.FLOAT),
+        (helper.make_node("EyeLike", ["x"], ["k"]), ir.DataType.FLOAT16),
+        (helper.make_node("RandomNormal", [], ["k"], shape=[2, 8]), ir.DataType.FLOAT),
+        (helper.make_node("RandomNormal", [], ["k"], shape=[2, 8], dtype=TensorProto.FLOAT), ir.DataType.FLOAT),
+        (helper.make_node("RandomUniform", [], ["k"], shape=[2, 8]), ir.DataType.FLOAT),
+        (helper.make_node("RandomNormalLike", ["x"], ["k"]), ir.DataType.FLOAT16),
+        (helper.make_node("RandomNormalLike", ["x"], ["k"], dtype=TensorProto.FLOAT), ir.DataType.FLOAT16),
+        (helper.make_node("RandomUniformLike", ["i"], ["k"], dtype=TensorProto.FLOAT), ir.DataType.FLOAT),
+        (helper.make_node("Bernoulli", ["half"], ["k"]), ir.DataType.FLOAT16),
+        (helper.make_node("HannWindow", ["eight"], ["k"]), ir.DataType.FLOAT),
+        (helper.make_node("HannWindow", ["eight"], ["k"], output_datatype=TensorProto.FLOAT), ir.DataType.FLOAT),
+        (helper.make_node("Constant", [], ["k"], value_float=0.5), ir.DataType.FLOAT),
+        (helper.make_node("Constant", [], ["k"], value_floats=[0.5] * 8), ir.DataType.FLOAT),
+        (helper.make_node("CastLike", ["i", "x"], ["k"]), ir.DataType.FLOAT16),
+        (helper.make_node("OneHot", ["first", "eight", "values"], ["k"]), ir.DataType.FLOAT16),
+    ],
+    ids=lambda item: f"{item.op_type}({', '.join(a.name for a in item.attribute)})" if hasattr(item, "op_type") else "",
+)
+def test_types_that_an_operator_has_by_default_are_float32(node, dtype):
+    constants = {
+        "shape": np.array([2, 8]),
+        "i": np.eye(2, 8, dtype=np.int64),
+        "half": np.full((2, 8), 0.5, np.float32),
+        "eight": np.array(8),
+        "first": np.array([0, 3]),
+        "values": np.float32([0, 1]),
+    }
+    wanted = {name: array for name, array in constants.items() if name in node.input}
+    model = chain(node, helper.make_node("Add", ["x", "k"], ["z"]), constants=wanted)
+    feeds = {"x": np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)}
+    found = half(model, feeds)
+    (made,) = kinds(found.model, node.op_type)
+    assert made.outputs[0].dtype == dtype
+    if not node.op_type.startswith(("Random", "Bernoulli")):
+        np.testing.assert_allclose(run(found.model, feeds)[0], run(model, feeds)[0], rtol=2e-3, atol=1e-2)
 
 
 def test_whole_numbers_stay_whole():

@@ -59,8 +59,9 @@ def module_path(node: ir.Node) -> str:
     if not scopes:
         return ""
     path = ast.literal_eval(scopes)
-    # The last entry is the operation itself, those before it are the modules from the root down.
-    return str(path[-2]) if len(path) > 1 else ""
+    # The last entry is the operation itself, those before it are the modules from the root down. Under a key of its own
+    # torch keeps nodes that its passes made, sizes above all.
+    return str(path[-2]) if len(path) > 1 and not str(path[-2]).startswith("_empty_nn_module_stack") else ""
 
 
 def _neighbours_scope(node: ir.Node, scopes: dict[ir.Node, str]) -> str:
