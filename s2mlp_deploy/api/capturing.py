@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -46,7 +46,7 @@ def analyze(source: Source, *, dynamic: Sequence[DynamicAxis] = ("batch",), on_h
         CheckpointError: A weight is NaN, infinite or on the meta device.
     """
     with importing_from(source.folder):
-        return analyze_module(
+        found = analyze_module(
             source.module,
             source.example_inputs,
             input_names=source.input_names,
@@ -54,6 +54,7 @@ def analyze(source: Source, *, dynamic: Sequence[DynamicAxis] = ("batch",), on_h
             dynamic=dynamic,
             on_hazard=on_hazard,
         )
+    return replace(found, captured=replace(found.captured, notes=(*source.notes, *found.captured.notes)))
 
 
 def capture(

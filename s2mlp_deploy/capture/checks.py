@@ -118,8 +118,9 @@ def check_operators(program: ExportedProgram) -> tuple[str, ...]:
     """Refuses what cannot be compared or has no fixed interface; notes what is drawn at random.
 
     Raises:
-        ExportError: Dropout is on, a shape depends on values, or an output is no tensor.
+        ExportError: Dropout is on, a shape depends on values, something is bfloat16, or an output is no tensor.
     """
+    _refuse_bfloat16(program)
     notes = []
     for node in all_nodes(program):
         line = line_of_stack(node.meta.get("stack_trace"))
@@ -153,6 +154,23 @@ def check_operators(program: ExportedProgram) -> tuple[str, ...]:
                 f"forward returns {spec.arg.value!r}, which is no tensor", fix="return tensors, or structures of them"
             )
     return tuple(dict.fromkeys(notes))
+
+
+def _refuse_bfloat16(program: ExportedProgram) -> None:
+    nodes = [node for node in all_nodes(program) if node.op == "call_function" and _dtype(node) == torch.bfloat16]
+    if nodes:
+        # Where autocast adds the casts, torch notes no lines.
+        lines = (line_of_stack(node.meta.get("stack_trace")) for node in nodes)
+        raise ExportError(
+            f"{nodes[0].target} computes in bfloat16, for which ONNX Runtime has hardly any kernels",
+            where=next((str(line) for line in lines if line), None),
+            fix="leave torch.autocast and casts to bfloat16 out of forward; --precision makes smaller files",
+        )
+
+
+def _dtype(node: Node) -> torch.dtype | None:
+    value = node.meta.get("val")
+    return value.dtype if isinstance(value, Tensor) else None
 
 
 def all_nodes(program: ExportedProgram) -> Iterator[Node]:

@@ -15,6 +15,7 @@ from s2mlp_deploy.errors import SourceError
 from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.preprocess import Sidecar
 from s2mlp_deploy.sources.checkpoint import load_weights, read_weights
+from s2mlp_deploy.sources.single import in_single_precision
 from s2mlp_deploy.sources.source import EXAMPLE_BATCH, Source
 from s2mlp_deploy.text import join_names
 from s2mlp_deploy.torch_internals import tree_leaves
@@ -32,7 +33,7 @@ def source_of_module(
     config: Mapping[str, Any] | None = None,
     sidecar: Sidecar | None = None,
 ) -> Source:
-    """A source from a module that is already there.
+    """A source from a module that is already there; one of another precision is copied to float32.
 
     Args:
         module: With its weights, unless ``checkpoint`` gives them.
@@ -61,6 +62,8 @@ def source_of_module(
             where=reference,
             fix="return the Python module that was scripted or traced, and load its weights with --checkpoint",
         )
+    # Before weights are loaded, which would lose digits in float16.
+    module, inputs, notes = in_single_precision(module, inputs, where=reference)
     info = SourceInfo(reference, dict(config or {}))
     if checkpoint is not None:
         load_weights(module, read_weights(checkpoint), where=str(checkpoint))
@@ -84,6 +87,7 @@ def source_of_module(
         info=info,
         preprocessing=preprocessing,
         classes=sidecar.classes if sidecar is not None else None,
+        notes=notes,
     )
 
 

@@ -12,8 +12,10 @@ from s2mlp_deploy.artifact import SourceInfo
 from s2mlp_deploy.errors import SourceError
 from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.preprocess import Sidecar
+from s2mlp_deploy.sources.single import OTHERS
 from s2mlp_deploy.sources.source import Source
 from s2mlp_deploy.text import first_line_of, join_names
+from s2mlp_deploy.torch_internals import tree_leaves
 
 
 def load_program(
@@ -54,6 +56,13 @@ def load_program(
             f"the program takes keyword arguments: {', '.join(keywords)}",
             where=str(path),
             fix="export it with all inputs positional: torch.export.export(model, (x, y))",
+        )
+    leaves = [*tensors, *tree_leaves(inputs)]
+    if any(isinstance(leaf, torch.Tensor) and leaf.dtype in OTHERS for leaf in leaves):
+        raise SourceError(
+            "the program computes in another precision than float32, which files are made from",
+            where=str(path),
+            fix="export it again from model.float() and float32 inputs",
         )
     return Source(
         name=path.stem,

@@ -31,6 +31,7 @@ class Source:
         output_names: Names for its outputs; None: from what ``forward`` returns.
         preprocessing: How an image becomes the input, where known.
         classes: Names of the classes, where known.
+        notes: What was changed when it was loaded, for the manifest.
         folder: What the module's own code may import from when it runs; None: nothing beyond ``sys.path``.
     """
 
@@ -42,6 +43,7 @@ class Source:
     output_names: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
     classes: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
     folder: Path | None = None
 
     @property
