@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -45,6 +45,72 @@ _PATIENCE = 3.0
 
 _HOLDER_BYTES = 4096
 """What is read of a lock's file at most: it may be anybody's."""
+
+
+FileKind = Literal["manifest", "evidence", "sidecar", "description"]
+
+_MEGABYTE = 2**20
+LIMITS: dict[FileKind, int] = {
+    "manifest": 16 * _MEGABYTE,
+    "evidence": 16 * _MEGABYTE,
+    "sidecar": 16 * _MEGABYTE,
+    "description": _MEGABYTE,
+}
+"""Bytes of the largest file of a kind that is read: tens of times what this package writes for the largest networks.
+
+Text takes ten to twenty times its size once it is decoded.
+"""
+
+
+def is_regular(path: Path) -> bool:
+    """Whether a path is a regular file itself: no link, folder, pipe or device."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def read_file(path: Path, kind: FileKind) -> bytes:
+    """The bytes of a regular file, or of a link to one. A pipe would keep the reader waiting, a device never ends.
+
+    Args:
+        path: The file.
+        kind: What it is: :data:`LIMITS` says how large such a file may be.
+
+    Raises:
+        OSError: It cannot be read, is no regular file, or is larger; ``strerror`` says it in words.
+    """
+    # Without O_NONBLOCK, opening a pipe waits for its writer.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(handle, "rb") as stream:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        if status.st_size > LIMITS[kind]:
+            raise OSError(
+                errno.EFBIG,
+                f"it has {status.st_size / _MEGABYTE:.0f} MiB, and a {kind} of more than "
+                f"{LIMITS[kind] // _MEGABYTE} MiB is not read",
+                str(path),
+            )
+        # What grows meanwhile is cut, and then damaged.
+        return stream.read(LIMITS[kind])
+
+
+def from_json(document: bytes | str, kind: type[Any] | Any = Any) -> Any:
+    """What a JSON document holds.
+
+    Args:
+        document: The text, UTF-8.
+        kind: The type that it must have.
+
+    Raises:
+        ValueError: It is no JSON, is nested too deeply, or has another type.
+    """
+    try:
+        return msgspec.json.decode(document, type=kind)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def sha256_of(path: Path) -> str:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy.artifact import MANIFEST, Manifest, lock_artifact, read_manifest
+from s2mlp_deploy.artifact import MANIFEST, REPORT, Manifest, is_own_report, lock_artifact, read_manifest
+from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.evidence.store import read_record, save_record
 from s2mlp_deploy.report.html import write_report
 
+LOG = logging.getLogger(__name__)
+
 
 def save_evidence(directory: Path, *records: Any, label: str = "") -> None:
     """Saves records under ``evidence/`` of an artifact and renews its report; elsewhere nothing is saved.
+
+    A folder whose manifest cannot be read as an artifact's is elsewhere: that is told.
 
     Args:
         directory: Where the measured file lies.
@@ -26,6 +32,11 @@ def save_evidence(directory: Path, *records: Any, label: str = "") -> None:
     """
     if not (directory / MANIFEST).is_file():
         return
+    try:
+        read_manifest(directory)
+    except ArtifactError as error:
+        LOG.warning("nothing was saved beside the file: %s (%s)", error.problem, directory / MANIFEST)
+        return
     with lock_artifact(directory):
         _write(directory, *records, label=label)
 
@@ -34,7 +45,11 @@ def _write(directory: Path, *records: Any, label: str = "") -> None:
     """Writes records and the report; the caller holds the artifact's lock, or two writers would lose each other's."""
     for record in records:
         save_record(directory, record, label)
-    write_report(directory)
+    page = directory / REPORT
+    if page.exists() and not is_own_report(page):
+        LOG.warning("%s was left as it is, for this package did not write it: the report is not renewed", page)
+    else:
+        write_report(directory)
 
 
 def save_scores(

@@ -136,7 +136,8 @@ def export(
         known = source.canonical.opset_imports[""] if isinstance(source, CapturedSource) else opset
         check_precisions(wanted.files, DEFAULT_OPSET if known is None else known)
         check_precision_data(wanted)
-    check_output(directory, force=force)
+    names = [model_file(name) for name in ("fp32", *(wanted.files if wanted is not None else ()))]
+    check_output(directory, force=force, files=names)
     if isinstance(source, str):
         source = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess, seed=seed or 0)
     origin = source.source if isinstance(source, CapturedSource) else source
@@ -144,7 +145,7 @@ def export(
         check_preprocessing(origin)
     if wanted is not None:
         check_data_fits(wanted, origin, with_preprocessing=with_preprocessing)
-    with ArtifactWriter(directory, force=force) as writer:
+    with ArtifactWriter(directory, force=force, files=names) as writer:
         if not isinstance(source, CapturedSource):
             source = capture(source, opset=opset, dynamic=axes, on_hazard=hazards, progress=progress)
         progress("writing shifts", 0, None)

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from s2mlp_deploy.api.evidence import save_scores
-from s2mlp_deploy.artifact import ArtifactWriter, Manifest, read_manifest, verify_file
+from s2mlp_deploy.artifact import ArtifactWriter, Manifest, model_file, read_manifest, verify_file
 from s2mlp_deploy.errors import DataError, InputError, OutputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.export.write import GraphFile, stage
@@ -60,7 +60,7 @@ def quantize(
     options.check()
     root = Path(directory)
     read_manifest(root).file("fp32")  # What is no artifact is refused before another command is waited for.
-    with ArtifactWriter(root, force=True) as writer:
+    with ArtifactWriter(root, force=True, files=[model_file(precision) for precision in options.files]) as writer:
         manifest = read_manifest(root)
         origin = manifest.file("fp32")
         path = verify_file(root, origin)

@@ -24,6 +24,7 @@ from s2mlp_deploy.artifact.names import (
     data_file,
     model_file,
 )
+from s2mlp_deploy.artifact.ownership import is_own_cache, is_own_report, own_sidecar
 from s2mlp_deploy.artifact.writer import ArtifactWriter, check_output, lock_artifact
 
 __all__ = [
@@ -48,9 +49,12 @@ __all__ = [
     "current_fields",
     "data_file",
     "fitting_batch",
+    "is_own_cache",
+    "is_own_report",
     "limits_of",
     "lock_artifact",
     "model_file",
+    "own_sidecar",
     "read_limits",
     "read_manifest",
     "verify_file",

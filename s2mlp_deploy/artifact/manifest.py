@@ -11,7 +11,7 @@ import msgspec
 from s2mlp_deploy.artifact.limits import SizeLimit
 from s2mlp_deploy.artifact.names import MANIFEST, model_file
 from s2mlp_deploy.errors import ArtifactError, ShiftError
-from s2mlp_deploy.files import sha256_of
+from s2mlp_deploy.files import from_json, read_file, sha256_of
 from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
 from s2mlp_deploy.text import first_line_of
@@ -242,27 +242,26 @@ def read_manifest(directory: Path) -> Manifest:
     """
     path = directory / MANIFEST
     try:
-        raw = path.read_bytes()
+        raw = read_file(path, "manifest")
     except OSError as error:
         raise ArtifactError(
             f"not an artifact: {error.strerror or error}",
             where=str(path),
             fix="export one with `s2mlp-deploy export`",
         ) from error
+    again = "export again, into another directory"
     try:
-        data = msgspec.json.decode(raw)
+        data = from_json(raw)
         version = data.get("schema_version")
         if version not in (1, SCHEMA_VERSION):
             raise ArtifactError(
                 f"the manifest is of schema version {version}, this package reads 1 and {SCHEMA_VERSION}",
                 where=str(path),
-                fix="export again with this version: `s2mlp-deploy export SOURCE --output DIR --force`",
+                fix=f"{again}, or use the version of s2mlp-deploy that wrote it",
             )
         return msgspec.convert(current_fields(data), Manifest)
-    except (msgspec.DecodeError, msgspec.ValidationError, AttributeError, KeyError, TypeError, ShiftError) as error:
-        raise ArtifactError(
-            f"the manifest is damaged: {first_line_of(error)}", where=str(path), fix="export again with --force"
-        ) from error
+    except (ValueError, AttributeError, KeyError, TypeError, ShiftError) as error:
+        raise ArtifactError(f"the manifest is damaged: {first_line_of(error)}", where=str(path), fix=again) from error
 
 
 def current_fields(data: dict[str, Any]) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from pathlib import Path
 from types import TracebackType
 
 from s2mlp_deploy.artifact.manifest import FileRecord, Manifest, read_manifest
-from s2mlp_deploy.artifact.names import CALIBRATION_CACHE, EVIDENCE, MANIFEST, REPORT
-from s2mlp_deploy.errors import OutputError
+from s2mlp_deploy.artifact.names import EVIDENCE, MANIFEST, REPORT, data_file, model_file
+from s2mlp_deploy.artifact.ownership import is_own_report, listed_names, manifests_in, remove_artifact
+from s2mlp_deploy.errors import ArtifactError, OutputError
 from s2mlp_deploy.files import (
     is_write_error,
     locked,
@@ -30,12 +31,15 @@ from s2mlp_deploy.files import (
 )
 from s2mlp_deploy.text import join_names
 
-_STAGING = ".incomplete-"
+_STAGING = ".s2mlp-deploy.incomplete-"
+_REPLACED = "replaced"
+"""Where a staging directory keeps the manifest of the artifact that is being replaced."""
+
 _LOCK = ".s2mlp-deploy.lock"
 _WRITER_LOCK = ".s2mlp-deploy.writer.lock"
 _WRITER_WAIT = 600.0
 """Seconds to wait for another writer, which may be calibrating."""
-_OWN_FILES = ("model.*.onnx", "model.*.onnx.data", "model.*.engine", "model.*.engine.json")
+_DEFAULT = (model_file("fp32"),)
 
 
 class ArtifactWriter:
@@ -48,22 +52,22 @@ class ArtifactWriter:
     Args:
         directory: Where the artifact goes.
         force: Whether an artifact that is there may be replaced, or added to.
+        files: Names of the ONNX files that will be written, as far as they are known.
 
     Raises:
-        OutputError: The directory cannot be written, is a file, or holds an artifact and ``force`` is off; or another
-            writer had it for ten minutes.
+        OutputError: As :func:`check_output`, or another writer had the directory for ten minutes.
     """
 
-    def __init__(self, directory: Path, *, force: bool = False) -> None:
+    def __init__(self, directory: Path, *, force: bool = False, files: Collection[str] = _DEFAULT) -> None:
         self.directory = directory
         self._force = force
-        check_output(directory, force=force)
+        check_output(directory, force=force, files=files)
         self._lock = contextlib.ExitStack()
         work: Path | None = None
         try:
             alone = self._lock.enter_context(locked(directory / _WRITER_LOCK, wait=_WRITER_WAIT))
             # Another command may have written an artifact while this one waited.
-            check_output(directory, force=force)
+            check_output(directory, force=force, files=files)
             with lock_artifact(directory):
                 if alone:
                     _remove_abandoned(directory)
@@ -109,7 +113,7 @@ class ArtifactWriter:
         write_file(self.staging / MANIFEST, to_json(manifest))
         with lock_artifact(self.directory):
             # Where the file system has no locks, another command may have written an artifact since this one began.
-            check_output(self.directory, force=self._force)
+            check_output(self.directory, force=self._force, files=names)
             try:
                 self._remove_old(keep_cache=manifest.calibration is not None)
                 for name in (*names, MANIFEST):
@@ -145,6 +149,7 @@ class ArtifactWriter:
         records = self._records(file_facts)
         with lock_artifact(self.directory):
             there = read_manifest(self.directory)
+            check_output(self.directory, force=True, files=names)
             renewed = renew(there)
             final = replace(renewed, files=_without(renewed.files, names) + records)
             try:
@@ -171,17 +176,14 @@ class ArtifactWriter:
 
         A calibration cache stays where it has just been used: it is of the new files.
         """
-        old = self.directory / MANIFEST
-        if not old.exists():
+        if not (self.directory / MANIFEST).exists():
             return
-        old.unlink()
-        shutil.rmtree(self.directory / EVIDENCE, ignore_errors=True)
-        (self.directory / REPORT).unlink(missing_ok=True)
-        for pattern in _OWN_FILES:
-            for path in self.directory.glob(pattern):
-                path.unlink()
-        if not keep_cache:
-            (self.directory / CALIBRATION_CACHE).unlink(missing_ok=True)
+        old = read_manifest(self.directory)
+        # Whoever is killed from here on leaves lists of what the next writer may remove.
+        kept = self._work / _REPLACED
+        kept.mkdir()
+        (self.directory / MANIFEST).replace(kept / MANIFEST)
+        remove_artifact(self.directory, old, keep_cache=keep_cache)
 
 
 def _without(records: tuple[FileRecord, ...], names: Collection[str]) -> tuple[FileRecord, ...]:
@@ -204,17 +206,29 @@ def lock_artifact(directory: Path) -> Iterator[None]:
 
 def _remove_abandoned(directory: Path) -> None:
     """Removes what killed commands left; the caller is the artifact's only writer."""
-    for path in directory.glob(f"{_STAGING}*"):
-        shutil.rmtree(path, ignore_errors=True)
+    for work in directory.glob(f"{_STAGING}*"):
+        if not (directory / MANIFEST).exists():  # It was killed between the old manifest and the new one.
+            for manifest in manifests_in(work / _REPLACED, work / "files"):
+                remove_artifact(directory, manifest, keep_cache=True)
+        shutil.rmtree(work, ignore_errors=True)
     for place in (directory, directory / EVIDENCE):
         remove_abandoned(place)
 
 
-def check_output(directory: Path, *, force: bool) -> None:
+def check_output(directory: Path, *, force: bool, files: Collection[str] = _DEFAULT) -> None:
     """Refuses, before any work is done, a directory that an artifact cannot be written to.
 
+    Only what belongs to an artifact is replaced, and that only with ``force``: anything else by one of its names has to
+    be moved away by whoever it is of.
+
+    Args:
+        directory: Where the artifact goes.
+        force: Whether an artifact that is there may be replaced.
+        files: Names of the files that will be written.
+
     Raises:
-        OutputError: It is a file, holds an artifact (unless ``force``), or cannot be written.
+        OutputError: It is a file, holds an artifact (unless ``force``) or something else that would be replaced, or
+            cannot be written.
     """
     try:
         directory.exists()
@@ -222,16 +236,34 @@ def check_output(directory: Path, *, force: bool) -> None:
         raise output_error(directory, error) from error
     if directory.exists() and not directory.is_dir():
         raise OutputError("the output is a file", where=str(directory), fix="name a directory")
-    if (directory / MANIFEST).exists() and not force:
+    other = "choose another directory, or move it away: only what is known to be of an artifact is replaced"
+    try:
+        there = read_manifest(directory) if _stands(directory / MANIFEST) else None
+    except ArtifactError as error:
+        raise OutputError(
+            f"the output holds a {MANIFEST} that cannot be read as an artifact's ({error.problem})",
+            where=str(directory),
+            fix=other,
+        ) from error
+    if there is not None and not force:
         raise OutputError(
             "the output already holds an artifact", where=str(directory), fix="pass --force to replace it"
         )
-    foreign = [path.name for pattern in (REPORT, *_OWN_FILES) for path in directory.glob(pattern)]
-    if foreign and not force and not (directory / MANIFEST).exists():
+    killed = manifests_in(
+        *(place for work in directory.glob(f"{_STAGING}*") for place in (work / _REPLACED, work / "files"))
+    )
+    own = {name for manifest in ((there,) if there else killed) for name in listed_names(manifest)}
+    foreign = [name for name in {*files, *map(data_file, files)} if name not in own and _stands(directory / name)]
+    if _stands(directory / REPORT) and not is_own_report(directory / REPORT):
+        foreign.append(REPORT)
+    if there is None and not own and _stands(directory / EVIDENCE):
+        foreign.append(EVIDENCE)
+    if foreign:
         raise OutputError(
-            f"the output holds {join_names(sorted(foreign), limit=5)}, which an export would replace",
+            f"the output holds {join_names(sorted(foreign), limit=5)}, which would be replaced and belongs to no "
+            "artifact here",
             where=str(directory),
-            fix="choose another directory, or pass --force",
+            fix=other,
         )
     existing = directory
     while not existing.exists() and existing != existing.parent:
@@ -242,3 +274,8 @@ def check_output(directory: Path, *, force: bool) -> None:
             where=str(existing),
             fix="choose a directory that is yours to write",
         )
+
+
+def _stands(path: Path) -> bool:
+    """Whether something has that name, a link that leads nowhere too."""
+    return os.path.lexists(path)

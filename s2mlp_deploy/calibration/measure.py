@@ -96,6 +96,7 @@ def measure(
         OutputError: The cache cannot be written.
     """
     observer = Observer(model, values, threads=threads)
+    there = cache.exists()
     # A histogram that is not wanted would end with the samples of the interrupted run alone, and be taken for complete.
     wanted = {str(value.name) for value in values}
     statistics = replace(statistics, histograms={n: h for n, h in statistics.histograms.items() if n in wanted})
@@ -123,11 +124,13 @@ def measure(
             LOG.warning("interrupted after %d samples; the next run goes on from there", statistics.samples)
         raise
     except QuantizationError:
-        cache.unlink(missing_ok=True)
+        if not there:
+            cache.unlink(missing_ok=True)
         raise
     assert statistics.samples == done, "every sample is seen once"
     if not varied:
-        cache.unlink(missing_ok=True)
+        if not there:
+            cache.unlink(missing_ok=True)
         raise DataError(
             f"all {done} samples are equal (all black, perhaps), so there is no range to measure",
             where=data.described,

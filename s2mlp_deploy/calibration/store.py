@@ -16,8 +16,11 @@ from s2mlp_deploy.files import replacing
 
 _VERSION = 1
 
-Foreign: TypeAlias = Literal["refuse", "ignore"]
-"""What to do with statistics of another graph: raise, or calibrate anew."""
+Foreign: TypeAlias = Literal["refuse", "refuse graph", "ignore"]
+"""What to do with statistics of another graph, or of other data: raise for either, raise for the graph, or never.
+
+What is not raised for is calibrated anew and replaced.
+"""
 
 
 @dataclass(frozen=True)
@@ -64,19 +67,19 @@ def save(path: Path, key: Key, statistics: Statistics, *, complete: bool) -> Non
         )
 
 
-def load(path: Path, key: Key, *, foreign: Foreign = "refuse") -> tuple[Statistics, bool] | None:
+def load(path: Path, key: Key, *, foreign: Foreign = "refuse graph") -> tuple[Statistics, bool] | None:
     """Reads statistics of the same graph, data and preprocessing.
 
     Args:
         path: What :func:`save` wrote.
         key: What is wanted.
-        foreign: What to do with those of another graph.
+        foreign: What to do with those of another graph or other data.
 
     Returns:
         The statistics and whether they are complete; None where there are none of this data.
 
     Raises:
-        QuantizationError: The file is damaged, or of another graph.
+        QuantizationError: The file is damaged, or of another graph or other data.
     """
     if not path.exists():
         return None
@@ -99,14 +102,15 @@ def load(path: Path, key: Key, *, foreign: Foreign = "refuse") -> tuple[Statisti
             version, complete = described["version"], bool(described["complete"])
     except Exception as error:  # On damaged bytes NumPy raises whatever zip, zlib, its tokenizer and JSON raise.
         raise QuantizationError(
-            f"not a calibration cache: {error}", where=str(path), fix="remove the file; the next run makes a new one"
+            f"not a calibration cache: {error}",
+            where=str(path),
+            fix="name another file with --calibration-cache, or remove this one",
         ) from error
-    if version != _VERSION or found.graph != key.graph:
-        if foreign == "ignore":
-            return None
+    other = "graph" if version != _VERSION or found.graph != key.graph else "data" if found != key else ""
+    if other and (foreign == "refuse" or (foreign == "refuse graph" and other == "graph")):
         raise QuantizationError(
-            "the calibration cache is of another graph",
+            f"the calibration cache is of {'another graph' if other == 'graph' else 'other data or preprocessing'}",
             where=str(path),
             fix="remove the file, or name another one with --calibration-cache",
         )
-    return (statistics, complete) if found == key else None
+    return None if other else (statistics, complete)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from s2mlp_deploy.errors import MissingDependencyError
+from s2mlp_deploy.errors import MissingDependencyError, OutputError
+from s2mlp_deploy.files import is_regular, output_error
 
 HELD_OUT_EVERY = 5
 """Every fifth digit is held out: the collection is sorted by class, so each class gives 400 and 100."""
@@ -47,11 +49,29 @@ def load_digits() -> tuple[Digits, Digits]:
 
 
 def write_pngs(digits: Digits, root: Path) -> None:
-    """Writes ``<root>/<label>/<index>.png``, the layout every data option of the package reads."""
+    """Writes ``<root>/<label>/<index>.png``, the layout every data option of the package reads.
+
+    Raises:
+        OutputError: The folder holds anything else, or it cannot be written.
+    """
+    images = {}
     for index, (image, label) in enumerate(zip(digits.images, digits.labels, strict=True)):
-        path = root / str(label) / f"{index:04d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path)
+        stream = io.BytesIO()
+        Image.fromarray(image).save(stream, "PNG")
+        images[root / str(label) / f"{index:04d}.png"] = stream.getvalue()
+    for path in root.rglob("*"):
+        if not path.is_dir() and not (path in images and is_regular(path) and path.read_bytes() == images[path]):
+            raise OutputError(
+                "the demo's images go here, and this would be among them",
+                where=str(path),
+                fix="name another place with --output",
+            )
+    try:
+        for path, content in images.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    except OSError as error:
+        raise output_error(root, error) from error
 
 
 def weights_path() -> Path:

@@ -24,7 +24,7 @@ from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 from s2mlp_deploy.report.format import figure, integer, percent, size
-from s2mlp_deploy.report.html import write_overview
+from s2mlp_deploy.report.html import check_page, write_overview
 
 _CALIBRATION = 256
 """Training digits that int8 is calibrated on."""
@@ -90,6 +90,8 @@ def run_demo(
         S2MLPDeployError: What the API's functions raise.
     """
     check_targets(flavour("tensorrt-rtx"), tuple(targets))
+    page = output / "report.html"
+    check_page(page)
     if images is not None:
         # A folder without images is refused now, not after the exports.
         collect(images)
@@ -127,9 +129,7 @@ def run_demo(
     engines, missing = _build(
         first, [r for r in manifests[DEFAULT_FORM].files if r.precision in _FOR_TENSORRT], targets, progress
     )
-    page = write_overview(
-        output / "report.html", dict(artifacts.items()), title="s2mlp-deploy demo: handwritten digits"
-    )
+    write_overview(page, dict(artifacts.items()), title="s2mlp-deploy demo: handwritten digits")
     return DemoResult(
         output,
         images,

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from s2mlp_deploy.engines.sidecar import sidecar_of
+from s2mlp_deploy.engines.sidecar import check_replaceable, sidecar_of
 from s2mlp_deploy.errors import ArtifactError, BuildError, MissingDependencyError, OutputError
 from s2mlp_deploy.files import replacing, sha256_of, to_json, write_file
 from s2mlp_deploy.processor import processor
@@ -169,27 +169,27 @@ def optimize(onnx_file: Path, output: Path | None = None) -> OptimizedRecord:
         raise ArtifactError("no such ONNX file", where=str(onnx_file), fix="export one with `s2mlp-deploy export`")
     if is_optimized(onnx_file):
         raise ArtifactError("the file was optimized already", where=str(onnx_file), fix="name the original file")
-    output = output or onnx_file.with_name(f"{onnx_file.stem}{OPTIMIZED_SUFFIX}")
-    _check_output(output)
+    usual = onnx_file.with_name(f"{onnx_file.stem}{OPTIMIZED_SUFFIX}")
+    output = output or usual
+    _check_output(output, usual)
     start = time.monotonic()
     with replacing(output) as temporary:
         _run_optimizer(onnxruntime, onnx_file, temporary)
-        # The old sidecar goes first and the new one comes last: between them nothing looks whole.
-        sidecar_of(output).unlink(missing_ok=True)
-    record = OptimizedRecord(
-        onnx=onnx_file.name,
-        onnx_sha256=sha256_of(onnx_file),
-        optimized=output.name,
-        optimized_sha256=sha256_of(output),
-        bytes=output.stat().st_size,
-        traits=traits_here(onnxruntime.__version__),
-        seconds=round(time.monotonic() - start, 3),
-    )
-    write_file(sidecar_of(output), to_json(record))
+        record = OptimizedRecord(
+            onnx=onnx_file.name,
+            onnx_sha256=sha256_of(onnx_file),
+            optimized=output.name,
+            optimized_sha256=sha256_of(temporary),
+            bytes=temporary.stat().st_size,
+            traits=traits_here(onnxruntime.__version__),
+            seconds=round(time.monotonic() - start, 3),
+        )
+        # It takes its place first: between the two it speaks of a file that is not there, so nothing looks whole.
+        write_file(sidecar_of(output), to_json(record))
     return record
 
 
-def _check_output(output: Path) -> None:
+def _check_output(output: Path, usual: Path) -> None:
     if output.is_dir():
         raise OutputError(
             "the optimized graph would replace a directory", where=str(output), fix="name another file with --output"
@@ -201,6 +201,7 @@ def _check_output(output: Path) -> None:
             where=str(output),
             fix=f"--output {output.with_name(output.name.removesuffix('.onnx') + OPTIMIZED_SUFFIX)}",
         )
+    check_replaceable(output, usual)
 
 
 def _run_optimizer(onnxruntime: Any, onnx_file: Path, output: Path) -> None:

@@ -77,7 +77,7 @@ def convert(
     *,
     home: Path,
     noise: Iterable[Batch] = (),
-    foreign_cache: Foreign = "refuse",
+    foreign_cache: Foreign = "refuse graph",
     opener: Callable[..., ModelData] = open_data,
     progress: ProgressCallback = no_progress,
 ) -> Converted:
@@ -90,7 +90,8 @@ def convert(
         options: What is wanted; :meth:`PrecisionOptions.check` has passed.
         home: Where the statistics are kept.
         noise: Batches to measure on where there is no data.
-        foreign_cache: What to do with statistics of another graph.
+        foreign_cache: What to do with statistics of another graph or other data; those in a cache that was named are
+            never replaced.
         opener: Opens the data; takes what :func:`~s2mlp_deploy.data.dataset.open_data` takes.
         progress: Told what is being done.
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from s2mlp_deploy.artifact import REPORT, read_manifest
-from s2mlp_deploy.errors import InputError, MissingDependencyError
+from s2mlp_deploy.artifact import REPORT, is_own_report, read_manifest
+from s2mlp_deploy.errors import InputError, MissingDependencyError, OutputError
 from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.evidence.store import read_evidence
 from s2mlp_deploy.files import write_file
@@ -56,13 +56,11 @@ def write_report(directory: Path, *, title: str | None = None) -> Path:
     Raises:
         ArtifactError: There is no manifest that can be read. Damaged evidence is no error: the page shows it.
         MissingDependencyError: jinja2 is not installed.
-        OutputError: The page cannot be written.
+        OutputError: The page cannot be written, or another that is none of ours is there.
     """
     view = view_artifact(directory)
     page = _render("report.html.j2", title=title or view.manifest.name, view=view)
-    path = directory / REPORT
-    write_file(path, page)
-    return path
+    return _write_page(directory / REPORT, page)
 
 
 def write_overview(path: Path, artifacts: Mapping[str, Path], *, title: str) -> Path:
@@ -82,7 +80,7 @@ def write_overview(path: Path, artifacts: Mapping[str, Path], *, title: str) -> 
         InputError: There are no artifacts.
         ArtifactError: One of them has no manifest that can be read.
         MissingDependencyError: jinja2 is not installed.
-        OutputError: The page cannot be written.
+        OutputError: The page cannot be written, or another that is none of ours is there.
     """
     if not artifacts:
         raise InputError("there is nothing to write an overview of", fix="name at least one artifact")
@@ -113,6 +111,25 @@ def write_overview(path: Path, artifacts: Mapping[str, Path], *, title: str) -> 
         first=first,
         view=view_artifact(directory, base=_base(path, directory)),
     )
+    return _write_page(path, page)
+
+
+def check_page(path: Path) -> None:
+    """Refuses to replace a page that is no report of this package.
+
+    Raises:
+        OutputError: Such a page is there.
+    """
+    if os.path.lexists(path) and not is_own_report(path):
+        raise OutputError(
+            "there is a page that this package did not write, and it is not replaced",
+            where=str(path),
+            fix="move it away",
+        )
+
+
+def _write_page(path: Path, page: bytes) -> Path:
+    check_page(path)
     write_file(path, page)
     return path
 

@@ -90,28 +90,19 @@ def test_an_artifact_that_is_there_is_refused_before_anything_is_written(tmp_pat
     assert nano_artifact.snapshot(tmp_path) == before
 
 
-def test_force_replaces_files_evidence_engines_and_report_but_not_strangers(tmp_path):
+def test_force_replaces_an_artifact_but_not_strangers(tmp_path):
     write_tiny(tmp_path, b"old")
-    (tmp_path / "evidence").mkdir()
-    for name in (
-        "evidence/parity-model.fp32.json",
-        "report.html",
-        "model.fp16.onnx",
-        "model.fp16.onnx.data",
-        "model.fp32.tensorrt-rtx.sm89.engine",
-    ):
-        (tmp_path / name).write_bytes(b"old")
     (tmp_path / "notes.txt").write_bytes(b"mine")
     write_tiny(tmp_path, b"new", force=True)
     assert sorted(nano_artifact.snapshot(tmp_path)) == [MANIFEST, "model.fp32.onnx", "notes.txt"]
-    assert not (tmp_path / "evidence").exists()
     verify_file(tmp_path, read_manifest(tmp_path).files[0])
     assert (tmp_path / "model.fp32.onnx").read_bytes() == b"new"
 
 
 def test_a_forced_export_that_fails_leaves_the_old_artifact_to_the_byte(tmp_path):
     write_tiny(tmp_path, b"old")
-    (tmp_path / "report.html").write_bytes(b"report")
+    (tmp_path / "evidence").mkdir()
+    (tmp_path / "evidence" / "accuracy.json").write_bytes(b"scores")
     before = nano_artifact.snapshot(tmp_path)
     with pytest.raises(CrashError):
         write_half(tmp_path, force=True)

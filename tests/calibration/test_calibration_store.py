@@ -63,6 +63,9 @@ def test_no_file_and_no_histograms_are_no_error(tmp_path):
 def test_other_data_or_preprocessing_is_measured_anew(tmp_path, key):
     save(tmp_path / "c.npz", KEY, some_statistics(), complete=True)
     assert load(tmp_path / "c.npz", key) is None
+    with pytest.raises(QuantizationError, match="other data or preprocessing"):
+        load(tmp_path / "c.npz", key, foreign="refuse")
+    assert load(tmp_path / "c.npz", key, foreign="ignore") is None
 
 
 def test_another_graph_is_refused_or_ignored_as_told(tmp_path):

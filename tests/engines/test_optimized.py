@@ -134,3 +134,12 @@ def test_bad_input_leaves_nothing(graph, tmp_path):
     with pytest.raises(OutputError, match="a directory"):
         api.optimize(graph, output=tmp_path)
     assert nano_artifact.snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("mine", ["mine.onnxruntime.cpu.onnx", "mine.onnxruntime.cpu.onnx.json"])
+def test_a_file_that_is_none_of_ours_is_not_replaced(graph, tmp_path, mine):
+    (tmp_path / mine).write_bytes(b"mine")
+    before = nano_artifact.snapshot(tmp_path)
+    with pytest.raises(OutputError, match="no file that a build has made"):
+        api.optimize(graph, output=tmp_path / "mine.onnxruntime.cpu.onnx")
+    assert nano_artifact.snapshot(tmp_path) == before

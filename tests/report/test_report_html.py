@@ -26,8 +26,8 @@ from report_samples import (
     shifts,
 )
 
-from s2mlp_deploy.artifact import FileRecord, Hazard, ShiftRecord, SourceInfo
-from s2mlp_deploy.errors import ArtifactError, InputError
+from s2mlp_deploy.artifact import FileRecord, Hazard, ShiftRecord, SourceInfo, is_own_report
+from s2mlp_deploy.errors import ArtifactError, InputError, OutputError
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
 from s2mlp_deploy.evidence.store import encode
 from s2mlp_deploy.report import format as fmt
@@ -313,6 +313,19 @@ def test_no_manifest_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         write_overview(tmp_path / "index.html", {}, title="Nothing")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_that_is_none_of_ours_is_not_replaced(tmp_path: Path) -> None:
+    directory = artifact(tmp_path / "a")
+    assert is_own_report(write_report(directory))
+    write_report(directory)
+    for path in (directory / "report.html", tmp_path / "index.html"):
+        path.write_text("<html>mine</html>")
+    with pytest.raises(OutputError, match="did not write"):
+        write_report(directory)
+    with pytest.raises(OutputError, match="did not write"):
+        write_overview(tmp_path / "index.html", {"a": directory}, title="All")
+    assert (directory / "report.html").read_text() == (tmp_path / "index.html").read_text() == "<html>mine</html>"
 
 
 def overview(root: Path, reports: dict[str, Any]) -> Page:

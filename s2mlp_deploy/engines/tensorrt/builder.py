@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import time
 from collections.abc import Sequence
@@ -13,17 +14,16 @@ from typing import Any
 from s2mlp_deploy.artifact import MANIFEST, lock_artifact
 from s2mlp_deploy.engines.gpu import gpus
 from s2mlp_deploy.engines.profiles import Shapes
-from s2mlp_deploy.engines.sidecar import sidecar_of
 from s2mlp_deploy.engines.tensorrt import library
 from s2mlp_deploy.engines.tensorrt.network import contents_of, contents_of_engine
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions
 from s2mlp_deploy.engines.tensorrt.plan import Plan, make_plan
 from s2mlp_deploy.engines.tensorrt.precision_check import check_precision
 from s2mlp_deploy.engines.tensorrt.progress import Interrupt, Report, monitor_of
-from s2mlp_deploy.engines.tensorrt.record import read_engine, this_platform, write_sidecar
+from s2mlp_deploy.engines.tensorrt.record import read_engine, this_platform, write_engine
 from s2mlp_deploy.errors import ArtifactError, BuildError, OutputError
 from s2mlp_deploy.evidence.build import BuildRecord, Contents
-from s2mlp_deploy.files import locked, remove_abandoned, replacing, sha256_of, write_file
+from s2mlp_deploy.files import locked, remove_abandoned, sha256_of, write_file
 
 _LOG = logging.getLogger(__name__)
 
@@ -114,19 +114,16 @@ def _build(plan: Plan, report: Report) -> BuildRecord:
     if engine_contents is not None:
         check_precision(plan.file, plan.precision, engine_contents)
     report("writing the engine", 0, None)
-    _write(plan, serialized)
     if plan.options.timing_cache is not None:
-        timing_cache = config.get_timing_cache()
-        measured = bytes(timing_cache.serialize())
-        write_file(plan.options.timing_cache, measured)
         # The next build reads this one: with it in the key, an equal build finds this engine.
-        plan = replace(plan, timing_cache=measured)
+        plan = replace(plan, timing_cache=bytes(config.get_timing_cache().serialize()))
+    written = memoryview(serialized)
     record = BuildRecord(
         onnx=plan.file.path.name,
         onnx_sha256=plan.file.sha256,
         engine=plan.output.name,
-        engine_sha256=sha256_of(plan.output),
-        bytes=plan.output.stat().st_size,
+        engine_sha256=hashlib.sha256(written).hexdigest(),
+        bytes=written.nbytes,
         flavour=plan.flavour.name,
         version=plan.version,
         targets=plan.targets,
@@ -149,7 +146,7 @@ def _build(plan: Plan, report: Report) -> BuildRecord:
         limits=plan.file.limits,
         key=plan.key,
     )
-    write_sidecar(plan.output, record)
+    _write(plan, written, record)
     return record
 
 
@@ -205,8 +202,7 @@ def _serialize(trt: Any, builder: Any, network: Any, config: Any, logger: Any, p
     return serialized
 
 
-def _write(plan: Plan, serialized: Any) -> None:
-    """The old sidecar goes first and the new one comes last: between them nothing looks whole."""
+def _write(plan: Plan, serialized: memoryview, record: BuildRecord) -> None:
     home = plan.file.path.parent
     with lock_artifact(home) if (home / MANIFEST).is_file() else contextlib.nullcontext():
         # A forced export removes the engines of the graphs that it replaces; this one would come after that.
@@ -216,9 +212,9 @@ def _write(plan: Plan, serialized: Any) -> None:
                 where=str(plan.file.path),
                 fix="build again",
             )
-        with replacing(plan.output) as temporary:
-            temporary.write_bytes(memoryview(serialized))
-            sidecar_of(plan.output).unlink(missing_ok=True)
+        write_engine(plan.output, serialized, record)
+    if plan.options.timing_cache is not None and plan.timing_cache is not None:
+        write_file(plan.options.timing_cache, plan.timing_cache)
 
 
 def _inspect(trt: Any, logger: Any, plan: Plan, serialized: Any) -> Contents | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from s2mlp_deploy.engines import cuda
 from s2mlp_deploy.engines.gpu import gpus
 from s2mlp_deploy.engines.profiles import Shapes
+from s2mlp_deploy.engines.sidecar import check_replaceable
 from s2mlp_deploy.engines.tensorrt import library
 from s2mlp_deploy.engines.tensorrt.flavours import Flavour, check_targets, flavour
 from s2mlp_deploy.engines.tensorrt.graph import OnnxFile, read_onnx
@@ -18,7 +19,7 @@ from s2mlp_deploy.engines.tensorrt.precision_check import required_precision
 from s2mlp_deploy.engines.tensorrt.preflight import find, profiles_of, refuse
 from s2mlp_deploy.engines.tensorrt.quantized import examine
 from s2mlp_deploy.engines.tensorrt.record import key_of, profile_arguments, this_platform
-from s2mlp_deploy.errors import ArtifactError, OutputError, TargetError
+from s2mlp_deploy.errors import ArtifactError, TargetError
 from s2mlp_deploy.evidence.build import Profile
 
 
@@ -114,7 +115,7 @@ def make_plan(
     # The version that is installed may know less than the newest one.
     refuse(file, find(file, known, chosen), known)
     path = output or engine_path(onnx_file, engine, chosen)
-    _check_output(path, onnx_file, engine_path(onnx_file, engine, chosen))
+    check_replaceable(path, engine_path(onnx_file, engine, chosen))
     quantization = examine(file)
     return Plan(
         file=file,
@@ -138,15 +139,6 @@ def _capability_here(wanted: Flavour, targets: tuple[str, ...], options: BuildOp
             fix="build on such a GPU, or pass --hardware-compatible ampere+",
         )
     return capability
-
-
-def _check_output(output: Path, onnx_file: Path, usual: Path) -> None:
-    if output.exists() and (output.is_dir() or output.samefile(onnx_file)):
-        raise OutputError(
-            "the engine would replace " + ("a directory" if output.is_dir() else "the graph it is built from"),
-            where=str(output),
-            fix=f"name another file, for example {usual.name}",
-        )
 
 
 def _read_timing_cache(path: Path | None) -> bytes | None:

@@ -15,7 +15,7 @@ from s2mlp_deploy.engines.sidecar import sidecar_of
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.evidence.build import BuildRecord, Profile
 from s2mlp_deploy.evidence.store import decode, encode
-from s2mlp_deploy.files import sha256_of, write_file
+from s2mlp_deploy.files import replacing, sha256_of, write_file
 
 
 def this_platform() -> str:
@@ -38,8 +38,22 @@ def profile_arguments(profiles: tuple[Profile, ...]) -> list[str]:
     return words
 
 
+def write_engine(engine: Path, plan: memoryview, record: BuildRecord) -> None:
+    """Writes an engine and its sidecar: both or neither.
+
+    The sidecar takes its place first. Between the two it speaks of an engine that is not there, so nothing looks whole,
+    and the next build knows both names for its own.
+
+    Raises:
+        OutputError: They cannot be written.
+    """
+    with replacing(engine) as temporary:
+        temporary.write_bytes(plan)
+        write_sidecar(engine, record)
+
+
 def write_sidecar(engine: Path, record: BuildRecord) -> None:
-    """Writes the sidecar, after the engine: an engine without one is not whole.
+    """Writes a record beside its engine.
 
     Raises:
         OutputError: It cannot be written.

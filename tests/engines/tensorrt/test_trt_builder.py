@@ -6,6 +6,7 @@ import json
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,6 +38,7 @@ from s2mlp_deploy import api
 from s2mlp_deploy.engines.gpu import gpus
 from s2mlp_deploy.engines.sidecar import sidecar_of
 from s2mlp_deploy.engines.tensorrt import builder, library, plan
+from s2mlp_deploy.engines.tensorrt import record as records
 from s2mlp_deploy.engines.tensorrt.flavours import flavour
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions
 from s2mlp_deploy.engines.tensorrt.record import read_engine
@@ -252,7 +254,7 @@ def test_a_size_past_the_runtime_is_refused(make_graph):
 
 
 def test_the_graph_is_never_replaced_by_its_engine(graph):
-    assert "the graph it is built from" in refuse(OutputError, graph, output=graph)
+    assert "model.fp32.onnx is no file that a build has made" in refuse(OutputError, graph, output=graph)
 
 
 def test_an_output_that_cannot_be_written_leaves_nothing(graph, tmp_path):
@@ -347,20 +349,22 @@ def test_a_build_in_another_thread_takes_no_signals(graph):
 def test_a_killed_build_leaves_nothing_that_looks_whole_and_the_next_one_cleans_up(graph):
     code = (
         "import os, signal\n"
-        "from s2mlp_deploy.engines.tensorrt import builder\n"
+        "from s2mlp_deploy.engines.tensorrt import record\n"
         "from s2mlp_deploy import api\n"
-        "builder.write_sidecar = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write = record.write_sidecar\n"
+        "record.write_sidecar = lambda *given: (write(*given), os.kill(os.getpid(), signal.SIGKILL))\n"
         f"api.build({str(graph)!r}, targets=['sm89'])\n"
     )
     environment = {"PYTHONPATH": nano_artifact.PACKAGE_ROOT}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == -signal.SIGKILL
     engine = plan.engine_path(graph, "tensorrt-rtx", ["sm89"])
-    with pytest.raises(ArtifactError, match="no readable sidecar"):
+    with pytest.raises(ArtifactError, match="no such engine file"):
         read_engine(engine)
+    assert len(list(engine.parent.glob(".*.tmp"))) == 1
     half = engine.with_name(f".{engine.name}.0123456789ab.tmp")
     half.write_bytes(b"half")
     assert not api.build(graph, targets=["sm89"]).cached
-    assert not half.exists()
+    assert not list(engine.parent.glob(".*"))
     read_engine(engine)
 
 
@@ -378,6 +382,44 @@ def test_a_graph_that_is_replaced_while_it_is_built_gives_no_engine(tmp_path, ch
     with pytest.raises(OutputError, match="the graph was replaced while the engine was built"):
         api.build(graph, targets=["sm89"], progress=replace)
     assert files(tmp_path) == {"manifest.json"} | ({graph.name} if change == "replaced" else set())
+
+
+@pytest.mark.parametrize("name", ["model.fp32.onnx", "manifest", "notes", "link.engine", "manifest.json"])
+def test_no_file_that_is_no_engine_is_replaced_by_one_or_by_its_sidecar(tmp_path, name):
+    write_plain(tmp_path)
+    for mine in ("notes", "other.plan"):
+        (tmp_path / mine).write_bytes(b"mine")
+    (tmp_path / "link.engine").symlink_to("other.plan")
+    before = nano_artifact.snapshot(tmp_path)
+    with pytest.raises(OutputError, match="no file that a build has made") as caught:
+        api.build(tmp_path / "model.fp32.onnx", targets=["sm89"], output=tmp_path / name, force=True)
+    assert "model.fp32.tensorrt-rtx.sm89.engine" in str(caught.value.fix)
+    assert nano_artifact.snapshot(tmp_path) == before
+
+
+def test_an_engine_with_its_sidecar_is_replaced_and_a_copy_under_another_name_is_not(tmp_path):
+    graph = og.save(og.perceptron(metadata={"precision": "fp32"}), tmp_path / "a.onnx")
+    output = tmp_path / "mine.engine"
+    first = api.build(graph, targets=["sm89"], output=output)
+    assert not api.build(graph, targets=["sm86"], output=output).cached
+    shutil.copy(output, tmp_path / "b.engine")
+    shutil.copy(sidecar_of(output), tmp_path / "b.engine.json")
+    with pytest.raises(OutputError, match=r"b\.engine is no file"):
+        api.build(graph, targets=["sm86"], output=tmp_path / "b.engine")
+    assert read_engine(output).key != first.key
+
+
+def test_a_full_disk_leaves_the_old_engine_with_its_sidecar(graph, monkeypatch):
+    api.build(graph, targets=["sm89"])
+    before = nano_artifact.snapshot(graph.parent)
+
+    def full(*_):
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(records, "write_sidecar", full)
+    with pytest.raises(OutputError, match="full"):
+        api.build(graph, targets=["sm89"], force=True)
+    assert nano_artifact.snapshot(graph.parent) == before
 
 
 def _build_in_a_process(path: str, queue) -> None:
