@@ -70,6 +70,23 @@ def is_regular(path: Path) -> bool:
         return False
 
 
+def inside(directory: Path, name: str) -> Path | None:
+    """The file of that name in a directory or below it; None where it leads out, by ``..`` or by a link.
+
+    The one place that decides whether a path that a file names may be followed.
+    """
+    path = directory / name
+    try:
+        return path if path.resolve().is_relative_to(directory.resolve()) else None
+    except (OSError, RuntimeError, ValueError):  # Endless links, a name with a zero byte.
+        return None
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name is that of something in a directory: it has no folder in it, and is not the directory itself."""
+    return PurePath(name).name == name and name not in ("", ".", "..")
+
+
 def read_file(path: Path, kind: FileKind) -> bytes:
     """The bytes of a regular file, or of a link to one. A pipe would keep the reader waiting, a device never ends.
 

@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import onnx
-import onnx_ir as ir
 
-from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo, current_fields, data_file
-from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo, current_fields
 from s2mlp_deploy.export.write import tensor_infos
-from s2mlp_deploy.text import first_line_of
+from s2mlp_deploy.graph.loading import load_graph
 
 
 @dataclass(frozen=True)
@@ -53,19 +50,9 @@ def inspect_file(path: str | Path) -> FileInspection:
         ArtifactError: It is no ONNX file.
     """
     file = Path(path)
-    if not file.is_file():
-        raise ArtifactError("no such ONNX file", where=str(file), fix="check the path")
-    try:
-        # Sizes are in the graph itself; the weights of external data stay on disk.
-        model = ir.from_proto(onnx.load(file, load_external_data=False))
-        if "" not in model.opset_imports or not model.graph.outputs:
-            raise ValueError("it has no graph")
-    except Exception as error:
-        raise ArtifactError(
-            f"not an ONNX file: {first_line_of(error)}",
-            where=str(file),
-            fix="name a file that ends in .onnx",
-        ) from error
+    # Sizes are in the graph itself; weights beside it stay on the disk.
+    loaded = load_graph(file)
+    model = loaded.model
     weights: collections.Counter[str] = collections.Counter()
     for value in model.graph.initializers.values():
         if value.const_value is not None:
@@ -73,11 +60,10 @@ def inspect_file(path: str | Path) -> FileInspection:
     operators = collections.Counter(
         f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in model.graph.all_nodes()
     )
-    data = file.with_name(data_file(file.name))
     text = model.metadata_props.get(METADATA_KEY)
     return FileInspection(
         file=file.name,
-        bytes=file.stat().st_size + (data.stat().st_size if data.is_file() else 0),
+        bytes=sum(part.stat().st_size for part in (file, *(file.parent / name for name in loaded.beside))),
         opset=model.opset_imports[""],
         producer=f"{model.producer_name or 'unknown'} {model.producer_version or ''}".strip(),
         inputs=tensor_infos(model.graph.inputs),

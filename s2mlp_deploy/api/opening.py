@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from s2mlp_deploy.artifact import check_onnx
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.engines.profiles import check_shapes
 from s2mlp_deploy.engines.tensorrt.record import read_engine
@@ -29,6 +30,7 @@ def open_file(path: Path, *, provider: str, batch: int) -> OnnxRuntimeEngine | T
         S2MLPDeployError: The file cannot run here; says why.
     """
     if not is_engine(path):
+        check_onnx(path)
         return OnnxRuntimeEngine(path, provider=provider)
     record = read_engine(path)
     if record.profiles and len(record.inputs) == 1:

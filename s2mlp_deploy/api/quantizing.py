@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx_ir as ir
-
 from s2mlp_deploy.api.evidence import save_scores
-from s2mlp_deploy.artifact import ArtifactWriter, Manifest, model_file, read_manifest, verify_file
+from s2mlp_deploy.artifact import ArtifactWriter, Manifest, model_file, read_manifest, verify_precision
 from s2mlp_deploy.errors import DataError, InputError, OutputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.export.write import GraphFile, stage
+from s2mlp_deploy.graph.loading import load_graph
 from s2mlp_deploy.precision.convert import convert, with_calibration_of_quantized, with_precisions
 from s2mlp_deploy.precision.options import PrecisionOptions
 from s2mlp_deploy.progress import ProgressCallback, no_progress
@@ -63,8 +62,8 @@ def quantize(
     with ArtifactWriter(root, force=True, files=[model_file(precision) for precision in options.files]) as writer:
         manifest = read_manifest(root)
         origin = manifest.file("fp32")
-        path = verify_file(root, origin)
-        converted = convert(ir.load(path), path, manifest, options, home=root, progress=progress)
+        path = verify_precision(root, manifest, "fp32")
+        converted = convert(load_graph(path).model, path, manifest, options, home=root, progress=progress)
         progress("writing files", 0, None)
 
         def renew(there: Manifest) -> Manifest:

@@ -14,6 +14,7 @@ from s2mlp_deploy.artifact.manifest import (
     current_fields,
     read_manifest,
     verify_file,
+    verify_precision,
 )
 from s2mlp_deploy.artifact.names import (
     CALIBRATION_CACHE,
@@ -24,6 +25,7 @@ from s2mlp_deploy.artifact.names import (
     data_file,
     model_file,
 )
+from s2mlp_deploy.artifact.onnx_file import check_onnx
 from s2mlp_deploy.artifact.ownership import is_own_cache, is_own_report, own_sidecar
 from s2mlp_deploy.artifact.writer import ArtifactWriter, check_output, lock_artifact
 
@@ -44,6 +46,7 @@ __all__ = [
     "SizeLimit",
     "SourceInfo",
     "TensorInfo",
+    "check_onnx",
     "check_output",
     "check_sizes",
     "current_fields",
@@ -58,4 +61,5 @@ __all__ = [
     "read_limits",
     "read_manifest",
     "verify_file",
+    "verify_precision",
 ]

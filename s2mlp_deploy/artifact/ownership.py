@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from s2mlp_deploy.artifact.manifest import Manifest, read_manifest
@@ -27,8 +27,8 @@ _OLD_EVIDENCE = ("parity-", "accuracy.json", "calibration.json", "build-")
 
 
 def listed_names(manifest: Manifest) -> frozenset[str]:
-    """The files in the artifact's directory that its manifest lists. A path to elsewhere is none."""
-    return frozenset(record.path for record in manifest.files if PurePath(record.path).name == record.path)
+    """The files that a manifest lists."""
+    return frozenset(record.path for record in manifest.files)
 
 
 def is_own_report(path: Path) -> bool:

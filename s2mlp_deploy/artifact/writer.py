@@ -256,7 +256,8 @@ def check_output(directory: Path, *, force: bool, files: Collection[str] = _DEFA
     foreign = [name for name in {*files, *map(data_file, files)} if name not in own and _stands(directory / name)]
     if _stands(directory / REPORT) and not is_own_report(directory / REPORT):
         foreign.append(REPORT)
-    if there is None and not own and _stands(directory / EVIDENCE):
+    evidence = directory / EVIDENCE
+    if _stands(evidence) and ((there is None and not own) or evidence.is_symlink() or not evidence.is_dir()):
         foreign.append(EVIDENCE)
     if foreign:
         raise OutputError(

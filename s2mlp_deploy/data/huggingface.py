@@ -12,6 +12,7 @@ from s2mlp_deploy.data.arrays import LABELS, check_labels
 from s2mlp_deploy.data.layout import match_classes
 from s2mlp_deploy.data.samples import Content, RowCollection, draw_rows
 from s2mlp_deploy.errors import DataError, ImageError, MissingDependencyError
+from s2mlp_deploy.files import inside
 from s2mlp_deploy.text import join_names
 
 _WHOLE, _PARTS = "state.json", "dataset_dict.json"
@@ -65,17 +66,23 @@ def open_dataset(path: Path, *, classes: Sequence[str] | None, limit: int | None
 
     def read(index: int) -> Content:
         row = table[index]
-        return _image(row[images[0]], path / str(index)) if images else {name: np.asarray(row[name]) for name in arrays}
+        return _image(row[images[0]], path, index) if images else {name: np.asarray(row[name]) for name in arrays}
 
     return draw_rows(path, read, len(table), labels=labels, class_names=names, limit=limit, seed=seed)
 
 
-def _image(entry: Mapping[str, Any] | None, where: Path) -> Content:
+def _image(entry: Mapping[str, Any] | None, path: Path, index: int) -> Content:
+    where = str(path / str(index))
     if entry and entry.get("bytes") is not None:
         return bytes(entry["bytes"])
     if entry and entry.get("path"):
-        return Path(entry["path"])
-    return ImageError("The row has no image", where=str(where), fix="save the data set without such rows")
+        # A data set comes from somewhere: its rows choose none of this machine's files.
+        file = inside(path, entry["path"])
+        if file is not None:
+            return file
+        problem = f"The row names a file outside of the data set: {entry['path']}"
+        return ImageError(problem, where=where, fix="save the data set with the images in it")
+    return ImageError("The row has no image", where=where, fix="save the data set without such rows")
 
 
 def _label_column(features: Mapping[str, Any], class_label: type) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from s2mlp_deploy.artifact import check_onnx
 from s2mlp_deploy.engines.sidecar import check_replaceable, sidecar_of
 from s2mlp_deploy.errors import ArtifactError, BuildError, MissingDependencyError, OutputError
 from s2mlp_deploy.files import replacing, sha256_of, to_json, write_file
@@ -165,8 +166,7 @@ def optimize(onnx_file: Path, output: Path | None = None) -> OptimizedRecord:
         import onnxruntime
     except ImportError:
         raise MissingDependencyError("onnxruntime", extra="cpu", purpose="optimizing ONNX files") from None
-    if not onnx_file.is_file():
-        raise ArtifactError("no such ONNX file", where=str(onnx_file), fix="export one with `s2mlp-deploy export`")
+    check_onnx(onnx_file)
     if is_optimized(onnx_file):
         raise ArtifactError("the file was optimized already", where=str(onnx_file), fix="name the original file")
     usual = onnx_file.with_name(f"{onnx_file.stem}{OPTIMIZED_SUFFIX}")

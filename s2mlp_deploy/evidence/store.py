@@ -16,12 +16,12 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from s2mlp_deploy.artifact import EVIDENCE
-from s2mlp_deploy.errors import ArtifactError, InputError
+from s2mlp_deploy.errors import ArtifactError, InputError, OutputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.evidence.parity import ParityReport
-from s2mlp_deploy.files import to_json, write_file
+from s2mlp_deploy.files import from_json, inside, read_file, to_json, write_file
 
 R = TypeVar("R")
 
@@ -143,7 +143,7 @@ def decode(document: bytes, record: type[R]) -> R:
     kind = kind_of(record)
     again = "measure again with this version"
     try:
-        values = msgspec.json.decode(document)
+        values = from_json(document)
         if not isinstance(values, Mapping):
             raise ArtifactError("it holds no JSON object", fix=again)
         if "kind" not in values:
@@ -158,7 +158,7 @@ def decode(document: bytes, record: type[R]) -> R:
     except ArtifactError:
         raise
     # A record whose own checks refuse a value raises an InputError.
-    except (msgspec.MsgspecError, InputError, RecursionError, UnicodeDecodeError) as error:
+    except (ValueError, InputError) as error:
         raise ArtifactError(f"it is damaged: {getattr(error, 'problem', error)}", fix=again) from error
 
 
@@ -174,17 +174,25 @@ def save_record(directory: Path, record: Any, label: str = "") -> Path:
         Its file.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: It cannot be written, or the folder is a link to elsewhere.
     """
-    path = directory / EVIDENCE / kind_of(type(record)).file_name(label)
+    folder = inside(directory, EVIDENCE)
+    if folder is None:
+        raise OutputError(
+            f"{EVIDENCE} leads out of the artifact, and nothing is written there",
+            where=str(directory / EVIDENCE),
+            fix="put a folder in place of the link",
+        )
+    path = folder / kind_of(type(record)).file_name(label)
     write_file(path, encode(record))
     return path
 
 
 def read_record(directory: Path, record: type[R]) -> R | None:
     """The record of a kind that an artifact has one of; None where there is none that can be read."""
+    path = inside(directory, f"{EVIDENCE}/{kind_of(record).file_name()}")
     try:
-        return decode((directory / EVIDENCE / kind_of(record).file_name()).read_bytes(), record)
+        return decode(read_file(path, "evidence"), record) if path is not None else None
     except (OSError, ArtifactError):
         return None
 
@@ -197,16 +205,20 @@ def read_evidence(directory: Path) -> Evidence:
     saved: list[Saved[Any]] = []
     unreadable: list[Unreadable] = []
     others: list[str] = []
-    folder = directory / EVIDENCE
+    folder = inside(directory, EVIDENCE)
     # Hidden names are files that are being written.
-    paths = (path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else ()
+    there = folder is not None and folder.is_dir()
+    paths = (path for path in folder.iterdir() if not path.name.startswith(".")) if folder and there else ()
     for path in sorted(paths):
         kind = next((kind for kind in KINDS if kind.owns(path.name)), None)
         if kind is None:
             others.append(path.name)
             continue
+        if inside(directory, f"{EVIDENCE}/{path.name}") is None:
+            unreadable.append(Unreadable(path.name, kind.record, "it is a link that leads out of the artifact"))
+            continue
         try:
-            saved.append(Saved(path.name, decode(path.read_bytes(), kind.record)))
+            saved.append(Saved(path.name, decode(read_file(path, "evidence"), kind.record)))
         except OSError as error:
             unreadable.append(Unreadable(path.name, kind.record, f"it cannot be read: {error.strerror or error}"))
         except ArtifactError as error:

@@ -149,8 +149,12 @@ def _write_in_pieces(proto: onnx.ModelProto, weights: Iterable[ir.Value], path: 
 
 
 def _weight_proto(value: ir.Value) -> onnx.TensorProto:
-    assert value.const_value is not None
-    proto = ir.to_proto(value.const_value)
+    tensor = value.const_value
+    assert tensor is not None
+    if isinstance(tensor, ir.ExternalTensor):
+        # Written as it is, it would refer to the file that it was read from.
+        tensor = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, shape=tensor.shape)
+    proto = ir.to_proto(tensor)
     # The tensor may be known by an older name; what nodes refer to is the value's.
     proto.name = value.name or ""
     return proto

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import collections
-from pathlib import Path, PurePath
+from pathlib import Path
 from urllib.parse import quote
 
 from s2mlp_deploy.artifact import Manifest
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.store import Evidence
+from s2mlp_deploy.files import is_plain_name
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.cells import Cell, Table
 
@@ -76,4 +77,4 @@ def engine_table(directory: Path, manifest: Manifest, evidence: Evidence, base: 
 
 def _is_beside(directory: Path, name: str) -> bool:
     # Evidence is data: a name with a folder in it would make a link that leaves the artifact.
-    return name == PurePath(name).name and name not in ("", "..") and (directory / name).is_file()
+    return is_plain_name(name) and (directory / name).is_file()

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from s2mlp_deploy.artifact import EVIDENCE, Manifest, read_manifest
 from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.evidence.store import Evidence, read_evidence
+from s2mlp_deploy.files import inside
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.builds import engine_table
 from s2mlp_deploy.report.cells import Cell, Table
@@ -201,9 +202,9 @@ def _files(directory: Path, manifest: Manifest, reports: tuple[ParityReport, ...
     for record in manifest.files:
         found = states.get(PurePath(record.path).name, [])
         state = next((name for name in ("fails", "unclear") if name in found), "holds")
-        problem, path = "", directory / record.path
-        if not path.is_file():
-            problem = "missing on disk"
+        problem, path = "", inside(directory, record.path)
+        if path is None or not path.is_file():
+            problem = "missing on disk" if path is not None else "leads out of the artifact"
         elif path.stat().st_size != record.bytes:
             problem = f"{fmt.size(path.stat().st_size)} on disk: changed since the export"
         rows.append(
@@ -211,7 +212,7 @@ def _files(directory: Path, manifest: Manifest, reports: tuple[ParityReport, ...
                 Cell(
                     record.path,
                     note=problem,
-                    href="" if problem == "missing on disk" else base + quote(record.path),
+                    href=base + quote(record.path) if path is not None and path.is_file() else "",
                     tone="bad" if problem else "",
                 ),
                 state_cell("missing" if record.path in missing else state),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s2mlp_deploy.artifact import MANIFEST, read_manifest, verify_file
+from s2mlp_deploy.artifact import MANIFEST, check_onnx, read_manifest, verify_precision
 from s2mlp_deploy.engines.onnxruntime import CPU, OnnxRuntimeEngine
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.metrics import top_k
@@ -56,7 +56,8 @@ class Predictor:
     ) -> None:
         root = Path(directory)
         self.manifest = read_manifest(root)
-        path = verify_file(root, self.manifest.file(precision))
+        path = verify_precision(root, self.manifest, precision)
+        check_onnx(path)
         if self.manifest.preprocessing is None:
             raise ArtifactError(
                 "the artifact does not say how an image becomes its input",

@@ -115,18 +115,25 @@ def test_a_manifest_cannot_have_files_elsewhere_removed(tmp_path):
     document["files"] += [entry | {"path": path} for path in ("../precious", str(outside), "link/precious")]
     (directory / "link").symlink_to(tmp_path)
     (directory / MANIFEST).write_text(json.dumps(document))
-    write_tiny(directory, b"new", force=True)
+    with pytest.raises(OutputError, match="no file of its directory"):
+        write_tiny(directory, b"new", force=True)
     assert outside.read_bytes() == b"mine"
 
 
-def test_evidence_that_is_a_link_is_not_followed(tmp_path):
+@pytest.mark.parametrize("kind", ["a link", "a file"])
+def test_evidence_that_is_no_folder_is_nobodys(tmp_path, kind):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "accuracy.json").write_bytes(b"mine")
     directory = tmp_path / "out"
     write_tiny(directory)
-    (directory / "evidence").symlink_to(tmp_path / "elsewhere")
-    write_tiny(directory, force=True)
-    assert (tmp_path / "elsewhere" / "accuracy.json").exists()
+    if kind == "a link":
+        (directory / "evidence").symlink_to(tmp_path / "elsewhere")
+    else:
+        (directory / "evidence").write_bytes(b"mine")
+    before = nano_artifact.snapshot(tmp_path)
+    with pytest.raises(OutputError, match="evidence"):
+        write_tiny(directory, force=True)
+    assert nano_artifact.snapshot(tmp_path) == before
 
 
 # Killed at the moment when the old manifest is gone and the new one is not there yet.

@@ -12,9 +12,10 @@ from image_files import put
 from PIL import Image
 
 from s2mlp_deploy.artifact import TensorInfo
+from s2mlp_deploy.data import huggingface
 from s2mlp_deploy.data.collect import collect
 from s2mlp_deploy.data.dataset import open_data
-from s2mlp_deploy.errors import DataError, MissingDependencyError
+from s2mlp_deploy.errors import DataError, ImageError, MissingDependencyError
 from s2mlp_deploy.preprocess import Preprocessing
 
 PLAIN = Preprocessing((4, 4), (0, 0, 0), (1, 1, 1), scale=1)
@@ -27,6 +28,24 @@ def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingDependencyError, match=r"s2mlp-deploy\[datasets\]"):
         collect(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "link.png", "loop.png", "a\0b"])
+def test_a_row_names_no_file_outside_of_the_data_set(tmp_path: Path, name: str) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "secret.png").write_bytes(b"mine")
+    (tmp_path / "set" / "link.png").symlink_to("../secret.png")
+    (tmp_path / "set" / "loop.png").symlink_to("loop.png")
+    found = huggingface._image({"path": name, "bytes": None}, tmp_path / "set", 3)
+    assert isinstance(found, ImageError)
+    assert "outside of the data set" in str(found)
+    assert found.where == str(tmp_path / "set" / "3")
+
+
+def test_a_row_may_name_a_file_of_the_data_set(tmp_path: Path) -> None:
+    for name in ("a.png", str(tmp_path / "a.png"), "below/a.png"):
+        assert huggingface._image({"path": name, "bytes": None}, tmp_path, 0) == tmp_path / name
+    assert huggingface._image({"path": "/etc/passwd", "bytes": b"image"}, tmp_path, 0) == b"image"
 
 
 class TestSaved:

@@ -33,8 +33,8 @@ def perceptron(seed: int = 0) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(made)
 
 
-def write_plain(directory: Path, seed: int = 0, *, force: bool = False) -> Manifest:
-    """Writes the artifact of a perceptron with seeded weights."""
+def write_plain(directory: Path, seed: int = 0, *, force: bool = False, beside: bool = False) -> Manifest:
+    """Writes the artifact of a perceptron with seeded weights, which may lie beside the graph."""
     manifest = make_manifest(
         name=f"perceptron-{seed}",
         classes=tuple("abcd"),
@@ -43,8 +43,14 @@ def write_plain(directory: Path, seed: int = 0, *, force: bool = False) -> Manif
     )
     made = onnx_graphs.describe(perceptron(seed), **onnx_graphs.metadata_of(manifest, "fp32"))
     with ArtifactWriter(directory, force=force) as writer:
-        onnx_graphs.save(made, writer.staging / "model.fp32.onnx")
-        return writer.commit(manifest, {"model.fp32.onnx": ("fp32", 4)})
+        path, facts = writer.staging / "model.fp32.onnx", {"model.fp32.onnx": ("fp32", 4)}
+        if beside:
+            data = f"{path.name}.data"
+            onnx.save(made, path, save_as_external_data=True, location=data, size_threshold=100)
+            facts[data] = ("fp32", 0)
+        else:
+            onnx_graphs.save(made, path)
+        return writer.commit(manifest, facts)
 
 
 def write_data(path: Path, seed: int = 0, samples: int = 16) -> Path:

@@ -13,7 +13,6 @@ import msgspec
 from s2mlp_deploy.artifact import METADATA_KEY, PrecisionException, SizeLimit, TensorInfo, current_fields, limits_of
 from s2mlp_deploy.errors import ArtifactError, MissingDependencyError
 from s2mlp_deploy.files import sha256_of
-from s2mlp_deploy.text import first_line_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -124,22 +123,14 @@ def read_onnx(path: Path) -> OnnxFile:
     """
     try:
         import onnx
-        import onnx_ir as ir
         from onnx_ir.passes.common import ShapeInferencePass
+
+        from s2mlp_deploy.graph.loading import load_graph
     except ImportError as error:
         raise MissingDependencyError(error.name or "onnx", extra="rtx", purpose="reading ONNX files") from None
-    if not path.is_file():
-        raise ArtifactError("no such ONNX file", where=str(path), fix="export one with `s2mlp-deploy export`")
-    try:
-        model = ir.load(path)
-        known = model.ir_version, model.opset_imports.get("")
-    except Exception as error:  # protobuf and onnx_ir raise types of their own.
-        raise ArtifactError(
-            f"not an ONNX file: {first_line_of(error)}", where=str(path), fix="name an ONNX file"
-        ) from error
-    if known[1] is None or not model.graph.outputs:
-        # Bytes that are no protobuf of a graph, the empty file among them, can be read as an empty message.
-        raise ArtifactError("there is no ONNX graph in the file", where=str(path), fix="name an ONNX file")
+    loaded = load_graph(path)
+    model = loaded.model
+    known = model.ir_version, model.opset_imports[""]
     newest = onnx.defs.onnx_opset_version()
     if known[1] > newest or known[0] > onnx.IR_VERSION:
         raise ArtifactError(
@@ -156,32 +147,18 @@ def read_onnx(path: Path) -> OnnxFile:
             f"the file's own description is damaged: {error}", where=str(path), fix="export it again"
         ) from error
     own = sha256_of(path)
-    digest = _digest(path, model, own)
+    digest = _digest(path, loaded.beside, own)
     # Types the exporter did not write down; where inference fails they stay unknown, and the rules pass over them.
     ShapeInferencePass()(model)
     return OnnxFile(path, model, own, digest, metadata)
 
 
-def _digest(path: Path, model: ir.Model, own: str) -> str:
-    import onnx_ir as ir
-
-    beside = sorted(
-        {
-            str(value.const_value.location)
-            for value in model.graph.initializers.values()
-            if isinstance(value.const_value, ir.ExternalTensor)
-        }
-    )
+def _digest(path: Path, beside: tuple[str, ...], own: str) -> str:
     if not beside:
         return own
     total = hashlib.sha256(own.encode())
     for name in beside:
-        data = path.parent / name
-        if not data.is_file():
-            raise ArtifactError(
-                f"the weights beside the graph are missing: {name}", where=str(data), fix="copy both files together"
-            )
-        total.update(sha256_of(data).encode())
+        total.update(sha256_of(path.parent / name).encode())
     return total.hexdigest()
 
 
