@@ -75,6 +75,12 @@ class Editor:
             self.graph.insert_before(self.graph[0], node)
         return output
 
+    def cast(self, value: ir.Value, target: ir.DataType, *, name: str) -> ir.Value:
+        """Adds a Cast behind a value (an input: as the first node of the graph) and returns its output."""
+        attributes = {"to": target.value}
+        after = value.producer()
+        return self.node("Cast", [value], attributes, name=name, dtype=target, shape=value.shape, after=after)
+
 
 def remove(graph: ir.Graph, nodes: Iterable[ir.Node]) -> None:
     """Removes nodes whose results no node reads any more, in the order given."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from s2mlp_deploy.models.config import Layout, Norm
+from s2mlp_deploy.models.config import Layout, Norm, StagedConfig
 from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.spec import ShiftSpec
 
@@ -148,6 +149,31 @@ class PatchEmbed(nn.Module):
         if self.layout == "channels-last":
             x = x.permute(0, 2, 3, 1)
         out: Tensor = self.norm(x)
+        return out
+
+
+class Stage(nn.Module):
+    """A patch embedding (after the first stage: the downsampling of a pyramid) and its blocks.
+
+    Args:
+        config: Of the network.
+        index: Which stage.
+        block: Makes a block of the config and a number of channels.
+        norm: Of the patch embedding, or none.
+    """
+
+    def __init__(
+        self, config: StagedConfig, index: int, block: Callable[[Any, int], nn.Module], norm: Norm | None = None
+    ) -> None:
+        super().__init__()
+        dim = config.dims[index]
+        inputs = config.dims[index - 1] if index else config.in_channels
+        source = config.layout if index else "channels-first"
+        self.patch_embed = PatchEmbed(inputs, dim, config.patches[index], config.layout, source, norm)
+        self.blocks = nn.Sequential(*(block(config, dim) for _ in range(config.depths[index])))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.blocks(self.patch_embed(x))
         return out
 
 

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from s2mlp_deploy.models.config import S2MLPConfig, image_shift
 from s2mlp_deploy.models.layers import (
     ChannelMLP,
-    PatchEmbed,
     SpatialShift,
+    Stage,
     channel_norm,
     pointwise,
     spatial_axes,
@@ -50,29 +50,13 @@ class Block(nn.Module):
         return out
 
 
-class Stage(nn.Module):
-    """A patch embedding and its blocks."""
-
-    def __init__(self, config: S2MLPConfig, index: int) -> None:
-        super().__init__()
-        dim = config.dims[index]
-        inputs = config.dims[index - 1] if index else config.in_channels
-        source = config.layout if index else "channels-first"
-        self.patch_embed = PatchEmbed(inputs, dim, config.patches[index], config.layout, source, config.norm)
-        self.blocks = nn.Sequential(*(Block(config, dim) for _ in range(config.depths[index])))
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.blocks(self.patch_embed(x))
-        return out
-
-
 class S2MLP(nn.Module):
     """The network. Input: float NCHW, height and width multiples of the patches. Output: logits [N, classes]."""
 
     def __init__(self, config: S2MLPConfig) -> None:
         super().__init__()
         self.config = config
-        self.stages = nn.Sequential(*(Stage(config, i) for i in range(len(config.dims))))
+        self.stages = nn.Sequential(*(Stage(config, i, Block, config.norm) for i in range(len(config.dims))))
         self.head = nn.Linear(config.dims[-1], config.classes)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from s2mlp_deploy.models.config import Layout, S2MLPv2Config
 from s2mlp_deploy.models.layers import (
     ChannelMLP,
-    PatchEmbed,
     SpatialShift,
+    Stage,
     channel_norm,
     pointwise,
     spatial_axes,
@@ -98,29 +98,13 @@ class Block(nn.Module):
         return out
 
 
-class Stage(nn.Module):
-    """A patch embedding (after the first stage: the downsampling of the pyramid) and its blocks."""
-
-    def __init__(self, config: S2MLPv2Config, index: int) -> None:
-        super().__init__()
-        dim = config.dims[index]
-        inputs = config.dims[index - 1] if index else config.in_channels
-        source = config.layout if index else "channels-first"
-        self.patch_embed = PatchEmbed(inputs, dim, config.patches[index], config.layout, source)
-        self.blocks = nn.Sequential(*(Block(config, dim) for _ in range(config.depths[index])))
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.blocks(self.patch_embed(x))
-        return out
-
-
 class S2MLPv2(nn.Module):
     """The network. Input: float NCHW, height and width multiples of the patches. Output: logits [N, classes]."""
 
     def __init__(self, config: S2MLPv2Config) -> None:
         super().__init__()
         self.config = config
-        self.stages = nn.Sequential(*(Stage(config, i) for i in range(len(config.dims))))
+        self.stages = nn.Sequential(*(Stage(config, i, Block) for i in range(len(config.dims))))
         self.norm = channel_norm("layernorm", config.dims[-1], config.layout) if config.head_norm else nn.Identity()
         self.head = nn.Linear(config.dims[-1], config.classes)
 

@@ -298,30 +298,13 @@ class _Caster:
                 cast = array.astype(target.numpy()) if weights else _cast_constant(array, target)
                 self._casts[key] = self.editor.constant(cast, f"{value.name}.{_suffix(target)}")
             else:
-                producer = value.producer()
-                self._casts[key] = self.editor.node(
-                    "Cast",
-                    [value],
-                    {"to": target.value},
-                    name=f"{value.name}/to_{_suffix(target)}",
-                    dtype=target,
-                    shape=value.shape,
-                    after=producer,
-                )
+                self._casts[key] = self.editor.cast(value, target, name=f"{value.name}/to_{_suffix(target)}")
         return self._casts[key]
 
     def _cast_output(self, value: ir.Value, wanted: ir.DataType) -> None:
         name = str(value.name)
         value.name = self.editor.free_name(f"{name}/{_suffix(value.dtype)}")
-        cast = self.editor.node(
-            "Cast",
-            [value],
-            {"to": wanted.value},
-            name=f"{name}/to_{_suffix(wanted)}",
-            dtype=wanted,
-            shape=value.shape,
-            after=value.producer(),
-        )
+        cast = self.editor.cast(value, wanted, name=f"{name}/to_{_suffix(wanted)}")
         for index, output in enumerate(self.graph.outputs):
             if output is value:
                 self.graph.outputs[index] = cast

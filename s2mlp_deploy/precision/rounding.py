@@ -58,24 +58,8 @@ def _round(editor: Editor, node: ir.Node | None, value: ir.Value) -> None:
         value.type = ir.TensorType(ir.DataType.FLOAT16)
         half = value
     else:
-        half = editor.node(
-            "Cast",
-            [value],
-            {"to": ir.DataType.FLOAT16.value},
-            name=f"{value.name}/round",
-            dtype=ir.DataType.FLOAT16,
-            shape=value.shape,
-            after=node,
-        )
-    back = editor.node(
-        "Cast",
-        [half],
-        {"to": ir.DataType.FLOAT.value},
-        name=f"{value.name}/rounded",
-        dtype=ir.DataType.FLOAT,
-        shape=value.shape,
-        after=half.producer(),
-    )
+        half = editor.cast(value, ir.DataType.FLOAT16, name=f"{value.name}/round")
+    back = editor.cast(half, ir.DataType.FLOAT, name=f"{value.name}/rounded")
     for reader, index in readers:
         reader.replace_input_with(index, back)
     for index, output in enumerate(editor.graph.outputs):
