@@ -91,12 +91,14 @@ class ShiftRecord:
         origin: Where it comes from and how the source wrote it.
         form: How the ONNX files write it; empty where no file was written.
         nodes: ONNX nodes it became; 0 where none was written, or where nothing moves.
+        name: What the names of these nodes begin with, before a slash; empty where none was written.
     """
 
     spec: ShiftSpec
     origin: Origin
     form: str = ""
     nodes: int = 0
+    name: str = ""
 
 
 @dataclass(frozen=True)

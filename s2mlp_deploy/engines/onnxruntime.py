@@ -73,6 +73,7 @@ class OnnxRuntimeEngine:
         arena: Whether memory that was used once is kept for the next run.
         spin: Whether idle threads spin for work, which is faster and burns the processor.
         device: Number of the GPU, for providers that run on one.
+        optimize: Whether ONNX Runtime may fuse and fold nodes.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -90,6 +91,7 @@ class OnnxRuntimeEngine:
         arena: bool = True,
         spin: bool = True,
         device: int = 0,
+        optimize: bool = True,
     ) -> None:
         try:
             import onnxruntime
@@ -107,7 +109,8 @@ class OnnxRuntimeEngine:
         options.add_session_config_entry(X64_PRECISION, x64_precision())
         if isinstance(model, Path) and is_optimized(model):
             check_optimized(model, onnxruntime.__version__)
-            # A second look of the optimizer would only cost time at every start.
+            optimize = False  # A second look of the optimizer would only cost time at every start.
+        if not optimize:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         where = str(model) if isinstance(model, Path) else "the given bytes"
         chosen = (self._provider, {"device_id": device}) if self._provider in _ON_GPU else self._provider

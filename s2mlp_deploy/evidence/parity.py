@@ -99,6 +99,21 @@ def unmet_limits(output: OutputParity) -> list[str]:
 
 
 @dataclass(frozen=True)
+class ShiftProof:
+    """Whether a file's shifts move elements as its source does, read off the file's own nodes.
+
+    Attributes:
+        proven: How many shifts have the index map of their specification.
+        failures: What is wrong with the others, in words.
+        unread: Why shifts could not be read off the file; empty where all were.
+    """
+
+    proven: int
+    failures: tuple[str, ...] = ()
+    unread: str = ""
+
+
+@dataclass(frozen=True)
 class ParityReport:
     """The result of a comparison.
 

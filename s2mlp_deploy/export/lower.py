@@ -50,7 +50,7 @@ def lower_shifts(canonical: ir.Model, form: ShiftForm) -> tuple[ir.Model, tuple[
             ir.convenience.replace_nodes_and_values(owner, node, [node], build.nodes, [target], [result])
             if is_output:
                 result.name = name
-        lowered.append(ShiftRecord(spec, origin_of(node), form.name, len(build.nodes)))
+        lowered.append(ShiftRecord(spec, origin_of(node), form.name, len(build.nodes), build.scope))
     for value in constants.values():
         graph.register_initializer(value)
     model.opset_imports.pop(DOMAIN, None)

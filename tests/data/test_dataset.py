@@ -165,7 +165,7 @@ class TestHowMany:
         data = opened(pixels(11), fixed, batch=32)
         assert [feeds["input"].shape[0] for feeds, _ in data] == [4, 4]
         assert (data.batch, data.count, data.used) == (4, 8, 8)
-        with pytest.raises(DataError, match="fixed at 4, and there are only 3"):
+        with pytest.raises(DataError, match="takes batches of 4, and there are only 3"):
             opened(pixels(3), fixed)
 
     @pytest.mark.parametrize("what", ["path", "array", "list", "generator"])
