@@ -28,6 +28,7 @@ class TensorMetrics:
         elements: How many elements were compared.
         not_finite: How many elements of the candidate are NaN or infinite; the other figures leave them out.
         reference_not_finite: The same of the reference.
+        unequal: Of whole numbers and booleans, how many differ; None for floats.
     """
 
     max_abs: float | None
@@ -38,6 +39,7 @@ class TensorMetrics:
     elements: int
     not_finite: int = 0
     reference_not_finite: int = 0
+    unequal: int | None = None
 
     @property
     def equal(self) -> bool:
@@ -52,6 +54,7 @@ class TensorComparison:
         self._max_abs = self._peak = 0.0
         self._dot = self._reference = self._candidate = self._error = 0.0
         self._elements = self._compared = self._bad = self._reference_bad = 0
+        self._unequal: int | None = None
 
     def update(self, reference: NDArray[Any], candidate: NDArray[Any]) -> None:
         """Adds a batch.
@@ -61,6 +64,8 @@ class TensorComparison:
         """
         if reference.shape != candidate.shape:
             raise InputError(f"shapes differ: reference {reference.shape}, candidate {candidate.shape}")
+        if not np.issubdtype(reference.dtype, np.floating):
+            self._unequal = (self._unequal or 0) + int((reference != candidate).sum())
         a, b = reference.astype(np.float64).ravel(), candidate.astype(np.float64).ravel()
         fine_a, fine_b = np.isfinite(a), np.isfinite(b)
         self._elements += a.size
@@ -96,6 +101,7 @@ class TensorComparison:
             elements=self._elements,
             not_finite=self._bad,
             reference_not_finite=self._reference_bad,
+            unequal=self._unequal,
         )
 
 

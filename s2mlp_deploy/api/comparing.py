@@ -3,43 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from torch import nn
+import onnx_ir as ir
 
-from s2mlp_deploy.api.capturing import CapturedSource, analyze
+from s2mlp_deploy.api.capturing import CapturedSource
 from s2mlp_deploy.api.checking import refuse_late_options
 from s2mlp_deploy.api.evidence import save_evidence
-from s2mlp_deploy.api.opening import open_file
+from s2mlp_deploy.api.opening import is_engine, open_file
+from s2mlp_deploy.api.references import Session, evaluation, references_of
 from s2mlp_deploy.api.sources import load
-from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo
-from s2mlp_deploy.capture.checks import check_weights
-from s2mlp_deploy.capture.hazards import evaluating
+from s2mlp_deploy.artifact import (
+    MANIFEST,
+    METADATA_KEY,
+    ShiftRecord,
+    SourceInfo,
+    TensorInfo,
+    current_fields,
+    fitting_batch,
+    model_file,
+    read_manifest,
+    verify_file,
+)
 from s2mlp_deploy.data.dataset import ModelData, open_data
 from s2mlp_deploy.data.noise import NOISE_SAMPLES, NoiseBatches
 from s2mlp_deploy.engines.base import Engine
-from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
-from s2mlp_deploy.engines.tensorrt.runtime import TensorRTEngine
-from s2mlp_deploy.engines.torch import TorchEngine
-from s2mlp_deploy.errors import ArtifactError, InputError, PreprocessingError
-from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
+from s2mlp_deploy.errors import ArtifactError, InputError, PreprocessingError, ShiftError
+from s2mlp_deploy.evidence.calibration import CalibrationReport
+from s2mlp_deploy.evidence.parity import GraphProof, ParityReport, Tolerances
+from s2mlp_deploy.evidence.store import read_record
 from s2mlp_deploy.files import sha256_of
-from s2mlp_deploy.models.registry import MODELS
 from s2mlp_deploy.parity.compare import compare
-from s2mlp_deploy.parity.matching import match_names
-from s2mlp_deploy.parity.pixels import OnPixels, image_input, preprocessed_input
+from s2mlp_deploy.parity.pixels import OnPixels, image_input
+from s2mlp_deploy.parity.probes import Tried, probes, try_probes
+from s2mlp_deploy.parity.proof import precision_of, prove
 from s2mlp_deploy.parity.tolerances import Limit, apply_tolerances, default_tolerances, tolerances_by_output
 from s2mlp_deploy.progress import ProgressCallback, no_progress
+from s2mlp_deploy.report.verdict import parity_command
+from s2mlp_deploy.shift.spec import ShiftSpec
 from s2mlp_deploy.sources.isolation import importing_from
 from s2mlp_deploy.sources.source import Source
+from s2mlp_deploy.text import first_line_of
 
 _EAGER = "eager"
-_SAME_MODEL = "compare with the source, checkpoint and settings that the file was exported from"
-Session = OnnxRuntimeEngine | TensorRTEngine
 
 
 def parity(
@@ -102,17 +111,23 @@ def parity(
     for path in paths:
         if not path.is_file():
             raise ArtifactError("no such file", where=str(path), fix="check the path")
+    # Before anything is loaded: evidence must be of the very bytes that were measured.
+    hashes = {path: sha256_of(path) for path in paths}
     sessions: dict[str, Session] = {str(path): open_file(path, provider=provider, batch=batch) for path in paths}
     first, outputs = str(paths[0]), [info.name for info in sessions[str(paths[0])].outputs]
     descriptions = {key: _description(session) for key, session in sessions.items()}
+    graphs = {str(path): ir.load(path).graph for path in paths if not is_engine(path)}
+    precisions = {key: precision_of(graphs.get(key), descriptions[key].get("precision")) for key in sessions}
     on_pixels = [key for key in sessions if descriptions[key].get("preprocessing_in_graph") is True]
     limits: dict[str, dict[str, Tolerances]] = {}
     for key in sessions:
-        base = tolerances or default_tolerances(_precision(descriptions[key]), on_pixels=key in on_pixels)
+        base = tolerances or default_tolerances(precisions[key], on_pixels=key in on_pixels)
         limits[key] = tolerances_by_output(outputs, base, atol=atol, rtol=rtol)
     if isinstance(source, str):
         source = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess, seed=seed)
     origin = source.source if isinstance(source, CapturedSource) else source
+    for path in paths:
+        _check_weights(origin, path)
     if on_pixels and origin.preprocessing is None:
         raise PreprocessingError(
             "the file preprocesses its images, and no preprocessing is configured for the model it is compared with",
@@ -125,8 +140,15 @@ def parity(
             where=", ".join(sorted(on_pixels)),
             fix="--data PATH: images, in a folder or an archive",
         )
-    reference, eager = _references(source, first, sessions[first], on_pixels=bool(on_pixels))
-    engines: dict[str, Engine] = {**sessions} | ({_EAGER: eager} if eager is not None else {})
+    references = references_of(source, first, sessions[first], on_pixels=bool(on_pixels))
+    reference = references.engine
+    progress("reading shifts", 0, None)
+    proofs = {
+        str(path): _proof(path, graphs[str(path)], descriptions[str(path)], origin, references.shifts)
+        for path in paths
+        if str(path) in graphs
+    }
+    engines: dict[str, Engine] = {**sessions} | ({_EAGER: references.eager} if references.eager is not None else {})
     fed = reference.inputs
     if on_pixels and origin.preprocessing is not None:
         fed = (image_input([sessions[key].inputs[0] for key in on_pixels]),)
@@ -135,7 +157,8 @@ def parity(
             key: engine if key in on_pixels else OnPixels(engine, origin.preprocessing)
             for key, engine in engines.items()
         }
-    inputs = _inputs(origin, fed, data, samples, batch, seed, progress)
+    sizes = tuple(limit for session in sessions.values() for limit in session.limits)
+    inputs = _inputs(origin, fed, data, samples, *fitting_batch(sizes, batch), seed, progress)
     done = 0
 
     def on_batch(size: int) -> None:
@@ -144,24 +167,90 @@ def parity(
         progress("comparing", done, inputs.count)
 
     progress("comparing", 0, inputs.count)
-    with importing_from(origin.folder), _evaluating(origin.module):
-        images, figures = compare(reference, engines, inputs, on_batch=on_batch)
+    with importing_from(origin.folder), evaluation(origin.module):
+        measured = compare(reference, engines, inputs, on_batch=on_batch)
+        tried = {key: Tried((), ()) for key in sessions}
+        if not on_pixels:
+            progress("trying other inputs", 0, None)
+            tried = try_probes(
+                reference,
+                sessions,
+                {key: limits[key] for key in sessions if precisions[key] in ("fp32", "fp16")},
+                probes(fed, [tensor.numpy() for tensor in origin.example_tensors], sizes, seed),
+                float32=[key for key in sessions if precisions[key] == "fp32"],
+            )
     reports = []
     for path in paths:
+        key = str(path)
+        if sha256_of(path) != hashes[path]:
+            raise ArtifactError("the file was replaced while it was compared", where=key, fix="compare again")
         report = ParityReport(
             reference=f"{reference.name}, {origin.info.reference}",
-            candidate=engines[str(path)].name,
+            candidate=engines[key].name,
             file=path.name,
-            precision=_precision(descriptions[str(path)]),
+            precision=precisions[key],
             data=inputs.described,
-            images=images,
-            outputs=figures[str(path)],
-            file_sha256=sha256_of(path),
-            eager=figures.get(_EAGER, ()),
+            images=measured.images,
+            outputs=measured.figures[key],
+            file_sha256=hashes[path],
+            eager=measured.figures.get(_EAGER, ()),
+            proof=proofs.get(key),
+            tried=tried[key].names,
+            notes=measured.notes,
         )
-        reports.append(apply_tolerances(report, limits[str(path)]))
+        report = apply_tolerances(report, limits[key])
+        reports.append(replace(report, failures=(*report.failures, *tried[key].failures)))
         save_evidence(path.parent, reports[-1], label=path.stem)
     return tuple(reports)
+
+
+def _check_weights(origin: Source, path: Path) -> None:
+    """Refuses to compare an artifact's file with the same model under other weights, which proves nothing of it.
+
+    Raises:
+        InputError: The manifest names other weights; has the command that compares with them.
+    """
+    if not (path.parent / MANIFEST).is_file():
+        return
+    manifest = read_manifest(path.parent)
+    told, given = manifest.source, origin.info
+    if told.reference != given.reference or path.name not in {record.path for record in manifest.files}:
+        return
+    if told.checkpoint_sha256 == given.checkpoint_sha256 and (told.checkpoint_sha256 or told.seed == given.seed):
+        return
+
+    def weights(info: SourceInfo) -> str:
+        return f"those of {info.checkpoint}" if info.checkpoint else f"random ones (seed {info.seed or 0})"
+
+    raise InputError(
+        f"the file was exported with other weights, {weights(told)}, than the model has here, {weights(given)}",
+        where=str(path),
+        fix=parity_command(manifest, str(path.parent), [path.name]),
+    )
+
+
+def _proof(
+    path: Path, graph: ir.Graph, description: Mapping[str, Any], origin: Source, shifts: Sequence[ShiftSpec]
+) -> GraphProof:
+    """What is read off a file: its own description, the float32 file beside it and the saved calibration help."""
+    try:
+        told = msgspec.convert(current_fields(dict(description)).get("shifts", ()), tuple[ShiftRecord, ...])
+    except (msgspec.ValidationError, KeyError, TypeError, ShiftError) as error:
+        return GraphProof(0, failures=(f"what the file says of its shifts is damaged: {first_line_of(error)}",))
+    if not description:
+        if not shifts:
+            return GraphProof(0)
+        return GraphProof(0, unread="the file does not say what its shifts are: it was not exported by this package")
+    float32, calibration = None, None
+    if description.get("precision") != "fp32" and (path.parent / MANIFEST).is_file():
+        manifest = read_manifest(path.parent)
+        record = next((item for item in manifest.files if item.path == model_file("fp32")), None)
+        if record is not None and path.name in {item.path for item in manifest.files}:
+            float32 = verify_file(path.parent, record)
+        if manifest.calibration is not None and path.name in manifest.calibration.files:
+            saved = read_record(path.parent, CalibrationReport)
+            calibration = saved if saved is not None and saved.calibration == manifest.calibration else None
+    return prove(graph, told, shifts, module=origin.module, float32=float32, calibration=calibration)
 
 
 def _check_options(
@@ -189,105 +278,19 @@ def _description(session: Session) -> Mapping[str, Any]:
     return described if isinstance(described, dict) else {}
 
 
-def _precision(description: Mapping[str, Any]) -> str:
-    """``fp32`` for a file that does not say its precision."""
-    precision = description.get("precision")
-    return precision if isinstance(precision, str) else "fp32"
-
-
-def _evaluating(module: object) -> AbstractContextManager[None]:
-    """Evaluation mode for a while; a finished program has no modes."""
-    return evaluating(module) if isinstance(module, nn.Module) else nullcontext()
-
-
-def _references(
-    source: Source | CapturedSource, file: str, session: Session, *, on_pixels: bool
-) -> tuple[Engine, Engine | None]:
-    """What is right, and the eager module where that is another thing.
-
-    Args:
-        source: The module.
-        file: The file whose names the reference takes.
-        session: That file.
-        on_pixels: Whether files preprocess: the module's input is then what Python's preprocessing makes.
-    """
-    origin = source.source if isinstance(source, CapturedSource) else source
-    module = origin.module
-    if isinstance(module, nn.Module) and origin.info.reference in MODELS:
-        # The zoo's shift is one operator that never writes into its input: nothing to watch for.
-        check_weights(module)
-        inputs, outputs = _interface(origin, origin.input_names, origin.output_names, file, session, on_pixels)
-        return TorchEngine(module, origin.example_inputs, inputs, outputs), None
-    known = source.analysis if isinstance(source, CapturedSource) else analyze(origin)
-    names = known.captured.input_names, known.captured.output_names
-    inputs, outputs = _interface(origin, *names, file, session, on_pixels)
-    functional = TorchEngine(
-        known.functional(), origin.example_inputs, inputs, outputs, name="torch (functional meaning)"
-    )
-    if not isinstance(module, nn.Module):
-        return functional, None
-    eager = TorchEngine(module, origin.example_inputs, inputs, outputs)
-    return (functional, eager) if known.races else (eager, None)
-
-
-def _interface(
-    source: Source,
-    input_names: Sequence[str] | None,
-    output_names: Sequence[str] | None,
-    file: str,
-    session: Session,
-    on_pixels: bool,
-) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-    """The file's inputs and outputs, each in the module's order.
-
-    Raises:
-        InputError: The module has another number of them; names both sides.
-    """
-    sides = (f"the model {source.info.reference}", file)
-    tensors = source.example_tensors
-    outputs = _in_order(output_names, session.outputs, "output", sides)
-    if on_pixels:
-        assert source.preprocessing is not None
-        if len(tensors) != 1:
-            raise InputError(
-                f"{sides[0]} has {len(tensors)} inputs, and an image is only one", where=file, fix=_SAME_MODEL
-            )
-        return (preprocessed_input(source.preprocessing),), outputs
-    inputs = _in_order(input_names, session.inputs, "input", sides, len(tensors))
-    # A file with float16 inputs is fed the module's own, rounded.
-    return tuple(
-        replace(info, dtype=str(tensor.dtype).removeprefix("torch.")) if info.dtype == "float16" else info
-        for info, tensor in zip(inputs, tensors, strict=True)
-    ), outputs
-
-
-def _in_order(
-    names: Sequence[str] | None,
-    infos: Sequence[TensorInfo],
-    what: str,
-    sides: tuple[str, str],
-    count: int | None = None,
-) -> tuple[TensorInfo, ...]:
-    """A file's inputs or outputs in the module's order, where the module's names are known."""
-    if names is None:
-        names = [info.name for info in infos] if count is None else [f"argument {i + 1}" for i in range(count)]
-    matched = match_names(names, [info.name for info in infos], what=what, sides=sides)
-    by_name = {info.name: info for info in infos}
-    return tuple(by_name[matched[name]] for name in names)
-
-
 def _inputs(
     source: Source,
     inputs: Sequence[TensorInfo],
     data: str | Path | Iterable[Any] | None,
     samples: int | None,
     batch: int,
+    whole: bool,
     seed: int,
     progress: ProgressCallback,
 ) -> ModelData | NoiseBatches:
     if data is None:
         examples = [tensor.numpy() for tensor in source.example_tensors]
-        return NoiseBatches(inputs, examples, samples=samples or NOISE_SAMPLES, batch=batch, seed=seed)
+        return NoiseBatches(inputs, examples, samples=samples or NOISE_SAMPLES, batch=batch, whole=whole, seed=seed)
     return open_data(
         data,
         inputs=tuple(inputs),
@@ -296,6 +299,7 @@ def _inputs(
         samples=samples,
         seed=seed,
         batch=batch,
+        whole=whole,
         minimum=1,
         on_broken="raise",
         progress=progress,

@@ -13,7 +13,7 @@ class ActivationRange:
 
     Attributes:
         name: Of the value.
-        layers: The layers that read it.
+        layers: The quantized layers that read it; none where it is only the result of one.
         min: Smallest value seen.
         max: Largest value seen.
         counts: A histogram of 64 bins from ``start`` on.

@@ -75,7 +75,15 @@ def unmet_limits(output: OutputParity) -> list[str]:
     metrics, ranks, limits = output.metrics, output.ranks, output.tolerances
     if limits is None:
         return []
-    failures = []
+    failures: list[str] = []
+    if not metrics.elements:
+        return ["it has no elements: nothing was compared"]
+    if metrics.unequal is not None:
+        # Numbers of things: classes, positions. How far apart they are says nothing.
+        share = 1 - metrics.unequal / metrics.elements
+        if not share >= limits.min_top1_agreement:
+            failures.append(f"{metrics.unequal} of {metrics.elements} whole numbers differ")
+        return failures
     if metrics.not_finite:
         failures.append(f"{metrics.not_finite} of {metrics.elements} values are NaN or infinite")
     if metrics.reference_not_finite:
@@ -99,16 +107,18 @@ def unmet_limits(output: OutputParity) -> list[str]:
 
 
 @dataclass(frozen=True)
-class ShiftProof:
-    """Whether a file's shifts move elements as its source does, read off the file's own nodes.
+class GraphProof:
+    """What was read off a file, without running it on data: whether it moves elements as its source does.
 
     Attributes:
-        proven: How many shifts have the index map of their specification.
-        failures: What is wrong with the others, in words.
+        shifts: How many shifts have the index map of their specification, and of the source.
+        constants: How many constants are the source's, or the float32 file's, but for the rounding of their type.
+        failures: What is wrong with others, in words.
         unread: Why shifts could not be read off the file; empty where all were.
     """
 
-    proven: int
+    shifts: int
+    constants: int = 0
     failures: tuple[str, ...] = ()
     unread: str = ""
 
@@ -129,6 +139,9 @@ class ParityReport:
         file_sha256: Hash of the candidate's file.
         eager: Where the source's code races: how its eager run, which is no valid reference, compares with the
             functional meaning.
+        proof: What was read off the file itself; None where nothing was: of engines.
+        tried: Special values and other sizes that it was tried with besides the data.
+        notes: What a user should know of the comparison: data that tells nothing apart, for example.
     """
 
     reference: str
@@ -141,6 +154,9 @@ class ParityReport:
     failures: tuple[str, ...] = ()
     file_sha256: str = ""
     eager: tuple[OutputParity, ...] = ()
+    proof: GraphProof | None = None
+    tried: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:

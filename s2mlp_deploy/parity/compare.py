@@ -6,18 +6,34 @@ Both run on the same batches; what is kept are sums, so memory does not grow wit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s2mlp_deploy.engines.base import Arrays, Engine
+from s2mlp_deploy.engines.base import Engine
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.evidence.parity import OutputParity
 from s2mlp_deploy.metrics import RankComparison, TensorComparison
-from s2mlp_deploy.parity.matching import match_names
+from s2mlp_deploy.parity.matching import Matched
 
 Feeds = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was measured.
+
+    Attributes:
+        images: How many samples.
+        figures: For each candidate those of its outputs, under the reference's names.
+        notes: What a user should know of the inputs.
+    """
+
+    images: int
+    figures: dict[str, tuple[OutputParity, ...]]
+    notes: tuple[str, ...]
 
 
 def compare(
@@ -26,7 +42,7 @@ def compare(
     batches: Iterable[tuple[Feeds, NDArray[np.int64] | None]],
     *,
     on_batch: Callable[[int], None] | None = None,
-) -> tuple[int, dict[str, tuple[OutputParity, ...]]]:
+) -> Comparison:
     """Runs the reference once and every candidate on each batch.
 
     Inputs and outputs of a candidate are those of the reference with the same names; where a file from elsewhere names
@@ -38,20 +54,19 @@ def compare(
         batches: Inputs by the reference's names, and labels where known.
         on_batch: Called with the number of images after each batch.
 
-    Returns:
-        The number of images, and for each candidate the figures of its outputs, under the reference's names.
-
     Raises:
         InputError: There are no inputs; a candidate has another number of inputs or outputs than the reference; an
             output is missing or has another shape.
     """
     names = [info.name for info in reference.outputs]
-    matched = {key: _Matched(key, engine, reference) for key, engine in candidates.items()}
+    matched = {key: Matched(key, engine, reference) for key, engine in candidates.items()}
     tensors = {key: {name: TensorComparison() for name in names} for key in candidates}
     ranks = {key: {name: RankComparison() for name in names} for key in candidates}
     scores: set[str] = set()
     images = 0
+    variety = _Variety()
     for feeds, labels in batches:
+        variety.update(feeds)
         expected = reference.run(feeds)
         size = len(next(iter(feeds.values())))
         images += size
@@ -72,40 +87,41 @@ def compare(
             on_batch(size)
     if images == 0:
         raise InputError("there is nothing to compare on: no inputs", fix="give data with at least one sample")
-    return images, {
+    figures = {
         key: tuple(
             OutputParity(name, tensors[key][name].result(), ranks[key][name].result() if name in scores else None)
             for name in names
         )
         for key in candidates
     }
+    return Comparison(images, figures, variety.notes())
 
 
-class _Matched:
-    """A candidate that is fed and read by the reference's names."""
+class _Variety:
+    """Whether inputs can tell one element from another."""
 
-    def __init__(self, key: str, engine: Engine, reference: Engine) -> None:
-        self._key = key
-        self._engine = engine
-        sides = (key, "the reference")
-        self._inputs, self._outputs = (
-            match_names([i.name for i in own], [i.name for i in other], what=what, sides=sides)
-            for what, own, other in (
-                ("input", engine.inputs, reference.inputs),
-                ("output", engine.outputs, reference.outputs),
+    def __init__(self) -> None:
+        self._first: dict[str, NDArray[Any]] = {}
+        self._alike = self._constant = True
+        self._samples = 0
+
+    def update(self, feeds: Feeds) -> None:
+        """Adds a batch."""
+        self._samples += len(next(iter(feeds.values()), ()))
+        for name, array in feeds.items():
+            if not array.ndim or not len(array):
+                continue
+            first = self._first.setdefault(name, array[0].copy())
+            self._alike &= bool(np.array_equal(array, np.broadcast_to(first, array.shape)))
+            flat = array.reshape(len(array), -1)
+            self._constant &= bool((flat == flat[:, :1]).all())
+
+    def notes(self) -> tuple[str, ...]:
+        """What they cannot tell, in words."""
+        if self._constant:
+            return (
+                "every sample holds one value throughout (a black image), so that the figures tell no element apart",
             )
-        )
-
-    def run(self, feeds: Feeds) -> Arrays:
-        """Floats are given in the engine's own type."""
-        given = {}
-        for info in self._engine.inputs:
-            array = feeds[self._inputs[info.name]]
-            rounds = array.dtype == np.float32 and info.dtype == "float16"
-            given[info.name] = array.astype(np.float16) if rounds else array
-        results = self._engine.run(given)
-        if missing := [name for name in self._outputs if name not in results]:
-            raise InputError(
-                f"{self._key} has no output {', '.join(missing)}", fix=f"its outputs: {', '.join(results)}"
-            )
-        return {self._outputs[name]: array for name, array in results.items() if name in self._outputs}
+        if self._alike and self._samples > 1:
+            return (f"all {self._samples} samples are alike, so that the figures are those of one",)
+        return ()

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from s2mlp_deploy.engines.base import Arrays, Engine
 from s2mlp_deploy.errors import InputError
+
+Feeds = Mapping[str, NDArray[Any]]
 
 
 def match_names(wanted: Sequence[str], given: Sequence[str], *, what: str, sides: tuple[str, str]) -> dict[str, str]:
@@ -30,3 +37,37 @@ def match_names(wanted: Sequence[str], given: Sequence[str], *, what: str, sides
         )
     left_over = iter([name for name in given if name not in wanted])
     return {name: name if name in given else next(left_over) for name in wanted}
+
+
+class Matched:
+    """A candidate that is fed and read by the reference's names."""
+
+    def __init__(self, key: str, engine: Engine, reference: Engine) -> None:
+        self._key = key
+        self._engine = engine
+        sides = (key, "the reference")
+        self._inputs, self._outputs = (
+            match_names([i.name for i in own], [i.name for i in other], what=what, sides=sides)
+            for what, own, other in (
+                ("input", engine.inputs, reference.inputs),
+                ("output", engine.outputs, reference.outputs),
+            )
+        )
+
+    def run(self, feeds: Feeds) -> Arrays:
+        """Runs the candidate; floats are given in its own type.
+
+        Raises:
+            InputError: It has not all outputs, or refuses the inputs.
+        """
+        given = {}
+        for info in self._engine.inputs:
+            array = feeds[self._inputs[info.name]]
+            rounds = array.dtype == np.float32 and info.dtype == "float16"
+            given[info.name] = array.astype(np.float16) if rounds else array
+        results = self._engine.run(given)
+        if missing := [name for name in self._outputs if name not in results]:
+            raise InputError(
+                f"{self._key} has no output {', '.join(missing)}", fix=f"its outputs: {', '.join(results)}"
+            )
+        return {self._outputs[name]: array for name, array in results.items() if name in self._outputs}

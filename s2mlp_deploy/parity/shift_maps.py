@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from s2mlp_deploy.artifact import ShiftRecord
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import BuildError
-from s2mlp_deploy.evidence.parity import ShiftProof
+from s2mlp_deploy.evidence.parity import GraphProof
 from s2mlp_deploy.graph.operators import array_of
 from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.spec import ShiftSpec
@@ -70,19 +69,18 @@ class _Piece:
     zero: int
 
 
-def prove_shifts(path: Path, shifts: Sequence[ShiftRecord], source: Sequence[ShiftSpec] | None) -> ShiftProof:
+def prove_shifts(graph: ir.Graph, shifts: Sequence[ShiftRecord], source: Sequence[ShiftSpec] | None) -> GraphProof:
     """Compares the index maps of a file's shifts with their specifications, and these with the source's.
 
     Args:
-        path: An ONNX file.
+        graph: Of the file.
         shifts: What the file says of its shifts.
         source: The shifts of the module that the file is compared with; None where they are not known.
     """
     named = [record for record in shifts if record.nodes]
     if any(not record.name for record in named):
-        return ShiftProof(0, unread="the file does not name the nodes of its shifts: it is of an older version")
+        return GraphProof(0, unread="the file does not name the nodes of its shifts: it is of an older version")
     failures = list(_other_shifts([record.spec for record in shifts], source))
-    graph = ir.load(path).graph
     proven, unread = 0, list[str]()
     for record in named:
         try:
@@ -92,7 +90,7 @@ def prove_shifts(path: Path, shifts: Sequence[ShiftRecord], source: Sequence[Shi
             failures.append(f"{_site(record)} {error}")
         except _UnreadError as error:
             unread.append(f"{_site(record)} {error}")
-    return ShiftProof(proven, tuple(failures), "; ".join(unread))
+    return GraphProof(proven, failures=tuple(failures), unread="; ".join(unread))
 
 
 def _site(record: ShiftRecord) -> str:
@@ -225,7 +223,8 @@ def _cut(nodes: dict[ir.Node, None]) -> _Piece:
     roots = {_root(value) for value in read}
     if len(roots) != 1:
         raise _WrongError(f"reads {len(roots)} tensors in the file")
-    first = next(iter(read))
+    # Where integers are moved, the floats above them may still be asked for their shape.
+    first = next((value for value in read if value.dtype == results[0].dtype), next(iter(read)))
     result = _in_the_type_of(results[0], first)
     known = next((value.shape for value in (first, *read, next(iter(roots)), results[0]) if value.shape), None)
     if known is None:

@@ -117,5 +117,6 @@ def apply_tolerances(report: ParityReport, tolerances: Tolerances | Mapping[str,
         replace(output, tolerances=tolerances if isinstance(tolerances, Tolerances) else tolerances[output.name])
         for output in report.outputs
     )
-    failures = tuple(f"output {output.name!r}: {failure}" for output in outputs for failure in unmet_limits(output))
-    return replace(report, outputs=outputs, failures=failures)
+    unmet = (f"output {output.name!r}: {failure}" for output in outputs for failure in unmet_limits(output))
+    proven = report.proof.failures if report.proof is not None else ()
+    return replace(report, outputs=outputs, failures=(*proven, *unmet))

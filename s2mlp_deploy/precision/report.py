@@ -12,7 +12,7 @@ from s2mlp_deploy.calibration.observe import Statistics
 from s2mlp_deploy.calibration.ranges import NumberType, choose_range
 from s2mlp_deploy.evidence.calibration import ActivationRange, CalibrationReport
 from s2mlp_deploy.precision.placements import PLACEMENTS
-from s2mlp_deploy.precision.quantizable import OpSelection
+from s2mlp_deploy.precision.quantizable import OpSelection, observed_values
 
 _DRAWN = 64
 
@@ -28,9 +28,9 @@ def calibration_report(
         statistics: Of its values.
         quantized: The precisions of the quantized files.
     """
-    layers: dict[str, list[str]] = {}
+    layers: dict[str, list[str]] = {str(value.name): [] for value in observed_values(selection)}
     for op in selection.ops:
-        layers.setdefault(str(op.activation.name), []).append(op.layer)
+        layers[str(op.activation.name)].append(op.layer)
     number_types = {PLACEMENTS[precision].scheme.number_type for precision in quantized}
     return CalibrationReport(
         record,

@@ -29,6 +29,19 @@ def data_in_words(report: ParityReport) -> str:
     return report.data if says_it else f"{report.data} ({fmt.count(report.images, 'image')})"
 
 
+def proven_in_words(report: ParityReport) -> str:
+    """What was read off the file itself; empty where nothing was."""
+    proof = report.proof
+    if proof is None:
+        return ""
+    words = []
+    if proof.shifts or any("shift" in failure for failure in proof.failures):
+        words.append(f"{fmt.count(proof.shifts, 'shift')} move elements as the source does")
+    if proof.constants:
+        words.append(f"{fmt.count(proof.constants, 'constant')} compared")
+    return "; ".join([*words, *([f"not read: {proof.unread}"] if proof.unread else [])])
+
+
 def not_finite(output: OutputParity) -> int:
     """Values that are NaN or infinite, of both sides."""
     return output.metrics.not_finite + output.metrics.reference_not_finite

@@ -9,7 +9,7 @@ from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.cells import Cell, Table
-from s2mlp_deploy.report.figures import data_in_words, is_over, measured, not_finite, psnr, worst_of
+from s2mlp_deploy.report.figures import data_in_words, is_over, measured, not_finite, proven_in_words, psnr, worst_of
 from s2mlp_deploy.report.verdict import STATES, TONES, file_of, state_in
 from s2mlp_deploy.text import join_names
 
@@ -25,8 +25,9 @@ def parity_table(manifest: Manifest, evidence: Evidence) -> Table:
     for saved in evidence.of(ParityReport):
         report = saved.record
         file = Cell(file_of(report), note=report.precision, title=saved.name)
-        engine = Cell(report.candidate, note=f"against {report.reference}")
-        data = data_in_words(report)
+        proven = proven_in_words(report)
+        engine = Cell(report.candidate, note=f"against {report.reference}{f'; {proven}' if proven else ''}")
+        data = "; ".join([data_in_words(report), *([f"and {', '.join(report.tried)}"] if report.tried else [])])
         rows += [(file, state_cell(state_in(report, manifest)), engine, *_cells(o, data)) for o in report.outputs]
         eager = Cell("torch, eager", note="undefined: its code races", tone="warn")
         rows += [(file, Cell("not judged", tone="warn"), eager, *_cells(output, data)) for output in report.eager]

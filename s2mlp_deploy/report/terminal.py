@@ -17,7 +17,7 @@ from rich.text import Text
 from s2mlp_deploy.artifact import Manifest, SourceInfo
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.figures import data_in_words, measured, not_finite, psnr, state_of
+from s2mlp_deploy.report.figures import data_in_words, measured, not_finite, proven_in_words, psnr, state_of
 from s2mlp_deploy.report.shifts import summarise
 from s2mlp_deploy.report.verdict import STATES, TONES, build_command, comparable, file_of, parity_command
 
@@ -70,6 +70,9 @@ def print_parity(console: Console, report: ParityReport) -> None:
             ("candidate", report.candidate),
             ("precision", report.precision),
             ("data", data_in_words(report)),
+            *([("read off the file", proven)] if (proven := proven_in_words(report)) else []),
+            *([("tried besides", ", ".join(report.tried))] if report.tried else []),
+            *(("note", note) for note in report.notes),
         ],
     )
     for output in report.outputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from urllib.parse import quote
@@ -99,7 +100,7 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
         ),
         others=evidence.others,
         verdict=parity_verdict(manifest, evidence, name),
-        warnings=_warnings(manifest),
+        warnings=_warnings(manifest, reports),
         tiles=_tiles(manifest, reports, evidence),
         facts=_facts(manifest),
         config=tuple((key, fmt.plain(value)) for key, value in manifest.source.config.items()),
@@ -125,8 +126,10 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
     )
 
 
-def _warnings(manifest: Manifest) -> tuple[str, ...]:
+def _warnings(manifest: Manifest, reports: Sequence[ParityReport]) -> tuple[str, ...]:
     warnings = [f"{note[:1].upper()}{note[1:]}." for note in manifest.notes]
+    for report in reports:
+        warnings += [f"{file_of(report)} was compared on inputs that tell little: {note}." for note in report.notes]
     if manifest.source.checkpoint is None and manifest.source.seed is not None:
         warnings.append(
             f"The weights are random (seed {manifest.source.seed}): no checkpoint was given. Parity speaks of the "

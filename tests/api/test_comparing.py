@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 
 import nano_artifact
+import numpy as np
 import pytest
 import torch
-from onnx import TensorProto, helper, load, save
+from onnx import TensorProto, helper, load, numpy_helper, save
 from torch import Tensor, nn
 
 from s2mlp_deploy import api
+from s2mlp_deploy.api import comparing
 from s2mlp_deploy.artifact import METADATA_KEY
 from s2mlp_deploy.errors import ArtifactError, InputError
 from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
@@ -37,13 +39,28 @@ def graph(
     sum_: str = "sum",
     difference: str = "difference",
     precision: str | None = None,
+    types: str = "",
 ) -> Path:
-    """The same by hand, with inputs and outputs of any name and in any order."""
+    """The same by hand, with inputs and outputs of any name and in any order.
+
+    Args:
+        precision: What the file says of itself.
+        types: A type that some value in it has besides float32.
+    """
     nodes = [
         helper.make_node("Add", [left, right], [sum_]),
         helper.make_node("Sub", [left, right], [difference]),
         *(helper.make_node("Abs", [left], [name]) for name in outputs if name not in (sum_, difference)),
     ]
+    if types:
+        nodes.append(helper.make_node("Cast", [left], ["other"], to=TensorProto.DataType.Value(types)))
+    if types == "INT8":
+        nodes[-1] = helper.make_node("QuantizeLinear", [left, "scale", "zero"], ["other"])
+        nodes = [
+            helper.make_node("Constant", [], ["scale"], value_float=1.0),
+            helper.make_node("Constant", [], ["zero"], value=helper.make_tensor("zero", TensorProto.INT8, [], [0])),
+            *nodes,
+        ]
     values = (
         [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 3]) for n in names]
         for names in (inputs, outputs)
@@ -88,7 +105,8 @@ def test_names_in_the_order_of_another_file_are_matched_too(source, tmp_path):
 
 def test_a_file_that_swaps_its_inputs_is_found_out(source, tmp_path):
     (report,) = api.parity(source, [graph(tmp_path / "model.onnx", left="right", right="left")])
-    assert {failure.split(":")[0] for failure in report.failures} == {"output 'difference'"}
+    assert all("output 'difference'" in failure for failure in report.failures)
+    assert {failure.split(":")[0] for failure in report.failures} == {"output 'difference'", "on batch 1", "on batch 3"}
 
 
 @pytest.mark.parametrize(
@@ -113,20 +131,23 @@ def test_a_count_that_does_not_fit_names_both_sides(source, tmp_path, names, say
     assert caught.value.fix
 
 
-def test_precision_is_what_the_file_says_and_not_its_name(source, tmp_path):
+def test_precision_is_what_the_file_says_where_its_types_bear_it_out_and_never_its_name(source, tmp_path):
     files = [
-        graph(tmp_path / "model.int8.onnx", precision="fp16"),
+        graph(tmp_path / "model.int8.onnx", precision="fp16", types="FLOAT16"),
         graph(tmp_path / "resnet.v2.onnx"),
-        graph(tmp_path / "a.onnx", precision="int8-trt"),
+        graph(tmp_path / "a.onnx", precision="int8-trt", types="INT8"),
+        graph(tmp_path / "model.fp16.onnx", precision="int8"),
+        graph(tmp_path / "b.onnx", types="INT8"),
     ]
-    reports = api.parity(source, files)
+    *reports, renamed, silent = api.parity(source, files)
     assert [report.precision for report in reports] == ["fp16", "fp32", "int8-trt"]
+    assert (renamed.precision, silent.precision) == ("fp32", "int8")
     limits = [report.outputs[0].tolerances for report in reports]
     assert limits == [TOLERANCES["fp16"], TOLERANCES["fp32"], TOLERANCES["int8"]]
 
 
 def test_limits_are_given_for_all_outputs_or_for_one(source, tmp_path):
-    file = graph(tmp_path / "model.onnx", precision="fp16")
+    file = graph(tmp_path / "model.onnx", precision="fp16", types="FLOAT16")
     (report,) = api.parity(source, [file], atol={"sum": 0.5}, rtol=0.25)
     assert [(o.tolerances.atol, o.tolerances.rtol) for o in report.outputs] == [(0.5, 0.25), (1e-3, 0.25)]
     assert {o.tolerances.min_cosine for o in report.outputs} == {TOLERANCES["fp16"].min_cosine}
@@ -196,3 +217,113 @@ def test_a_damaged_description_is_none(source, tmp_path):
     save(model, file)
     (report,) = api.parity(source, [file])
     assert report.precision == "fp32"
+
+
+def test_zeros_and_other_batches_are_tried_besides_the_data(tmp_path):
+    """A file without the epsilon agrees on noise and is NaN on a black image."""
+
+    class Scaled(nn.Module):
+        def forward(self, left: Tensor, right: Tensor) -> dict[str, Tensor]:
+            return {"sum": left + right, "difference": left / (left.abs() + 1e-9) * 0 + left - right}
+
+    def with_division(path: Path) -> Path:
+        model = load(graph(path))
+        graph_ = model.graph
+        graph_.node[1].output[0] = "plain"
+        graph_.node.extend(
+            [
+                helper.make_node("Abs", ["left"], ["size"]),
+                helper.make_node("Div", ["left", "size"], ["one"]),
+                helper.make_node("Sub", ["one", "one"], ["nothing"]),
+                helper.make_node("Add", ["plain", "nothing"], ["difference"]),
+            ]
+        )
+        save(model, path)
+        return path
+
+    source = api.from_module(Scaled(), (torch.randn(2, 3), torch.randn(2, 3)))
+    (report,) = api.parity(source, [with_division(tmp_path / "model.onnx")])
+    assert report.tried == ("zeros", "ones", "one hot pixel", "large values", "batch 1", "batch 3")
+    assert [failure.split(":")[0] for failure in report.failures] == ["on zeros", "on one hot pixel"]
+    assert "NaN or infinite, where the source's are finite" in report.failures[0]
+
+
+def test_images_that_tell_nothing_apart_are_told(source, tmp_path):
+    file = graph(tmp_path / "model.onnx")
+    (black,) = api.parity(
+        source, [file], data={"left": np.zeros((9, 3), np.float32), "right": np.ones((9, 3), np.float32)}
+    )
+    assert black.passed
+    assert "one value throughout" in black.notes[0]
+    row = np.arange(3, dtype=np.float32)
+    (alike,) = api.parity(source, [file], data={"left": np.tile(row, (9, 1)), "right": np.tile(row, (9, 1))})
+    assert alike.notes == ("all 9 samples are alike, so that the figures are those of one",)
+
+
+class Deciding(nn.Module):
+    """The number of the largest value."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.argmax(1)
+
+
+def test_whole_numbers_are_compared_as_such(tmp_path):
+    """A class that is three numbers off is another class, in five thousand too."""
+    source = api.from_module(Deciding(), (torch.randn(2, 5000),))
+    api.export(source, tmp_path / "out")
+    file = tmp_path / "out" / "model.fp32.onnx"
+    (sound,) = api.parity(source, [file], batch=4)
+    assert sound.passed
+    model = load(file)
+    output = model.graph.output[0].name
+    model.graph.node[-1].output[0] = "before"
+    model.graph.initializer.append(helper.make_tensor("three", TensorProto.INT64, [], [3]))
+    model.graph.node.append(helper.make_node("Sub", ["before", "three"], [output]))
+    save(model, tmp_path / "off.onnx")
+    (off,) = api.parity(source, [tmp_path / "off.onnx"])
+    assert off.failures[0] == "output 'output': 16 of 16 whole numbers differ"
+
+
+def test_a_file_that_is_replaced_meanwhile_is_not_certified(source, tmp_path, monkeypatch):
+    file = graph(tmp_path / "model.onnx")
+    other = graph(tmp_path / "other.onnx", left="right", right="left")
+
+    def compare(*arguments, **options):
+        shutil.copy(other, file)
+        return original(*arguments, **options)
+
+    original = comparing.compare
+    monkeypatch.setattr(comparing, "compare", compare)
+    with pytest.raises(ArtifactError, match="was replaced while it was compared"):
+        api.parity(source, [file])
+
+
+def test_other_weights_than_those_of_the_export_prove_nothing(tmp_path):
+    artifact = nano_artifact.copy_to(tmp_path / "nano")
+    before = {path.name: path.read_bytes() for path in (artifact / "evidence").glob("*")}
+    with pytest.raises(InputError, match=r"other weights, those of .*safetensors, .* random ones \(seed 0\)") as raised:
+        api.parity("s2mlpv2_nano", [artifact / "model.fp32.onnx"])
+    assert f"--checkpoint {nano_artifact.weights().name}" in raised.value.fix
+    assert {path.name: path.read_bytes() for path in (artifact / "evidence").glob("*")} == before
+
+
+def test_shifts_and_constants_of_a_sound_artifact_are_proven(tmp_path):
+    artifact = nano_artifact.copy_to(tmp_path / "nano")
+    (report,) = api.parity("s2mlpv2_nano", [artifact / "model.fp32.onnx"], checkpoint=nano_artifact.weights())
+    assert report.passed
+    assert report.proof is not None
+    assert report.proof.shifts == len(api.read_manifest(artifact).shifts) > 0
+    assert report.proof.constants > 10
+
+
+def test_an_exchanged_weight_is_named(tmp_path):
+    artifact = nano_artifact.copy_to(tmp_path / "nano")
+    file = artifact / "model.fp32.onnx"
+    model = load(file)
+    weight = next(item for item in model.graph.initializer if item.name.endswith("norm1.weight"))
+    array = numpy_helper.to_array(weight).copy()
+    array[0] *= 1.00001
+    weight.CopyFrom(numpy_helper.from_array(array, weight.name))
+    save(model, file)
+    (report,) = api.parity("s2mlpv2_nano", [file], checkpoint=nano_artifact.weights())
+    assert report.failures == (f"the constant {weight.name} is another than the original",)

@@ -71,13 +71,13 @@ def feeds():
     ids=["inputs in another order", "outputs in another order", "other names", "one name and one not"],
 )
 def test_two_tensors_of_one_shape_are_not_mixed_up(candidate):
-    _, outputs = compare(TwoSided(), {"candidate": candidate}, feeds())
+    outputs = compare(TwoSided(), {"candidate": candidate}, feeds()).figures
     assert [(output.name, output.metrics.max_abs) for output in outputs["candidate"]] == [("sum", 0), ("difference", 0)]
 
 
 def test_names_that_lie_are_found_out():
     swapped = TwoSided(meaning=("right", "left"))
-    _, outputs = compare(TwoSided(), {"candidate": swapped}, feeds())
+    outputs = compare(TwoSided(), {"candidate": swapped}, feeds()).figures
     assert outputs["candidate"][1].metrics.max_abs > 0.1
 
 

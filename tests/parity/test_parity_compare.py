@@ -45,7 +45,8 @@ def batches(count=3, size=4, labels=None):
 
 
 def verdict(candidate, limits=FP32, given=None) -> ParityReport:
-    images, outputs = compare(FakeEngine(), {"candidate": candidate}, given or batches())
+    compared = compare(FakeEngine(), {"candidate": candidate}, given or batches())
+    images, outputs = compared.images, compared.figures
     report = ParityReport("torch", "fake", "model.onnx", "fp32", "noise", images, outputs["candidate"])
     return apply_tolerances(report, limits)
 
@@ -122,7 +123,8 @@ def test_ranks_are_of_matrices_only():
 
 def test_labels_give_the_accuracy_of_both():
     labels = np.array([0, 1, 2, 3])
-    images, outputs = compare(FakeEngine(), {"c": FakeEngine(scores=lambda y: -y)}, batches(count=1, labels=labels))
+    compared = compare(FakeEngine(), {"c": FakeEngine(scores=lambda y: -y)}, batches(count=1, labels=labels))
+    images, outputs = compared.images, compared.figures
     first = next(iter(batches(count=1)))[0]["input"][:, :4]
     assert images == 4
     assert outputs["c"][0].ranks.reference_accuracy == np.mean(first.argmax(1) == labels)
@@ -133,7 +135,8 @@ def test_the_reference_runs_once_for_all_candidates():
     reference = FakeEngine()
     seen = []
     candidates = {"right": FakeEngine(), "wrong": FakeEngine(scores=lambda y: y + 1)}
-    images, outputs = compare(reference, candidates, batches(), on_batch=seen.append)
+    compared = compare(reference, candidates, batches(), on_batch=seen.append)
+    images, outputs = compared.images, compared.figures
     assert reference.calls == 3
     assert seen == [4, 4, 4]
     assert images == 12
@@ -230,7 +233,7 @@ def test_a_shift_with_the_wrong_sign_fails_and_the_right_one_passes(step):
             return {"moved": shift(torch.from_numpy(feeds["input"]), spec).numpy()}
 
     given = [({"input": np.random.default_rng(0).standard_normal((2, 2, 5, 5)).astype(np.float32)}, None)]
-    _, outputs = compare(Reference(), {"onnx": engine}, given)
+    outputs = compare(Reference(), {"onnx": engine}, given).figures
     report = ParityReport("torch", "onnx", "shift.onnx", "fp32", "noise", 2, outputs["onnx"])
     failures = apply_tolerances(report, FP32).failures
     assert (failures == ()) == (step == 1)

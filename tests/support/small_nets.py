@@ -18,7 +18,7 @@ SMALL = {"dims": (24,), "depths": (1,), "patches": (4,), "image_size": (16, 16),
 
 
 @functools.cache
-def _captured(family: str, layout: str, border: str, dynamic: tuple[str, ...]):
+def captured(family: str, layout: str = "channels-last", border: str = "keep", dynamic: tuple[str, ...] = ("batch",)):
     import torch
 
     from s2mlp_deploy import api
@@ -45,7 +45,7 @@ def graph(
     from s2mlp_deploy.export.forms import choose_form
     from s2mlp_deploy.export.lower import lower_shifts
 
-    return lower_shifts(_captured(family, layout, border, dynamic).canonical, choose_form(form))[0]
+    return lower_shifts(captured(family, layout, border, dynamic).canonical, choose_form(form))[0]
 
 
 def images(count: int = 8, seed: int = 0, size: tuple[int, int] = (16, 16)) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo, check_sizes
+from s2mlp_deploy.artifact import METADATA_KEY, SizeLimit, TensorInfo, check_sizes
 from s2mlp_deploy.engines import cuda
 from s2mlp_deploy.engines.base import Arrays
 from s2mlp_deploy.engines.profiles import check_shapes
@@ -76,6 +76,11 @@ class TensorRTEngine:
     def outputs(self) -> tuple[TensorInfo, ...]:
         """See :class:`~s2mlp_deploy.engines.base.Engine`."""
         return self.record.outputs
+
+    @property
+    def limits(self) -> tuple[SizeLimit, ...]:
+        """What free sizes of the inputs may be."""
+        return self.record.limits
 
     @property
     def metadata(self) -> dict[str, str]:

@@ -1,0 +1,97 @@
+"""What can be proven of a file without running it on data: its shifts and its constants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from s2mlp_deploy.artifact import ShiftRecord
+from s2mlp_deploy.evidence.calibration import CalibrationReport
+from s2mlp_deploy.evidence.parity import GraphProof
+from s2mlp_deploy.parity.constants import compare_constants, constants_of, state_of
+from s2mlp_deploy.parity.shift_maps import prove_shifts
+from s2mlp_deploy.shift.spec import ShiftSpec
+from s2mlp_deploy.torch_internals import TorchDispatchMode
+
+
+def prove(
+    graph: ir.Graph,
+    shifts: Sequence[ShiftRecord],
+    source: Sequence[ShiftSpec] | None,
+    *,
+    module: Any = None,
+    float32: Path | None = None,
+    calibration: CalibrationReport | None = None,
+) -> GraphProof:
+    """Compares what is data in a file with what it was made of: exactly, or but for the rounding of its types.
+
+    Args:
+        graph: Of the file.
+        shifts: What the file says of its shifts.
+        source: The shifts of the module that it is compared with; None where they are not known.
+        module: That module, where the file's constants are its own.
+        float32: The float32 file that a file of another precision was made of, where it is there.
+        calibration: The ranges that it was quantized by, where they are known.
+    """
+    proof = prove_shifts(graph, shifts, source)
+    if float32 is not None:
+        originals = constants_of(ir.load(float32).graph)
+    elif module is not None:
+        originals = state_of(module)
+    else:
+        return proof
+    count, failures = compare_constants(graph, originals, calibration)
+    return replace(proof, constants=count, failures=(*proof.failures, *failures))
+
+
+def precision_of(graph: ir.Graph | None, stated: object) -> str:
+    """What a file computes in: what it says, where its types bear that out, else what they say.
+
+    Args:
+        graph: Of an ONNX file; None for an engine, whose sidecar alone speaks of it.
+        stated: What its own description says: ``int8-trt``, for example.
+    """
+    told = stated if isinstance(stated, str) else None
+    if graph is None:
+        return told or "fp32"
+    # A file need not state the types of what it computes: casts and constants tell them.
+    types = {value.dtype for value in graph.initializers.values()}
+    for node in graph.all_nodes():
+        types |= {value.dtype for value in node.outputs}
+        tensor, target = node.attributes.get("value"), node.attributes.get("to")
+        types |= {tensor.as_tensor().dtype} if tensor is not None and node.op_type == "Constant" else set()
+        types |= {ir.DataType(target.as_int())} if target is not None else set()
+    quantized = any(node.op_type == "QuantizeLinear" for node in graph.all_nodes())
+    found = "fp32"
+    if ir.DataType.FLOAT8E4M3FN in types:
+        found = "fp8"
+    elif quantized and types & {ir.DataType.INT8, ir.DataType.UINT8}:
+        found = "int8"
+    elif ir.DataType.FLOAT16 in types:
+        found = "fp16"
+    return told if told is not None and told.partition("-")[0] == found else found
+
+
+class _Watching(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: list[ShiftSpec] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.s2mlp.shift.default:
+            self.found.append(ShiftSpec.from_op_args(*args[1:6]))
+        return func(*args, **(kwargs or {}))
+
+
+def shifts_of(module: nn.Module, inputs: tuple[Any, ...]) -> list[ShiftSpec]:
+    """The shifts of a module that calls ``s2mlp::shift``, in the order of its calls; runs it once."""
+    with torch.no_grad(), _Watching() as watching:
+        module(*inputs)
+    found: list[ShiftSpec] = watching.found
+    return found
