@@ -18,6 +18,7 @@ from s2mlp_deploy.capture.checks import all_nodes
 from s2mlp_deploy.capture.frames import line_of_stack
 from s2mlp_deploy.capture.program import Captured
 from s2mlp_deploy.errors import ExportError
+from s2mlp_deploy.export.attention import write_out_attention
 from s2mlp_deploy.export.passes.merge_shifts import MergeEqualShifts
 from s2mlp_deploy.export.passes.name_after_modules import NameAfterModules
 from s2mlp_deploy.export.passes.name_dynamic_axes import NameDynamicAxes
@@ -72,11 +73,12 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
     """
     check_opset(opset)
     shift_opset()
-    translations = _translations(captured.program, opset)
+    program = write_out_attention(captured.program)
+    translations = _translations(program, opset)
     try:
         with torch.no_grad(), quiet_exporter():
             exported = torch.onnx.export(
-                captured.program,
+                program,
                 dynamo=True,
                 custom_translation_table=translations,
                 opset_version=opset,
@@ -86,7 +88,7 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
                 verbose=False,
             )
     except Exception as error:
-        raise _failure(error, captured.program) from error
+        raise _failure(error, program) from error
     assert exported is not None
     model: ir.Model = exported.model
     written = model.opset_imports.get("")

@@ -29,6 +29,7 @@ from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 OWN_IDIOM = "s2mlp::shift"
+_VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
 _SHIFT_ARGUMENTS = ("x", "channels", "offsets", "axes", "channel_axis", "border", "origin")
 
 
@@ -72,6 +73,7 @@ def rewrite_shifts(program: ExportedProgram) -> Rewritten:
     """
     parts = [program, *_branches(program)]
     misses = [miss for part in parts for miss in _rewrite(part)]
+    without_strides(program)
     nodes = [node for part in parts for node in part.graph.nodes]
     shifts = tuple(
         ShiftRecord(ShiftSpec.from_op_args(*node.args[1:6]), Origin.from_text(node.args[6]))
@@ -79,6 +81,19 @@ def rewrite_shifts(program: ExportedProgram) -> Rewritten:
         if is_shift(node)
     )
     return Rewritten(program, shifts, tuple(misses))
+
+
+def without_strides(program: ExportedProgram) -> None:
+    """Makes every view a reshape, in place: what stands in another operator's place has strides of its own.
+
+    The views were captured for the strides that eager PyTorch's operators give; a graph has none.
+    """
+    for module in program.graph_module.modules():
+        if isinstance(module, GraphModule):
+            for node in module.graph.nodes:
+                if node.target in _VIEWS:
+                    node.target = torch.ops.aten.reshape.default
+            module.recompile()
 
 
 def _branches(program: ExportedProgram) -> Iterator[ExportedProgram]:

@@ -17,6 +17,8 @@ from s2mlp_deploy.precision.exclusion import NOTHING, Exclusion
 
 _FEW_CHANNELS = 16
 _LARGEST_FP8_KERNEL = 32
+_PRODUCTS = frozenset({"Attention", "ConvTranspose", "DeformConv", "Einsum", "GRU", "LSTM", "RNN"})
+"""Operators of matrix products beside :data:`MATRIX_OPS`, which run in the type of the graph around them."""
 
 BATCH_BYTES = 2**26
 """Activations of one batch that may be in memory at once: 64 MiB. The runtime holds several times that besides."""
@@ -68,8 +70,8 @@ class OpSelection:
 
     Attributes:
         ops: In graph order.
-        skipped: Layers with weights that stay in float, with the reason; the node's name in place of the layer's
-            where another op of the layer is quantized.
+        skipped: Layers that stay in float, with the reason; the node's name in place of the layer's where another op
+            of the layer is quantized, and for products that have no weights to quantize.
     """
 
     ops: tuple[QuantizableOp, ...]
@@ -118,7 +120,7 @@ def select_ops(
         )
     layers = {op.layer for op in chosen}
     names = {(str(op.node.name) if op.layer in layers else op.layer): reason for op, reason in skipped}
-    return OpSelection(tuple(chosen), names)
+    return OpSelection(tuple(chosen), names | _other_products(model))
 
 
 def quantizable_ops(model: ir.Model) -> tuple[QuantizableOp, ...]:
@@ -153,6 +155,29 @@ def _quantizable_op(node: ir.Node) -> QuantizableOp | None:
     if bias is not None and not _per_channel(array_of(bias), weights.shape[axis], 2):
         return None
     return QuantizableOp(layer, node, activation, weight, axis, bias, None, node.outputs[0])
+
+
+def _other_products(model: ir.Model) -> dict[str, str]:
+    """The names of GEMMs, convolutions and recurrences that no placement quantizes, with the reason."""
+    return {
+        str(node.name): _why_not(node)
+        for node in model.graph
+        if node.op_type in MATRIX_OPS | _PRODUCTS
+        and not (node.name or "").startswith(PREPROCESSING)
+        and not is_one_hot_convolution(node)
+        and _quantizable_op(node) is None
+    }
+
+
+def _why_not(node: ir.Node) -> str:
+    if node.op_type in _PRODUCTS:
+        return f"{node.op_type} is not quantized"
+    left, right = array_of(node.inputs[0]), array_of(node.inputs[1])
+    if right is None:
+        return "a product of two activations" if left is None else "weights on the left"
+    if node.op_type == "MatMul" and left is None:
+        return f"weights of rank {right.ndim}"
+    return "another product than activations times weights plus a constant bias"
 
 
 def _per_channel(constant: NDArray[Any] | None, channels: int, rank: int) -> bool:

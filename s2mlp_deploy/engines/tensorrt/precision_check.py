@@ -68,7 +68,7 @@ def exempt(file: OnnxFile, precision: str, layer: str) -> bool:
     """Whether a layer may compute in another precision than the required one.
 
     That is an exception of the manifest or, in a quantized file, a convolution that is a shift (``grouped-conv``): it
-    moves values, and Q/DQ would only cost time there.
+    moves values, and Q/DQ would only cost time there. Layers without a name are what the parser makes of a recurrence.
 
     Args:
         file: The graph.
@@ -77,8 +77,16 @@ def exempt(file: OnnxFile, precision: str, layer: str) -> bool:
     """
     parts = layer.split(" + ")
     return any(item.covers(part) for part in parts for item in file.exceptions) or (
-        precision in _QUANTIZED and any(map(file.is_shift, parts))
+        precision in _QUANTIZED and (any(map(file.is_shift, parts)) or (_is_unnamed(layer) and _has_recurrence(file)))
     )
+
+
+def _is_unnamed(layer: str) -> bool:
+    return layer.startswith("(Unnamed Layer")
+
+
+def _has_recurrence(file: OnnxFile) -> bool:
+    return any(node.op_type in ("GRU", "LSTM", "RNN") for node in file.nodes)
 
 
 def check_precision(file: OnnxFile, precision: str | None, contents: Contents) -> None:

@@ -55,9 +55,22 @@ _NOTHING_TO_COMPUTE = (
     RewriteRule(lambda op, x: op.Div(x, _exactly(1)), _identity),
 )
 
+
+def _is_never(context: Any, condition: ir.Value, x: ir.Value, **_: Any) -> MatchResult:
+    """A mask of an attention that hides no row."""
+    found, result = MatchResult(), context.output_values[0].shape
+    mask = condition.const_value
+    if mask is None or mask.numpy().any():
+        return found.fail("the condition holds somewhere, or is not known", condition)
+    return found if x.shape is not None and x.shape == result else found.fail("it broadcasts", x)
+
+
+_NOTHING_TO_CHOOSE = RewriteRule(lambda op, condition, other, x: op.Where(condition, other, x), _identity, _is_never)
+
 EXACT_RULES = RewriteRuleSet(
     [
         *_NOTHING_TO_COMPUTE,
+        _NOTHING_TO_CHOOSE,
         rules.cast_constant_of_shape_rule,
         rules.cast_constant_of_shape_without_value_rule,
         rules.collapse_slice_rule,
@@ -86,6 +99,13 @@ EXACT_RULES = RewriteRuleSet(
 """In onnxscript's order: shorter patterns take what longer ones would."""
 
 
+def _makes_less(node: ir.Node) -> bool | None:
+    """Folded whatever the size: which rows of a mask hide all."""
+    source = node.inputs[0] if node.inputs else None
+    of_mask = node.op_type in ("Cast", "Not") and source is not None and source.dtype == ir.DataType.BOOL
+    return True if of_mask or node.op_type == "ReduceMax" else None
+
+
 class Simplify(ir.passes.InPlacePass):
     """What onnxscript's ``optimize`` does, with :data:`EXACT_RULES` for its rules.
 
@@ -98,7 +118,7 @@ class Simplify(ir.passes.InPlacePass):
         """Always reports a change."""
         common.InlinePass()(model)
         for _ in range(_ROUNDS):
-            folded = fold_constants(model, onnx_shape_inference=True)
+            folded = fold_constants(model, onnx_shape_inference=True, should_fold=_makes_less)
             rewritten = RewritePass(EXACT_RULES)(model)
             unused = common.RemoveUnusedNodesPass()(model)
             if not (folded.modified or rewritten.modified or unused.modified):

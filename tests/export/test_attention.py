@@ -1,0 +1,104 @@
+"""Attention as torch computes it: any rank, any mask, rows that see nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from s2mlp_deploy.capture.program import capture
+from s2mlp_deploy.export.attention import attention
+from s2mlp_deploy.export.canonical import to_canonical
+
+INF = float("inf")
+
+
+def masks() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    seen = torch.rand(5, 7, generator=generator) > 0.4
+    seen[3] = False
+    added = torch.randn(5, 7, generator=generator).masked_fill(~seen, -INF)
+    return {
+        "boolean": seen,
+        "added": added,
+        "of one sample": torch.stack([torch.zeros(5, 7, dtype=torch.bool), seen])[:, None],
+        "of one target": seen[3:4],
+        "without an infinity": torch.randn(5, 7, generator=generator),
+    }
+
+
+def tensors(*outer: int, keys: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    inner = outer if keys is None else keys
+    return (
+        torch.randn(*outer, 5, 8, generator=generator),
+        torch.randn(*inner, 7, 8, generator=generator),
+        torch.randn(*inner, 7, 6, generator=generator),
+    )
+
+
+OPTIONS: list[tuple[tuple[int, ...], tuple[int, ...] | None, dict[str, Any]]] = [
+    *[((2, 3), None, {"attn_mask": mask}) for mask in masks().values()],
+    ((2,), None, {"attn_mask": masks()["boolean"]}),
+    ((2,), None, {"attn_mask": masks()["added"]}),
+    ((2,), None, {}),
+    ((), None, {}),
+    ((2, 3), None, {"is_causal": True}),
+    ((2, 3), None, {"scale": 0.3}),
+    ((2, 4), (2, 2), {"enable_gqa": True}),
+    ((2, 4), (2, 2), {"enable_gqa": True, "is_causal": True, "scale": 2.0}),
+]
+
+
+@pytest.mark.parametrize("option", range(len(OPTIONS)))
+def test_is_what_torch_computes(option: int) -> None:
+    outer, keys, options = OPTIONS[option]
+    given = tensors(*outer, keys=keys)
+    expected = F.scaled_dot_product_attention(*given, **options)
+    torch.testing.assert_close(attention(*given, **options), expected, rtol=1e-5, atol=1e-6)
+    assert expected.isfinite().all()
+
+
+class Attends(nn.Module):
+    """Attention with all of the options, a mask given as an input too."""
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        fixed = [
+            F.scaled_dot_product_attention(query, key, value, **options)
+            for outer, keys, options in OPTIONS
+            if outer == (2, 3) and keys is None
+        ]
+        flat = F.scaled_dot_product_attention(query[:, 0], key[:, 0], value[:, 0], attn_mask=mask[:, 0])
+        return (*fixed, flat, F.scaled_dot_product_attention(query, key, value, attn_mask=mask))
+
+
+@pytest.mark.parametrize("kind", ["boolean", "added"])
+def test_is_exported_as_that(kind: str) -> None:
+    mask = masks()[kind].expand(2, 1, 5, 7).clone()
+    given = (*tensors(2, 3), mask)
+    model = to_canonical(capture(Attends().eval(), given))
+    session = ort.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    feeds = {item.name: tensor.numpy() for item, tensor in zip(session.get_inputs(), given, strict=True)}
+    for found, wanted in zip(session.run(None, feeds), Attends()(*given), strict=True):
+        np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_a_constant_mask_that_hides_no_row_costs_nothing() -> None:
+    class Masked(nn.Module):
+        def __init__(self, size: int) -> None:
+            super().__init__()
+            self.register_buffer("mask", torch.full((size, size), -INF).triu(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(x, x, x, attn_mask=self.mask)
+
+    # More elements than the exporter's optimizer folds.
+    model = to_canonical(capture(Masked(100).eval(), (torch.randn(2, 3, 100, 4),)))
+    kinds = [node.op_type for node in model.graph]
+    assert kinds == ["Mul", "Transpose", "MatMul", "Add", "Softmax", "MatMul"]
