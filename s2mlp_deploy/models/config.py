@@ -19,6 +19,9 @@ Norm = Literal["layernorm", "affine"]
 Fusion = Literal["split-attention", "sum"]
 Branch = Literal["shift1", "shift2", "identity"]
 
+MAX_BLOCKS, MAX_CHANNELS, MAX_CLASSES, MAX_EXPANSION = 1_000, 32_768, 1_000_000, 64
+"""Several times what any network of these papers has; a description with more would only fill the memory."""
+
 # Content moves by (rows, columns): "down" fills row h from row h - 1.
 STEPS: dict[str, tuple[int, int]] = {
     "down": (1, 0),
@@ -122,6 +125,13 @@ class StagedConfig:
         for name, value in positive.items():
             if value < 1:
                 raise SourceError(f"{name} is {value}", fix="give a whole number of at least 1")
+        largest = {"the number of blocks": (sum(self.depths), MAX_BLOCKS)}
+        largest |= {f"dims[{i}]": (dim, MAX_CHANNELS) for i, dim in enumerate(self.dims)}
+        largest |= {"classes": (self.classes, MAX_CLASSES), "in_channels": (self.in_channels, MAX_CHANNELS)}
+        largest["expansion"] = (self.expansion, MAX_EXPANSION)
+        for name, (value, limit) in largest.items():
+            if value > limit:
+                raise SourceError(f"{name} is {value:,}", fix=f"give at most {limit:,}")
         stride = self.stride
         if any(side % stride for side in self.image_size):
             height, width = self.image_size

@@ -68,7 +68,25 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             where=str(path),
             fix="save the weights alone: torch.save(model.state_dict(), ...)",
         )
+    for key, tensor in state.items():
+        if kind := _unusual(tensor):
+            raise CheckpointError(
+                f"the tensor {key} is {kind}",
+                where=str(path),
+                fix="save the weights as ordinary tensors (to_dense, dequantize), on a device that holds them",
+            )
     return dict(state)
+
+
+def _unusual(tensor: Tensor) -> str:
+    """What kind of tensor that is of which no weights can be made; empty for an ordinary one."""
+    if tensor.is_nested:
+        return "nested: it holds tensors of several sizes"
+    if tensor.layout != torch.strided:
+        return f"sparse ({str(tensor.layout).removeprefix('torch.')})"
+    if tensor.is_quantized:
+        return f"quantized ({str(tensor.dtype).removeprefix('torch.')})"
+    return "on the meta device: it has no values" if tensor.is_meta else ""
 
 
 def _foreign_globals(error: Exception) -> str:
@@ -95,13 +113,18 @@ def _unreadable(path: Path, problem: str) -> CheckpointError:
 # What training scripts call the weights inside what they save; averaged weights first, as timm takes them.
 _NESTED = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model", "module", "net", "weights")
 _AVERAGED = "n_averaged"
+_DEEPEST = 5
+"""Mappings in one another that are looked into. Training scripts nest two."""
+
 _PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "backbone.")
 
 
 def _unwrap(state: object) -> object:
     """The state dict inside a training script's checkpoint."""
     # A state dict itself is flat, so a mapping inside it is what counts, whatever tensors (a step, a decay) lie beside.
-    while isinstance(state, Mapping):
+    for _ in range(_DEEPEST):  # A mapping may hold itself.
+        if not isinstance(state, Mapping):
+            break
         there = [name for name in _NESTED if _holds_tensors(state.get(name))]
         if not there:
             break
@@ -111,14 +134,14 @@ def _unwrap(state: object) -> object:
     return state
 
 
-def _holds_tensors(value: object) -> bool:
+def _holds_tensors(value: object, depth: int = _DEEPEST) -> bool:
     """Whether a mapping holds weights, itself or in what a training script nests: settings of averaging are none."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, Mapping) or not depth:
         return False
     # A lone tensor beside numbers is a setting too: the number of steps, the decay.
     if any(isinstance(item, Tensor) and item.dim() for item in value.values()):
         return True
-    if any(_holds_tensors(value.get(name)) for name in _NESTED):
+    if any(_holds_tensors(value.get(name), depth - 1) for name in _NESTED if name in value):
         return True
     return bool(value) and all(isinstance(item, Tensor) for item in value.values())
 
@@ -155,7 +178,7 @@ def load_weights(
         config: What a zoo model was built from; the message then names a model that fits better.
 
     Raises:
-        CheckpointError: Lists missing, unexpected and wrongly shaped keys with the shapes the model expects.
+        CheckpointError: Lists missing and unexpected keys, and those of another shape or type than the model expects.
     """
     own = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
     weights = strip_prefixes(weights, own)
@@ -166,16 +189,25 @@ def load_weights(
         for name, tensor in own.items()
         if name in weights and not _same_shape(tensor, weights[name], zoo=config is not None)
     ]
-    if missing or extra or shaped:
+    typed = [
+        f"{name} {str(weights[name].dtype).removeprefix('torch.')}, expected {str(tensor.dtype).removeprefix('torch.')}"
+        for name, tensor in own.items()
+        if name in weights and not _same_kind(tensor, weights[name])
+    ]
+    if missing or extra or shaped or typed:
         lists = [
             f"{len(items)} {kind}: {join_names(items, limit=_LISTED, separator='; ')}"
-            for kind, items in (("missing", missing), ("unexpected", extra), ("of another shape", shaped))
+            for kind, items in (("missing", missing), ("unexpected", extra), ("of another shape", shaped), ("of another type", typed))
             if items
         ]
         raise CheckpointError(
             "the checkpoint does not fit the model\n    " + "\n    ".join(lists),
             where=where,
-            fix=_better_model(weights, config) if config else "build the model that the checkpoint was saved from",
+            fix="dequantize the weights and save them as floating point"
+            if not (missing or extra or shaped)
+            else _better_model(weights, config)
+            if config
+            else "build the model that the checkpoint was saved from",
         )
     # A layer that is a plain Linear here may have been a 1x1 convolution where the checkpoint was saved.
     fitting = {name: tensor.reshape(own[name].shape) for name, tensor in weights.items()}
@@ -186,6 +218,17 @@ def load_weights(
     else:
         # Not strict: names agree by now, and what a module saves besides tensors is in no checkpoint of weights.
         module.load_state_dict(fitting, strict=False)
+
+
+def _same_kind(own: Tensor, given: Tensor) -> bool:
+    """Whether the numbers of a checkpoint mean what the module's do.
+
+    Casting int8, bool or float8 to float32 gives numbers too, but without their scale, wrong ones; casting complex ones
+    drops a part.
+    """
+    if own.is_floating_point():
+        return given.is_floating_point() and (given.element_size() > 1 or given.dtype == own.dtype)
+    return own.is_complex() or not given.is_complex()
 
 
 def _same_shape(own: Tensor, given: Tensor, *, zoo: bool) -> bool:

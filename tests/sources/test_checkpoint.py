@@ -247,3 +247,57 @@ def test_the_packaged_weights_fit_and_are_described():
     assert description["architecture"] == "s2mlpv2_nano"
     model = create_model("s2mlpv2_nano")
     load_weights(model, read_weights(path), where=str(path), config=NANO)
+
+
+def unusual() -> dict[str, object]:
+    quantized = torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8)
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    return {
+        "sparse": torch.eye(3).to_sparse(),
+        "nested": nested,
+        "quantized": quantized,
+        "meta": torch.empty(2, device="meta"),
+    }
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["sparse", "nested", "quantized", "meta"])
+def test_tensors_that_are_no_weights_are_refused_by_name(tmp_path, kind):
+    torch.save({"good": torch.ones(2), "stages.0.odd": unusual()[kind]}, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=rf"stages\.0\.odd is .*{kind}") as caught:
+        read_weights(tmp_path / "w.pt")
+    assert str(tmp_path / "w.pt") in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["model", "state_dict", "other"])
+def test_a_mapping_that_holds_itself_is_refused(tmp_path, name):
+    holder: dict[str, object] = {"epoch": 3}
+    holder[name] = holder
+    torch.save(holder, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match="no state dict"):
+        read_weights(tmp_path / "w.pt")
+    holder["ema"] = {"weight": torch.ones(2, 2)}
+    torch.save(holder, tmp_path / "w.pt")
+    assert read_weights(tmp_path / "w.pt").keys() == {"weight"}
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "bool", "complex64", "float8_e4m3fn"])
+def test_tensors_of_another_kind_of_number_are_refused_by_name(dtype):
+    weights = tiny(seed=2).state_dict()
+    names = list(weights)[1:4:2]
+    for name in names:
+        weights[name] = weights[name].to(getattr(torch, dtype))
+    text = fit(weights)
+    assert "2 of another type" in text
+    for name in names:
+        assert f"{name} {dtype}, expected float32" in text
+    assert "dequantize" in text
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_weights_of_another_precision_load(dtype):
+    weights = {name: tensor.to(getattr(torch, dtype)) for name, tensor in tiny(seed=2).state_dict().items()}
+    model = tiny(seed=9)
+    load_weights(model, weights, where="w.pt")
+    name = next(iter(weights))
+    assert torch.equal(model.state_dict()[name], weights[name].float())
