@@ -130,3 +130,4 @@ def register(app: typer.Typer) -> None:
             print_next(console, result.manifest, output, named, data=eval_data or calibration_data)
 
         emit({"manifest": result.manifest, "accuracy": result.accuracy}, as_json=as_json, render=render)
+        options.refuse_collapsed(result.accuracy)

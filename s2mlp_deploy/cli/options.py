@@ -9,7 +9,8 @@ from typing import Annotated, Any, get_args
 import typer
 
 from s2mlp_deploy.choices import CalibrationMethod, DynamicAxis
-from s2mlp_deploy.errors import ExportError, InputError, OutputError
+from s2mlp_deploy.errors import CheckFailedError, ExportError, InputError, OutputError
+from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.text import join_names
 
 
@@ -131,6 +132,22 @@ def refuse_unused_calibration(context: typer.Context, precisions: Sequence[str],
     refuse_options(
         [given[name] for name in ("samples", "eval_samples") if name in given and not measured],
         "no file is asked for that is made from --calibration-data",
+    )
+
+
+def refuse_collapsed(report: AccuracyReport | None) -> None:
+    """Ends a command that has made a file which computes something else, once everything is written and printed.
+
+    Raises:
+        CheckFailedError: A file loses so much that it cannot be meant to be used.
+    """
+    if report is None or not (rows := report.collapsed()):
+        return
+    lost = join_names(f"{row.file} ({report.drop(row):.1f})" for row in rows)
+    raise CheckFailedError(
+        f"points that a file lost, below fp32: {lost}",
+        where=report.data,
+        fix="--max-drop POINTS keeps the layers that cost most in higher precision; --data like the model's own work",
     )
 
 

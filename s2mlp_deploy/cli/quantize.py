@@ -72,3 +72,4 @@ def register(app: typer.Typer) -> None:
             console.print(visible_text(console, f"Written into {directory}"))
 
         emit(result, as_json=as_json, render=render)
+        options.refuse_collapsed(result.accuracy)

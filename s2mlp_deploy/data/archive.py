@@ -75,6 +75,21 @@ class _Member:
     place: int
 
 
+def check_members(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+    """Refuse a zip archive whose members lie on top of each other: a few bytes then unpack to anything.
+
+    Raises:
+        DataError: They take more bytes than the file has.
+    """
+    packed, there = sum(member.compress_size for member in members), path.stat().st_size
+    if packed > there:
+        raise DataError(
+            f"The archive's {len(members)} members take {packed:,} bytes of a file of {there:,}: they overlap",
+            where=str(path),
+            fix="pack the files again; if you did not pack them, distrust this archive",
+        )
+
+
 class _Reader(Protocol):
     """One kind of archive.
 
@@ -126,6 +141,7 @@ class _ZipReader:
 
     def members(self) -> Iterator[_Member]:
         with zipfile.ZipFile(self.path) as archive:
+            check_members(self.path, archive.infolist())
             for place, info in enumerate(archive.infolist()):
                 if info.flag_bits & 1:
                     raise DataError(

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s2mlp_deploy.data.samples import RowCollection, draw_rows
+from s2mlp_deploy.data.archive import check_members
+from s2mlp_deploy.data.samples import RowCollection, check_count, draw_rows
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.text import join_names
 
@@ -32,6 +33,8 @@ def open_arrays(path: Path, *, classes: Sequence[str] | None, limit: int | None,
     Raises:
         DataError: It is damaged, holds Python objects, or its arrays differ in length.
     """
+    if not path.is_file():
+        raise DataError("This is no regular file", where=str(path), fix="name a file of arrays")
     with _damage_is_told(path):
         if path.suffix.lower() == _NPY:
             columns = {"": np.load(path, mmap_mode="r", allow_pickle=False)}
@@ -55,7 +58,9 @@ def _unpack(path: Path) -> dict[str, NDArray[Any]]:
         DataError: They would take more than :data:`MAX_NPZ` bytes of memory.
     """
     with zipfile.ZipFile(path) as archive:
-        size = sum(member.file_size for member in archive.infolist())
+        members = archive.infolist()
+    check_members(path, members)
+    size = sum(member.file_size for member in members)
     if size > MAX_NPZ:
         raise DataError(
             f"The arrays take {size / 2**30:.1f} GiB, more than {MAX_NPZ // 2**30} GiB of memory",
@@ -63,7 +68,7 @@ def _unpack(path: Path) -> dict[str, NDArray[Any]]:
             fix="store an .npy file, which is read row by row",
         )
     with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+        return {name: stored[name] for name in stored.files}  # Names that come twice are one.
 
 
 def gather(
@@ -101,6 +106,7 @@ def gather(
         listed = join_names(f"{name or 'array'} {length}" for name, length in lengths.items())
         raise DataError(f"The arrays differ in length: {listed}", where=str(root), fix="give all a row for each sample")
     count = next(iter(lengths.values()))
+    check_count(root, count)
     known = None if labels is None else check_labels(labels, classes, root)
 
     def read(index: int) -> dict[str, NDArray[Any]]:

@@ -9,9 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2mlp_deploy.artifact import TensorInfo
+from s2mlp_deploy.errors import DataError
 
 NOISE_SAMPLES = 16
 """Samples of noise unless the user says otherwise."""
+
+
+MAX_NOISE = 100_000
+"""Most samples of noise: more would run for days and tell nothing."""
 
 
 class NoiseBatches:
@@ -46,6 +51,10 @@ class NoiseBatches:
             info.shape and isinstance(info.shape[0], str) and info.shape[0].isidentifier() for info in inputs
         )
         self._size = (batch if whole else min(batch, samples)) if self._free else len(examples[0])
+        if samples > MAX_NOISE:
+            raise DataError(
+                f"{samples:,} samples of noise were asked for", fix=f"--samples: at most {MAX_NOISE:,}, or give data"
+            )
         self._batches = -(-samples // self._size)
         self._seed = seed
         self.count = self._batches * self._size

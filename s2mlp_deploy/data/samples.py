@@ -19,6 +19,9 @@ from s2mlp_deploy.preprocess import Source
 Content: TypeAlias = Source | NDArray[Any] | Mapping[str, NDArray[Any]] | ImageError
 """An image (a file, the bytes of one, decoded), an array, arrays by input name, or why it could not be read."""
 
+MAX_SAMPLES = 2_000_000
+"""Most samples of a collection: ImageNet has 1.3 million."""
+
 _SKIPS_REMEMBERED = 20
 
 
@@ -127,6 +130,20 @@ def check_limit(limit: int | None) -> None:
         raise DataError(f"A sample of {limit} was asked for", fix="give a limit of at least 1")
 
 
+def check_count(root: Path, count: int) -> None:
+    """Refuse more samples than a list of them fits into memory: a header of a hundred bytes claims any number.
+
+    Raises:
+        DataError: There are more than :data:`MAX_SAMPLES`.
+    """
+    if count > MAX_SAMPLES:
+        raise DataError(
+            f"There are {count:,} samples, at most {MAX_SAMPLES:,} can be drawn from",
+            where=str(root),
+            fix="give a part of them",
+        )
+
+
 def draw(names: Sequence[str], labels: Sequence[int] | None, limit: int | None, seed: int) -> list[int]:
     """Draw samples by a hash of seed and name: neither Python's version nor other samples change a rank.
 
@@ -169,7 +186,12 @@ def draw_rows(
     limit: int | None,
     seed: int,
 ) -> RowCollection:
-    """A collection of rows, of which a few are drawn; see :class:`RowCollection` and :func:`draw`."""
+    """A collection of rows, of which a few are drawn; see :class:`RowCollection` and :func:`draw`.
+
+    Raises:
+        DataError: There are more rows than can be drawn from.
+    """
+    check_count(root, count)
     indices = tuple(draw([str(index) for index in range(count)], labels, limit, seed))
     drawn = None if labels is None else tuple(labels[index] for index in indices)
     return RowCollection(root, read, indices, drawn, class_names)
@@ -183,6 +205,8 @@ def digest(sample: Sample) -> bytes:
     found = hashlib.sha256()
     source = sample.source
     if isinstance(source, Path):
+        if not source.is_file():  # Opening a pipe would wait for its writer.
+            return found.digest()
         try:
             with source.open("rb") as stream:
                 return hashlib.file_digest(stream, "sha256").digest()

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from s2mlp_deploy.artifact import check_onnx
 from s2mlp_deploy.engines.sidecar import check_replaceable, sidecar_of
 from s2mlp_deploy.errors import ArtifactError, BuildError, MissingDependencyError, OutputError
-from s2mlp_deploy.files import replacing, sha256_of, to_json, write_file
+from s2mlp_deploy.files import from_json, read_file, replacing, sha256_of, to_json, write_file
 from s2mlp_deploy.processor import processor
 from s2mlp_deploy.text import first_line_of
 
@@ -111,7 +109,7 @@ def check_optimized(path: Path, onnxruntime_version: str) -> OptimizedRecord:
 def _read_sidecar(path: Path, fix: str) -> OptimizedRecord:
     sidecar = sidecar_of(path)
     try:
-        raw = sidecar.read_bytes()
+        raw = read_file(sidecar, "sidecar")
     except OSError as error:
         raise ArtifactError(
             f"the optimized file has no readable sidecar, so nothing says which machine it is for: "
@@ -120,8 +118,8 @@ def _read_sidecar(path: Path, fix: str) -> OptimizedRecord:
             fix=f"copy both files together, or {fix}",
         ) from error
     try:
-        record = msgspec.json.decode(raw, type=OptimizedRecord)
-    except msgspec.DecodeError as error:
+        record: OptimizedRecord = from_json(raw, OptimizedRecord)
+    except ValueError as error:
         raise ArtifactError(f"the sidecar is damaged: {error}", where=str(sidecar), fix=fix) from error
     if record.schema_version != SCHEMA_VERSION:
         raise ArtifactError(

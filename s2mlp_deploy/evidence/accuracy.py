@@ -14,6 +14,10 @@ AS_IN_THE_FILE = "as in the file"
 """How a file was computed whose results were not rounded to float16."""
 
 
+COLLAPSE = 20.0
+"""Points below float32 at which a file counts as broken, whoever asked for no budget: no quantization costs that."""
+
+
 @dataclass(frozen=True)
 class Guess:
     """What a file says of an image.
@@ -168,6 +172,10 @@ class AccuracyReport:
         if row is reference or row.score is None or reference.score is None:
             return None
         return reference.score - row.score
+
+    def collapsed(self) -> tuple[AccuracyRow, ...]:
+        """The files that lose :data:`COLLAPSE` points or more, with or without a budget."""
+        return tuple(row for row in self.rows if (self.drop(row) or 0.0) >= COLLAPSE)
 
     def file_of(self, precision: str) -> str:
         """The file of a precision; the precision itself where no row has it."""

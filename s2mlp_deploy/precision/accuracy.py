@@ -46,7 +46,8 @@ class Scorer:
         data_sha256: Of the samples and their labels.
 
     Raises:
-        DataError: The outputs are no scores and there is no metric, or a label is no class of the model.
+        DataError: There is no metric, and the outputs are no scores, or not finite ones; or a label is no class of the
+            model.
     """
 
     def __init__(
@@ -72,6 +73,13 @@ class Scorer:
             raise DataError(
                 f"the output {self._output} is {list(expected.shape[1:])} per image, which is no list of scores",
                 fix="score it with a metric of your own: api.quantize(..., metric=...)",
+            )
+        if metric is None and (broken := int((first_class(expected) < 0).sum())):
+            raise DataError(
+                f"float32 itself gives NaN or infinite scores on {broken} of {len(expected)} images, so nothing can be "
+                "compared with it",
+                where=described,
+                fix="check the weights and the preprocessing, or leave these images out",
             )
         known = labels[labels >= 0] if labels is not None else np.zeros(0, np.int64)
         if metric is None and known.size and known.max() >= expected.shape[1]:
@@ -111,11 +119,11 @@ class Scorer:
         agreement = None
         worst: tuple[WorstImage, ...] = ()
         if self._expected.ndim == 2 and alike:
-            same = outputs.argmax(axis=1) == self._expected.argmax(axis=1)
+            same = first_class(outputs) == self._expected.argmax(axis=1)
             agreement = float(same.mean() * 100)
             worst = self._worst(outputs)
         score = self._metric(engine) if self._metric is not None else self._points(outputs)
-        sqnr = float(10 * np.log10(signal / noise)) if noise > 0 and signal > 0 else None
+        sqnr = float(10 * np.log10(signal / noise)) if 0 < noise < np.inf and signal > 0 else None
         return AccuracyRow(file, precision, size, score, agreement, sqnr, arithmetic, worst)
 
     def report(
@@ -153,7 +161,7 @@ class Scorer:
         return np.concatenate(arrays), np.concatenate(labels)
 
     def _points(self, outputs: NDArray[np.float32]) -> float:
-        first = top_k(outputs, 1)[:, 0]
+        first = first_class(outputs)
         if self._labels is None:
             return float((first == top_k(self._expected, 1)[:, 0]).mean() * 100)
         known = self._labels >= 0
@@ -178,7 +186,8 @@ class Scorer:
         )
 
     def _guess(self, scores: NDArray[np.float32]) -> Guess:
-        weights = np.exp(scores.astype(np.float64) - float(scores.max()))
+        with np.errstate(invalid="ignore"):  # Scores that are not finite have no probability: NaN.
+            weights = np.exp(scores.astype(np.float64) - float(scores.max()))
         best = int(scores.argmax())
         return Guess(self._name(best), float(weights[best] / weights.sum()))
 
@@ -196,6 +205,14 @@ class Scorer:
             if len(found) == len(wanted):
                 break
         return found
+
+
+def first_class(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The class with the largest score of each row of [N, classes]; −1 where a score is NaN or the largest infinite.
+
+    Such a row names no class: a search for the largest would return some index all the same.
+    """
+    return np.where(np.isfinite(scores.max(axis=1)), top_k(scores, 1)[:, 0], -1)
 
 
 def thumbnail(array: NDArray[Any], preprocessing: Preprocessing | None) -> str:

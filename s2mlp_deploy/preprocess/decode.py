@@ -18,6 +18,9 @@ from s2mlp_deploy.preprocess.description import MAX_PIXELS
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 """Raster formats that may be decoded; Pillow's other plugins are never tried on input."""
 
+MAX_SIDE = 65_535
+"""Most pixels along one side, as in a JPEG: resizing a thinner image makes tables of gigabytes."""
+
 _ORIENTATION_TAG, _BITS_PER_SAMPLE_TAG = 0x0112, 258
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -65,7 +68,7 @@ def open_image(source: Path | bytes, *, where: str | None = None) -> Image.Image
         # A decoder fed damaged or hostile bytes raises whatever it stumbles on, hence Exception.
         try:
             image: Image.Image = Image.open(stream, formats=FORMATS)
-            if image.width * image.height > MAX_PIXELS:
+            if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise _too_large(where, error) from error
@@ -160,11 +163,15 @@ def _open_stream(source: Path | bytes, where: str) -> Iterator[IO[bytes]]:
 
 
 def _too_large(where: str, error: BaseException) -> ImageError:
-    problem = f"The image is too large to decode safely (more than {MAX_PIXELS:,} pixels): {error}"
+    problem = (
+        f"The image is too large to decode safely (more than {MAX_PIXELS:,} pixels, or {MAX_SIDE:,} a side): {error}"
+    )
     return ImageError(problem, where=where, fix="make it smaller; if it was not meant to be large, distrust it")
 
 
 def _damaged(where: str, error: BaseException) -> ImageError:
+    if isinstance(error, MemoryError):
+        return ImageError("There is not enough memory to decode it", where=where, fix="make the image smaller")
     reason = str(error) or type(error).__name__
     return ImageError(f"The image is damaged: {reason}", where=where, fix="copy or download it again")
 

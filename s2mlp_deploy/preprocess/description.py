@@ -9,9 +9,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from s2mlp_deploy.errors import PreprocessingError
+from s2mlp_deploy.files import from_json, read_file
 from s2mlp_deploy.text import join_names
 
 MAX_PIXELS = 178_956_970
@@ -177,12 +176,12 @@ def load_sidecar(path: Path) -> Sidecar:
         PreprocessingError: The file cannot be read, is not a JSON object, or has a value of a wrong type.
     """
     try:
-        data = msgspec.json.decode(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        data = from_json(read_file(path, "description").removeprefix(b"\xef\xbb\xbf"))
     except OSError as error:
         raise PreprocessingError(
-            f"The file cannot be read: {error.strerror}", where=str(path), fix="check the path"
+            f"The file cannot be read: {error.strerror or error}", where=str(path), fix="check the path"
         ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         fix = "write it as one JSON object, like the example in the documentation"
         raise PreprocessingError(f"The file is not JSON: {error}", where=str(path), fix=fix) from error
     try:

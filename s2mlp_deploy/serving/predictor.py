@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from s2mlp_deploy.artifact import MANIFEST, check_onnx, read_manifest, verify_precision
 from s2mlp_deploy.engines.onnxruntime import CPU, OnnxRuntimeEngine
-from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.errors import ArtifactError, CheckFailedError
 from s2mlp_deploy.metrics import top_k
 from s2mlp_deploy.preprocess import Preprocessing, preprocess, raw_pixels
 
@@ -72,6 +72,7 @@ class Predictor:
 
         Raises:
             ImageError: A file is no image.
+            CheckFailedError: The scores of an image are not finite.
         """
         predictions = []
         for start in range(0, len(images), batch):
@@ -92,6 +93,12 @@ class Predictor:
         return np.concatenate([self.engine.run({info.name: raw_pixels(path, copies)})[output][:1] for path in paths])
 
     def _best(self, image: str, scores: NDArray[np.float64], top: int) -> Prediction:
+        if not np.isfinite(scores.max()):  # A NaN anywhere makes the largest one NaN.
+            raise CheckFailedError(
+                "the scores are NaN or infinite, which names no class",
+                where=image,
+                fix="compare the file with its source by `s2mlp-deploy parity`, or use the fp32 file",
+            )
         weights = np.exp(scores - scores.max())
         probabilities = weights / weights.sum()
         best = top_k(scores[None], top)[0]

@@ -197,7 +197,12 @@ def load_weights(
     if missing or extra or shaped or typed:
         lists = [
             f"{len(items)} {kind}: {join_names(items, limit=_LISTED, separator='; ')}"
-            for kind, items in (("missing", missing), ("unexpected", extra), ("of another shape", shaped), ("of another type", typed))
+            for kind, items in (
+                ("missing", missing),
+                ("unexpected", extra),
+                ("of another shape", shaped),
+                ("of another type", typed),
+            )
             if items
         ]
         raise CheckpointError(

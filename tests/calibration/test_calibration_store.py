@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import zipfile
 
 import numpy as np
 import pytest
 
 pytest.importorskip("onnx_ir")
+from s2mlp_deploy.calibration import store
 from s2mlp_deploy.calibration.histogram import Histogram
 from s2mlp_deploy.calibration.observe import Statistics
 from s2mlp_deploy.calibration.store import Key, load, save
@@ -123,3 +126,64 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         save(tmp_path / "file" / "c.npz", KEY, some_statistics(), complete=True)
+
+
+def edited(path, **changes) -> None:
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored.files} | changes
+    np.savez_compressed(path, **arrays)
+
+
+CHANGES = {
+    "nan": lambda bounds: bounds * np.nan,
+    "tiny": lambda bounds: bounds * 1e-6,
+    "turned": lambda bounds: bounds[:, [0, 2, 1]],
+    "one": lambda bounds: bounds + np.eye(*bounds.shape),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("foreign", ["refuse", "refuse graph", "ignore"])
+def test_a_cache_that_was_edited_is_refused(tmp_path, change, foreign):
+    path = tmp_path / "c.npz"
+    save(path, KEY, some_statistics(), complete=True)
+    with np.load(path) as stored:
+        bounds = stored["bounds"]
+    edited(path, bounds=CHANGES[change](bounds))
+    with pytest.raises(QuantizationError, match="changed since it was written"):
+        load(path, KEY, foreign=foreign)
+
+
+@pytest.mark.parametrize("change", ["nan", "turned"])
+def test_ranges_that_no_run_has_measured_are_refused_also_with_a_right_hash(tmp_path, monkeypatch, change):
+    path = tmp_path / "c.npz"
+    save(path, KEY, some_statistics(), complete=True)
+    monkeypatch.setattr(store, "_digest", lambda arrays: "same")
+    save(path, KEY, some_statistics(), complete=True)
+    assert load(path, KEY) is not None
+    with np.load(path) as stored:
+        bounds = stored["bounds"]
+    edited(path, bounds=CHANGES[change](bounds))
+    with pytest.raises(QuantizationError, match=r"NaN|do not fit together"):
+        load(path, KEY)
+
+
+def test_a_cache_of_an_earlier_version_is_replaced_unless_it_was_named(tmp_path, monkeypatch):
+    path = tmp_path / "c.npz"
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_VERSION", 1)
+        save(path, KEY, some_statistics(), complete=True)
+    assert load(path, KEY) is None
+    with pytest.raises(QuantizationError):
+        load(path, KEY, foreign="refuse")
+
+
+def test_what_unpacks_to_gigabytes_or_is_a_pipe_is_refused(tmp_path):
+    path = tmp_path / "c.npz"
+    save(path, KEY, some_statistics(), complete=True)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("big.npy", "w") as stream:
+        for _ in range(1100):
+            stream.write(bytes(2**20))
+    refused(path)
+    os.mkfifo(tmp_path / "pipe.npz")
+    refused(tmp_path / "pipe.npz")

@@ -20,6 +20,7 @@ from PIL import Image  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 from s2mlp_deploy.artifact import CALIBRATION_CACHE, read_manifest, verify_file  # noqa: E402
+from s2mlp_deploy.evidence.accuracy import AccuracyReport  # noqa: E402
 from s2mlp_deploy.files import sha256_of, to_json  # noqa: E402
 
 SETTINGS = ("dims=8,8", "depths=1,1", "patches=2,2", "image_size=8,8", "classes=3")
@@ -323,3 +324,12 @@ def test_an_artifact_stays_valid_whenever_quantize_is_ended(artifact, images, se
 
     api.quantize(artifact, api.PrecisionOptions(precisions=["int8"], data=images))
     assert list(artifact.rglob(".*")) == [], "what was abandoned stays"
+
+
+def test_a_file_that_loses_tens_of_points_ends_with_1_without_a_budget(cli, artifact, images, monkeypatch):
+    monkeypatch.setattr(AccuracyReport, "drop", lambda self, row: 35.5 if row.precision == "int8" else 0.0)
+    result = cli("quantize", artifact, "--data", images)
+    assert result.code == 1
+    assert "model.int8.onnx (35.5)" in result.text
+    assert "--max-drop" in result.text
+    assert "Written into" in result.out

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+import time
 import tracemalloc
 import zipfile
 from collections import Counter
@@ -11,6 +14,8 @@ import numpy as np
 import pytest
 
 from s2mlp_deploy.data import arrays
+from s2mlp_deploy.data.archive import check_members
+from s2mlp_deploy.data.arrays import open_arrays
 from s2mlp_deploy.data.collect import collect
 from s2mlp_deploy.errors import DataError
 
@@ -134,3 +139,51 @@ class TestRefused:
             np.lib.format.write_array_header_1_0(stream, header)
         with pytest.raises(DataError, match="cannot be read"):
             collect(tmp_path / "a.npz")
+
+
+CLAIMS = {
+    "rows without elements": (10**12, 0),
+    "rows of a byte": (10**12,),
+    "two million and one": (2_000_001, 0),
+}
+
+
+@pytest.mark.parametrize("kind", CLAIMS)
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_a_header_that_claims_more_rows_than_anybody_has_is_refused_at_once(tmp_path, kind, suffix):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": CLAIMS[kind]})
+    path = tmp_path / f"x{suffix}"
+    if suffix == ".npy":
+        path.write_bytes(header.getvalue())
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("input.npy", header.getvalue())
+    start = time.process_time()
+    with pytest.raises(DataError):
+        open_arrays(path, classes=None, limit=16, seed=0)
+    assert time.process_time() - start < 2
+
+
+def test_more_labels_than_anybody_has_are_refused_before_they_become_a_list(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, input=np.zeros((3_000_000, 0), np.uint8), labels=np.zeros(3_000_000, np.int8))
+    with pytest.raises(DataError, match="3,000,000 samples"):
+        open_arrays(path, classes=None, limit=16, seed=0)
+
+
+def test_members_that_lie_on_top_of_each_other_are_refused(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, **{f"arr{index}": np.zeros((4, 1000), np.uint8) for index in range(3)})
+    with zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+    infos *= 5000
+    with pytest.raises(DataError, match="overlap"):
+        check_members(path, infos)
+    check_members(path, infos[:3])
+
+
+def test_a_pipe_is_no_array(tmp_path):
+    os.mkfifo(tmp_path / "x.npy")
+    with pytest.raises(DataError, match="no regular file"):
+        open_arrays(tmp_path / "x.npy", classes=None, limit=None, seed=0)

@@ -7,6 +7,7 @@ import pytest
 
 from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.data.noise import NoiseBatches
+from s2mlp_deploy.errors import DataError
 
 IMAGE = TensorInfo("image", "float32", ("batch", 3, 4, 4))
 EXAMPLE = np.zeros((2, 3, 4, 4), np.float32)
@@ -52,3 +53,10 @@ def test_what_is_no_float_keeps_the_examples_values():
 def test_floats_come_in_the_inputs_type():
     ((feeds, _),) = noise(TensorInfo("image", "float16", ("batch", 3, 4, 4)), samples=4)
     assert feeds["image"].dtype == np.float16
+
+
+def test_more_noise_than_anybody_waits_for_is_refused() -> None:
+    inputs, example = [TensorInfo("x", "float32", ("batch", 2))], [np.zeros((1, 2), np.float32)]
+    with pytest.raises(DataError, match="1,000,000,000 samples of noise"):
+        NoiseBatches(inputs, example, samples=10**9, batch=8, seed=0)
+    assert NoiseBatches(inputs, example, samples=100_000, batch=8, seed=0).count == 100_000

@@ -72,3 +72,12 @@ def test_a_score_that_does_not_say_of_which_bytes_is_outdated() -> None:
     report = accuracy()
     assert report.outdated(quantized_manifest()) == frozenset()
     assert replace(report, sha256={}).outdated(quantized_manifest()) == {FILE, INT8}
+
+
+@pytest.mark.parametrize(
+    ("score", "collapsed"), [(80.0, False), (60.1, False), (60.0, True), (3.0, True), (None, False)]
+)
+def test_a_file_that_loses_tens_of_points_has_collapsed(score: float | None, collapsed: bool) -> None:
+    report = of_files(*NEW)
+    report = replace(report, rows=(report.rows[0], replace(report.rows[1], score=score)))
+    assert bool(report.collapsed()) == collapsed

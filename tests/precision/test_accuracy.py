@@ -80,6 +80,32 @@ def test_images_without_a_label_do_not_count():
     assert scorer([0, -1, -1, -1, 1, -1, -1]).reference_score == 50.0
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("labels", [None, [0, 1, 2, 3, 0, 1, 2]])
+def test_an_image_whose_scores_are_nan_is_wrong(labels, bad):
+    """argmax takes the first NaN for the largest, and 0 where all are."""
+    other = SCORES.copy()
+    other[[0, 1, 4]] = bad
+    other[2, 1] = bad
+    found = scorer(labels)
+    assert found.score(Told(other)) == pytest.approx(100 * 3 / 7)
+    assert row(found, other).agreement == pytest.approx(100 * 3 / 7)
+
+
+@pytest.mark.parametrize("labels", [None, [0, 1, 2, 3, 0, 1, 2]])
+def test_a_reference_that_is_nan_on_some_images_is_none(labels):
+    broken = SCORES.copy()
+    broken[:4] = np.nan
+    with pytest.raises(DataError, match="NaN or infinite scores on 4 of 7 images"):
+        Scorer(Told(broken), data(7, labels), described="seven")
+
+
+def test_a_masked_class_is_never_the_first_and_is_no_fault():
+    masked = SCORES.copy()
+    masked[:, 3] = -np.inf
+    assert scorer().score(Told(masked)) == pytest.approx(100 * 6 / 7)
+
+
 def test_without_labels_the_score_is_agreement():
     found = scorer()
     assert found.metric == "top-1 agreement with fp32"

@@ -243,3 +243,9 @@ class TestRefusals:
         with pytest.raises(ImageError) as caught:
             open_image(b"text", where="request 7")
         assert caught.value.where == "request 7"
+
+
+@pytest.mark.parametrize("size", [(1, 170_000_000), (70_000, 1), (65_536, 2)])
+def test_a_side_that_no_image_has_is_refused_before_decoding(size: tuple[int, int]) -> None:
+    with pytest.raises(ImageError, match="too large to decode safely"):
+        open_image(claimed_png(*size))

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from s2mlp_deploy.artifact import MANIFEST
-from s2mlp_deploy.errors import ArtifactError, ImageError, TargetError
+from s2mlp_deploy.errors import ArtifactError, CheckFailedError, ImageError, TargetError
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("torch")
@@ -123,3 +123,10 @@ def test_a_precision_that_is_not_there_lists_those_that_are():
 def test_a_provider_that_is_not_there_is_refused():
     with pytest.raises(TargetError, match="CPUExecutionProvider"):
         Predictor(nano_artifact.read_only(), provider="NoSuchExecutionProvider")
+
+
+@pytest.mark.parametrize("scores", [[np.nan, 1, 2], [np.nan] * 3, [0, np.inf, 1]])
+def test_scores_that_are_not_finite_are_no_prediction(predictor, scores):
+    with pytest.raises(CheckFailedError, match="NaN or infinite") as caught:
+        predictor._best("cat.png", np.float64(scores), 2)
+    assert caught.value.where == "cat.png"

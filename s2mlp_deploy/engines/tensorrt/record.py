@@ -15,7 +15,7 @@ from s2mlp_deploy.engines.sidecar import sidecar_of
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.evidence.build import BuildRecord, Profile
 from s2mlp_deploy.evidence.store import decode, encode
-from s2mlp_deploy.files import replacing, sha256_of, write_file
+from s2mlp_deploy.files import read_file, replacing, sha256_of, write_file
 
 
 def this_platform() -> str:
@@ -72,7 +72,7 @@ def read_sidecar(engine: Path) -> BuildRecord:
         raise ArtifactError("no such engine file", where=str(engine), fix="build one with `s2mlp-deploy build`")
     fix = "build the engine again with `s2mlp-deploy build`: a plan alone does not say what it was built for"
     try:
-        raw = path.read_bytes()
+        raw = read_file(path, "sidecar")
     except OSError as error:
         raise ArtifactError(
             f"the engine has no readable sidecar: {error.strerror or error}", where=str(path), fix=fix
