@@ -15,6 +15,9 @@ from s2mlp_deploy.recognition.graph import UNWRITTEN, ZERO
 from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.spec import BORDERS, Border, ShiftGroup, ShiftSpec
 
+_MOST_RIM = 0.9
+"""A larger share of a channel is no rim: steps of half an axis along three axes leave seven eighths."""
+
 
 @dataclass(frozen=True)
 class NoShift:
@@ -60,10 +63,14 @@ def match_shifts(moved: Tensor, base: Tensor) -> tuple[ShiftSpec, ...]:
         Every specification whose index map equals ``moved`` exactly (they differ in the border where this size cannot
         tell borders apart), the papers' border first; none where it is no shift (see :func:`why_no_shift`).
     """
+    same = moved == base
+    whole = [axis for axis in range(base.dim()) if not _moves_in_part(same, axis)]
+    if not whole:
+        return ()
     found = _steps(moved, base)
     if isinstance(found, NoShift) or not found.moving:
         return ()
-    for channel_axis in _by_likelihood(found, _channel_axes(found.moving, base.dim())):
+    for channel_axis in _by_likelihood(found, [a for a in _channel_axes(found.moving, base.dim()) if a in whole]):
         matches: list[ShiftSpec] = []
         for offsets in _candidates(found, channel_axis):
             groups = tuple(
@@ -77,6 +84,17 @@ def match_shifts(moved: Tensor, base: Tensor) -> tuple[ShiftSpec, ...]:
         if matches:
             return tuple(matches)
     return ()
+
+
+def _moves_in_part(same: Tensor, axis: int) -> bool:
+    """Whether some slice along an axis keeps nearly all of its elements and not all, so that it holds no channels.
+
+    A channel that moves keeps no more than its rim. A cheap way to say no: of a chain of writes into single rows, each
+    tensor is compared with all before it.
+    """
+    kept = same.sum([other for other in range(same.dim()) if other != axis])
+    each = same.numel() // same.shape[axis]
+    return bool(((kept > _MOST_RIM * each) & (kept < each)).any())
 
 
 def why_no_shift(moved: Tensor, base: Tensor) -> str:
