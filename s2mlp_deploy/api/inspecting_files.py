@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo, current_fields
+from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo, read_description
 from s2mlp_deploy.export.write import tensor_infos
 from s2mlp_deploy.graph.loading import load_graph
 
@@ -60,7 +58,6 @@ def inspect_file(path: str | Path) -> FileInspection:
     operators = collections.Counter(
         f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in model.graph.all_nodes()
     )
-    text = model.metadata_props.get(METADATA_KEY)
     return FileInspection(
         file=file.name,
         bytes=sum(part.stat().st_size for part in (file, *(file.parent / name for name in loaded.beside))),
@@ -71,5 +68,5 @@ def inspect_file(path: str | Path) -> FileInspection:
         nodes=sum(operators.values()),
         operators=dict(operators.most_common()),
         weights=dict(weights.most_common()),
-        metadata=current_fields(msgspec.json.decode(text)) if text else {},
+        metadata=read_description(model.metadata_props.get(METADATA_KEY), file),
     )

@@ -296,6 +296,43 @@ def current_fields(data: dict[str, Any]) -> dict[str, Any]:
     return data | {"shifts": shifts, "hazards": hazards, "schema_version": SCHEMA_VERSION}
 
 
+@dataclass(frozen=True)
+class _Described:
+    """The fields of a file's own description that are used, and their types."""
+
+    precision: str | None = None
+    preprocessing_in_graph: bool = False
+    precision_exceptions: tuple[dict[str, Any], ...] = ()
+    shifts: tuple[dict[str, Any], ...] = ()
+    hazards: tuple[dict[str, Any], ...] = ()
+    name: str | None = None
+    notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
+    preprocessing: dict[str, Any] | None = None
+
+
+def read_description(text: str | None, path: Path) -> dict[str, Any]:
+    """What an ONNX file's metadata says of it, with the fields of this version; empty where it says nothing.
+
+    Args:
+        text: The metadata entry.
+        path: The file.
+
+    Raises:
+        ArtifactError: It is no description of ours.
+    """
+    if not text:
+        return {}
+    try:
+        described: dict[str, Any] = current_fields(from_json(text, dict[str, Any]))
+        msgspec.convert(described, _Described)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(
+            f"the file's own description is damaged: {first_line_of(error)}", where=str(path), fix="export it again"
+        ) from error
+    return described
+
+
 def verify_file(directory: Path, record: FileRecord) -> Path:
     """The path of an artifact's file, after comparing its hash.
 

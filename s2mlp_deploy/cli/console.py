@@ -2,21 +2,67 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.logging import RichHandler
+from rich.segment import Segment
 
 from s2mlp_deploy.files import to_json
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
-OUT = Console()
-ERR = Console(stderr=True)
+BROKEN_PIPE = 141
+"""Exit status where nobody reads the output, as of a process that SIGPIPE ended. 1 would be a check that failed."""
+
+
+class PlainConsole(Console):
+    """A console on which nobody's text is a command to the terminal.
+
+    Class names, file names, tensor keys and metadata are other people's text: an escape character in them would colour
+    or clear the screen, retitle the window or write to the clipboard. What is printed goes through here, tables,
+    warnings and errors alike; rich's own styles are added later.
+    """
+
+    def on_broken_pipe(self) -> None:
+        """Whoever read the output, as ``head`` does, has what it wanted: no message, and none when Python ends."""
+        self.quiet = True
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(BROKEN_PIPE)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """See :class:`rich.console.Console`."""
+        for segment in super().render(renderable, options):
+            yield (
+                segment
+                if segment.control or not _UNSAFE.search(segment.text)
+                else segment._replace(text=harmless(segment.text))
+            )
+
+
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but tab and line feed, and those that turn the direction of text round."""
+
+
+def harmless(text: str) -> str:
+    r"""Text whose control characters are written out.
+
+    >>> harmless("cat\x1b[2J")
+    'cat\\x1b[2J'
+    """
+    return _UNSAFE.sub(lambda found: ascii(found.group())[1:-1], text)
+
+
+OUT = PlainConsole()
+ERR = PlainConsole(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, everything else on stderr.")]
 
@@ -24,7 +70,9 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout,
 def emit(value: object, *, as_json: bool, render: Callable[[Console], None]) -> None:
     """Prints a result: as JSON on stdout, or rendered for people."""
     if as_json:
-        sys.stdout.write(to_json(value).decode())
+        # JSON escapes what is below a space itself; as an escape the others are still the same text.
+        document = to_json(value).decode()
+        sys.stdout.write(_UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", document))
     else:
         render(OUT)
 

@@ -10,7 +10,7 @@ import typer
 
 from s2mlp_deploy import __version__
 from s2mlp_deploy.cli import build, demo, doctor, export, inspect, models, parity, predict, quantize
-from s2mlp_deploy.cli.console import ERR, set_up_logging
+from s2mlp_deploy.cli.console import BROKEN_PIPE, ERR, OUT, set_up_logging
 from s2mlp_deploy.errors import INTERNAL_ERROR, S2MLPDeployError, SourceError
 
 app = typer.Typer(
@@ -56,6 +56,12 @@ def main() -> None:
         ERR.print("[bold red]error:[/] ", end="")
         ERR.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
+    except BrokenPipeError:
+        OUT.on_broken_pipe()
+    except MemoryError:
+        ERR.print("error: there is not enough memory", style="bold red")
+        ERR.print("  fix:   use smaller data, fewer samples or a smaller batch, or a machine with more memory")
+        sys.exit(S2MLPDeployError.exit_code)
     except OSError as error:
         # A full disk or a bad path in a place that had nothing better to say.
         ERR.print(f"error: {error.strerror or error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
@@ -69,6 +75,9 @@ def main() -> None:
         # typer turns Ctrl-C into this status without a word.
         if exit.code == _INTERRUPTED:
             _interrupted()
+        # A pipe that nobody reads it turns into 1, which here means that a check failed.
+        if type(sys.stdout).__name__ == "PacifyFlushWrapper":
+            sys.exit(BROKEN_PIPE)
         raise
     except Exception:
         ERR.print(traceback.format_exc(), markup=False, highlight=False, soft_wrap=True, end="")

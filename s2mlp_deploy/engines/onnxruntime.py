@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from s2mlp_deploy.artifact import TensorInfo, check_sizes, read_limits
 from s2mlp_deploy.engines.base import Arrays, EngineStatus
 from s2mlp_deploy.engines.optimized import X64_PRECISION, check_optimized, is_optimized, x64_precision
-from s2mlp_deploy.engines.packages import version_of
+from s2mlp_deploy.engines.packages import load_onnxruntime, version_of
 from s2mlp_deploy.errors import BuildError, MissingDependencyError, TargetError
 from s2mlp_deploy.text import first_line_of
 
@@ -52,7 +52,7 @@ def status() -> EngineStatus:
             install_hint="pip uninstall -y onnxruntime onnxruntime-gpu, then install one extra: [cpu] or [gpu]",
         )
     # Optional, and checked above.
-    import onnxruntime
+    onnxruntime = load_onnxruntime()
 
     return EngineStatus(
         "onnxruntime", True, version=cpu or gpu, detail=", ".join(onnxruntime.get_available_providers())
@@ -94,7 +94,7 @@ class OnnxRuntimeEngine:
         optimize: bool = True,
     ) -> None:
         try:
-            import onnxruntime
+            onnxruntime = load_onnxruntime()
         except ImportError:
             raise MissingDependencyError("onnxruntime", extra="cpu", purpose="running ONNX files") from None
         self._provider = find_provider(provider, onnxruntime.get_available_providers())
@@ -164,7 +164,7 @@ class OnnxRuntimeEngine:
         return {info.name: np.asarray(value) for info, value in zip(self.outputs, values, strict=True)}
 
     def _run_bound(self, feeds: Mapping[str, NDArray[Any]]) -> list[Any]:
-        import onnxruntime
+        onnxruntime = load_onnxruntime()
 
         binding = self._session.io_binding()
         for name, array in feeds.items():

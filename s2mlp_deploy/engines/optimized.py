@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from s2mlp_deploy.artifact import check_onnx
+from s2mlp_deploy.engines.packages import load_onnxruntime
 from s2mlp_deploy.engines.sidecar import check_replaceable, sidecar_of
 from s2mlp_deploy.errors import ArtifactError, BuildError, MissingDependencyError, OutputError
 from s2mlp_deploy.files import from_json, read_file, replacing, sha256_of, to_json, write_file
@@ -161,7 +162,7 @@ def optimize(onnx_file: Path, output: Path | None = None) -> OptimizedRecord:
     """
     try:
         # Optional, and heavy: a service that runs engines of TensorRT has none.
-        import onnxruntime
+        onnxruntime = load_onnxruntime()
     except ImportError:
         raise MissingDependencyError("onnxruntime", extra="cpu", purpose="optimizing ONNX files") from None
     check_onnx(onnx_file)

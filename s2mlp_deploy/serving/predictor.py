@@ -105,6 +105,6 @@ class Predictor:
         names = self.manifest.classes
         return Prediction(
             image,
-            tuple(names[index] if names else str(index) for index in best),
+            tuple(names[index] if names and index < len(names) else str(index) for index in best),
             tuple(float(probabilities[index]) for index in best),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -225,3 +226,20 @@ def test_status_tells_of_none_and_of_both_builds(monkeypatch, installed, availab
     assert told.available == available
     assert told.missing
     assert hint in told.install_hint
+
+
+def test_running_a_file_writes_nothing_below_the_users_home(tmp_path):
+    """ONNX Runtime's telemetry would: as soon as it is imported."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine\n"
+        "OnnxRuntimeEngine(Path(sys.argv[1]))"
+    )
+    (tmp_path / "home").mkdir()
+    path = og.save(og.perceptron(), tmp_path / "model.onnx")
+    kept = {
+        name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+    }
+    env = kept | {"PYTHONPATH": nano_artifact.PACKAGE_ROOT, "HOME": str(tmp_path / "home")}
+    subprocess.run([sys.executable, "-B", "-c", code, str(path)], env=env, check=True)
+    assert list((tmp_path / "home").iterdir()) == []

@@ -124,9 +124,13 @@ def test_another_place_keeps_the_suffix_that_the_file_is_known_by(graph, tmp_pat
 def test_bad_input_leaves_nothing(graph, tmp_path):
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"this is no graph")
+    nodes = [og.node("Nonsense", ["x"], ["y"])]
+    unknown = og.save(og.model(nodes, [og.value("x", 1, [1])], [og.value("y", 1, [1])]), tmp_path / "unknown.onnx")
     before = nano_artifact.snapshot(tmp_path)
-    with pytest.raises(BuildError, match="cannot optimize"):
+    with pytest.raises(ArtifactError, match="not an ONNX file"):
         api.optimize(bad)
+    with pytest.raises(BuildError, match="cannot optimize"):
+        api.optimize(unknown)
     with pytest.raises(ArtifactError, match="no such"):
         api.optimize(tmp_path / "nothing.onnx")
     with pytest.raises(OutputError, match="must end with"):

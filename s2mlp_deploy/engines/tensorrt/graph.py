@@ -8,9 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from s2mlp_deploy.artifact import METADATA_KEY, PrecisionException, SizeLimit, TensorInfo, current_fields, limits_of
+from s2mlp_deploy.artifact import METADATA_KEY, PrecisionException, SizeLimit, TensorInfo, limits_of, read_description
 from s2mlp_deploy.errors import ArtifactError, MissingDependencyError
 from s2mlp_deploy.files import sha256_of
 
@@ -139,13 +137,7 @@ def read_onnx(path: Path) -> OnnxFile:
             where=str(path),
             fix="export with a lower --opset, or install a newer onnx",
         )
-    text = model.metadata_props.get(METADATA_KEY)
-    try:
-        metadata = current_fields(msgspec.json.decode(text, type=dict[str, Any])) if text else {}
-    except (msgspec.DecodeError, KeyError) as error:
-        raise ArtifactError(
-            f"the file's own description is damaged: {error}", where=str(path), fix="export it again"
-        ) from error
+    metadata = read_description(model.metadata_props.get(METADATA_KEY), path)
     own = sha256_of(path)
     digest = _digest(path, loaded.beside, own)
     # Types the exporter did not write down; where inference fails they stay unknown, and the rules pass over them.

@@ -1,0 +1,87 @@
+"""What other people wrote reaches the terminal as text, and a pipe that nobody reads is no failure."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import nano_artifact
+import pytest
+from plain_artifact import write_plain
+from rich.table import Table
+
+from s2mlp_deploy.cli.console import PlainConsole, emit, harmless
+
+HOSTILE = "cat\x1b[2J\x1b]0;owned\x07\x9b31m\u202egnp.exe\x7f"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_control_character_of_a_text_reaches_the_terminal(terminal):
+    stream = io.StringIO()
+    console = PlainConsole(
+        file=stream, force_terminal=terminal, width=200, color_system="truecolor", legacy_windows=False
+    )
+    table = Table(HOSTILE)
+    table.add_row(HOSTILE, style="red")
+    for printed in (HOSTILE, table, f"[bold]{HOSTILE}[/]"):
+        console.print(printed)
+    console.print(HOSTILE, markup=False, highlight=False, soft_wrap=True)
+    told = stream.getvalue()
+    assert "\\x1b[2J" in told
+    assert "\\x9b31m" in told
+    for bad in ("\x1b[2J", "\x1b]", "\x07", "\x9b", "\u202e", "\x7f"):
+        assert bad not in told
+    # Styles of our own are there all the same.
+    assert "\x1b[31m" in told or not terminal
+
+
+def test_what_is_readable_stays_as_it_is():
+    for text in ("Katze ü 猫 🐈", "a\tb\nc", ""):
+        assert harmless(text) == text
+
+
+def test_json_holds_no_control_character_and_the_same_text(capsys):
+    emit({"name": HOSTILE}, as_json=True, render=lambda console: None)
+    out = capsys.readouterr().out
+    assert all(letter.isprintable() or letter == "\n" for letter in out)
+    assert json.loads(out) == {"name": HOSTILE}
+
+
+def test_class_names_and_files_of_an_artifact_are_printed_as_text(cli, tmp_path):
+    directory = tmp_path / HOSTILE.replace("/", "")
+    write_plain(directory)
+    result = cli("inspect", directory / "model.fp32.onnx")
+    assert result.code == 0
+    missing = cli("inspect", directory / "none.onnx")
+    assert missing.code == 2
+    for text in (result.out, missing.err):
+        assert "\x1b" not in text
+        assert "\x9b" not in text
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["models", "--json"]])
+def test_a_pipe_that_nobody_reads_is_no_failed_check(arguments):
+    code = f"import sys; sys.argv = {['s2mlp-deploy', *arguments]!r}; from s2mlp_deploy.cli.main import main; main()"
+    read, write = os.pipe()
+    os.close(read)
+    env = os.environ | {"PYTHONPATH": nano_artifact.PACKAGE_ROOT}
+    done = subprocess.run([sys.executable, "-c", code], env=env, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert done.returncode == 141
+    assert b"rror" not in done.stderr
+
+
+def test_too_little_memory_is_said(cli, tmp_path, monkeypatch):
+    write_plain(tmp_path / "a")
+
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("s2mlp_deploy.api.inspecting_files.load_graph", full)
+    result = cli("inspect", tmp_path / "a" / "model.fp32.onnx")
+    assert result.code == 2
+    assert "not enough memory" in result.err
+    assert "Traceback" not in result.err
