@@ -83,6 +83,8 @@ class Observer:
         return replace(statistics, histograms=histograms, magnitudes=magnitudes, samples=samples)
 
     def _is_sound(self, name: str, array: NDArray[Any]) -> bool:
+        if array.dtype.kind != "f":  # Texts and whole numbers are neither NaN nor infinite.
+            return True
         return not np.isnan(array).any() if name in self._may_be_infinite else bool(np.isfinite(array).all())
 
     def _with_outputs(self) -> ir.Model:

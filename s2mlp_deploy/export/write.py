@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from s2mlp_deploy.artifact import METADATA_KEY, ArtifactWriter, Manifest, TensorInfo, data_file
 from s2mlp_deploy.errors import ExportError
+from s2mlp_deploy.text import first_line_of
 
 MAX_SINGLE_FILE = 2_000_000_000
 """protobuf refuses messages from 2 GiB on; above this the weights go to ``<file>.data`` beside the graph."""
@@ -36,7 +37,10 @@ def tensor_infos(values: Sequence[ir.Value]) -> tuple[TensorInfo, ...]:
     infos = []
     for value in values:
         if value.dtype is None or value.shape is None or value.name is None:
-            raise ExportError(f"the graph does not say what {value.name or 'an unnamed tensor'} is")
+            raise ExportError(
+                f"the graph does not say what {value.name or 'an unnamed tensor'} is",
+                fix="write the file with the types and shapes of its inputs and outputs",
+            )
         shape = tuple(size if isinstance(size, int) else str(size.value) for size in value.shape)
         infos.append(TensorInfo(value.name, value.dtype.numpy().name, shape))
     return tuple(infos)
@@ -125,7 +129,11 @@ def _check(proto: onnx.ModelProto, weights: Iterable[ir.Value], name: str) -> No
     try:
         onnx.checker.check_model(checked, full_check=True)
     except Exception as error:
-        raise ExportError(f"the graph is not valid ONNX: {error}", where=name) from error
+        raise ExportError(
+            f"the graph is not valid ONNX: {first_line_of(error)}",
+            where=name,
+            fix="--exclude the layer that is named, or export the model again with a newer --opset",
+        ) from error
 
 
 def _write_in_pieces(proto: onnx.ModelProto, weights: Iterable[ir.Value], path: Path) -> None:

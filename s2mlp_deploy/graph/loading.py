@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
+from onnx_ir.passes.common import ShapeInferencePass
 
 from s2mlp_deploy.artifact import check_onnx
 from s2mlp_deploy.errors import ArtifactError
@@ -26,7 +27,9 @@ class LoadedGraph:
 
 
 def load_graph(path: Path) -> LoadedGraph:
-    """Reads an ONNX file that :func:`~s2mlp_deploy.artifact.check_onnx` accepts.
+    """Reads an ONNX file that :func:`~s2mlp_deploy.artifact.check_onnx` accepts, and infers its types.
+
+    Types are those that the exporter did not write down; where inference fails they stay unknown.
 
     Raises:
         ArtifactError: It is no ONNX file, or is not safe to load.
@@ -43,4 +46,6 @@ def load_graph(path: Path) -> LoadedGraph:
     if not known:
         # Bytes that are no protobuf of a graph can be read as a message without outputs.
         raise ArtifactError("there is no ONNX graph in the file", where=str(path), fix="name an ONNX file")
+    if any(value.dtype is None or value.shape is None for node in model.graph for value in node.outputs if value.name):
+        ShapeInferencePass()(model)
     return LoadedGraph(model, beside)

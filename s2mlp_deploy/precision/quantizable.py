@@ -136,6 +136,8 @@ def _quantizable_op(node: ir.Node) -> QuantizableOp | None:
     weights = array_of(weight)
     if activation is None or weight is None or weights is None or activation.const_value is not None:
         return None
+    if weights.dtype not in (np.float32, np.float16):  # float64 stays what it is: nothing observes it.
+        return None
     layer = str(node.name).rsplit("/", 1)[0]
     if node.op_type == "MatMul":
         if weights.ndim != 2:

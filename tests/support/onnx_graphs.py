@@ -33,7 +33,7 @@ _FOR_TENSORRT = {
 }
 
 
-def value(name: str, dtype: int, shape: Sequence[int | str | None]) -> onnx.ValueInfoProto:
+def value(name: str, dtype: int, shape: Sequence[int | str | None] | None) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, dtype, shape)
 
 

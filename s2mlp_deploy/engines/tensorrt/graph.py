@@ -121,7 +121,6 @@ def read_onnx(path: Path) -> OnnxFile:
     """
     try:
         import onnx
-        from onnx_ir.passes.common import ShapeInferencePass
 
         from s2mlp_deploy.graph.loading import load_graph
     except ImportError as error:
@@ -140,8 +139,6 @@ def read_onnx(path: Path) -> OnnxFile:
     metadata = read_description(model.metadata_props.get(METADATA_KEY), path)
     own = sha256_of(path)
     digest = _digest(path, loaded.beside, own)
-    # Types the exporter did not write down; where inference fails they stay unknown, and the rules pass over them.
-    ShapeInferencePass()(model)
     return OnnxFile(path, model, own, digest, metadata)
 
 
