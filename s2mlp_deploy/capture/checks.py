@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument
 from torch.fx import GraphModule, Node
+from torch.overrides import TorchFunctionMode
 
 from s2mlp_deploy import torch_internals as internals
-from s2mlp_deploy.capture.frames import last_user_line, line_of_stack
+from s2mlp_deploy.capture.frames import UserLine, last_user_line, line_of_stack
 from s2mlp_deploy.capture.hazards import cloned
 from s2mlp_deploy.errors import CheckpointError, ExportError
 from s2mlp_deploy.text import first_line_of, join_names
@@ -182,6 +183,33 @@ def all_nodes(program: ExportedProgram) -> Iterator[Node]:
 
 def _is_random(target: Any) -> bool:
     return torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())
+
+
+class _DataAccess(TorchFunctionMode):
+    """Notes the first line of the user's that asks a tensor for its ``.data``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line: UserLine | None = None
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.line is None and func == Tensor.data.__get__:  # type: ignore[attr-defined]
+            self.line = last_user_line(traceback.extract_stack()[:-1])
+        return func(*args, **(kwargs or {}))
+
+
+def line_of_data_access(module: nn.Module, inputs: Sequence[Any]) -> str | None:
+    """The first line of a module that goes around torch through ``Tensor.data``; runs the module.
+
+    ``torch.export`` cannot follow what is done there, and names neither the line nor the attribute.
+    """
+    try:
+        with torch.no_grad(), _DataAccess() as watching:
+            module(*inputs)
+    except Exception:
+        return None
+    line: UserLine | None = watching.line
+    return str(line) if line is not None else None
 
 
 def user_frame(error: BaseException) -> str | None:

@@ -26,6 +26,7 @@ from s2mlp_deploy.capture.checks import (
     check_operators,
     check_runs,
     check_weights,
+    line_of_data_access,
     refuse_mutation,
     user_frame,
 )
@@ -217,6 +218,13 @@ def _try_export(module: nn.Module, inputs: tuple[Any, ...], shapes: Any) -> Expo
             "the module",
         ) from error
     except Exception as error:
+        around = line_of_data_access(module, inputs) if "fake tensor" in str(error) else None
+        if around is not None:
+            raise ExportError(
+                f"{type(module).__name__} writes through `.data`, which torch.export cannot follow",
+                where=around,
+                fix="write into the tensor itself, or use detach() in place of .data",
+            ) from error
         raise ExportError(
             f"torch.export cannot capture {type(module).__name__}: {_reason(error)}",
             where=user_frame(error),

@@ -147,7 +147,7 @@ def try_probes(
         seconds: After this time no further probe is tried.
     """
     matched = {key: Matched(key, engine, reference) for key, engine in candidates.items()}
-    names: list[str] = []
+    names: dict[str, list[str]] = {key: [] for key in candidates}
     failures: dict[str, list[str]] = {key: [] for key in candidates}
     started = time.monotonic()
     for probe in tried:
@@ -159,14 +159,14 @@ def try_probes(
             expected = reference.run(probe.feeds)
         except Exception:  # A network of the user's own may raise anything at inputs that it is not made for.
             continue
-        names.append(probe.name)
         for key, candidate in matched.items():
             if probe.large and key not in float32:
                 continue
+            names[key].append(probe.name)
             problem = _problem(candidate, probe, expected, tolerances.get(key))
             if problem is not None:
                 failures[key].append(f"on {probe.name}: {problem}")
-    return {key: Tried(tuple(names), tuple(failures[key])) for key in candidates}
+    return {key: Tried(tuple(names[key]), tuple(failures[key])) for key in candidates}
 
 
 def _problem(

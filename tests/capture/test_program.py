@@ -229,3 +229,23 @@ class TestLimits:
     def test_bounds_of_a_program_are_noted(self) -> None:
         program = torch.export.export(Rolling(0, 5), self.EXAMPLE, dynamic_shapes=({0: Dim("n", min=1, max=4)},))
         assert capture(program, self.EXAMPLE).notes == ("the batch of x is at most 4",)
+
+
+class AroundTorch(nn.Module):
+    """Writes into the memory of a tensor behind torch's back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        x.data[:, :2, 1:] = x.data[:, :2, :-1].clone()
+        return x
+
+
+def test_a_write_through_data_is_told_with_its_line_and_what_to_write_instead() -> None:
+    with pytest.raises(ExportError, match=r"through `\.data`") as raised:
+        capture(AroundTorch(), EXAMPLE)
+    assert "x.data[:, :2, 1:] = x.data[:, :2, :-1].clone()" in str(raised.value.where)
+    assert "detach()" in raised.value.fix
