@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,11 @@ from s2mlp_deploy.engines.tensorrt.options import BuildOptions
 from s2mlp_deploy.engines.tensorrt.precision_check import required_precision
 from s2mlp_deploy.engines.tensorrt.preflight import Preflight
 from s2mlp_deploy.engines.tensorrt.record import Mismatch, mismatches, read_engine
+from s2mlp_deploy.errors import OutputError
 from s2mlp_deploy.evidence.build import BuildRecord, Shape
 from s2mlp_deploy.progress import ProgressCallback, no_progress
+
+LOG = logging.getLogger(__name__)
 
 ShapesOption = Mapping[str, "Shape"] | Sequence[Mapping[str, "Shape"]] | None
 """Shapes by input: one mapping for one profile, or a sequence of them."""
@@ -119,7 +123,11 @@ def build(
         force=force,
         report=progress,
     )
-    save_evidence(path.parent, record, label=Path(record.engine).name.removesuffix(".engine"))
+    try:
+        save_evidence(path.parent, record, label=Path(record.engine).name.removesuffix(".engine"))
+    except OutputError as error:
+        # The engine is whole, and may lie elsewhere: an artifact that only others write to is no reason to lose it.
+        LOG.warning("the record of the build was not saved in the artifact: %s (%s)", error.problem, error.where)
     return record
 
 

@@ -23,7 +23,7 @@ def infos(values) -> tuple[TensorInfo, ...]:
     return tuple(found)
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp16", "int8", "fp8"])
 @pytest.mark.parametrize("kind", GRAPHS)
 def test_a_foreign_graph_becomes_files_or_words(tmp_path, kind, precision):
     made = GRAPHS[kind]()

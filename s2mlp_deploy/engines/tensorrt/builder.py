@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -204,7 +205,9 @@ def _serialize(trt: Any, builder: Any, network: Any, config: Any, logger: Any, p
 
 def _write(plan: Plan, serialized: memoryview, record: BuildRecord) -> None:
     home = plan.file.path.parent
-    with lock_artifact(home) if (home / MANIFEST).is_file() else contextlib.nullcontext():
+    # Where this user may not write, no lock can be made, and no command of this user replaces anything.
+    locks = (home / MANIFEST).is_file() and os.access(home, os.W_OK | os.X_OK)
+    with lock_artifact(home) if locks else contextlib.nullcontext():
         # A forced export removes the engines of the graphs that it replaces; this one would come after that.
         if not plan.file.path.is_file() or sha256_of(plan.file.path) != plan.file.sha256:
             raise OutputError(

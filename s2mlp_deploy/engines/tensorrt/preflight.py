@@ -117,7 +117,7 @@ def preflight(
     """
     if targets or flavour.targets:
         check_targets(flavour, targets)
-    findings = find(file, flavour, targets)
+    findings = (*find(file, flavour, targets), *_unchecked(file))
     profiles: tuple[Profile, ...] = ()
     try:
         profiles = profiles_of(file, min_shapes, opt_shapes, max_shapes)
@@ -136,6 +136,27 @@ def preflight(
         profiles=profiles,
         quantization=examine(file),
         findings=findings,
+    )
+
+
+def _unchecked(file: OnnxFile) -> tuple[Finding, ...]:
+    """What no rule could judge: most rules are about types, and these are not known.
+
+    A dry run only: a real build asks the parser itself.
+    """
+    unknown = [node for node in file.nodes if any(value.name and value.dtype is None for value in node.outputs)]
+    if not unknown:
+        return ()
+    names = tuple(node.name or node.op_type for node in unknown)
+    return (
+        Finding(
+            "types",
+            f"the types of {len(unknown)} of {len(file.nodes)} nodes cannot be inferred, so they were not checked",
+            names,
+            (),
+            (),
+            "build it without --dry-run, which asks the parser, or write the types into the file",
+        ),
     )
 
 

@@ -368,6 +368,20 @@ def test_a_killed_build_leaves_nothing_that_looks_whole_and_the_next_one_cleans_
     read_engine(engine)
 
 
+def test_an_artifact_that_cannot_be_written_costs_no_engine(tmp_path, monkeypatch, caplog):
+    write_plain(tmp_path / "artifact")
+    before = nano_artifact.snapshot(tmp_path / "artifact")
+
+    def read_only(*_):
+        raise OutputError("cannot write: Read-only file system", where="artifact")
+
+    monkeypatch.setattr("s2mlp_deploy.api.evidence.lock_artifact", read_only)
+    record = api.build(tmp_path / "artifact" / "model.fp32.onnx", targets=["sm89"], output=tmp_path / "out.engine")
+    assert read_engine(tmp_path / "out.engine") == record
+    assert "was not saved in the artifact: cannot write" in caplog.text
+    assert nano_artifact.snapshot(tmp_path / "artifact") == before
+
+
 @pytest.mark.parametrize("change", ["replaced", "gone"])
 def test_a_graph_that_is_replaced_while_it_is_built_gives_no_engine(tmp_path, change):
     write_plain(tmp_path)

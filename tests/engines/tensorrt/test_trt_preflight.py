@@ -223,6 +223,24 @@ def test_equal_problems_stand_together_with_the_source_line_of_the_shift(read):
         refuse(file, (found,), flavour("tensorrt-rtx"))
 
 
+def test_what_could_not_be_checked_is_a_finding_and_never_passes(read):
+    """Behind an operator that nobody knows the types are unknown, and most rules are about types."""
+    nodes = [
+        og.node("Frobnicate", ["x"], ["a"], "odd", domain="mine"),
+        og.node("Add", ["a", "x"], ["b"], "sum"),
+        og.node("Relu", ["x"], ["y"], "fine"),
+    ]
+    made = og.model(nodes, [X], [Y], domains=["mine"])
+    for target in ("tensorrt-rtx", "tensorrt"):
+        report = preflight(read(made), flavour(target), ("sm89",) if target == "tensorrt-rtx" else ())
+        assert not report.passed
+        (finding,) = [item for item in report.findings if item.rule == "types"]
+        assert "odd" in finding.nodes
+        assert "fine" not in finding.nodes
+        assert "not checked" in finding.problem
+    assert preflight(read(one("Add", ["x", "x"])), flavour("tensorrt-rtx"), ("sm89",)).passed
+
+
 def test_a_foreign_dynamic_input_is_a_finding_and_bad_shapes_are_bad_input(read):
     file = read(og.perceptron())
     report = preflight(file, flavour("tensorrt-rtx"), ("sm89",))
