@@ -18,7 +18,7 @@ from s2mlp_deploy.capture.checks import all_nodes
 from s2mlp_deploy.capture.frames import line_of_stack
 from s2mlp_deploy.capture.program import Captured
 from s2mlp_deploy.errors import ExportError
-from s2mlp_deploy.export.attention import write_out_attention
+from s2mlp_deploy.export.decompositions import decomposed
 from s2mlp_deploy.export.passes.merge_shifts import MergeEqualShifts
 from s2mlp_deploy.export.passes.name_after_modules import NameAfterModules
 from s2mlp_deploy.export.passes.name_dynamic_axes import NameDynamicAxes
@@ -73,7 +73,7 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
     """
     check_opset(opset)
     shift_opset()
-    program = write_out_attention(captured.program)
+    program = decomposed(captured.program)
     translations = _translations(program, opset)
     try:
         with torch.no_grad(), quiet_exporter():

@@ -81,8 +81,9 @@ def _search(graph: Graph[N], members: list[N], example: SizedGraph[N]) -> Recogn
     try:
         return _Search(graph, members, example).run()
     except Exception as error:
-        # Any operator may fail on element numbers in a way of its own; a defect of ours must not hide among those.
-        LOG.warning("the region that ends in %s could not be followed", graph.name(members[-1]), exc_info=True)
+        if not isinstance(error, UnknownValueError):
+            # Any operator may fail on element numbers in a way of its own; a defect of ours must not hide among those.
+            LOG.warning("the region that ends in %s could not be followed", graph.name(members[-1]), exc_info=True)
         reason = f"its elements could not be followed: {in_short(error)}"
         return Recognition(near_misses=(NearMiss(members[-1], reason, in_words(set(map(graph.idiom, members)))),))
 

@@ -1,4 +1,4 @@
-"""Attention as torch computes it: any rank, any mask, rows that see nothing."""
+"""Attention of any rank and mask, and rolls by steps that sizes decide, as torch computes them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s2mlp_deploy.capture.program import capture
-from s2mlp_deploy.export.attention import attention
+from s2mlp_deploy.export.analysis import analyze
 from s2mlp_deploy.export.canonical import to_canonical
+from s2mlp_deploy.export.decompositions import attention
+from s2mlp_deploy.export.forms import choose_form
+from s2mlp_deploy.export.lower import lower_shifts
 
 INF = float("inf")
 
@@ -102,3 +105,27 @@ def test_a_constant_mask_that_hides_no_row_costs_nothing() -> None:
     model = to_canonical(capture(Masked(100).eval(), (torch.randn(2, 3, 100, 4),)))
     kinds = [node.op_type for node in model.graph]
     assert kinds == ["Mul", "Transpose", "MatMul", "Add", "Softmax", "MatMul"]
+
+
+class Rolled(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        h, w = x.shape[2:]
+        return (
+            torch.roll(x, w // 2, 3),
+            torch.roll(x, (h // 3, -(w // 2) - 1), (2, -1)),
+            torch.roll(x, h + 1),
+            torch.fft.fftshift(x, (2, 3)),
+            torch.fft.ifftshift(x),
+            torch.roll(x, torch.tensor(w) // 2, 3),
+        )
+
+
+def test_rolls_by_parts_of_free_sizes() -> None:
+    x = torch.arange(2 * 3 * 8 * 10.0).reshape(2, 3, 8, 10)
+    known = analyze(Rolled().eval(), (x,), dynamic=("batch", "height", "width"))
+    model, _ = lower_shifts(to_canonical(known.captured), choose_form("slice-concat"))
+    session = ort.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    for shape in ((2, 3, 8, 10), (1, 3, 7, 5), (3, 3, 12, 13)):
+        other = torch.randn(shape)
+        for found, wanted in zip(session.run(None, {"x": other.numpy()}), Rolled()(other), strict=True):
+            np.testing.assert_array_equal(found, wanted.numpy())

@@ -1,0 +1,119 @@
+"""Operators that torch's exporter translates wrongly or not at all, written as others before it sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.fx import Node
+
+from s2mlp_deploy.capture.checks import all_nodes
+from s2mlp_deploy.export.rewrite import without_strides
+from s2mlp_deploy.torch_internals import quiet_exporter
+
+_ATTENTION, _ROLL = torch.ops.aten.scaled_dot_product_attention.default, torch.ops.aten.roll.default
+_CENTRE, _UNCENTRE = torch.ops.aten.fft_fftshift.default, torch.ops.aten.fft_ifftshift.default
+
+
+def decomposed(program: ExportedProgram) -> ExportedProgram:
+    """The program with attention, and rolls by steps that sizes decide, as other operators; itself without one."""
+    if not any(node.target in (_ATTENTION, _CENTRE, _UNCENTRE) or _is_free_roll(node) for node in all_nodes(program)):
+        return program
+    without_strides(program)
+    with torch.no_grad(), quiet_exporter():
+        written: ExportedProgram = program.run_decompositions(
+            {_ATTENTION: attention, _ROLL: roll, _CENTRE: centre, _UNCENTRE: uncentre}
+        )
+    return written
+
+
+def _is_free_roll(node: Node) -> bool:
+    return node.target is _ROLL and not _are_numbers(node.args[1])
+
+
+def _are_numbers(steps: Any) -> bool:
+    return all(isinstance(step, int) for step in steps)
+
+
+def roll(x: Tensor, shifts: Sequence[int | torch.SymInt], dims: Sequence[int] = ()) -> Tensor:
+    """``torch.roll`` by steps that depend on sizes, which the exporter takes for attributes, as index tables.
+
+    Args:
+        x: Any shape.
+        shifts: Steps, one an axis.
+        dims: The axes; none: ``x`` is rolled as if it had one axis.
+    """
+    if _are_numbers(shifts):
+        return NotImplemented  # The exporter's slices are faster.
+    if not dims:
+        return roll(x.flatten(), shifts, (0,)).view_as(x)
+    for step, axis in zip(shifts, dims, strict=True):
+        # As tensors: the exporter takes whole numbers in arithmetic for constants.
+        length, moved = (torch.scalar_tensor(number, dtype=torch.int64) for number in (x.shape[axis], step))
+        x = x.index_select(axis, (torch.arange(x.shape[axis]) - moved) % length)
+    return x
+
+
+def centre(x: Tensor, dim: Sequence[int] | None = None) -> Tensor:
+    """``torch.fft.fftshift``: a roll by half of each axis, which the exporter does not know for free sizes."""
+    axes = tuple(range(x.dim())) if dim is None else tuple(dim)
+    return torch.roll(x, [x.shape[axis] // 2 for axis in axes], axes)
+
+
+def uncentre(x: Tensor, dim: Sequence[int] | None = None) -> Tensor:
+    """``torch.fft.ifftshift``."""
+    axes = tuple(range(x.dim())) if dim is None else tuple(dim)
+    return torch.roll(x, [(x.shape[axis] + 1) // 2 for axis in axes], axes)
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,  # noqa: ARG001  Of the operator.
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """What ``torch.nn.functional.scaled_dot_product_attention`` computes without dropout.
+
+    The exporter's own translation takes four axes only, scales both operands, transposes through eleven nodes of shapes
+    where a size is free, and puts float32's lowest number where a mask is False: a row that may attend to nothing is
+    then the mean of all values, where torch says 0.
+
+    Args:
+        query: [..., targets, channels].
+        key: [..., sources, channels].
+        value: [..., sources, outputs].
+        attn_mask: Broadcasts to [..., targets, sources]: False, or -inf, where a target does not see a source. A target
+            that sees none gets 0.
+        dropout_p: Refused before, where it is not 0.
+        is_causal: Whether a target sees the sources up to its own place only.
+        scale: Of the products; None: the root of the channels' reciprocal.
+        enable_gqa: Whether key and value have fewer heads (the third axis from the end), each for several of the query.
+
+    Returns:
+        [..., targets, outputs].
+    """
+    if enable_gqa:
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
+        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
+    scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)
+    nothing: Tensor | None = None
+    if is_causal:
+        seen = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+        scores = scores.masked_fill(~seen, float("-inf"))
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        nothing = ~attn_mask.any(-1, keepdim=True)
+        # Rows that are thrown away later see all, so that nothing is NaN in between.
+        scores = scores.masked_fill(~(attn_mask | nothing), float("-inf"))
+    elif attn_mask is not None:
+        nothing = attn_mask.amax(-1, keepdim=True) == float("-inf")
+        scores = scores + attn_mask.masked_fill(nothing, 0.0)
+    result = torch.softmax(scores, -1) @ value
+    return result if nothing is None else result.masked_fill(nothing, 0.0)
