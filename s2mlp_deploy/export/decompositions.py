@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -15,17 +15,27 @@ from s2mlp_deploy.export.rewrite import without_strides
 from s2mlp_deploy.torch_internals import quiet_exporter
 
 _ATTENTION, _ROLL = torch.ops.aten.scaled_dot_product_attention.default, torch.ops.aten.roll.default
+_SLICES, _ROWS = torch.ops.aten.slice_scatter.default, torch.ops.aten.select_scatter.default
+_AS_IT_IS = cast(Tensor, NotImplemented)
 _CENTRE, _UNCENTRE = torch.ops.aten.fft_fftshift.default, torch.ops.aten.fft_ifftshift.default
+_ALWAYS = (_ATTENTION, _CENTRE, _UNCENTRE, _SLICES, _ROWS)
 
 
 def decomposed(program: ExportedProgram) -> ExportedProgram:
-    """The program with attention, and rolls by steps that sizes decide, as other operators; itself without one."""
-    if not any(node.target in (_ATTENTION, _CENTRE, _UNCENTRE) or _is_free_roll(node) for node in all_nodes(program)):
+    """The program with those operators as others; itself without one."""
+    if not any(node.target in _ALWAYS or _is_free_roll(node) for node in all_nodes(program)):
         return program
     without_strides(program)
     with torch.no_grad(), quiet_exporter():
         written: ExportedProgram = program.run_decompositions(
-            {_ATTENTION: attention, _ROLL: roll, _CENTRE: centre, _UNCENTRE: uncentre}
+            {
+                _ATTENTION: attention,
+                _ROLL: roll,
+                _CENTRE: centre,
+                _UNCENTRE: uncentre,
+                _SLICES: slice_scatter,
+                _ROWS: select_scatter,
+            }
         )
     return written
 
@@ -47,14 +57,50 @@ def roll(x: Tensor, shifts: Sequence[int | torch.SymInt], dims: Sequence[int] = 
         dims: The axes; none: ``x`` is rolled as if it had one axis.
     """
     if _are_numbers(shifts):
-        return NotImplemented  # The exporter's slices are faster.
+        return _AS_IT_IS  # The exporter's slices are faster.
     if not dims:
         return roll(x.flatten(), shifts, (0,)).view_as(x)
     for step, axis in zip(shifts, dims, strict=True):
         # As tensors: the exporter takes whole numbers in arithmetic for constants.
-        length, moved = (torch.scalar_tensor(number, dtype=torch.int64) for number in (x.shape[axis], step))
+        length, moved = _tensor(x.shape[axis]), _tensor(step)
         x = x.index_select(axis, (torch.arange(x.shape[axis]) - moved) % length)
     return x
+
+
+def _tensor(number: Any) -> Tensor:
+    return torch.scalar_tensor(number, dtype=torch.int64)
+
+
+def slice_scatter(x: Tensor, source: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: Any = 1) -> Tensor:
+    """What is left of ``x[start:end:step] = source`` where no shift was found: pieces side by side, or a table.
+
+    The exporter writes it as ScatterND between transposes, the slowest operators of such graphs.
+    """
+    length: Any = x.shape[dim]
+    if not _are_numbers([length, step, start or 0, end or 0]):
+        return _AS_IT_IS
+    places = range(*slice(start, end, step).indices(length))
+    if not places:
+        return x.clone()
+    if len(places) == length:
+        return source.clone()
+    if step == 1:
+        pieces = [x.narrow(dim, 0, places[0]), source, x.narrow(dim, places[-1] + 1, length - places[-1] - 1)]
+        return torch.cat([piece for piece in pieces if piece.shape[dim] != 0], dim)
+    own = torch.arange(length)
+    away = own - places[0]
+    written = (away >= 0) & (own <= places[-1]) & (away % step == 0)
+    # Folded to a constant.
+    table = torch.where(written, length + away // step, own)
+    return torch.cat([x, source], dim).index_select(dim, table)
+
+
+def select_scatter(x: Tensor, source: Tensor, dim: int, index: Any) -> Tensor:
+    """The same for ``x[index] = source``."""
+    if not _are_numbers([x.shape[dim], index]):
+        return _AS_IT_IS
+    place = index % x.shape[dim]
+    return slice_scatter(x, source.unsqueeze(dim), dim, place, place + 1)
 
 
 def centre(x: Tensor, dim: Sequence[int] | None = None) -> Tensor:

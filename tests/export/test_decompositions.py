@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -129,3 +130,55 @@ def test_rolls_by_parts_of_free_sizes() -> None:
         other = torch.randn(shape)
         for found, wanted in zip(session.run(None, {"x": other.numpy()}), Rolled()(other), strict=True):
             np.testing.assert_array_equal(found, wanted.numpy())
+
+
+WRITES: dict[str, Callable[[Tensor, Tensor], None]] = {
+    "every other row": lambda y, x: y[:, :, ::2].copy_(x[:, :, 1::2]),
+    "every third column from the second on": lambda y, x: y[..., 1::3].copy_(x[..., ::3]),
+    "channels in steps, up to the last but one": lambda y, x: y[:, 1:-1:2].copy_(x[:, :2] * 3),
+    "a square in steps": lambda y, x: y[:, :, ::2, 1::2].copy_(x[:, :, 1::2, :-1:2]),
+    "rows": lambda y, x: y[:, :, 2:5].copy_(x[:, :, 1:4] + 1),
+    "the last rows": lambda y, x: y[:, :, -3:].copy_(x[:, :, :3] + 1),
+    "one row": lambda y, x: y[:, :, -2].copy_(x[:, :, 0] + 1),
+    "all": lambda y, x: y[:].copy_(x + 1),
+    "nothing": lambda y, x: y[:, :, 3:3].copy_(x[:, :, :0]),
+}
+
+
+class Written(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        results = []
+        for write in WRITES.values():
+            results.append(torch.sin(x))
+            write(results[-1], x)
+        return tuple(results)
+
+
+def test_writes_into_constant_places_scatter_nothing() -> None:
+    x = torch.randn(2, 6, 8, 9)
+    model = to_canonical(analyze(Written().eval(), (x,)).captured)
+    assert not [node.op_type for node in model.graph if "Scatter" in node.op_type or node.op_type == "Range"]
+    session = ort.InferenceSession(
+        ir.to_proto(lower_shifts(model, choose_form("gather"))[0]).SerializeToString(),
+        providers=["CPUExecutionProvider"],
+    )
+    other = torch.randn(3, 6, 8, 9)
+    for name, found, wanted in zip(WRITES, session.run(None, {"x": other.numpy()}), Written()(other), strict=True):
+        np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_writes_into_places_that_a_free_size_decides_are_right_too() -> None:
+    class Half(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y = torch.sin(x)
+            y[:, :, ::2] = x[:, :, ::2] * 2
+            y[:, :, : x.shape[2] // 2] = 0.0
+            return y
+
+    known = analyze(Half().eval(), (torch.randn(2, 3, 8, 4),), dynamic=("batch", "height"))
+    session = ort.InferenceSession(
+        ir.to_proto(to_canonical(known.captured)).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    other = torch.randn(1, 3, 11, 4)
+    found = session.run(None, {"x": other.numpy()})[0]
+    np.testing.assert_allclose(found, Half()(other).numpy(), rtol=1e-5, atol=1e-6)
