@@ -42,7 +42,7 @@ from s2mlp_deploy.parity.probes import Tried, probes, try_probes
 from s2mlp_deploy.parity.proof import precision_of, prove
 from s2mlp_deploy.parity.tolerances import Limit, apply_tolerances, default_tolerances, tolerances_by_output
 from s2mlp_deploy.progress import ProgressCallback, no_progress
-from s2mlp_deploy.report.verdict import parity_command
+from s2mlp_deploy.report.verdict import comparable, parity_command
 from s2mlp_deploy.shift.spec import ShiftSpec
 from s2mlp_deploy.sources.isolation import importing_from
 from s2mlp_deploy.sources.source import Source
@@ -82,7 +82,7 @@ def parity(
 
     Args:
         source: What :func:`~s2mlp_deploy.api.load` takes, or what it or :func:`~s2mlp_deploy.api.capture` returned.
-        files: ONNX files to compare; engine files where their GPU is.
+        files: ONNX files to compare, artifacts for all of theirs; engine files where their GPU is.
         checkpoint: See :func:`~s2mlp_deploy.api.load`.
         overrides: See there.
         preprocess: See there.
@@ -107,7 +107,7 @@ def parity(
             that a loaded source cannot honour (its subclasses say what).
     """
     _check_options(source, files, batch, samples, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess)
-    paths = [Path(file) for file in files]
+    paths = [path for file in files for path in _files_of(Path(file))]
     for path in paths:
         if not path.is_file():
             raise ArtifactError("no such file", where=str(path), fix="check the path")
@@ -202,6 +202,13 @@ def parity(
         reports.append(replace(report, failures=(*report.failures, *tried[key].failures)))
         save_evidence(path.parent, reports[-1], label=path.stem)
     return tuple(reports)
+
+
+def _files_of(path: Path) -> list[Path]:
+    """A file, or the files of an artifact."""
+    if not path.is_dir():
+        return [path]
+    return [path / name for name in comparable(read_manifest(path))]
 
 
 def _check_weights(origin: Source, path: Path) -> None:

@@ -24,7 +24,8 @@ def register(app: typer.Typer) -> None:
     def parity(
         source: Source,
         files: Annotated[
-            list[Path], typer.Argument(metavar="FILE...", help="ONNX or engine files to compare with it.")
+            list[Path],
+            typer.Argument(metavar="FILE|DIR...", help="ONNX or engine files to compare with it, or artifacts."),
         ],
         checkpoint: Checkpoint = None,
         settings: Settings = None,

@@ -56,11 +56,13 @@ def is_over(output: OutputParity) -> bool:
 def state_of(report: ParityReport) -> State:
     """Whether a comparison says that parity holds.
 
-    An empty list of failures alone does not: without an output that was judged there is nothing that could fail, and
-    saved figures that do not keep the saved limits contradict it.
+    An empty list of failures alone does not: without an input, or an output that was judged, there is nothing that
+    could fail, and saved figures that do not keep the saved limits, or a proof that failed, contradict it.
     """
     if report.failures:
         return "fails"
+    if report.images < 1 or (report.proof is not None and report.proof.failures):
+        return "unclear"
     judged = bool(report.outputs) and all(output.tolerances is not None for output in report.outputs)
     return "holds" if judged and not any(map(unmet_limits, report.outputs)) else "unclear"
 

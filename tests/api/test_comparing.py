@@ -327,3 +327,11 @@ def test_an_exchanged_weight_is_named(tmp_path):
     save(model, file)
     (report,) = api.parity("s2mlpv2_nano", [file], checkpoint=nano_artifact.weights())
     assert report.failures == (f"the constant {weight.name} is another than the original",)
+
+
+def test_an_artifact_stands_for_its_files(tmp_path):
+    artifact = nano_artifact.copy_to(tmp_path / "nano")
+    reports = api.parity("s2mlpv2_nano", [artifact], checkpoint=nano_artifact.weights())
+    assert [report.file for report in reports] == [record.path for record in api.read_manifest(artifact).files]
+    with pytest.raises(ArtifactError, match="not an artifact"):
+        api.parity("s2mlpv2_nano", [tmp_path])

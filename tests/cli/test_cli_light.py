@@ -48,7 +48,8 @@ def test_models_needs_no_torch(process):
 def test_version_is_printed(cli):
     from s2mlp_deploy import __version__
 
-    assert cli("--version").out.split() == ["s2mlp-deploy", __version__]
+    for option in ("--version", "-V"):
+        assert cli(option).out.split() == ["s2mlp-deploy", __version__]
 
 
 @pytest.mark.parametrize("command", ["export", "parity"])
