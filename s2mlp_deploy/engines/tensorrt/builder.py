@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ from s2mlp_deploy.evidence.build import BuildRecord, Contents
 from s2mlp_deploy.files import locked, remove_abandoned, sha256_of, write_file
 
 _LOG = logging.getLogger(__name__)
+
+_PLAN_TAG = b"trt"
+"""What follows the first byte of every plan: ftrt, ptrt or vtrt, by the library."""
 
 _WAIT = 3600.0
 """Seconds to wait for another build of the same engine, which is then found."""
@@ -79,27 +82,55 @@ def build(
         remove_abandoned(plan.output.parent)
         found = None if force else _cached(plan)
         if found is not None:
-            return found
+            report("comparing the engine that is there", 0, None)
+            if found.contents == _parsed(plan).contents:
+                return found
         for advice in plan.advice:
             _LOG.warning("%s is likely slower than fp16 here: %s", plan.precision or "int8", advice)
         return _build(plan, report)
 
 
 def _cached(plan: Plan) -> BuildRecord | None:
-    """The record of an equal engine that is there and whole."""
+    """The record of an equal engine that is there and whole.
+
+    Anybody can write a file and a sidecar that states its hash, so what the sidecar says is compared with the plan; its
+    layers are compared with the parsed graph's by the caller. What the plan itself holds, only its GPU can tell.
+    """
     try:
         record = read_engine(plan.output)
-    except ArtifactError:
+        with plan.output.open("rb") as stream:
+            head = stream.read(4)
+    except (ArtifactError, OSError):
         return None
-    return replace(record, cached=True) if record.key == plan.key else None
+    same = (
+        head[1:] == _PLAN_TAG
+        and record.key == plan.key
+        and record.onnx_sha256 == plan.file.sha256
+        and record.bytes == plan.output.stat().st_size
+        and record.precision == plan.precision
+        and record.targets == plan.targets
+        and record.profiles == plan.profiles
+        and record.version == plan.version
+        and (record.inputs, record.outputs) == (plan.file.inputs, plan.file.outputs)
+    )
+    return replace(record, cached=True) if same else None
 
 
-def _build(plan: Plan, report: Report) -> BuildRecord:
-    start = time.monotonic()
+@dataclass(frozen=True)
+class _Parsed:
+    """A parsed graph, and what must live as long as it does."""
+
+    trt: Any
+    logger: Any
+    builder: Any
+    network: Any
+    contents: Contents
+
+
+def _parsed(plan: Plan) -> _Parsed:
     trt = library.load(plan.flavour)
     logger = library.logger_of(trt)
     logger.begin(verbose=plan.options.verbose)
-    report("parsing the graph", 0, None)
     builder = trt.Builder(logger)
     # TensorRT 10 has to be asked for it; later ones know nothing else.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -107,7 +138,14 @@ def _build(plan: Plan, report: Report) -> BuildRecord:
     # parse_from_file also finds external data beside the model.
     if not parser.parse_from_file(str(plan.file.path)):
         raise _parse_error(parser, plan)
-    contents = contents_of(network)
+    return _Parsed(trt, logger, builder, network, contents_of(network))
+
+
+def _build(plan: Plan, report: Report) -> BuildRecord:
+    start = time.monotonic()
+    report("parsing the graph", 0, None)
+    parsed = _parsed(plan)
+    trt, logger, builder, network, contents = parsed.trt, parsed.logger, parsed.builder, parsed.network, parsed.contents
     check_precision(plan.file, plan.precision, contents)
     config = _configure(trt, builder, plan)
     serialized = _serialize(trt, builder, network, config, logger, plan, report)

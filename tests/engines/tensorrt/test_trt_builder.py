@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nano_artifact
@@ -42,6 +43,7 @@ from s2mlp_deploy.engines.tensorrt import record as records
 from s2mlp_deploy.engines.tensorrt.flavours import flavour
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions
 from s2mlp_deploy.engines.tensorrt.record import read_engine
+from s2mlp_deploy.evidence.build import MatrixOp
 
 SHAPE = {"input": (2, 8)}
 
@@ -134,6 +136,35 @@ def test_another_graph_or_a_damaged_engine_is_built_again(graph):
     again = api.build(graph, targets=["sm89"])
     assert not again.cached
     assert again.onnx_sha256 != record.onnx_sha256
+
+
+FORGED = {
+    "another file": lambda record, raw: (record, b"MZ" + raw),
+    "more layers": lambda record, raw: (replace(record, contents=replace(record.contents, layers=3897)), raw),
+    "another precision of a layer": lambda record, raw: (
+        replace(record, contents=replace(record.contents, matrix_ops=(MatrixOp("fc1/MatMul", "int8"),))),
+        raw,
+    ),
+    "no contents": lambda record, raw: (replace(record, contents=None), raw),
+    "another precision": lambda record, raw: (replace(record, precision="int8"), raw),
+    "another graph": lambda record, raw: (replace(record, onnx_sha256="0" * 64), raw),
+    "other shapes": lambda record, raw: (replace(record, profiles=()), raw),
+    "another size": lambda record, raw: (replace(record, bytes=3), raw),
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_a_file_is_not_found_because_its_sidecar_says_its_hash(graph, kind):
+    first = api.build(graph, targets=["sm89"])
+    engine = graph.parent / first.engine
+    record, raw = FORGED[kind](read_engine(engine), engine.read_bytes())
+    engine.write_bytes(raw)
+    records.write_sidecar(engine, replace(record, engine_sha256=sha256_of(engine)))
+    read_engine(engine)
+    again = api.build(graph, targets=["sm89"])
+    assert not again.cached
+    assert (again.contents, again.precision) == (first.contents, "fp32")
+    assert api.build(graph, targets=["sm89"]).cached
 
 
 def test_options_only_tell_how_to_build_and_are_no_part_of_the_key(graph):
