@@ -14,6 +14,7 @@ import msgspec
 
 from s2mlp_deploy.artifact.names import METADATA_KEY
 from s2mlp_deploy.errors import InputError
+from s2mlp_deploy.files import from_json
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ def read_limits(metadata: Mapping[str, str]) -> tuple[SizeLimit, ...]:
         InputError: They are not what this package writes.
     """
     try:
-        described = msgspec.json.decode(metadata.get(METADATA_KEY, "{}"))
-    except msgspec.DecodeError:
+        described = from_json(metadata.get(METADATA_KEY, "{}"))
+    except ValueError:
         return ()  # Told where the description is read for what it is needed for.
     return limits_of(described) if isinstance(described, dict) else ()
 

@@ -263,6 +263,8 @@ def read_manifest(directory: Path) -> Manifest:
                 fix=f"{again}, or use the version of s2mlp-deploy that wrote it",
             )
         manifest = msgspec.convert(current_fields(data), Manifest)
+        if not manifest.inputs or not manifest.outputs:
+            raise ValueError("it names no input, or no output")
         for record in manifest.files:
             if not is_plain_name(record.path):
                 raise ValueError(f"it lists {record.path!r}, which is no file of its directory")

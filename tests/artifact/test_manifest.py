@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -146,8 +148,8 @@ def test_manifests_of_version_1_are_read_in_todays_fields(tmp_path):
         "source": {"reference": "net.py:make"},
         "preprocessing": None,
         "classes": None,
-        "inputs": [],
-        "outputs": [],
+        "inputs": [{"name": "x", "dtype": "float32", "shape": [1]}],
+        "outputs": [{"name": "y", "dtype": "float32", "shape": [1]}],
         "opset": 20,
         "shifts": [shift],
         "tools": {},
@@ -177,7 +179,50 @@ def test_a_specification_that_contradicts_itself_is_damage(tmp_path):
         "tools": {},
         "opset": 20,
     }
-    data = {**fields, "inputs": [], "outputs": [], "shifts": [{"spec": spec, "origin": {}}], "schema_version": 2}
+    data = {
+        **fields,
+        "inputs": [{"name": "x", "dtype": "float32", "shape": [1]}],
+        "outputs": [{"name": "y", "dtype": "float32", "shape": [1]}],
+        "shifts": [{"spec": spec, "origin": {}}],
+        "schema_version": 2,
+    }
     (tmp_path / "manifest.json").write_text(json.dumps(data))
     with pytest.raises(ArtifactError, match=r"damaged.*at least one channel group"):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["inputs", "outputs"])
+def test_an_artifact_without_inputs_or_outputs_is_none(tmp_path, field):
+    write_tiny(tmp_path)
+    document = json.loads((tmp_path / MANIFEST).read_text())
+    document[field] = []
+    (tmp_path / MANIFEST).write_text(json.dumps(document))
+    with pytest.raises(ArtifactError, match="names no input, or no output"):
+        read_manifest(tmp_path)
+
+
+def nested(path):
+    path.write_bytes(b"[" * 100_000)
+
+
+def huge(path):
+    with path.open("wb") as stream:
+        stream.truncate(500 * 2**20)
+
+
+def endless(path):
+    path.symlink_to("/dev/zero")
+
+
+def looped(path):
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("make", [nested, huge, endless, looped, os.mkfifo, os.mkdir])
+def test_what_would_hang_or_fill_the_memory_is_refused_at_once(tmp_path, make):
+    make(tmp_path / MANIFEST)
+    start = time.process_time()
+    with pytest.raises(ArtifactError) as caught:
+        read_manifest(tmp_path)
+    assert caught.value.fix
+    assert time.process_time() - start < 1

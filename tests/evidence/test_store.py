@@ -7,6 +7,8 @@ import copy
 import dataclasses
 import json
 import math
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +159,18 @@ def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> No
     (tmp_path / "evidence").write_text("a file")
     with pytest.raises(OutputError):
         save_record(tmp_path, report(), "a")
+
+
+def test_documents_that_would_hang_or_fill_the_memory_are_listed_and_left_out(tmp_path):
+    folder = tmp_path / "evidence"
+    folder.mkdir()
+    os.mkfifo(folder / "accuracy.json")
+    (folder / "calibration.json").write_bytes(b"[" * 100_000)
+    with (folder / "build-x.json").open("wb") as stream:
+        stream.truncate(500 * 2**20)
+    start = time.process_time()
+    problems = {item.name: item.problem for item in read_evidence(tmp_path).unreadable}
+    assert time.process_time() - start < 1
+    assert "no regular file" in problems["accuracy.json"]
+    assert "nested too deeply" in problems["calibration.json"]
+    assert "500 MiB" in problems["build-x.json"]
