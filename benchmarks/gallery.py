@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
+from torch import nn
 
 from s2mlp_deploy.bench.timing import interleaved
 
@@ -31,7 +32,6 @@ from gallery_flow import NEAR_MISSES, SHIFTS, node_counts, run_program, session
 
 from s2mlp_deploy.capture.program import capture
 from s2mlp_deploy.export.canonical import to_canonical
-from s2mlp_deploy.export.forms import DEFAULT_FORM, FORMS
 from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.export.rewrite import rewrite_shifts
 from s2mlp_deploy.torch_internals import quiet_exporter
@@ -51,13 +51,11 @@ class Row:
     enlarged: bool = False
 
 
-def stock(case: Case, inputs: Sequence[torch.Tensor], path: Path) -> collections.Counter[str]:
+def stock(module: nn.Module, inputs: Sequence[torch.Tensor], path: Path) -> collections.Counter[str]:
     """What a user gets who gives the module to torch.onnx.export as it is."""
     with warnings.catch_warnings(), quiet_exporter(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            case.module().eval(), tuple(inputs), dynamo=True, external_data=False, verbose=False
-        )
+        program = torch.onnx.export(module.eval(), tuple(inputs), dynamo=True, external_data=False, verbose=False)
         assert program is not None
         program.save(path)
     return node_counts(program.model)
@@ -90,10 +88,10 @@ def assess(case: Case, root: Path, rounds: int) -> Row:
             captured = capture(case.module(), large)
             functional = run_program(captured, large)
             rewrite_shifts(captured.program)
-        model, _ = lower_shifts(to_canonical(captured), FORMS[DEFAULT_FORM])
+        model, _ = lower_shifts(to_canonical(captured))
         after = node_counts(model)
         ours = session(model)
-        before = stock(case, large, root / "stock.onnx")
+        before = stock(case.module(), large, root / "stock.onnx")
         theirs = session(root / "stock.onnx")
     except Exception as error:
         print(f"{case.name}: {type(error).__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
@@ -138,7 +136,7 @@ def main() -> None:
             except Exception as error:
                 print(f"{case.name}: {type(error).__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
                 rows.append(Row(case, "fails"))
-    print(f"onnxruntime {onnxruntime.__version__}, torch {torch.__version__}, {args.rounds} rounds, {DEFAULT_FORM}\n")
+    print(f"onnxruntime {onnxruntime.__version__}, torch {torch.__version__}, {args.rounds} rounds, auto\n")
     heads = [f"{op} {side}" for op in COUNTED for side in ("before", "after")]
     print("| module | family | verdict | " + " | ".join(heads) + " | ms before | ms after | after/before |")
     print("|---|---|---|" + "---|" * (len(heads) + 3))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-ShiftFormName: TypeAlias = Literal["auto", "slice-concat", "pad-slice", "grouped-conv", "gather"]
-"""How shifts are written: a name of ``s2mlp_deploy.export.forms.FORMS``, or ``auto``."""
+ShiftFormName: TypeAlias = Literal["auto", "slice-concat", "pad-slice", "grouped-conv", "gather", "row-gather"]
+"""How shifts are written: a name of ``s2mlp_deploy.export.forms.FORMS``, or ``auto``, which counts costs per shift."""
 
 Layout: TypeAlias = Literal["as-is", "channels-last", "channels-first"]
 """Inner layout of a zoo model; ``as-is`` is the model's own."""

@@ -21,7 +21,7 @@ from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.export.analysis import check_options
 from s2mlp_deploy.export.describing import manifest_of
-from s2mlp_deploy.export.forms import choose_form
+from s2mlp_deploy.export.forms import find_form
 from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.export.preprocessing import add_preprocessing
 from s2mlp_deploy.export.write import GraphFile, stage
@@ -92,7 +92,7 @@ def export(
         preprocess: See there.
         with_preprocessing: Whether the graph itself resizes, crops and normalises: its input is then ``image``, uint8
             [batch, height, width, 3].
-        shift_form: How shifts are written.
+        shift_form: How shifts are written; ``auto`` chooses for each by what it costs.
         opset: 18 to 25, default 20.
         dynamic: See :func:`~s2mlp_deploy.api.analyze`; default ``("batch",)``.
         on_hazard: See there; default ``warn``.
@@ -113,7 +113,7 @@ def export(
     """
     directory = Path(output)
     # Everything that can be refused is refused before minutes are spent: the arguments alone, then with the source.
-    form = choose_form(shift_form)
+    form = find_form(shift_form)
     refuse_late_options(
         source,
         loading={"checkpoint": checkpoint, "overrides": overrides, "preprocess": preprocess, "seed": seed},

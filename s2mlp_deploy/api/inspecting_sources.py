@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from s2mlp_deploy.api.sources import load
 from s2mlp_deploy.artifact import Hazard, ShiftRecord
 from s2mlp_deploy.capture.axes import input_shapes
 from s2mlp_deploy.choices import DynamicAxis
-from s2mlp_deploy.export.forms import choose_form
 from s2mlp_deploy.export.rewrite import NearMissRecord
 from s2mlp_deploy.sources.source import Source
 
@@ -76,14 +75,13 @@ def inspect_source(
         loaded, known = source.source, source.analysis
     else:
         loaded, known = source, analyze(source, dynamic=("batch",) if dynamic is None else dynamic)
-    form = choose_form().name
     program = known.captured.program
     return SourceInspection(
         source=loaded.info.reference,
         inputs=dict(zip(known.captured.input_names, input_shapes(program), strict=True)),
         outputs=known.captured.output_names,
         parameters=sum(value.numel() for value in program.parameters()),
-        shifts=tuple(replace(shift, form=form) for shift in known.shifts),
+        shifts=known.with_forms(),
         near_misses=known.near_misses,
         hazards=known.hazards,
         notes=known.captured.notes,

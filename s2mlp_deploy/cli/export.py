@@ -47,7 +47,8 @@ def register(app: typer.Typer) -> None:
             ),
         ] = False,
         shift_form: Annotated[
-            ShiftFormName, typer.Option(help="How shifts are written.", **options.choices(ShiftFormName))
+            ShiftFormName,
+            typer.Option(help="How shifts are written; auto: by cost.", **options.choices(ShiftFormName)),
         ] = "auto",
         layout: Annotated[
             Layout, typer.Option(help="Inner layout, of models of the zoo.", **options.choices(Layout))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from onnx_ir.tensor_adapters import from_torch_dtype
 from torch import nn
 from torch.export import ExportedProgram
 
@@ -16,7 +17,8 @@ from s2mlp_deploy.capture import hazards
 from s2mlp_deploy.capture.checks import user_frame
 from s2mlp_deploy.capture.program import Captured, capture
 from s2mlp_deploy.errors import ExportError
-from s2mlp_deploy.export.rewrite import NearMissRecord, rewrite_shifts
+from s2mlp_deploy.export.forms import choose
+from s2mlp_deploy.export.rewrite import NearMissRecord, rewrite_shifts, shifted_tensors
 from s2mlp_deploy.graph.axes import DYNAMIC_AXES
 from s2mlp_deploy.text import first_line_of
 from s2mlp_deploy.torch_internals import exclusive
@@ -44,6 +46,14 @@ class Analysis:
     def races(self) -> bool:
         """Whether eager PyTorch does not define what the module computes."""
         return any(hazard.kind == "race" for hazard in self.hazards)
+
+    def with_forms(self) -> tuple[ShiftRecord, ...]:
+        """The shifts with the form that ``auto`` writes each in."""
+        tensors = shifted_tensors(self.captured.program)
+        return tuple(
+            replace(shift, form=choose(shift.spec, x.sizes, from_torch_dtype(x.dtype), shift.origin.idiom).name)
+            for shift, x in zip(self.shifts, tensors, strict=True)
+        )
 
     def functional(self) -> Callable[..., Any]:
         """The module with its functional meaning, to be called like the module."""

@@ -22,11 +22,12 @@ from s2mlp_deploy.export.decompositions import decomposed
 from s2mlp_deploy.export.passes.merge_shifts import MergeEqualShifts
 from s2mlp_deploy.export.passes.name_after_modules import NameAfterModules
 from s2mlp_deploy.export.passes.name_dynamic_axes import NameDynamicAxes
+from s2mlp_deploy.export.passes.note_example_sizes import NoteExampleSizes
 from s2mlp_deploy.export.passes.simplify import Simplify
 from s2mlp_deploy.export.passes.strip import StripProvenance
 from s2mlp_deploy.export.shift_node import shift_opset, translate_shift
 from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, DEFORM_CONV_OPSET, MAX_OPSET, check_opset
-from s2mlp_deploy.recognition.fx import is_deformable
+from s2mlp_deploy.recognition.fx import free_symbols, is_deformable
 from s2mlp_deploy.text import first_line_of, join_names
 from s2mlp_deploy.torch_internals import has_no_translation, quiet_exporter, root_cause, untranslated_nodes
 
@@ -94,8 +95,14 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
     written = model.opset_imports.get("")
     if written != opset:
         raise ExportError(f"asked for opset {opset}, the exporter wrote {written}", fix="choose another opset")
+    sizes = {str(symbol): size for symbol, size in free_symbols(captured.program).items()}
     clean = ir.passes.Sequential(
-        Simplify(), MergeEqualShifts(), NameAfterModules(), NameDynamicAxes(), StripProvenance()
+        Simplify(),
+        MergeEqualShifts(),
+        NoteExampleSizes(sizes),
+        NameAfterModules(),
+        NameDynamicAxes(),
+        StripProvenance(),
     )
     return clean(model).model
 

@@ -8,15 +8,19 @@ import onnx_ir as ir
 
 from s2mlp_deploy.artifact import ShiftRecord
 from s2mlp_deploy.errors import ExportError
-from s2mlp_deploy.export.forms import ShiftForm
+from s2mlp_deploy.export.forms import ShiftForm, choose
 from s2mlp_deploy.export.graph_builder import GraphBuilder
-from s2mlp_deploy.export.shift_node import DOMAIN, origin_of, spec_of
+from s2mlp_deploy.export.shift_node import DOMAIN, example_of, origin_of, spec_of
 
 
-def lower_shifts(canonical: ir.Model, form: ShiftForm) -> tuple[ir.Model, tuple[ShiftRecord, ...]]:
-    """Writes every shift in one form, in a copy of the canonical model; weights are shared, not copied.
+def lower_shifts(canonical: ir.Model, form: ShiftForm | None = None) -> tuple[ir.Model, tuple[ShiftRecord, ...]]:
+    """Writes every shift, in a copy of the canonical model; weights are shared, not copied.
 
     The origin of each shift leaves the graph here and is returned with it.
+
+    Args:
+        canonical: With ``Shift`` nodes.
+        form: How they are written; None is ``auto``, for each shift the form that costs least.
 
     Postconditions: no node outside the standard domain; each shift's nodes are named after it; the constants the
     shifts need are initializers.
@@ -38,7 +42,10 @@ def lower_shifts(canonical: ir.Model, form: ShiftForm) -> tuple[ir.Model, tuple[
         assert source is not None
         assert owner is not None
         build = GraphBuilder(str(node.name), opset, constants)
-        result = form.lower(build, source, spec) if not spec.is_identity else source
+        dtype = source.dtype or ir.DataType.FLOAT
+        origin = origin_of(node)
+        chosen = form or choose(spec, example_of(node), dtype, origin.idiom, opset)
+        result = chosen.lower(build, source, spec) if not spec.is_identity else source
         if result is source and target.is_graph_output():
             result = build.op("Identity", [source], shape=tuple(source.shape or ()))
         if result is source:
@@ -50,7 +57,7 @@ def lower_shifts(canonical: ir.Model, form: ShiftForm) -> tuple[ir.Model, tuple[
             ir.convenience.replace_nodes_and_values(owner, node, [node], build.nodes, [target], [result])
             if is_output:
                 result.name = name
-        lowered.append(ShiftRecord(spec, origin_of(node), form.name, len(build.nodes), build.scope))
+        lowered.append(ShiftRecord(spec, origin, chosen.name, len(build.nodes), build.scope))
     for value in constants.values():
         graph.register_initializer(value)
     model.opset_imports.pop(DOMAIN, None)

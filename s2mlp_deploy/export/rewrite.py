@@ -21,12 +21,13 @@ from torch.fx import GraphModule, Node
 import s2mlp_deploy.shift.op  # noqa: F401  registers s2mlp::shift
 from s2mlp_deploy.artifact import ShiftRecord
 from s2mlp_deploy.capture.frames import line_of_stack
-from s2mlp_deploy.recognition.fx import FxGraph, convolution_arguments
+from s2mlp_deploy.recognition.fx import FxGraph, convolution_arguments, free_symbols
 from s2mlp_deploy.recognition.results import Base, CopyMatch, SamplingMatch, ShiftMatch
 from s2mlp_deploy.recognition.sampling import IDIOM
 from s2mlp_deploy.recognition.search import recognise
 from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
+from s2mlp_deploy.torch_internals import expression_of
 
 OWN_IDIOM = "s2mlp::shift"
 _VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
@@ -71,16 +72,42 @@ def rewrite_shifts(program: ExportedProgram) -> Rewritten:
     Args:
         program: Functional.
     """
-    parts = [program, *_branches(program)]
-    misses = [miss for part in parts for miss in _rewrite(part)]
+    misses = [miss for part in (program, *_branches(program)) for miss in _rewrite(part)]
     without_strides(program)
-    nodes = [node for part in parts for node in part.graph.nodes]
     shifts = tuple(
         ShiftRecord(ShiftSpec.from_op_args(*node.args[1:6]), Origin.from_text(node.args[6]))
-        for node in nodes
-        if is_shift(node)
+        for node in _shift_nodes(program)
     )
     return Rewritten(program, shifts, tuple(misses))
+
+
+@dataclass(frozen=True)
+class ShiftedTensor:
+    """What a shift moves.
+
+    Attributes:
+        sizes: In the example.
+        dtype: Of its elements.
+    """
+
+    sizes: tuple[int, ...]
+    dtype: torch.dtype
+
+
+def shifted_tensors(program: ExportedProgram) -> tuple[ShiftedTensor, ...]:
+    """The tensor of each of the shifts that :func:`rewrite_shifts` lists, in that order."""
+    symbols = free_symbols(program)
+
+    def known(size: int | torch.SymInt) -> int:
+        return size if isinstance(size, int) else int(expression_of(size).subs(symbols))
+
+    tensors = [node.args[0].meta["val"] for node in _shift_nodes(program)]
+    return tuple(ShiftedTensor(tuple(known(size) for size in tensor.shape), tensor.dtype) for tensor in tensors)
+
+
+def _shift_nodes(program: ExportedProgram) -> list[Any]:
+    parts = (program, *_branches(program))
+    return [node for part in parts for node in part.graph.nodes if is_shift(node)]
 
 
 def without_strides(program: ExportedProgram) -> None:

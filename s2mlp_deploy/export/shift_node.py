@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -14,6 +14,10 @@ from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 DOMAIN = "s2mlp"
+
+_EXAMPLE = "s2mlp.example"
+_UNKNOWN_BATCH, _UNKNOWN = 1, 32
+"""What a size that no example tells of counts as: a first one, and others."""
 
 
 @functools.cache
@@ -89,3 +93,30 @@ def origin_of(node: ir.Node) -> Origin:
     """Where a canonical ``Shift`` node comes from; empty where its maker did not say."""
     text = node.attributes.get("origin")
     return Origin.from_text(text.as_string()) if text is not None else Origin()
+
+
+def note_example(node: ir.Node, sizes: Mapping[str, int]) -> None:
+    """Keeps with a canonical ``Shift`` node how large its tensor is in the example.
+
+    Args:
+        node: The node.
+        sizes: Of the example, by the symbols in the graph's shapes.
+    """
+    node.meta[_EXAMPLE] = _example(node, sizes)
+
+
+def example_of(node: ir.Node) -> tuple[int, ...]:
+    """The sizes that were kept with a canonical ``Shift`` node; where none were, sizes that networks often have."""
+    kept: tuple[int, ...] | None = node.meta.get(_EXAMPLE)
+    return kept if kept is not None else _example(node, {})
+
+
+def _example(node: ir.Node, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    x = node.inputs[0]
+    assert x is not None
+    assert x.shape is not None
+    known = [size if isinstance(size, int) else size.evaluate(sizes) for size in x.shape]
+    return tuple(
+        size if isinstance(size, int) and size > 0 else (_UNKNOWN if axis else _UNKNOWN_BATCH)
+        for axis, size in enumerate(known)
+    )

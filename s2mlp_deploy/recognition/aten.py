@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from s2mlp_deploy.shift.origin import CONVOLUTION
+
 aten = torch.ops.aten
 
 SLICES = {aten.chunk, aten.narrow, aten.select, aten.slice, aten.split, aten.split_with_sizes, aten.unbind}
@@ -85,7 +87,7 @@ CONVOLUTIONS = {aten.conv1d, aten.conv2d, aten.conv3d, aten.convolution}
 IDIOM_OF: dict[Any, str] = {
     **dict.fromkeys([*ASSIGNMENTS, aten.index_put], "slice assignment"),
     aten.roll: "roll",
-    **dict.fromkeys(CONVOLUTIONS, "one-hot convolution"),
+    **dict.fromkeys(CONVOLUTIONS, CONVOLUTION),
     **dict.fromkeys([aten.index, aten.index_select, aten.gather, aten._unsafe_index], "index table"),
     aten.where: "mask",
     aten.flip: "flip",

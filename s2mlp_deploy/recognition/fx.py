@@ -43,7 +43,7 @@ class FxGraph:
     def __init__(self, program: ExportedProgram) -> None:
         self.nodes: Sequence[Node] = list(program.graph.nodes)
         self._constants = _constants(program)
-        self._symbols = {str(symbol): symbol for symbol in _free_symbols(program)}
+        self._symbols = {str(symbol): symbol for symbol in free_symbols(program)}
         self.free_sizes: Sequence[FreeSize] = [_free_size(program, symbol) for symbol in self._symbols.values()]
         self._limits = {name: _limit(program, symbol) for name, symbol in self._symbols.items()}
         self._hints = {size.name: size.example for size in self.free_sizes}
@@ -333,8 +333,8 @@ def _inputs(program: ExportedProgram) -> list[Tensor]:
     return [value for value in values if isinstance(value, Tensor)]
 
 
-def _free_symbols(program: ExportedProgram) -> dict[sympy.Symbol, int]:
-    """Every free size of the inputs with its value in the example."""
+def free_symbols(program: ExportedProgram) -> dict[sympy.Symbol, int]:
+    """Every free size of a program's inputs with its value in the example."""
     symbols = {}
     for tensor in _inputs(program):
         sizes: list[Any] = list(tensor.shape)
@@ -349,7 +349,7 @@ def _free_size(program: ExportedProgram, symbol: sympy.Symbol) -> FreeSize:
     limits = program.range_constraints.get(symbol)
     # torch writes "no limit" as an infinity of its own, which compares but does not convert.
     low = int(limits.lower) if limits is not None and limits.lower >= 1 else 1
-    return FreeSize(str(symbol), _free_symbols(program)[symbol], low, min(_limit(program, symbol), MAX_SIZE))
+    return FreeSize(str(symbol), free_symbols(program)[symbol], low, min(_limit(program, symbol), MAX_SIZE))
 
 
 def _limit(program: ExportedProgram, symbol: sympy.Symbol) -> int:

@@ -17,6 +17,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from s2mlp_deploy.shift.origin import CONVOLUTION
+
 N = TypeVar("N", bound=Hashable)
 """A node: one that computes a tensor, or a list of tensors that other nodes pick from."""
 
@@ -28,7 +30,7 @@ UNWRITTEN = -1
 IDIOMS = (
     "slice assignment",
     "roll",
-    "one-hot convolution",
+    CONVOLUTION,
     "index table",
     "mask",
     "flip",

@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+CONVOLUTION = "one-hot convolution"
+"""How an idiom says that the source multiplies by zeros and ones instead of copying."""
+
 
 @dataclass(frozen=True)
 class Origin:

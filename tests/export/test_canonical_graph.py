@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.canonical import to_canonical
-from s2mlp_deploy.export.forms import DEFAULT_FORM, FORMS, ShiftForm
+from s2mlp_deploy.export.forms import FORMS, ShiftForm
 from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.export.shift_node import DOMAIN, spec_of
 from s2mlp_deploy.export.write import save_model, tensor_infos
@@ -136,7 +136,7 @@ class TestProvenance:
             assert trace not in data
 
     def test_no_metadata_of_the_exporter_is_left(self, nano: Exported) -> None:
-        proto = ir.to_proto(lower_shifts(nano.canonical, FORMS[DEFAULT_FORM])[0])
+        proto = ir.to_proto(lower_shifts(nano.canonical, FORMS["slice-concat"])[0])
         assert not proto.metadata_props
         assert not proto.graph.metadata_props
         assert not any(node.metadata_props or node.doc_string for node in proto.graph.node)
@@ -190,11 +190,9 @@ class TestInterface:
             model, _ = lower_shifts(canonical, form)
             assert_computes(model, module, (1, 3, 16, 16), (3, 3, 16, 16))
             transposes = sum(node.op_type == "Transpose" for node in model.graph)
-            if layout == "channels-first":
-                assert transposes == 0
-            else:
-                # One after the patch embedding, and the two of a convolution between channels-last layers.
-                assert transposes == (3 if form.name == "grouped-conv" else 1)
+            # One after the patch embedding of channels-last layers, and those around a convolution or rows.
+            own = {"grouped-conv": (0, 2), "row-gather": (2, 6)}.get(form.name, (0, 0))
+            assert transposes == (own[0] if layout == "channels-first" else 1 + own[1])
 
 
 class TestDynamicImages:

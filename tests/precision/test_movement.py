@@ -23,6 +23,7 @@ MOVERS = {
     "slice-concat": {"Slice", "Concat", "Split"},
     "pad-slice": {"Pad", "Slice", "Concat", "Split"},
     "gather": {"Gather", "Reshape"},
+    "row-gather": {"Gather", "Reshape", "Transpose"},
     "grouped-conv": {"Pad", "Conv"},
 }
 

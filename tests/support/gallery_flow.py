@@ -24,7 +24,7 @@ from torch import nn
 from s2mlp_deploy.artifact import ShiftRecord
 from s2mlp_deploy.capture.program import Captured, capture
 from s2mlp_deploy.export.canonical import to_canonical
-from s2mlp_deploy.export.forms import DEFAULT_FORM, FORMS
+from s2mlp_deploy.export.forms import AUTO, find_form
 from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.export.rewrite import NearMissRecord, rewrite_shifts
 from s2mlp_deploy.shift.spec import ShiftSpec
@@ -119,9 +119,9 @@ def canonical(name: str, dynamic: tuple[str, ...] = ("batch",)) -> ir.Model:
 
 
 def lowered(
-    name: str, form: str = DEFAULT_FORM, dynamic: tuple[str, ...] = ("batch",)
+    name: str, form: str = AUTO, dynamic: tuple[str, ...] = ("batch",)
 ) -> tuple[ir.Model, Sequence[ShiftRecord]]:
-    return lower_shifts(canonical(name, dynamic), FORMS[form])
+    return lower_shifts(canonical(name, dynamic), find_form(form))
 
 
 def node_counts(model: ir.Model) -> collections.Counter[str]:

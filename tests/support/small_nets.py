@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from s2mlp_deploy.calibration.observe import Observer, Statistics
 from s2mlp_deploy.precision.quantizable import observed_values, select_ops
 
-FORMS = ("slice-concat", "pad-slice", "gather", "grouped-conv")
+FORMS = ("slice-concat", "pad-slice", "gather", "row-gather", "grouped-conv")
 LAYOUTS = ("channels-last", "channels-first")
 SMALL = {"dims": (24,), "depths": (1,), "patches": (4,), "image_size": (16, 16), "classes": 5}
 
@@ -42,10 +42,10 @@ def graph(
     dynamic: tuple[str, ...] = ("batch",),
 ) -> ir.Model:
     """A float32 graph with 3x16x16 images, 4x4 tokens, 24 channels, one block, 5 classes. Not to be changed."""
-    from s2mlp_deploy.export.forms import choose_form
+    from s2mlp_deploy.export.forms import find_form
     from s2mlp_deploy.export.lower import lower_shifts
 
-    return lower_shifts(captured(family, layout, border, dynamic).canonical, choose_form(form))[0]
+    return lower_shifts(captured(family, layout, border, dynamic).canonical, find_form(form))[0]
 
 
 def images(count: int = 8, seed: int = 0, size: tuple[int, int] = (16, 16)) -> dict[str, np.ndarray]:

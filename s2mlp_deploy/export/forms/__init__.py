@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.export.forms.base import ShiftForm
+from s2mlp_deploy.export.forms.choose import choose
 from s2mlp_deploy.export.forms.gather import Gather
 from s2mlp_deploy.export.forms.grouped_conv import GroupedConv
 from s2mlp_deploy.export.forms.pad_slice import PadSlice
+from s2mlp_deploy.export.forms.row_gather import RowGather
 from s2mlp_deploy.export.forms.slice_concat import SliceConcat
 
-FORMS: dict[str, ShiftForm] = {form.name: form for form in (SliceConcat(), PadSlice(), GroupedConv(), Gather())}
+FORMS: dict[str, ShiftForm] = {
+    form.name: form for form in (SliceConcat(), PadSlice(), GroupedConv(), Gather(), RowGather())
+}
 AUTO = "auto"
-DEFAULT_FORM = SliceConcat.name
 
-__all__ = ["AUTO", "DEFAULT_FORM", "FORMS", "ShiftForm", "choose_form"]
+__all__ = ["AUTO", "FORMS", "ShiftForm", "choose", "find_form"]
 
 
-def choose_form(name: str | None = None) -> ShiftForm:
-    """Looks a form up; ``auto`` and None are the rule of :data:`DEFAULT_FORM`.
+def find_form(name: str) -> ShiftForm | None:
+    """Looks a form up; None for ``auto``, which is a choice for each shift (:func:`choose`).
 
     Raises:
         InputError: No such form; all are listed.
     """
-    if name is None or name == AUTO:
-        return FORMS[DEFAULT_FORM]
+    if name == AUTO:
+        return None
     try:
         return FORMS[name]
     except KeyError:

@@ -19,7 +19,7 @@ pytest.importorskip("tensorrt_rtx")
 pytest.importorskip("torch")
 from s2mlp_deploy import api
 from s2mlp_deploy.artifact import read_manifest
-from s2mlp_deploy.export.forms import DEFAULT_FORM, FORMS
+from s2mlp_deploy.export.forms import FORMS
 
 ALL, FP8 = ("sm86", "sm89", "sm120"), ("sm89", "sm120")
 
@@ -46,7 +46,7 @@ KEPT = tempfile.TemporaryDirectory(prefix="engine-forms-")
 
 
 def is_quick(case: Case, form: str) -> bool:
-    return case.model == "s2mlpv2_nano" and (case.precision == "fp32" or form == DEFAULT_FORM)
+    return case.model == "s2mlpv2_nano" and (case.precision == "fp32" or form == "slice-concat")
 
 
 PARAMETERS = [
@@ -100,5 +100,5 @@ def test_fp8_for_a_gpu_that_has_none_is_refused(tmp_path):
 
     case = next(case for case in CASES if str(case) == "s2mlpv2_nano-fp8-trt")
     with pytest.raises(BuildError, match="sm86 has no fp8 arithmetic"):
-        api.build(file_of(case, DEFAULT_FORM), targets=["sm86"], output=tmp_path / "model.engine")
+        api.build(file_of(case, "slice-concat"), targets=["sm86"], output=tmp_path / "model.engine")
     assert list(tmp_path.iterdir()) == []
