@@ -157,9 +157,7 @@ class TestAuto:
     def test_free_sizes_count_as_the_examples(self) -> None:
         class Net(nn.Module):
             def forward(self, x: torch.Tensor) -> torch.Tensor:
-                shape = tuple(x.shape)
-                del shape
-                return shift(torch.nn.functional.avg_pool2d(x, 2), self.spec)
+                return shift(x[:, :, ::2, ::2], self.spec)
 
         net = Net()
         net.spec = paper(8, 4, "channels-first")[0]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from s2mlp_deploy.export.analysis import analyze
 from s2mlp_deploy.export.canonical import to_canonical
-from s2mlp_deploy.export.forms import choose_form
+from s2mlp_deploy.export.forms import FORMS
 from s2mlp_deploy.export.lower import lower_shifts
 
 
@@ -47,7 +47,7 @@ def test_views_become_reshapes(name: str) -> None:
     module, x = Behind(BEHIND[name]).eval(), torch.randn(2, 30, 4)
     known = analyze(module, (x,))
     assert len(known.shifts) == 1
-    model, _ = lower_shifts(to_canonical(known.captured), choose_form("slice-concat"))
+    model, _ = lower_shifts(to_canonical(known.captured), FORMS["slice-concat"])
     other = torch.randn(3, 30, 4)
     np.testing.assert_array_equal(runner(model)(other.numpy()), module(other).numpy())
     # Parity runs the rewritten program where a module races.
