@@ -83,7 +83,7 @@ def test_killed_exports_never_leave_something_that_looks_whole(tmp_path):
     subprocess.run([sys.executable, "-c", KILLER, str(tmp_path), "50"], check=True, env=env, timeout=280)
     whole, torn, checked = 0, 0, set()
     for directory in tmp_path.iterdir():
-        torn += any(path.name.startswith(".incomplete-") for path in directory.iterdir())
+        torn += any(path.name.startswith(".s2mlp-deploy.incomplete-") for path in directory.iterdir())
         if not (directory / MANIFEST).exists():
             continue
         whole += 1
