@@ -74,13 +74,6 @@ class Scorer:
                 f"the output {self._output} is {list(expected.shape[1:])} per image, which is no list of scores",
                 fix="score it with a metric of your own: api.quantize(..., metric=...)",
             )
-        if metric is None and (broken := int((first_class(expected) < 0).sum())):
-            raise DataError(
-                f"float32 itself gives NaN or infinite scores on {broken} of {len(expected)} images, so nothing can be "
-                "compared with it",
-                where=described,
-                fix="check the weights and the preprocessing, or leave these images out",
-            )
         known = labels[labels >= 0] if labels is not None else np.zeros(0, np.int64)
         if metric is None and known.size and known.max() >= expected.shape[1]:
             raise DataError(
@@ -93,6 +86,23 @@ class Scorer:
         # Images without a label count in no accuracy.
         self.counted = int(known.size) if self._labels is not None and metric is None else self.images
         self.reference_score = metric(reference) if metric is not None else self._points(expected)
+
+    def check_finite(self) -> None:
+        """Refuses a reference that says nothing of some images.
+
+        After the calibration, which names the first tensor that is not finite.
+
+        Raises:
+            DataError: float32 itself gives NaN or infinite scores.
+        """
+        broken = int((first_class(self._expected) < 0).sum()) if self._metric is None else 0
+        if broken:
+            raise DataError(
+                f"float32 itself gives NaN or infinite scores on {broken} of {len(self._expected)} images, so nothing "
+                "can be compared with it",
+                where=self.described,
+                fix="check the weights and the preprocessing, or leave these images out",
+            )
 
     @property
     def metric(self) -> str:

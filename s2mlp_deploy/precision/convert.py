@@ -186,6 +186,8 @@ class _Conversion:
             # Data that cannot be scored on is refused before time goes into ranges.
             scorer = self._scorer() if self._is_scored() else None
             statistics = self._measured(data, batches, values, cache, key, known)
+            if scorer is not None:
+                scorer.check_finite()
             record = CalibrationRecord(
                 data.described,
                 data.content_hash,

@@ -97,7 +97,7 @@ def test_a_reference_that_is_nan_on_some_images_is_none(labels):
     broken = SCORES.copy()
     broken[:4] = np.nan
     with pytest.raises(DataError, match="NaN or infinite scores on 4 of 7 images"):
-        Scorer(Told(broken), data(7, labels), described="seven")
+        Scorer(Told(broken), data(7, labels), described="seven").check_finite()
 
 
 def test_a_masked_class_is_never_the_first_and_is_no_fault():
