@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 
 import nano_artifact
 import numpy as np
@@ -138,8 +139,6 @@ def test_parity_holds_on_images_and_is_saved(cli, tmp_path, images):
 
 
 def test_parity_reads_archives_and_arrays_like_the_folder(cli, tmp_path, images):
-    import shutil
-
     import numpy as np
     from PIL import Image
 
@@ -164,33 +163,41 @@ def test_parity_reads_archives_and_arrays_like_the_folder(cli, tmp_path, images)
     assert outputs[0]["reference_accuracy"] >= 0.9
 
 
-def test_parity_with_another_checkpoint_fails_with_status_1_and_saves_the_evidence(cli, tmp_path):
+def test_parity_that_fails_ends_with_status_1_and_saves_the_evidence(cli, tmp_path):
     artifact = nano_artifact.copy_to(tmp_path / "artifact")
     before = (artifact / "report.html").read_bytes()
-    weights = dict(load_file(nano_artifact.weights()))
-    weights["head.bias"][0] += 1
-    save_file(weights, tmp_path / "other.safetensors")
-    result = parity(cli, artifact, "--checkpoint", tmp_path / "other.safetensors", "--samples", 4)
+    exact = ("--checkpoint", nano_artifact.weights(), "--samples", 4, "--atol", 0, "--rtol", 0)
+    result = parity(cli, artifact, *exact)
     assert result.code == 1
     assert "output 'logits'" in result.text
     assert "fix:" in result.text
     (report,) = json.loads(result.out)
     assert report["failures"]
-    assert report["outputs"][0]["metrics"]["max_abs"] == pytest.approx(1, abs=1e-3)
     assert json.loads((artifact / "evidence" / "parity-model.fp32.json").read_text()) == report
     after = (artifact / "report.html").read_bytes()
     assert after != before
     assert b"logits" in after
+    assert parity(cli, artifact, *exact[:4]).code == 0
 
 
-def test_parity_can_be_allowed_more(cli, tmp_path):
+def test_parity_with_another_checkpoint_is_refused_for_an_artifact_and_fails_for_a_lone_file(cli, tmp_path):
     artifact = nano_artifact.copy_to(tmp_path / "artifact")
     weights = dict(load_file(nano_artifact.weights()))
-    weights["head.bias"] += 1e-2
+    weights["head.bias"][0] += 1
     save_file(weights, tmp_path / "other.safetensors")
-    arguments = ("--checkpoint", tmp_path / "other.safetensors", "--samples", 4)
-    assert parity(cli, artifact, *arguments, "--rtol", 1e-5).code == 1
-    assert parity(cli, artifact, *arguments, "--atol", 0.1).code == 0
+    other = ("--checkpoint", tmp_path / "other.safetensors", "--samples", 4, "--json")
+    evidence = sorted((artifact / "evidence").glob("*")) if (artifact / "evidence").is_dir() else []
+    result = parity(cli, artifact, *other[:4])
+    assert result.code == 2
+    assert "other weights" in result.text
+    assert f"--checkpoint {nano_artifact.weights().name}" in result.text
+    assert (sorted((artifact / "evidence").glob("*")) if (artifact / "evidence").is_dir() else []) == evidence
+    lone = shutil.copy(artifact / "model.fp32.onnx", tmp_path / "lone.onnx")
+    result = cli("parity", "s2mlpv2_nano", lone, *other)
+    assert result.code == 1
+    (report,) = json.loads(result.out)
+    assert "the constant head.bias is another than the original" in report["failures"]
+    assert report["outputs"][0]["metrics"]["max_abs"] == pytest.approx(1, abs=1e-3)
 
 
 def test_a_graph_outside_an_artifact_is_compared_and_nothing_is_written(cli, tmp_path):
