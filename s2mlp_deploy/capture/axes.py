@@ -169,13 +169,17 @@ def _allowed(axis: FreeAxis, refuses: Guards) -> tuple[dict[int, bool], str | No
 
 def _as_limit(axis: FreeAxis, sizes: Mapping[int, bool]) -> SizeLimit | None:
     """The rule that these sizes follow; None where it is no range of multiples."""
-    allowed = [size for size, holds in sizes.items() if holds]
-    if len(allowed) < 2:
-        return None
-    least, multiple = allowed[0], math.gcd(*(size - allowed[0] for size in allowed))
     high = None if axis.max is None else axis.at(axis.max)
-    rule = SizeLimit(axis.input, DYNAMIC_AXES[axis.name], axis.name, least, high, multiple, least % multiple)
-    return rule if all(holds == rule.allows(size) for size, holds in sizes.items()) else None
+    allowed = [size for size, holds in sizes.items() if holds]
+    # Small sizes need follow no rule: torch, which takes 1 for a constant, says `h - 1 != 1` of a map of h - 1 rows.
+    for index, least in enumerate(allowed[:-1]):
+        if axis.symbol is not None and least > axis.at(axis.example):
+            break
+        multiple = math.gcd(*(size - least for size in allowed[index:]))
+        rule = SizeLimit(axis.input, DYNAMIC_AXES[axis.name], axis.name, least, high, multiple, least % multiple)
+        if all(holds == rule.allows(size) for size, holds in sizes.items() if size >= least):
+            return rule
+    return None
 
 
 class Guards:

@@ -112,7 +112,9 @@ class _Variety:
             if not array.ndim or not len(array):
                 continue
             first = self._first.setdefault(name, array[0].copy())
-            self._alike &= bool(np.array_equal(array, np.broadcast_to(first, array.shape)))
+            # Decoded images may have any size: those of another size are other images.
+            same = array.shape[1:] == first.shape
+            self._alike &= same and bool(np.array_equal(array, np.broadcast_to(first, array.shape)))
             flat = array.reshape(len(array), -1)
             self._constant &= bool((flat == flat[:, :1]).all())
 

@@ -17,7 +17,7 @@ from s2mlp_deploy.capture.program import capture
 from s2mlp_deploy.export.analysis import analyze
 from s2mlp_deploy.export.canonical import to_canonical
 from s2mlp_deploy.export.decompositions import attention
-from s2mlp_deploy.export.forms import choose_form
+from s2mlp_deploy.export.forms import FORMS
 from s2mlp_deploy.export.lower import lower_shifts
 
 INF = float("inf")
@@ -124,7 +124,7 @@ class Rolled(nn.Module):
 def test_rolls_by_parts_of_free_sizes() -> None:
     x = torch.arange(2 * 3 * 8 * 10.0).reshape(2, 3, 8, 10)
     known = analyze(Rolled().eval(), (x,), dynamic=("batch", "height", "width"))
-    model, _ = lower_shifts(to_canonical(known.captured), choose_form("slice-concat"))
+    model, _ = lower_shifts(to_canonical(known.captured), FORMS["slice-concat"])
     session = ort.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
     for shape in ((2, 3, 8, 10), (1, 3, 7, 5), (3, 3, 12, 13)):
         other = torch.randn(shape)
@@ -159,7 +159,7 @@ def test_writes_into_constant_places_scatter_nothing() -> None:
     model = to_canonical(analyze(Written().eval(), (x,)).captured)
     assert not [node.op_type for node in model.graph if "Scatter" in node.op_type or node.op_type == "Range"]
     session = ort.InferenceSession(
-        ir.to_proto(lower_shifts(model, choose_form("gather"))[0]).SerializeToString(),
+        ir.to_proto(lower_shifts(model, FORMS["gather"])[0]).SerializeToString(),
         providers=["CPUExecutionProvider"],
     )
     other = torch.randn(3, 6, 8, 9)

@@ -58,7 +58,7 @@ def make(prefix=False):
 
 def plain(value: float) -> dict[str, Tensor]:
     shapes = {"0.weight": (3, 2), "0.bias": (3,), "1.weight": (2, 3), "1.bias": (2,)}
-    return {name: torch.full(shape, value) for name, shape in shapes.items()}
+    return {name: torch.full(shape, float(value)) for name, shape in shapes.items()}
 
 
 def under(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
