@@ -68,7 +68,8 @@ def references_of(source: Source | CapturedSource, file: str, session: Session, 
         with evaluating(module):
             shifts = shifts_of(module, origin.example_inputs)
         return References(TorchEngine(module, origin.example_inputs, inputs, outputs), tuple(shifts))
-    free = {name for info in session.inputs for name in info.shape}
+    # The height and width of images that a graph preprocesses are not the module's.
+    free = {name for info in session.inputs for name in info.shape if name == "batch" or not on_pixels}
     dynamic: list[DynamicAxis] = [name for name in get_args(DynamicAxis) if name in free]
     known = source.analysis if isinstance(source, CapturedSource) else analyze(origin, dynamic=dynamic)
     names = known.captured.input_names, known.captured.output_names

@@ -33,6 +33,8 @@ CASES = [
     ("v1", "pad-slice", "edge"),
     ("v1", "slice-concat", "zero"),
     ("v1", "gather", "keep"),
+    ("v1", "row-gather", "zero"),
+    ("v2", "row-gather", "keep"),
 ]
 FILES = ("fp32", "fp16", "int8", "int8-trt", "fp8-trt")
 
@@ -87,7 +89,7 @@ def shift_mutations(graph: ir.Graph, manifest: Manifest) -> Iterator[Mutation]:
                 yield f"{name}: parts reversed", functools.partial(_reverse, name=name)
             if node.op_type == "Pad":
                 yield f"{name}: another border", functools.partial(_other_border, name=name)
-            if node.op_type in ("Slice", "Pad", "Gather", "Conv"):
+            if node.op_type in ("Slice", "Pad", "Gather", "GatherElements", "Where", "Conv"):
                 for position, value in enumerate(node.inputs):
                     if position and array_of(value) is not None and not (node.op_type == "Pad" and position == 2):
                         yield (

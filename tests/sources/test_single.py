@@ -117,8 +117,12 @@ def test_complex_inputs_are_refused() -> None:
 
 
 def test_a_module_that_cannot_be_copied_says_what_to_do() -> None:
+    class Held:
+        def __deepcopy__(self, memo: object) -> None:
+            raise TypeError("an open device")
+
     module = Scaled().double()
-    module.held = torch.ones(1, requires_grad=True) * 2
+    module.held = Held()
     with pytest.raises(SourceError, match="cannot be copied to float32") as caught:
         in_single_precision(module, torch.zeros(1), where="here")
     assert "module.float()" in str(caught.value)
