@@ -9,7 +9,7 @@ from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.cells import Cell, Table
-from s2mlp_deploy.report.figures import data_in_words, is_over, measured, not_finite, proven_in_words, psnr, worst_of
+from s2mlp_deploy.report.figures import data_in_words, is_over, measured, not_finite, psnr, worst_of
 from s2mlp_deploy.report.verdict import STATES, TONES, file_of, state_in
 from s2mlp_deploy.text import join_names
 
@@ -24,9 +24,8 @@ def parity_table(manifest: Manifest, evidence: Evidence) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for saved in evidence.of(ParityReport):
         report = saved.record
-        file = Cell(file_of(report), note=report.precision, title=saved.name)
-        proven = proven_in_words(report)
-        engine = Cell(report.candidate, note=f"against {report.reference}{f'; {proven}' if proven else ''}")
+        file = Cell(file_of(report), note=", ".join([report.precision, *_proven(report)]), title=saved.name)
+        engine = Cell(report.candidate, note=f"against {report.reference}")
         data = "; ".join([data_in_words(report), *([f"and {', '.join(report.tried)}"] if report.tried else [])])
         rows += [(file, state_cell(state_in(report, manifest)), engine, *_cells(o, data)) for o in report.outputs]
         eager = Cell("torch, eager", note="undefined: its code races", tone="warn")
@@ -34,6 +33,13 @@ def parity_table(manifest: Manifest, evidence: Evidence) -> Table:
     # The verdict comes early: on a narrow screen the end of a row is out of sight.
     names = ("File", "Parity", "Engine", "Output and data", "Max abs", "Max rel", "PSNR", "Top-1", "Accuracy")
     return Table(names, tuple(rows), frozenset(range(4, 9)))
+
+
+def _proven(report: ParityReport) -> list[str]:
+    """What was read off the file, in a few words."""
+    proof = report.proof
+    counts = [] if proof is None else [(proof.shifts, "shift"), (proof.constants, "constant")]
+    return [f"{fmt.count(number, noun)} proven" for number, noun in counts if number]
 
 
 def _cells(output: OutputParity, data: str) -> tuple[Cell, ...]:
