@@ -130,7 +130,7 @@ def confirm(
         return rules
     with Comparison(program, module, inputs) as comparison:
         if not comparison.usable:
-            LOG.debug("%s and its program differ on the example", type(module).__name__)
+            LOG.warning("%s: free sizes could not be compared with the module's own results", type(module).__name__)
             return rules
         started = time.monotonic()
         for symbol, number in _choices(axes):

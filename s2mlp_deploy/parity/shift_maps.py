@@ -80,8 +80,16 @@ def prove_shifts(graph: ir.Graph, shifts: Sequence[ShiftRecord], source: Sequenc
     named = [record for record in shifts if record.nodes]
     if any(not record.name for record in named):
         return GraphProof(0, unread="the file does not name the nodes of its shifts: it is of an older version")
-    failures = list(_other_shifts([record.spec for record in shifts], source))
-    proven, unread = 0, list[str]()
+    told = [record.spec for record in shifts]
+    failures = list(_other_shifts(told, source))
+    proven, unread = 0, list(_uncounted(told, source))
+    for record in shifts:
+        # Only a turn by whole axes takes no node; that there is one cannot be seen without the axis' size.
+        if not record.nodes and not record.spec.is_identity:
+            if record.spec.border == "circular":
+                unread.append(f"{_site(record)} has no nodes")
+            else:
+                failures.append(f"{_site(record)} has no nodes in the file, and it moves elements")
     for record in named:
         try:
             _judge(graph, record)
@@ -110,6 +118,13 @@ def _other_shifts(told: Sequence[ShiftSpec], source: Sequence[ShiftSpec] | None)
             if strange is not None
             else f"the source has a shift that the file has not: {_in_words(next(iter(wanted - moving)))}"
         )
+
+
+def _uncounted(told: Sequence[ShiftSpec], source: Sequence[ShiftSpec] | None) -> Iterator[str]:
+    """Shifts of the source that the file does not list: equal ones of one tensor are computed once, others must be."""
+    missing = len(source) - len(told) if source is not None else 0
+    if missing > 0:
+        yield f"the file lists {missing} fewer than its source has, which equal shifts of one tensor would explain"
 
 
 def _in_words(spec: ShiftSpec) -> str:

@@ -130,6 +130,8 @@ def _warnings(manifest: Manifest, reports: Sequence[ParityReport]) -> tuple[str,
     warnings = [f"{note[:1].upper()}{note[1:]}." for note in manifest.notes]
     for report in reports:
         warnings += [f"{file_of(report)} was compared on inputs that tell little: {note}." for note in report.notes]
+        if report.proof is not None and report.proof.unread:
+            warnings.append(f"Not read off {file_of(report)}: {report.proof.unread}.")
     if manifest.source.checkpoint is None and manifest.source.seed is not None:
         warnings.append(
             f"The weights are random (seed {manifest.source.seed}): no checkpoint was given. Parity speaks of the "

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -190,3 +191,17 @@ def test_no_mutant_of_a_shift_or_a_constant_passes(family: str, form: str, borde
         if not proof_of(directory, manifest, mutant, precision, only).failures:
             passed.append(name)
     assert passed == []
+
+
+def test_a_description_that_leaves_shifts_out_proves_nothing_of_them() -> None:
+    directory, manifest, _ = _artifact("v2", "grouped-conv", "edge")
+    graph = ir.load(directory / "model.fp32.onnx").graph
+    specs = [record.spec for record in manifest.shifts]
+    silent = [replace(record, nodes=0) for record in manifest.shifts]
+    found = prove(graph, silent, specs)
+    assert found.shifts == 0
+    assert len(found.failures) == len(silent)
+    assert "has no nodes in the file" in found.failures[0]
+    short = prove(graph, manifest.shifts, [*specs, specs[0]])
+    assert not short.failures
+    assert short.unread == "the file lists 1 fewer than its source has, which equal shifts of one tensor would explain"
