@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from s2mlp_deploy import api
-from s2mlp_deploy.engines.gpu import Gpu, cuda_version, gpus
 from s2mlp_deploy.errors import S2MLPDeployError
 from s2mlp_deploy.export.forms import FORMS
+from s2mlp_deploy.gpu import Gpu, cuda_version, gpus
 from s2mlp_deploy.models.registry import get_model
 
 NO_SHIFT = {"s2mlp": {"directions": "none"}, "s2mlpv2": {"shift1": "none", "shift2": "none"}}

@@ -10,7 +10,7 @@ from pathlib import Path
 import nano_artifact
 import pytest
 
-from s2mlp_deploy.engines.gpu import gpus
+from s2mlp_deploy.gpu import gpus
 
 pytest.importorskip("torch")
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"

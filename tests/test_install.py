@@ -54,7 +54,7 @@ def loaded_by(module: str) -> set[str]:
         "s2mlp_deploy.engines.onnxruntime",
         "s2mlp_deploy.engines.registry",
         "s2mlp_deploy.engines.cuda",
-        "s2mlp_deploy.engines.gpu",
+        "s2mlp_deploy.gpu",
         "s2mlp_deploy.engines.optimized",
         "s2mlp_deploy.engines.tensorrt.builder",
         "s2mlp_deploy.engines.tensorrt.library",

@@ -10,7 +10,6 @@ from pathlib import Path
 from s2mlp_deploy.api.evidence import save_evidence
 from s2mlp_deploy.engines import optimized
 from s2mlp_deploy.engines.base import EngineStatus
-from s2mlp_deploy.engines.gpu import Gpu, cuda_version, gpus
 from s2mlp_deploy.engines.optimized import OptimizedRecord
 from s2mlp_deploy.engines.registry import statuses
 from s2mlp_deploy.engines.tensorrt import builder
@@ -24,6 +23,7 @@ from s2mlp_deploy.engines.tensorrt.preflight import Preflight
 from s2mlp_deploy.engines.tensorrt.record import Mismatch, mismatches, read_engine
 from s2mlp_deploy.errors import OutputError
 from s2mlp_deploy.evidence.build import BuildRecord, Shape
+from s2mlp_deploy.gpu import Gpu, cuda_version, gpus
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 LOG = logging.getLogger(__name__)

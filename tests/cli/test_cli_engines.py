@@ -14,9 +14,9 @@ pytest.importorskip("onnx_ir")
 pytest.importorskip("tensorrt_rtx")
 import onnx_graphs as og
 
-from s2mlp_deploy.engines.gpu import gpus
 from s2mlp_deploy.engines.sidecar import sidecar_of
 from s2mlp_deploy.engines.tensorrt.record import read_sidecar, write_sidecar
+from s2mlp_deploy.gpu import gpus
 
 TARGETS = "sm75, sm80, sm86, sm89, sm120, sm121"
 

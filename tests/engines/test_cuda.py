@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("cuda.bindings.runtime")
 from s2mlp_deploy.engines import cuda
-from s2mlp_deploy.engines.gpu import gpus
 from s2mlp_deploy.errors import TargetError
+from s2mlp_deploy.gpu import gpus
 
 
 def test_every_name_of_the_bindings_that_is_used_exists():

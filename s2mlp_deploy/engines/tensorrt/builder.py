@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from s2mlp_deploy.artifact import MANIFEST, lock_artifact
-from s2mlp_deploy.engines.gpu import gpus
 from s2mlp_deploy.engines.profiles import Shapes
 from s2mlp_deploy.engines.tensorrt import library
 from s2mlp_deploy.engines.tensorrt.network import contents_of, contents_of_engine
@@ -25,6 +24,7 @@ from s2mlp_deploy.engines.tensorrt.record import read_engine, this_platform, wri
 from s2mlp_deploy.errors import ArtifactError, BuildError, OutputError
 from s2mlp_deploy.evidence.build import BuildRecord, Contents
 from s2mlp_deploy.files import locked, remove_abandoned, sha256_of, write_file
+from s2mlp_deploy.gpu import gpus
 
 _LOG = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ import logging
 from typing import Any
 
 from s2mlp_deploy.engines.base import EngineStatus
-from s2mlp_deploy.engines.gpu import gpus
 from s2mlp_deploy.engines.packages import version_of
 from s2mlp_deploy.engines.tensorrt.flavours import Flavour, flavour
 from s2mlp_deploy.errors import BuildError, MissingDependencyError, TargetError
+from s2mlp_deploy.gpu import gpus
 
 _LOG = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s2mlp_deploy.engines import cuda
-from s2mlp_deploy.engines.gpu import gpus
 from s2mlp_deploy.engines.profiles import Shapes
 from s2mlp_deploy.engines.sidecar import check_replaceable
 from s2mlp_deploy.engines.tensorrt import library
@@ -21,6 +20,7 @@ from s2mlp_deploy.engines.tensorrt.quantized import examine
 from s2mlp_deploy.engines.tensorrt.record import key_of, profile_arguments, this_platform
 from s2mlp_deploy.errors import ArtifactError, TargetError
 from s2mlp_deploy.evidence.build import Profile
+from s2mlp_deploy.gpu import gpus
 
 
 @dataclass(frozen=True)

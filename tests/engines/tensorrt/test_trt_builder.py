@@ -36,7 +36,6 @@ pytest.importorskip("onnx_ir")
 import tensorrt_rtx as trt
 
 from s2mlp_deploy import api
-from s2mlp_deploy.engines.gpu import gpus
 from s2mlp_deploy.engines.sidecar import sidecar_of
 from s2mlp_deploy.engines.tensorrt import builder, library, plan
 from s2mlp_deploy.engines.tensorrt import record as records
@@ -44,6 +43,7 @@ from s2mlp_deploy.engines.tensorrt.flavours import flavour
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions
 from s2mlp_deploy.engines.tensorrt.record import read_engine
 from s2mlp_deploy.evidence.build import MatrixOp
+from s2mlp_deploy.gpu import gpus
 
 SHAPE = {"input": (2, 8)}
 

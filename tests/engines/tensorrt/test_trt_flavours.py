@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from s2mlp_deploy.engines.gpu import gpus
 from s2mlp_deploy.engines.tensorrt import library
 from s2mlp_deploy.engines.tensorrt.flavours import check_targets, flavour
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions, check_options, parse_size
 from s2mlp_deploy.errors import BuildError, InputError, TargetError
+from s2mlp_deploy.gpu import gpus
 
 RTX, TENSORRT = flavour("tensorrt-rtx"), flavour("tensorrt")
 without_gpu = pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")

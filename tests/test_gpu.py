@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from s2mlp_deploy.engines import gpu
+from s2mlp_deploy import gpu
 
 
 def test_the_lines_of_nvidia_smi_become_gpus():
