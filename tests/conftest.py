@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 import pytest
-from rich.logging import RichHandler
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,5 +33,5 @@ def package_logging() -> None:
     pytest records a logger that does not propagate through a handler of its own, so nothing but ours is taken away.
     """
     logger = logging.getLogger("s2mlp_deploy")
-    logger.handlers[:] = [handler for handler in logger.handlers if not isinstance(handler, RichHandler)]
+    logger.handlers[:] = [handler for handler in logger.handlers if type(handler).__name__ != "_Warnings"]
     logger.propagate = True

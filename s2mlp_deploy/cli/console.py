@@ -12,15 +12,18 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.logging import RichHandler
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from s2mlp_deploy.files import to_json
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 BROKEN_PIPE = 141
 """Exit status where nobody reads the output, as of a process that SIGPIPE ended. 1 would be a check that failed."""
+
+_PIPE_WIDTH = 10_000
+"""Columns of what is no terminal: lines are as long as they need to be. ``COLUMNS`` in the environment wins."""
 
 
 class PlainConsole(Console):
@@ -29,7 +32,22 @@ class PlainConsole(Console):
     Class names, file names, tensor keys and metadata are other people's text: an escape character in them would colour
     or clear the screen, retitle the window or write to the clipboard. What is printed goes through here, tables,
     warnings and errors alike; rich's own styles are added later.
+
+    Attributes:
+        document_written: Whether this command has written its one JSON document.
     """
+
+    document_written = False
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Of the terminal; a pipe has none, and whoever reads it looks for whole names in whole lines."""
+        known = self.is_terminal or os.environ.get("COLUMNS", "").isdigit()
+        return super().size if known else ConsoleDimensions(_PIPE_WIDTH, 25)
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        Console.size.fset(self, new_size)  # type: ignore[attr-defined]
 
     def on_broken_pipe(self) -> None:
         """Whoever read the output, as ``head`` does, has what it wanted: no message, and none when Python ends."""
@@ -70,20 +88,32 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout,
 def emit(value: object, *, as_json: bool, render: Callable[[Console], None]) -> None:
     """Prints a result: as JSON on stdout, or rendered for people."""
     if as_json:
-        # JSON escapes what is below a space itself; as an escape the others are still the same text.
-        document = to_json(value).decode()
-        sys.stdout.write(_UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", document))
+        write_document(value)
     else:
         render(OUT)
+
+
+def write_document(value: object) -> None:
+    """Writes the one JSON document of a command to stdout."""
+    # JSON escapes what is below a space itself; as an escape the others are still the same text.
+    document = to_json(value).decode()
+    sys.stdout.write(_UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", document))
+    OUT.document_written = True
+
+
+class _Warnings(logging.Handler):
+    """Prints the package's warnings on stderr, unwrapped: some hold a command to copy."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = Text.assemble((f"{record.levelname.lower()}: ", "yellow"), record.getMessage())
+        ERR.print(line, soft_wrap=True)
 
 
 def set_up_logging() -> None:
     """Warnings of the package go to stderr."""
     logger = logging.getLogger("s2mlp_deploy")
     if not logger.handlers:
-        handler = RichHandler(console=ERR, show_time=False, show_path=False, markup=False)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
+        logger.addHandler(_Warnings())
         logger.propagate = False
     logger.setLevel(logging.WARNING)
 

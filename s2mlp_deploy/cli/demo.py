@@ -12,7 +12,7 @@ from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.options import output_path
 from s2mlp_deploy.errors import CheckFailedError
 from s2mlp_deploy.report.format import size
-from s2mlp_deploy.report.terminal import print_table
+from s2mlp_deploy.report.tables import print_table
 
 
 def register(app: typer.Typer) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from s2mlp_deploy import __version__
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.engines import print_contents, print_profiles, print_record
-from s2mlp_deploy.report.terminal import print_pairs, print_table, visible_text
+from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
 
 if TYPE_CHECKING:
     from s2mlp_deploy.api import EngineInspection, Health

@@ -12,7 +12,7 @@ from rich.console import Console
 from s2mlp_deploy.artifact import Hazard, ShiftRecord
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.shifts import summarise
-from s2mlp_deploy.report.terminal import print_pairs, print_table, visible_text
+from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
 
 if TYPE_CHECKING:
     from s2mlp_deploy.api import FileInspection, SourceInspection

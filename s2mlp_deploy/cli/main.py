@@ -10,21 +10,21 @@ import typer
 
 from s2mlp_deploy import __version__
 from s2mlp_deploy.cli import build, demo, doctor, export, inspect, models, parity, predict, quantize
-from s2mlp_deploy.cli.console import BROKEN_PIPE, ERR, OUT, set_up_logging
-from s2mlp_deploy.errors import INTERNAL_ERROR, S2MLPDeployError, SourceError
+from s2mlp_deploy.cli.console import BROKEN_PIPE, ERR, OUT, set_up_logging, write_document
+from s2mlp_deploy.errors import INTERNAL_ERROR, InputError, S2MLPDeployError, SourceError
+from s2mlp_deploy.text import first_line_of
+
+_NAME = "s2mlp-deploy"
+_INTERRUPTED = 130
 
 app = typer.Typer(
-    name="s2mlp-deploy",
+    name=_NAME,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Deploy spatial-shift MLP vision models: PyTorch to ONNX and TensorRT, with the evidence written beside.",
     epilog="Exit status: 0 done, 1 a check failed, 2 wrong input, 70 internal error.",
 )
-
-
-_INTERRUPTED = 130
 
 
 def _version(value: bool) -> None:
@@ -48,45 +48,88 @@ for module in (models, doctor, demo, export, quantize, build, inspect, parity, p
 
 
 def main() -> None:
-    """Entry point: turns the package's errors into a message and an exit status."""
+    """Runs a command; turns errors into a message and an exit status, and into a document where JSON was asked for."""
+    OUT.document_written = False
     try:
-        app()
-    except S2MLPDeployError as error:
-        _show_user_code(error)
-        ERR.print("[bold red]error:[/] ", end="")
-        ERR.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        # Not in typer's standalone mode, which prints errors on a console of its own and in a way of its own.
+        status = app(prog_name=_NAME, standalone_mode=False)
     except BrokenPipeError:
         OUT.on_broken_pipe()
-    except MemoryError:
-        ERR.print("error: there is not enough memory", style="bold red")
-        ERR.print("  fix:   use smaller data, fewer samples or a smaller batch, or a machine with more memory")
-        sys.exit(S2MLPDeployError.exit_code)
-    except OSError as error:
-        # A full disk or a bad path in a place that had nothing better to say.
-        ERR.print(f"error: {error.strerror or error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
-        if error.filename is not None:
-            ERR.print(f"  where: {error.filename}", markup=False, highlight=False, soft_wrap=True)
-        ERR.print("  fix:   check that the path exists, is yours to use and has room")
-        sys.exit(S2MLPDeployError.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(_interrupted())
-    except SystemExit as exit:
-        # typer turns Ctrl-C into this status without a word.
-        if exit.code == _INTERRUPTED:
-            _interrupted()
-        # A pipe that nobody reads it turns into 1, which here means that a check failed.
+    except SystemExit:
+        # A pipe that nobody reads typer turns into 1, which here means that a check failed.
         if type(sys.stdout).__name__ == "PacifyFlushWrapper":
             sys.exit(BROKEN_PIPE)
         raise
-    except Exception:
-        ERR.print(traceback.format_exc(), markup=False, highlight=False, soft_wrap=True, end="")
-        ERR.print(
-            f"internal error: this is a bug of s2mlp-deploy {__version__}; please report it with the lines above",
-            style="bold red",
-            soft_wrap=True,
+    except (Exception, KeyboardInterrupt) as raised:
+        sys.exit(_end_with(raised))
+    if status == _INTERRUPTED:  # typer turns Ctrl-C into this status without a word.
+        sys.exit(_end_with(KeyboardInterrupt()))
+    if status:
+        sys.exit(status)
+
+
+def _end_with(raised: BaseException) -> int:
+    """Says how a command ended, and returns its exit status."""
+    if _is_interruption(raised):
+        ERR.print("interrupted")
+        _write_error("interrupted", None, _INTERRUPTED)
+        return _INTERRUPTED
+    error = _in_words(raised)
+    if error is None:
+        bug = f"internal error: this is a bug of s2mlp-deploy {__version__}; please report it with the lines above"
+        lines = traceback.format_exception(raised)
+        ERR.print("".join(lines), markup=False, highlight=False, soft_wrap=True, end="")
+        ERR.print(bug, style="bold red", soft_wrap=True)
+        _write_error(f"internal error: {first_line_of(raised)}", None, INTERNAL_ERROR)
+        return INTERNAL_ERROR
+    _show_user_code(error)
+    ERR.print("[bold red]error:[/] ", end="")
+    ERR.print(str(error), markup=False, highlight=False, soft_wrap=True)
+    _write_error(error.problem, error, error.exit_code)
+    return error.exit_code
+
+
+def _write_error(message: str, error: S2MLPDeployError | None, status: int) -> None:
+    """Writes the error as the command's one document, unless its result was written before a check of it failed."""
+    arguments = sys.argv[1:]
+    if "--json" in arguments[: arguments.index("--") if "--" in arguments else None] and not OUT.document_written:
+        where, fix = (error.where, error.fix) if error is not None else (None, None)
+        write_document({"error": {"message": message, "where": where, "fix": fix, "exit_code": status}})
+
+
+def _in_words(raised: BaseException) -> S2MLPDeployError | None:
+    """An error that the user can do something about; None for a bug of ours."""
+    if isinstance(raised, S2MLPDeployError):
+        return raised
+    if isinstance(raised, MemoryError):
+        return InputError(
+            "there is not enough memory",
+            fix="use smaller data, fewer samples or a smaller batch, or a machine with more memory",
         )
-        sys.exit(INTERNAL_ERROR)
+    if isinstance(raised, OSError):
+        # A full disk or a bad path in a place that had nothing better to say.
+        return InputError(
+            str(raised.strerror or raised),
+            where=None if raised.filename is None else str(raised.filename),
+            fix="check that the path exists, is yours to use and has room",
+        )
+    # A wrong command line. By its methods: the type is click's or typer's own copy of it, by typer's version.
+    if callable(told := getattr(raised, "format_message", None)) and hasattr(raised, "exit_code"):
+        command = getattr(getattr(raised, "ctx", None), "command_path", _NAME)
+        # The help has been printed where no argument was given.
+        return InputError(str(told()).strip() or "no command was given", where=command, fix=f"{command} --help")
+    return None
+
+
+def _is_interruption(raised: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: libraries that are interrupted in their imports raise others in its place."""
+    seen: set[int] = set()
+    while raised is not None and id(raised) not in seen:
+        if isinstance(raised, KeyboardInterrupt):
+            return True
+        seen.add(id(raised))
+        raised = raised.__cause__ or raised.__context__
+    return False
 
 
 def _show_user_code(error: S2MLPDeployError) -> None:
@@ -103,12 +146,3 @@ def _show_user_code(error: S2MLPDeployError) -> None:
     lines = [*traceback.format_list(frames), *traceback.format_exception_only(cause)]
     ERR.print("In your code, most recent call last:")
     ERR.print("".join(lines), markup=False, highlight=False, soft_wrap=True, end="")
-
-
-def _interrupted() -> int:
-    ERR.print("interrupted")
-    return _INTERRUPTED
-
-
-if __name__ == "__main__":
-    main()

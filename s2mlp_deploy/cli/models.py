@@ -7,7 +7,7 @@ from rich.console import Console
 
 from s2mlp_deploy import api
 from s2mlp_deploy.cli.console import Json, emit
-from s2mlp_deploy.report.terminal import print_table
+from s2mlp_deploy.report.tables import print_table
 
 
 def register(app: typer.Typer) -> None:

@@ -65,7 +65,7 @@ def register(app: typer.Typer) -> None:
 
         def render(console: Console) -> None:
             from s2mlp_deploy.report.accuracy import print_accuracy
-            from s2mlp_deploy.report.terminal import visible_text
+            from s2mlp_deploy.report.tables import visible_text
 
             if result.accuracy is not None:
                 print_accuracy(console, result.accuracy)

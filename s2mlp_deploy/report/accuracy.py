@@ -7,7 +7,7 @@ from rich.console import Console
 from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, BudgetSearch
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.scores import budget_sentence
-from s2mlp_deploy.report.terminal import print_table, visible_text
+from s2mlp_deploy.report.tables import print_table, visible_text
 
 _LAYERS_SHOWN = 8
 

@@ -1,4 +1,4 @@
-"""Saved results as tables on a terminal, or in a pipe of eighty columns.
+"""Saved results as tables on a terminal or in a pipe.
 
 Our own words are ASCII and everything else is shown in whatever the console can encode. Nothing is coloured that is
 not also said. Text from files is never read as markup: a class may be called ``[bold]``.
@@ -9,47 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from s2mlp_deploy.artifact import Manifest, SourceInfo
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.figures import data_in_words, measured, not_finite, proven_in_words, psnr, state_of
 from s2mlp_deploy.report.shifts import summarise
+from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
 from s2mlp_deploy.report.verdict import STATES, TONES, build_command, comparable, file_of, parity_command
 
 _STYLES = {"good": "bold green", "bad": "bold red", "warn": "bold yellow"}
 _FOR_TENSORRT = ("model.fp16.onnx", "model.int8-trt.onnx")
-_NUMERIC = set("0123456789.,+-e %")
-
-
-def print_table(console: Console, title: str | None, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints a table. Columns that hold only numbers are aligned right; long values fold, nothing is cut off.
-
-    Args:
-        console: Where to.
-        title: Heading; None for none.
-        columns: Headings.
-        rows: Values, one for each heading; None prints as ``-``.
-    """
-    cells = [[fmt.MISSING if value is None else str(value) for value in row] for row in rows]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for index, name in enumerate(columns):
-        values = [row[index] for row in cells]
-        table.add_column(
-            visible_text(console, name),
-            justify="right" if values and all(map(_is_number, values)) else "left",
-            overflow="fold",
-        )
-    for row in cells:
-        table.add_row(*(visible_text(console, value) for value in row))
-    if title:
-        console.print(visible_text(console, title, "bold"))
-    console.print(table)
-    console.print()
 
 
 def print_parity(console: Console, report: ParityReport) -> None:
@@ -188,27 +159,3 @@ def print_next(
             build_command(str(directory), next((n for n in reversed(names) if n in _FOR_TENSORRT), names[0])),
         ):
             console.print(visible_text(console, f"  {command}"), soft_wrap=True)
-
-
-def print_pairs(console: Console, items: Sequence[tuple[str, str]]) -> None:
-    """Prints names and values in two columns."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column()
-    grid.add_column(overflow="fold")
-    for key, value in items:
-        grid.add_row(Text(f"  {key}", "dim"), visible_text(console, value))
-    console.print(grid)
-    console.print()
-
-
-def _is_number(value: str) -> bool:
-    bare = value.removesuffix(" dB").removesuffix(" bytes")
-    bare = bare[:-3] if bare[-3:] in (" kB", " MB", " GB", " TB") else bare
-    return value == fmt.MISSING or (any(map(str.isdigit, bare)) and set(bare) <= _NUMERIC)
-
-
-def visible_text(console: Console, value: str, style: str = "") -> Text:
-    """Text that is shown as it is: no markup, no control characters, nothing the terminal cannot encode."""
-    # An escape character in somebody's module name must not reach the terminal as one.
-    visible = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in value)
-    return Text(visible.encode(console.encoding, "backslashreplace").decode(console.encoding), style)

@@ -1,0 +1,119 @@
+"""Tables and lists of names and values, as wide as the console lets them be.
+
+No word is ever broken by a table: a column is at least as wide as its longest word, and rows that do not fit so are
+printed one below the other, a line for each column. In a pipe nothing is folded at all (a console without a width of
+its own is as wide as its lines), so that ``| grep`` finds whole names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from s2mlp_deploy.report.format import MISSING
+
+_NUMERIC = set("0123456789.,+-e %")
+_GAP = 3
+"""Columns between two cells: a space, the box's divider, a space."""
+_SHORT = 12
+"""Up to this width a cell stays on one line: a number with its unit, a size."""
+
+
+def print_table(console: Console, title: str | None, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Prints a table. Columns that hold only numbers are aligned right; long values fold, nothing is cut off.
+
+    Args:
+        console: Where to.
+        title: Heading; None for none.
+        columns: Headings.
+        rows: Values, one for each heading; None prints as ``-``.
+    """
+    # As they will be shown, or they would be measured too short.
+    columns = [visible_text(console, name).plain for name in columns]
+    cells = [[MISSING if value is None else visible_text(console, str(value)).plain for value in row] for row in rows]
+    if title:
+        console.print(visible_text(console, title, "bold"))
+    widths = _column_widths(columns, cells, console.width)
+    if widths is None:
+        _print_rows_below_one_another(console, columns, cells)
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, (name, width) in enumerate(zip(columns, widths, strict=True)):
+        values = [row[index] for row in cells]
+        table.add_column(
+            Text(name),
+            justify="right" if values and all(map(_is_number, values)) else "left",
+            overflow="fold",
+            width=width,
+        )
+    for row in cells:
+        table.add_row(*map(Text, row))
+    _print_lines(console, table)
+    console.print()
+
+
+def print_pairs(console: Console, items: Sequence[tuple[str, str]]) -> None:
+    """Prints names and values in two columns."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for key, value in items:
+        grid.add_row(Text(f"  {key}", "dim"), visible_text(console, value))
+    _print_lines(console, grid)
+    console.print()
+
+
+def visible_text(console: Console, value: str, style: str = "") -> Text:
+    """Text that is shown as it is: no markup, no control characters, nothing the terminal cannot encode."""
+    # An escape character in somebody's module name must not reach the terminal as one.
+    visible = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in value)
+    return Text(visible.encode(console.encoding, "backslashreplace").decode(console.encoding), style)
+
+
+def _column_widths(columns: Sequence[str], cells: Sequence[Sequence[str]], room: int) -> list[int] | None:
+    """How wide each column is: as its longest cell where there is room, never less than its longest word.
+
+    Returns:
+        None where the longest words alone do not fit.
+    """
+    least, wanted = [], []
+    for index, name in enumerate(columns):
+        texts = [name, *(row[index] for row in cells)]
+        wanted.append(max(map(cell_len, texts)))
+        least.append(max(map(_unbreakable, texts)))
+    spare = room - _GAP * (len(columns) - 1) - sum(least)
+    if spare < 0:
+        return None
+    missing = sum(wanted) - sum(least)
+    if missing <= spare:
+        return wanted
+    return [low + (high - low) * spare // missing for low, high in zip(least, wanted, strict=True)]
+
+
+def _unbreakable(text: str) -> int:
+    return cell_len(text) if cell_len(text) <= _SHORT else max(map(cell_len, text.split()), default=0)
+
+
+def _print_rows_below_one_another(console: Console, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    for row in cells:
+        console.print(Text(row[0], "bold"), soft_wrap=True)
+        print_pairs(console, [(name, value) for name, value in zip(columns[1:], row[1:], strict=True) if value])
+
+
+def _print_lines(console: Console, renderable: RenderableType) -> None:
+    """Prints without the spaces that fill every line of a table up to its width."""
+    for segments in console.render_lines(renderable, pad=False):
+        line = Text.assemble(*((segment.text, segment.style or "") for segment in segments))
+        line.rstrip()
+        console.print(line, soft_wrap=True)
+
+
+def _is_number(value: str) -> bool:
+    bare = value.removesuffix(" dB").removesuffix(" bytes")
+    bare = bare[:-3] if bare[-3:] in (" kB", " MB", " GB", " TB") else bare
+    return value == MISSING or (any(map(str.isdigit, bare)) and set(bare) <= _NUMERIC)
