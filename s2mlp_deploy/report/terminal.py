@@ -6,7 +6,6 @@ not also said. Text from files is never read as markup: a class may be called ``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console

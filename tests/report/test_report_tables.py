@@ -29,10 +29,11 @@ def test_a_table_keeps_to_the_width_and_breaks_only_between_words(width):
     words = " ".join(lines).split()
     for row in ROWS:
         assert all(word in words for value in row for word in value.split())
-    assert lines[0].split() == "File Precision What it is".split()
+    assert lines[0].split() == ["File", "Precision", "What", "it", "is"]
 
 
-def test_where_words_do_not_fit_beside_one_another_they_stand_below(width=36):
+def test_where_words_do_not_fit_beside_one_another_they_stand_below():
+    width = 36
     lines = printed(width)
     assert lines[0] == "model.int8-trt.onnx"
     assert lines[1].split() == ["Precision", "int8-trt"]
