@@ -73,7 +73,8 @@ if TYPE_CHECKING:
     from s2mlp_deploy.precision.options import PrecisionOptions
     from s2mlp_deploy.preprocess import Preprocessing
     from s2mlp_deploy.progress import ProgressCallback, no_progress
-    from s2mlp_deploy.serving.predictor import Prediction, Predictor
+    from s2mlp_deploy.serving.outputs import OutputSummary
+    from s2mlp_deploy.serving.predictor import Prediction, PredictionFailure, Predictor
     from s2mlp_deploy.shift.spec import ShiftSpec
     from s2mlp_deploy.sources.converters import convert_s2attention, convert_sequential
     from s2mlp_deploy.sources.source import Source
@@ -156,7 +157,8 @@ _HOMES = {
     "s2mlp_deploy.evidence.parity": _Home(("ParityReport", "Tolerances")),
     "s2mlp_deploy.preprocess": _Home(("Preprocessing",)),
     "s2mlp_deploy.progress": _Home(("ProgressCallback", "no_progress")),
-    "s2mlp_deploy.serving.predictor": _Home(("Prediction", "Predictor")),
+    "s2mlp_deploy.serving.outputs": _Home(("OutputSummary",)),
+    "s2mlp_deploy.serving.predictor": _Home(("Prediction", "PredictionFailure", "Predictor")),
     "s2mlp_deploy.shift.spec": _Home(("ShiftSpec",)),
     "s2mlp_deploy.sources.converters": _Home(("convert_s2attention", "convert_sequential"), _TORCH, "export"),
     "s2mlp_deploy.sources.source": _Home(("Source",), _TORCH, "export"),
@@ -194,10 +196,12 @@ __all__ = [
     "MissingDependencyError",
     "OnHazard",
     "OutputError",
+    "OutputSummary",
     "ParityReport",
     "Precision",
     "PrecisionOptions",
     "Prediction",
+    "PredictionFailure",
     "Predictor",
     "Preflight",
     "Preprocessing",

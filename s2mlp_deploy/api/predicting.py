@@ -2,28 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from s2mlp_deploy.errors import DataError
+from s2mlp_deploy.serving.images import Images, named_images
 from s2mlp_deploy.serving.predictor import Prediction, Predictor
+from s2mlp_deploy.serving.saving import check_target, save_outputs
 
 
 def predict(
     directory: str | Path,
-    images: Sequence[str | Path],
+    images: Images,
     *,
     precision: str = "fp32",
+    output: str | None = None,
     top: int = 5,
+    save: str | Path | None = None,
     provider: str = "CPUExecutionProvider",
 ) -> list[Prediction]:
-    """Classifies image files with an artifact; see :class:`~s2mlp_deploy.serving.predictor.Predictor`.
+    """Classifies images with an artifact; see :class:`~s2mlp_deploy.serving.predictor.Predictor`.
+
+    Args:
+        directory: The artifact.
+        images: See :meth:`~s2mlp_deploy.serving.predictor.Predictor.predict`.
+        precision: Which of its files.
+        output: The output that is the classifier; default: the one that looks like it.
+        top: How many classes to name.
+        save: An ``.npz`` file for all outputs of the images that could be used
+            (:func:`~s2mlp_deploy.serving.saving.save_outputs`).
+        provider: ONNX Runtime's execution provider.
+
+    Returns:
+        One prediction an image; that of an image that cannot be used says why (``error``).
 
     Raises:
-        DataError: No images were named.
-        ArtifactError: The artifact is damaged, or has no such file or no preprocessing.
-        ImageError: A file is no image.
+        DataError: No images were named, or a folder has none.
+        ArtifactError: The artifact is damaged, has no such file or no preprocessing, or its model takes no image.
+        InputError: Something is given that is no image, or there is no such output.
+        OutputError: The file to save to is somebody else's or cannot be written.
     """
-    if not images:
+    target = None if save is None else Path(save)
+    if target is not None:
+        check_target(target)
+    if not isinstance(images, Iterator):  # Before a model is loaded; what comes one by one is not kept in memory.
+        images = list(named_images(images))
+    predictor = Predictor(directory, precision=precision, output=output, provider=provider)
+    predictions, kept = [], []
+    for prediction, outputs in predictor.stream(images, top=top):
+        predictions.append(prediction)
+        if target is not None and outputs:
+            kept.append((prediction.image, outputs))
+    if not predictions:
         raise DataError("no images to classify", fix="name at least one image file")
-    return Predictor(directory, precision=precision, provider=provider).predict(images, top=top)
+    if target is not None:
+        save_outputs(target, [name for name, _ in kept], [outputs for _, outputs in kept])
+    return predictions

@@ -70,14 +70,20 @@ def _list(root: Path) -> tuple[list[str], list[str]]:
     for entry in entries:
         if not entry.is_dir():
             found += [entry] if is_image(entry.name) else []
-        elif below := _images_below(entry):
+        elif below := images_below(entry):
             found += below
         else:
             empty.append(entry.name)
     return [path.relative_to(root).as_posix() for path in found], empty
 
 
-def _images_below(folder: Path) -> list[Path]:
+def images_below(folder: Path) -> list[Path]:
+    """The images in a folder and its subfolders, sorted; hidden ones are passed over.
+
+    Raises:
+        DataError: A folder cannot be read.
+    """
+
     def refuse(error: OSError) -> None:
         # os.walk passes over unreadable folders unless told otherwise: half a class would be missing.
         raise _unreadable(error) from error

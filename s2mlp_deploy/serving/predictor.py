@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s2mlp_deploy.artifact import MANIFEST, check_onnx, read_manifest, verify_precision
+from s2mlp_deploy.artifact import (
+    MANIFEST,
+    TensorInfo,
+    check_onnx,
+    fitting_batch,
+    read_manifest,
+    verify_precision,
+)
+from s2mlp_deploy.data.feeds import ModelInputs
+from s2mlp_deploy.data.samples import Sample
+from s2mlp_deploy.engines.base import Arrays
 from s2mlp_deploy.engines.onnxruntime import CPU, OnnxRuntimeEngine
-from s2mlp_deploy.errors import ArtifactError, CheckFailedError
-from s2mlp_deploy.metrics import top_k
-from s2mlp_deploy.preprocess import Preprocessing, preprocess, raw_pixels
+from s2mlp_deploy.errors import ArtifactError, ImageError, InputError
+from s2mlp_deploy.preprocess import Preprocessing
+from s2mlp_deploy.serving.images import Images, NamedImage, named_images
+from s2mlp_deploy.serving.outputs import OutputSummary, best_classes, find_scores, summary_of
+
+
+@dataclass(frozen=True)
+class PredictionFailure:
+    """Why nothing is predicted of an image.
+
+    Attributes:
+        kind: ``image``: it cannot be used; ``output``: what the model says of it is NaN or infinite.
+        problem: What is wrong.
+        fix: What can be done about it.
+    """
+
+    kind: Literal["image", "output"]
+    problem: str
+    fix: str
+
+
+_NOT_FINITE = "compare the file with its source by `s2mlp-deploy parity`, or use the fp32 file"
 
 
 @dataclass(frozen=True)
@@ -22,14 +51,18 @@ class Prediction:
     """What an artifact says of one image.
 
     Attributes:
-        image: Its path.
-        classes: Names (or indices as text) of the best classes, best first.
-        probabilities: Their softmax probabilities.
+        image: Its path; ``image 3`` for the fourth of those that were given in memory.
+        classes: Names (or indices as text) of the best classes, best first; none where no output is a list of scores.
+        probabilities: Their softmax probabilities; the scores themselves where these are probabilities already.
+        outputs: What the outputs are, where no output is a list of scores.
+        error: Why there is no prediction; None where there is one.
     """
 
     image: str
-    classes: tuple[str, ...]
-    probabilities: tuple[float, ...]
+    classes: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    outputs: tuple[OutputSummary, ...] = ()
+    error: PredictionFailure | None = None
 
 
 class Predictor:
@@ -38,11 +71,14 @@ class Predictor:
     Args:
         directory: The artifact.
         precision: Which of its files.
+        output: The output that is the classifier; default: the one that looks like it
+            (:func:`~s2mlp_deploy.serving.outputs.find_scores`), and where none does, the outputs are told of.
         provider: ONNX Runtime's execution provider.
         threads: Threads within an operator; 0 lets ONNX Runtime choose.
 
     Raises:
-        ArtifactError: The artifact is damaged, or has no such file or no preprocessing.
+        ArtifactError: The artifact is damaged, has no such file or no preprocessing, or its model takes no image.
+        InputError: There is no such output, or it is no list of scores.
         MissingDependencyError: ONNX Runtime is not installed.
     """
 
@@ -51,13 +87,14 @@ class Predictor:
         directory: str | Path,
         *,
         precision: str = "fp32",
+        output: str | None = None,
         provider: str = CPU,
         threads: int = 0,
     ) -> None:
         root = Path(directory)
         self.manifest = read_manifest(root)
-        path = verify_precision(root, self.manifest, precision)
-        check_onnx(path)
+        # What the manifest tells is refused before weights are read.
+        _check_input(self.manifest.inputs, root)
         if self.manifest.preprocessing is None:
             raise ArtifactError(
                 "the artifact does not say how an image becomes its input",
@@ -65,46 +102,138 @@ class Predictor:
                 fix="export again with --preprocess FILE.json",
             )
         self.preprocessing = Preprocessing.from_dict(self.manifest.preprocessing)
+        if output is not None:
+            find_scores(self.manifest.outputs, self.manifest.classes, output)
+        path = verify_precision(root, self.manifest, precision)
+        check_onnx(path)
         self.engine = OnnxRuntimeEngine(path, provider=provider, threads=threads)
+        _check_input(self.engine.inputs, path)
+        self.output = find_scores(self.engine.outputs, self.manifest.classes, output)
+        self._inputs = ModelInputs(self.engine.inputs, self.preprocessing)
+        (info,) = self.engine.inputs
+        self._copies = info.shape[0] if isinstance(info.shape[0], int) else fitting_batch(self.engine.limits, 1)[0]
+        free = not isinstance(info.shape[0], int)
+        self._whole = {
+            item.name for item in self.engine.outputs if not item.shape or (free and isinstance(item.shape[0], int))
+        }
+        # One image a run where images differ in size, where an output is not one row an image, and where a model takes
+        # no batch of one: what it says of an image may then depend on those beside it, so it sees only copies.
+        self._alone = self._inputs.takes_pixels or not free or self._copies > 1 or bool(self._whole)
 
-    def predict(self, images: Sequence[str | Path], *, top: int = 5, batch: int = 8) -> list[Prediction]:
-        """Classifies image files.
+    def predict(self, images: Images, *, top: int = 5, batch: int = 8) -> list[Prediction]:
+        """Classifies images.
+
+        An image that cannot be used is told in its own prediction (``error``); the others are predicted.
+
+        Args:
+            images: One image or several: paths, folders (all images in them, at any depth), bytes of files, Pillow
+                images, arrays uint8 [height, width, 3] of decoded ones. A text is one path.
+            top: How many classes to name.
+            batch: Images per run, where the model takes several.
 
         Raises:
-            ImageError: A file is no image.
-            CheckFailedError: The scores of an image are not finite.
+            InputError: Something is given that is no image, or an option has a value that cannot be used.
+            DataError: There is no image in a folder.
         """
-        predictions = []
-        for start in range(0, len(images), batch):
-            chosen = [Path(image) for image in images[start : start + batch]]
-            scores = self._scores(chosen)
-            predictions += [
-                self._best(str(path), row, top) for path, row in zip(chosen, scores.astype(np.float64), strict=True)
-            ]
-        return predictions
+        return [prediction for prediction, _ in self.stream(images, top=top, batch=batch)]
 
-    def _scores(self, paths: Sequence[Path]) -> NDArray[np.floating[Any]]:
-        info, output = self.engine.inputs[0], self.engine.outputs[0].name
-        if not self.manifest.preprocessing_in_graph:
-            images = preprocess(paths, self.preprocessing).astype(info.dtype, copy=False)
-            return self.engine.run({info.name: images})[output]
-        # One image a run: they differ in size. Where the batch is fixed, it is the same image throughout.
-        copies = info.shape[0] if isinstance(info.shape[0], int) else 1
-        return np.concatenate([self.engine.run({info.name: raw_pixels(path, copies)})[output][:1] for path in paths])
+    def stream(self, images: Images, *, top: int = 5, batch: int = 8) -> Iterator[tuple[Prediction, Arrays]]:
+        """Each image's prediction with all outputs of the model for it, without the batch axis; none of a failed image.
 
-    def _best(self, image: str, scores: NDArray[np.float64], top: int) -> Prediction:
-        if not np.isfinite(scores.max()):  # A NaN anywhere makes the largest one NaN.
-            raise CheckFailedError(
-                "the scores are NaN or infinite, which names no class",
-                where=image,
-                fix="compare the file with its source by `s2mlp-deploy parity`, or use the fp32 file",
+        Args:
+            images: See :meth:`predict`.
+            top: See there.
+            batch: See there.
+
+        Raises:
+            InputError: See there.
+            DataError: See there.
+        """
+        if top < 1 or batch < 1:
+            raise InputError(
+                "top and batch must be at least 1", where=f"top {top}, batch {batch}", fix="give larger ones"
             )
-        weights = np.exp(scores - scores.max())
-        probabilities = weights / weights.sum()
-        best = top_k(scores[None], top)[0]
-        names = self.manifest.classes
-        return Prediction(
-            image,
-            tuple(names[index] if names and index < len(names) else str(index) for index in best),
-            tuple(float(probabilities[index]) for index in best),
+        size = 1 if self._alone else fitting_batch(self.engine.limits, batch)[0]
+        waiting: list[tuple[str, NDArray[Any] | PredictionFailure]] = []
+        loaded = 0
+        for image in named_images(images):
+            waiting.append((image.name, self._load(image)))
+            loaded += isinstance(waiting[-1][1], np.ndarray)
+            if loaded == size:
+                yield from self._predicted(waiting, top)
+                waiting, loaded = [], 0
+        yield from self._predicted(waiting, top)
+
+    def _load(self, image: NamedImage) -> NDArray[Any] | PredictionFailure:
+        """The model's input for an image, without the batch axis."""
+        try:
+            (array,) = self._inputs.load(Sample(Path(image.name), image.source, None)).values()
+        except ImageError as error:
+            return PredictionFailure("image", error.problem, error.fix or "")
+        return array
+
+    def _predicted(
+        self, waiting: Sequence[tuple[str, NDArray[Any] | PredictionFailure]], top: int
+    ) -> Iterator[tuple[Prediction, Arrays]]:
+        outputs = iter(self._run([item for _, item in waiting if isinstance(item, np.ndarray)]))
+        for name, item in waiting:
+            if isinstance(item, np.ndarray):
+                arrays = next(outputs)
+                yield self._prediction(name, arrays, top), arrays
+            else:
+                yield Prediction(name, error=item), {}
+
+    def _run(self, images: Sequence[NDArray[Any]]) -> list[Arrays]:
+        """The outputs of each image."""
+        if self._alone:
+            return [self._one(image) for image in images]
+        if not images:
+            return []
+        found = self.engine.run({self.engine.inputs[0].name: np.stack(images)})
+        if any(array.ndim == 0 or len(array) != len(images) for array in found.values()):
+            self._alone = True  # A free first axis that is not the images', as that of found boxes.
+            return self._run(images)
+        return [{name: array[index] for name, array in found.items()} for index in range(len(images))]
+
+    def _one(self, image: NDArray[Any]) -> Arrays:
+        found = self.engine.run({self.engine.inputs[0].name: np.repeat(image[None], self._copies, axis=0)})
+        return {
+            name: array[0] if array.ndim and len(array) == self._copies and name not in self._whole else array
+            for name, array in found.items()
+        }
+
+    def _prediction(self, image: str, arrays: Arrays, top: int) -> Prediction:
+        if self.output is None:
+            told = tuple(summary_of(name, array) for name, array in arrays.items())
+            broken = next((item for item in told if item.not_finite), None)
+            error = None
+            if broken is not None:
+                problem = f"{broken.not_finite} values of the output {broken.name} are NaN or infinite"
+                error = PredictionFailure("output", problem, _NOT_FINITE)
+            return Prediction(image, outputs=told, error=error)
+        scores = arrays[self.output].astype(np.float64).reshape(-1)
+        if not np.isfinite(scores.max()):  # A NaN anywhere makes the largest one NaN.
+            problem = "the scores are NaN or infinite, which names no class"
+            return Prediction(image, error=PredictionFailure("output", problem, _NOT_FINITE))
+        return Prediction(image, *best_classes(scores, top, self.manifest.classes))
+
+
+def _check_input(inputs: Sequence[TensorInfo], where: Path) -> None:
+    """Refuses a model that does not take an image, and nothing else.
+
+    Raises:
+        ArtifactError: Says what it takes.
+    """
+    taken = ", ".join(f"{info.name} {info.dtype} {'x'.join(map(str, info.shape))}" for info in inputs)
+    images = all(
+        len(info.shape) == 4 and (info.dtype.startswith("float") or (info.dtype, info.shape[3]) == ("uint8", 3))
+        for info in inputs
+    )
+    if len(inputs) != 1 or not images:
+        problem = f"has {len(inputs)} inputs" if len(inputs) != 1 else "takes no image"
+        raise ArtifactError(
+            f"the model {problem}, and images are predicted by models that take one image: {taken}",
+            where=str(where),
+            fix="run it on arrays with onnxruntime.InferenceSession, or compare it with `s2mlp-deploy parity --data "
+            "FILE.npz`",
         )

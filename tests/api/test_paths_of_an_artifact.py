@@ -9,6 +9,7 @@ import shutil
 import nano_artifact
 import onnx
 import pytest
+from image_artifact import write_image_artifact
 from onnxruntime import InferenceSession
 from plain_artifact import write_data, write_plain
 
@@ -28,6 +29,11 @@ GRAPH, WEIGHTS = "model.fp32.onnx", "model.fp32.onnx.data"
 def artifact(tmp_path):
     write_plain(tmp_path / "artifact", beside=True)
     return tmp_path / "artifact"
+
+
+def of_images(place):
+    write_image_artifact(place / "images", beside=True)
+    return place / "images"
 
 
 def quantize(artifact, data, **options):
@@ -64,6 +70,8 @@ def remove(root):
 def test_weights_beside_the_graph_are_verified_by_whoever_uses_it(artifact, use, change):
     if use == "build":
         pytest.importorskip("tensorrt_rtx")
+    if use == "predict":
+        artifact = of_images(artifact.parent)
     change(artifact)
     before = nano_artifact.snapshot(artifact)
     with pytest.raises(ArtifactError) as caught:
@@ -73,10 +81,12 @@ def test_weights_beside_the_graph_are_verified_by_whoever_uses_it(artifact, use,
     assert nano_artifact.snapshot(artifact) == before
 
 
-@pytest.mark.parametrize("use", [use for use in USES if use != "predict"])
+@pytest.mark.parametrize("use", USES)
 def test_weights_beside_the_graph_are_used_when_they_are_the_right_ones(artifact, use):
     if use == "build":
         pytest.importorskip("tensorrt_rtx")
+    if use == "predict":
+        artifact = of_images(artifact.parent)
     USES[use](artifact)
 
 
@@ -119,7 +129,9 @@ def test_a_manifest_that_lists_a_path_is_damaged(artifact, path):
         read_manifest(artifact)
 
 
-def test_a_graph_that_is_a_link_to_elsewhere_is_not_loaded(artifact):
+def test_a_graph_that_is_a_link_to_elsewhere_is_not_loaded(tmp_path):
+    artifact = tmp_path / "artifact"
+    write_image_artifact(artifact)
     (artifact / GRAPH).rename(artifact.parent / GRAPH)
     (artifact / GRAPH).symlink_to(f"../{GRAPH}")
     with pytest.raises(ArtifactError, match="leads out of its directory"):

@@ -278,7 +278,7 @@ def test_prediction_needs_no_python_preprocessing(artifact, images, monkeypatch)
     paths = sorted(images.iterdir())
     expected = Predictor(nano_artifact.read_only(), threads=1).predict(paths, top=10)
     predictor = Predictor(artifact, threads=1)
-    monkeypatch.setattr("s2mlp_deploy.serving.predictor.preprocess", None)
+    monkeypatch.setattr("s2mlp_deploy.data.feeds.to_array", None)
     for found, wanted in zip(predictor.predict(paths, top=10), expected, strict=True):
         assert found.image == wanted.image
         assert dict(zip(found.classes, found.probabilities, strict=True)) == pytest.approx(

@@ -7,10 +7,11 @@ import json
 import nano_artifact
 import numpy as np
 import pytest
+from image_artifact import OUTPUTS, picture, write_image_artifact
 from PIL import Image
 
-from s2mlp_deploy.artifact import MANIFEST
-from s2mlp_deploy.errors import ArtifactError, CheckFailedError, ImageError, TargetError
+from s2mlp_deploy.artifact import MANIFEST, TensorInfo
+from s2mlp_deploy.errors import ArtifactError, InputError, TargetError
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("torch")
@@ -95,11 +96,16 @@ def test_names_come_from_the_manifest(tmp_path, digits):
     assert item.classes == ("one",)
 
 
-def test_one_broken_image_is_named(predictor, digits, tmp_path):
+def test_one_broken_image_is_told_and_the_others_are_predicted(predictor, digits, tmp_path):
     fake = tmp_path / "fake.png"
     fake.write_bytes(b"no image")
-    with pytest.raises(ImageError, match=r"not an image[\s\S]*fake\.png"):
-        predictor.predict([digits[0], fake])
+    images = [digits[0], fake, tmp_path / "nothing.png", digits[1]]
+    for batch in (1, 2, 8):
+        first, broken, missing, last = predictor.predict(images, top=1, batch=batch)
+        assert (first.classes, last.classes) == (("0",), ("1",))
+        assert (broken.image, broken.classes, broken.error.kind) == (str(fake), (), "image")
+        assert "not an image" in broken.error.problem
+        assert "does not exist" in missing.error.problem
 
 
 def test_an_artifact_without_preprocessing_says_how_to_give_it(tmp_path):
@@ -125,8 +131,114 @@ def test_a_provider_that_is_not_there_is_refused():
         Predictor(nano_artifact.read_only(), provider="NoSuchExecutionProvider")
 
 
-@pytest.mark.parametrize("scores", [[np.nan, 1, 2], [np.nan] * 3, [0, np.inf, 1]])
-def test_scores_that_are_not_finite_are_no_prediction(predictor, scores):
-    with pytest.raises(CheckFailedError, match="NaN or infinite") as caught:
-        predictor._best("cat.png", np.float64(scores), 2)
-    assert caught.value.where == "cat.png"
+def test_images_of_all_kinds_are_predicted_alike(predictor, digits):
+    from_files = predictor.predict(digits[:3], top=3)
+    with_pixels = [np.asarray(Image.open(path)) for path in digits[:3]]
+    for images in (
+        str(digits[0].parent),
+        [str(path) for path in digits[:3]],
+        [path.read_bytes() for path in digits[:3]],
+        [Image.open(path) for path in digits[:3]],
+        with_pixels,
+        iter(with_pixels),
+        np.stack([np.stack([pixels] * 3, axis=-1) for pixels in with_pixels]),
+    ):
+        found = predictor.predict(images, top=3)[:3]
+        assert [(i.classes, i.probabilities) for i in found] == [(i.classes, i.probabilities) for i in from_files]
+
+
+@pytest.mark.parametrize("options", [{"top": 0}, {"batch": 0}])
+def test_numbers_below_one_are_refused(predictor, digits, options):
+    with pytest.raises(InputError, match="at least 1"):
+        predictor.predict(digits[:1], **options)
+
+
+def test_one_image_of_scores_that_are_not_finite_is_no_prediction(tmp_path):
+    write_image_artifact(tmp_path / "a", bias=np.float32([0, 0, np.nan, 0]))
+    predictor = Predictor(tmp_path / "a", threads=1)
+    (item,) = predictor.predict(picture("red"))
+    assert item.classes == ()
+    assert item.error.kind == "output"
+    assert "NaN or infinite" in item.error.problem
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_a_single_bad_score_is_enough(predictor, value):
+    item = predictor._prediction("cat.png", {predictor.output: np.float32([0, value, 1])}, 2)
+    assert item.error.kind == "output"
+
+
+# Outputs
+
+
+@pytest.mark.parametrize("batch", ["batch", 1, 3])
+@pytest.mark.parametrize("outputs", [OUTPUTS, ("logits", "total"), ("total", "features", "logits")])
+def test_scores_are_found_among_outputs_whatever_the_batch(tmp_path, outputs, batch):
+    write_image_artifact(tmp_path / "a", outputs=outputs, batch=batch)
+    colours = ["blue", "dark", "green", "red", "dark"]
+    predictor = Predictor(tmp_path / "a", threads=1)
+    found = list(predictor.stream([picture(colour) for colour in colours]))
+    assert [item.classes[0] for item, _ in found] == colours
+    assert all(arrays["logits"].shape == (4,) for _, arrays in found)
+    if "features" in outputs:
+        assert all(arrays["features"].shape == (3, 8, 8) for _, arrays in found)
+    if "total" in outputs and batch == "batch":
+        # Of the whole run: that of the image alone.
+        assert np.ptp([arrays["total"] for _, arrays in found], axis=0).max() > 0.5
+
+
+def test_outputs_that_are_no_scores_are_told(tmp_path):
+    write_image_artifact(tmp_path / "a", outputs=("features",))
+    item, _ = next(Predictor(tmp_path / "a", threads=1).stream(picture("red")))
+    (told,) = item.outputs
+    assert (item.classes, item.error) == ((), None)
+    assert (told.name, told.dtype, told.shape) == ("features", "float32", (3, 8, 8))
+    assert told.min == pytest.approx(20 / 255)
+    assert told.max == pytest.approx(240 / 255)
+
+
+def test_a_named_output_is_the_classifier(tmp_path):
+    write_image_artifact(tmp_path / "a", classes=None)
+    assert Predictor(tmp_path / "a").output is None  # logits or means?
+    item = Predictor(tmp_path / "a", output="means").predict(picture("green"), top=1)[0]
+    assert item.classes == ("1",)
+
+
+# Refused before weights are read
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    def read(*_, **__):
+        raise AssertionError("weights were read first")
+
+    monkeypatch.setattr("s2mlp_deploy.serving.predictor.verify_precision", read)
+
+
+IMAGE = TensorInfo("image", "float32", ("batch", 3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ((IMAGE, TensorInfo("age", "int64", ("batch",))), "has 2 inputs.*image float32 batchx3x8x8, age int64 batch"),
+        ((TensorInfo("x", "float32", ("batch", 16)),), "takes no image.*x float32 batchx16"),
+        ((TensorInfo("x", "int64", ("batch", 3, 8, 8)),), "takes no image"),
+    ],
+)
+def test_a_model_of_something_else_is_refused(tmp_path, unread, inputs, says):
+    write_image_artifact(tmp_path / "a", inputs=inputs)
+    with pytest.raises(ArtifactError, match=says):
+        Predictor(tmp_path / "a")
+
+
+def test_an_output_that_is_not_there_is_refused(tmp_path, unread):
+    write_image_artifact(tmp_path / "a")
+    with pytest.raises(InputError, match="no output 'nonsense'"):
+        Predictor(tmp_path / "a", output="nonsense")
+
+
+def test_a_model_without_preprocessing_is_refused(tmp_path, unread):
+    write_image_artifact(tmp_path / "a", preprocessing=None)
+    with pytest.raises(ArtifactError, match="how an image becomes its input"):
+        Predictor(tmp_path / "a")
