@@ -29,6 +29,8 @@ class TensorMetrics:
         not_finite: How many elements of the candidate are NaN or infinite; the other figures leave them out.
         reference_not_finite: The same of the reference.
         unequal: Of whole numbers and booleans, how many differ; None for floats.
+        sqnr: Energy of the reference over that of the difference, in dB; None when the tensors are equal, or the
+            reference is zero. Unlike the cosine it sees a factor.
     """
 
     max_abs: float | None
@@ -40,6 +42,7 @@ class TensorMetrics:
     not_finite: int = 0
     reference_not_finite: int = 0
     unequal: int | None = None
+    sqnr: float | None = None
 
     @property
     def equal(self) -> bool:
@@ -91,6 +94,7 @@ class TensorComparison:
         psnr = None
         if self._error > 0 and self._peak > 0:
             psnr = _finite(20 * math.log10(self._peak) - 10 * math.log10(self._error / self._compared))
+        sqnr = 10 * math.log10(self._reference / self._error) if self._error > 0 and self._reference > 0 else math.inf
         equal_zero = self._reference == 0 and self._candidate == 0
         return TensorMetrics(
             max_abs=_finite(self._max_abs),
@@ -102,6 +106,7 @@ class TensorComparison:
             not_finite=self._bad,
             reference_not_finite=self._reference_bad,
             unequal=self._unequal,
+            sqnr=_finite(sqnr),
         )
 
 

@@ -40,6 +40,10 @@ def test_figures_are_those_of_the_formulas(arrays):
     if norms > 1e-100:
         assert result.cosine == pytest.approx(float(np.dot(a, b)) / norms, abs=1e-12)
     mse = np.mean((a - b) ** 2)
+    if mse == 0 or not np.any(a):
+        assert result.sqnr is None
+    else:
+        assert result.sqnr == pytest.approx(10 * math.log10(np.mean(a**2) / mse))
     if mse == 0:
         assert result.psnr is None
     elif result.peak > 0:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.api.exporting import ExportResult, export
     from s2mlp_deploy.api.inspecting_files import FileInspection, inspect_file
     from s2mlp_deploy.api.inspecting_sources import SourceInspection, inspect_source
+    from s2mlp_deploy.api.metrics import load_metric
     from s2mlp_deploy.api.predicting import predict
     from s2mlp_deploy.api.quantizing import Quantized, quantize
     from s2mlp_deploy.api.sources import from_module, load
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.evidence.accuracy import AccuracyReport
     from s2mlp_deploy.evidence.build import BuildRecord
     from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
+    from s2mlp_deploy.precision.limits import Limits, read_limits
     from s2mlp_deploy.precision.options import PrecisionOptions
     from s2mlp_deploy.preprocess import Preprocessing
     from s2mlp_deploy.progress import ProgressCallback, no_progress
@@ -107,8 +109,10 @@ _HOMES = {
     "s2mlp_deploy.api.exporting": _Home(("ExportResult", "export"), _TORCH, "export"),
     "s2mlp_deploy.api.inspecting_files": _Home(("FileInspection", "inspect_file"), _GRAPH, "export"),
     "s2mlp_deploy.api.inspecting_sources": _Home(("SourceInspection", "inspect_source"), _TORCH, "export"),
+    "s2mlp_deploy.api.metrics": _Home(("load_metric",), ("torch", *_GRAPH), "export"),
     "s2mlp_deploy.api.predicting": _Home(("predict",)),
     "s2mlp_deploy.api.quantizing": _Home(("Quantized", "quantize"), (*_GRAPH, "jinja2"), "export"),
+    "s2mlp_deploy.precision.limits": _Home(("Limits", "read_limits")),
     "s2mlp_deploy.precision.options": _Home(("PrecisionOptions",)),
     "s2mlp_deploy.api.sources": _Home(("from_module", "load"), _TORCH, "export"),
     "s2mlp_deploy.api.zoo": _Home(("models",)),
@@ -192,6 +196,7 @@ __all__ = [
     "ImageError",
     "InputError",
     "Layout",
+    "Limits",
     "Manifest",
     "MissingDependencyError",
     "OnHazard",
@@ -234,6 +239,7 @@ __all__ = [
     "inspect_file",
     "inspect_source",
     "load",
+    "load_metric",
     "models",
     "no_progress",
     "optimize",
@@ -241,6 +247,7 @@ __all__ = [
     "predict",
     "preflight",
     "quantize",
+    "read_limits",
     "read_manifest",
 ]
 

@@ -52,25 +52,19 @@ def _write(directory: Path, *records: Any, label: str = "") -> None:
         write_report(directory)
 
 
-def save_scores(
-    root: Path, manifest: Manifest, ranges: CalibrationReport, measured: AccuracyReport | None
-) -> AccuracyReport | None:
+def save_scores(root: Path, manifest: Manifest, ranges: CalibrationReport, measured: AccuracyReport) -> AccuracyReport:
     """Saves scores and ranges under ``evidence/`` and renews the report.
 
     Args:
         root: The artifact.
         manifest: As written.
         ranges: What the calibration saw and chose; not saved where the manifest's calibration is another one.
-        measured: The scores, where there was something to score on.
+        measured: How near the files are to float32, and their scores where there are some.
 
     Returns:
-        The scores, with what is known of the files only now that they are written, and with those of files from an
+        The figures, with what is known of the files only now that they are written, and with those of files from an
         earlier run that were scored on the same.
     """
-    if measured is None:
-        with lock_artifact(root):
-            _write(root, *_governing(root, ranges))
-        return None
     records = {record.path: record for record in manifest.files}
     accuracy = replace(
         measured,

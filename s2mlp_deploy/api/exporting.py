@@ -40,7 +40,7 @@ class ExportResult:
     Attributes:
         directory: The artifact.
         manifest: As written.
-        accuracy: What the files score; None where nothing was scored.
+        accuracy: How near files of other precisions are to float32, and what they score; None where there are none.
     """
 
     directory: Path
@@ -102,7 +102,7 @@ def export(
         progress: Told what is being done.
 
     Returns:
-        The manifest as written, and the scores where files were scored.
+        The manifest as written, and the figures where files of other precisions were made.
 
     Raises:
         InputError: An unknown form, or an option of a step that is done already.

@@ -22,12 +22,12 @@ class Quantized:
 
     Attributes:
         manifest: Of the artifact, with the new files.
-        accuracy: What the files score; None where there was no data, or where outputs are no lists of scores and
-            neither a metric nor a budget was given.
+        accuracy: How near the files are to float32, and what they score where outputs are lists of scores or a metric
+            was given; ``accuracy.failures`` says which floors they do not reach.
     """
 
     manifest: Manifest
-    accuracy: AccuracyReport | None
+    accuracy: AccuracyReport
 
 
 def quantize(
@@ -41,7 +41,7 @@ def quantize(
         progress: Told what is being done.
 
     Returns:
-        The manifest as written, and the scores, which are saved under ``evidence/`` too.
+        The manifest as written, and the figures, which are saved under ``evidence/`` too.
 
     Raises:
         ArtifactError: There is no artifact, or it has no float32 file.

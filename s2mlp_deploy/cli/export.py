@@ -72,6 +72,11 @@ def register(app: typer.Typer) -> None:
         method: options.Method = CALIBRATION_METHOD,
         samples: options.Samples = CALIBRATION_SAMPLES,
         max_drop: options.MaxDrop = None,
+        min_cosine: options.MinCosine = None,
+        min_top1: options.MinTop1 = None,
+        limits: options.LimitsFile = None,
+        metric: options.Metric = None,
+        score_output: options.ScoreOutput = None,
         eval_data: options.EvalData = None,
         eval_samples: options.EvalSamples = EVAL_SAMPLES,
         exclude: options.Exclude = None,
@@ -105,6 +110,11 @@ def register(app: typer.Typer) -> None:
                     method=method,
                     samples=samples,
                     max_drop=max_drop,
+                    min_cosine=min_cosine,
+                    min_top1=min_top1,
+                    limits=api.read_limits(limits) if limits is not None else None,
+                    metric=api.load_metric(metric) if metric is not None else None,
+                    score_output=score_output,
                     eval_data=eval_data,
                     eval_samples=eval_samples,
                     exclude=exclude or (),
@@ -131,4 +141,4 @@ def register(app: typer.Typer) -> None:
             print_next(console, result.manifest, output, named, data=eval_data or calibration_data)
 
         emit({"manifest": result.manifest, "accuracy": result.accuracy}, as_json=as_json, render=render)
-        options.refuse_collapsed(result.accuracy)
+        options.refuse_poor_files(result.accuracy)

@@ -58,6 +58,28 @@ MaxDrop = Annotated[
         "(of agreement with fp32 where there are no labels).",
     ),
 ]
+MinCosine = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="Exit with 1 where an output of a file has a smaller cosine to fp32's."),
+]
+MinTop1 = Annotated[
+    float | None,
+    typer.Option("--min-top1", metavar="PERCENT", help="Exit with 1 where a file's top-1 score is smaller."),
+]
+LimitsFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.json", help="min_cosine, min_top1 and max_drop, by precision or for all."),
+]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE.py:FUNCTION",
+        help="Score by a function of yours: (outputs, labels) -> points, higher is better. It runs your code.",
+    ),
+]
+ScoreOutput = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Which output is scored. Default: the first list of scores.")
+]
 EvalData = Annotated[str | None, typer.Option(help="What to score on. Default: the calibration data.")]
 EvalSamples = Annotated[int, typer.Option(min=1, help="Score on at most so many samples.")]
 Exclude = Annotated[
@@ -135,12 +157,19 @@ def refuse_unused_calibration(context: typer.Context, precisions: Sequence[str],
     )
 
 
-def refuse_collapsed(report: AccuracyReport | None) -> None:
-    """Ends a command that has made a file which computes something else, once everything is written and printed.
+def refuse_poor_files(report: AccuracyReport | None) -> None:
+    """Ends a command that has made a file which is not good enough, once everything is written and printed.
 
     Raises:
-        CheckFailedError: A file loses so much that it cannot be meant to be used.
+        CheckFailedError: A file does not reach a floor that was set, or loses so much that it cannot be meant to be
+            used.
     """
+    if report is not None and report.failures:
+        raise CheckFailedError(
+            "a file does not reach what was asked for\n    " + "\n    ".join(report.failures),
+            where=report.data,
+            fix="--max-drop POINTS keeps the layers that cost most in higher precision; or another --method",
+        )
     if report is None or not (rows := report.collapsed()):
         return
     lost = join_names(f"{row.file} ({report.drop(row):.1f})" for row in rows)

@@ -30,6 +30,11 @@ def register(app: typer.Typer) -> None:
         method: options.Method = api.CALIBRATION_METHOD,
         samples: options.Samples = api.CALIBRATION_SAMPLES,
         max_drop: options.MaxDrop = None,
+        min_cosine: options.MinCosine = None,
+        min_top1: options.MinTop1 = None,
+        limits: options.LimitsFile = None,
+        metric: options.Metric = None,
+        score_output: options.ScoreOutput = None,
         eval_data: options.EvalData = None,
         eval_samples: options.EvalSamples = api.EVAL_SAMPLES,
         exclude: options.Exclude = None,
@@ -51,6 +56,11 @@ def register(app: typer.Typer) -> None:
                     method=method,
                     samples=samples,
                     max_drop=max_drop,
+                    min_cosine=min_cosine,
+                    min_top1=min_top1,
+                    limits=api.read_limits(limits) if limits is not None else None,
+                    metric=api.load_metric(metric) if metric is not None else None,
+                    score_output=score_output,
                     eval_data=eval_data,
                     eval_samples=eval_samples,
                     exclude=exclude or (),
@@ -72,4 +82,4 @@ def register(app: typer.Typer) -> None:
             console.print(visible_text(console, f"Written into {directory}"))
 
         emit(result, as_json=as_json, render=render)
-        options.refuse_collapsed(result.accuracy)
+        options.refuse_poor_files(result.accuracy)

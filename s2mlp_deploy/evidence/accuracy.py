@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from s2mlp_deploy.artifact import Manifest
+from s2mlp_deploy.evidence.parity import OutputParity
 from s2mlp_deploy.processor import Processor
 
 AS_IN_THE_FILE = "as in the file"
@@ -58,12 +59,15 @@ class AccuracyRow:
         file: Its name.
         precision: Of the file.
         bytes: Its size.
-        score: Accuracy, agreement or the user's metric, in points.
+        score: Accuracy, agreement or the user's metric, in points; None where nothing was scored.
         agreement: Share of images, in percent, whose first class is float32's; None where outputs are no scores.
-        sqnr: Signal-to-noise ratio of the first output in dB, float32 being the signal; None for float32 itself.
+        sqnr: Signal-to-noise ratio of the scored output in dB, float32 being the signal; None for float32 itself.
         arithmetic: How it was computed: ``as in the file``, or ``rounded to float16`` for float16 graphs, which ONNX
             Runtime computes in float32 on a CPU.
         worst: Images that differ most.
+        outputs: Every output beside float32's on the data; none where there was no data.
+        on_noise: The same on seeded noise, which is what parity takes where it is given no data.
+        failures: Every floor that the user set and the file does not reach, in words.
     """
 
     file: str
@@ -74,6 +78,9 @@ class AccuracyRow:
     sqnr: float | None
     arithmetic: str
     worst: tuple[WorstImage, ...] = ()
+    outputs: tuple[OutputParity, ...] = ()
+    on_noise: tuple[OutputParity, ...] = ()
+    failures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,7 @@ class AccuracyReport:
     """What the files of an artifact score.
 
     Attributes:
-        metric: What the score is.
+        metric: What the score is; empty where nothing was scored: outputs are no lists of scores, or there was no data.
         data: What it was measured on.
         images: How many.
         rows: The files, float32 first; at least one.
@@ -150,6 +157,7 @@ class AccuracyReport:
         sha256: Of each file that was measured, by its name.
         processor: What the scores were computed on: int8 kernels differ with its instruction sets.
         data_sha256: Of the samples that were scored on and their labels; empty where that is not known.
+        output: The output that was scored; empty where none was.
     """
 
     metric: str
@@ -161,6 +169,7 @@ class AccuracyReport:
     sha256: dict[str, str] = field(default_factory=dict)
     processor: Processor | None = None
     data_sha256: str = ""
+    output: str = ""
 
     def __post_init__(self) -> None:
         if not self.rows:
@@ -176,6 +185,15 @@ class AccuracyReport:
     def collapsed(self) -> tuple[AccuracyRow, ...]:
         """The files that lose :data:`COLLAPSE` points or more, with or without a budget."""
         return tuple(row for row in self.rows if (self.drop(row) or 0.0) >= COLLAPSE)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Every floor that a file does not reach, with the file's name."""
+        return tuple(f"{row.file}: {failure}" for row in self.rows for failure in row.failures)
+
+    def row_of(self, sha256: str) -> AccuracyRow | None:
+        """The figures of the file with this hash; None where it was not measured."""
+        return next((row for row in self.rows if sha256 and self.sha256.get(row.file) == sha256), None)
 
     def file_of(self, precision: str) -> str:
         """The file of a precision; the precision itself where no row has it."""
@@ -194,6 +212,7 @@ class AccuracyReport:
         reference = self.rows[0]
         return (
             self.metric,
+            self.output,
             self.data,
             self.data_sha256,
             self.images,

@@ -6,6 +6,7 @@ import base64
 import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from PIL import Image
 
+from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.data.caching import Batches
-from s2mlp_deploy.engines.base import Arrays, Engine
+from s2mlp_deploy.engines.base import Engine
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, AccuracyRow, BudgetSearch, Guess, WorstImage
 from s2mlp_deploy.metrics import top_k
+from s2mlp_deploy.precision.fidelity import Beside
 from s2mlp_deploy.precision.rounding import round_like_half
 from s2mlp_deploy.preprocess import Preprocessing
 from s2mlp_deploy.processor import processor
@@ -27,39 +30,64 @@ from s2mlp_deploy.processor import processor
 Metric = Callable[[Engine], float]
 """A user's own score of an engine, in points, higher is better: mAP of a detector on its own data, for example."""
 
+
+@dataclass(frozen=True)
+class OutputMetric:
+    """A user's own score of outputs, in points, higher is better.
+
+    Attributes:
+        name: Of the score.
+        measure: Takes the output that is scored, or where a network has several and none was chosen a dict of all by
+            name, each of all samples; and the labels, int64 [N], -1 where a sample has none, or None without any.
+    """
+
+    name: str
+    measure: Callable[[NDArray[Any] | dict[str, NDArray[Any]], NDArray[np.int64] | None], float]
+
+
 WORST = 8
 """Images that are shown with both predictions."""
 
 _THUMBNAIL = 96
 
 
+def is_scores(info: TensorInfo) -> bool:
+    """Whether an output is a list of scores for each sample."""
+    return len(info.shape) == 2 and info.shape[1] != 1
+
+
 class Scorer:
-    """Scores graphs of one network against its float32 graph, whose outputs are computed once.
+    """Measures graphs of one network beside its float32 graph, whose outputs are computed once.
 
     Args:
         reference: The float32 file.
-        data: What to score on.
+        data: What to score on; None where there is only noise.
         described: That in words.
         classes: Names of the classes, where known.
         preprocessing: For the thumbnails.
         metric: A user's own score; default is top-1 accuracy where there are labels, agreement with float32 elsewhere.
         data_sha256: Of the samples and their labels.
+        output: The output that is scored; default the first.
+        scored: Whether there is a score. Where there is none, outputs are compared and nothing else.
+        noise: Seeded noise to compare outputs on as well, as parity does without data.
 
     Raises:
-        DataError: There is no metric, and the outputs are no scores, or not finite ones; or a label is no class of the
-            model.
+        DataError: There is no metric, and the output is no list of scores; or a label is no class of the model.
     """
 
     def __init__(
         self,
         reference: Engine,
-        data: Batches,
+        data: Batches | None,
         *,
         described: str,
         classes: tuple[str, ...] | None = None,
         preprocessing: Preprocessing | None = None,
-        metric: Metric | None = None,
+        metric: Metric | OutputMetric | None = None,
         data_sha256: str = "",
+        output: str | None = None,
+        scored: bool = True,
+        noise: Batches | None = None,
     ) -> None:
         self._data = data
         self._data_sha256 = data_sha256
@@ -67,25 +95,42 @@ class Scorer:
         self._classes = classes
         self._preprocessing = preprocessing
         self._metric = metric
-        self._output = reference.outputs[0].name
-        expected, labels = self._outputs(reference)
-        if metric is None and (expected.ndim != 2 or expected.shape[1] < 2):
+        self._beside = Beside(reference, data) if data is not None else None
+        self._on_noise = Beside(reference, noise) if noise is not None else None
+        infos = {info.name: info for info in reference.outputs}
+        self._output = output or next(iter(infos))
+        self._scored = scored and data is not None
+        self._expected: NDArray[Any] | None = None
+        self._labels: NDArray[np.int64] | None = None
+        self.images = self.counted = 0
+        self.reference_score: float | None = None
+        if not self._scored or self._beside is None:
+            self._kept: tuple[str, ...] = ()
+            return
+        info = infos[self._output]
+        if metric is None and not is_scores(info):
             raise DataError(
-                f"the output {self._output} is {list(expected.shape[1:])} per image, which is no list of scores",
-                fix="score it with a metric of your own: api.quantize(..., metric=...)",
+                f"the output {self._output} is {list(info.shape[1:])} per image, which is no list of scores",
+                fix="score it with a metric of your own: --metric FILE.py:FUNCTION, or PrecisionOptions(metric=...)",
             )
-        known = labels[labels >= 0] if labels is not None else np.zeros(0, np.int64)
-        if metric is None and known.size and known.max() >= expected.shape[1]:
+        if isinstance(metric, OutputMetric):
+            self._kept = tuple(infos) if output is None else (output,)
+        else:
+            self._kept = (self._output,) if is_scores(info) else ()
+        run = self._beside.reference(self._kept)
+        known = run.labels[run.labels >= 0]
+        self._expected = run.outputs[self._output] if is_scores(info) else None
+        classes_known = self._expected.shape[1] if self._expected is not None else 0
+        if metric is None and known.size and known.max() >= classes_known:
             raise DataError(
-                f"the data has the label {known.max()}, and the model has {expected.shape[1]} classes",
+                f"the data has the label {known.max()}, and the model has {classes_known} classes",
                 fix="use data whose classes are the model's",
             )
-        self._expected = expected
-        self._labels = labels if known.size and expected.ndim == 2 else None
-        self.images = len(expected)
+        self._labels = run.labels if known.size else None
+        self.images = len(run.labels)
         # Images without a label count in no accuracy.
         self.counted = int(known.size) if self._labels is not None and metric is None else self.images
-        self.reference_score = metric(reference) if metric is not None else self._points(expected)
+        self.reference_score = self._points(run.outputs) if not callable(metric) else metric(reference)
 
     def check_finite(self) -> None:
         """Refuses a reference that says nothing of some images.
@@ -95,8 +140,9 @@ class Scorer:
         Raises:
             DataError: float32 itself gives NaN or infinite scores.
         """
-        broken = int((first_class(self._expected) < 0).sum()) if self._metric is None else 0
-        if broken:
+        if self._metric is not None or self._expected is None:
+            return
+        if broken := int((first_class(self._expected) < 0).sum()):
             raise DataError(
                 f"float32 itself gives NaN or infinite scores on {broken} of {len(self._expected)} images, so nothing "
                 "can be compared with it",
@@ -106,35 +152,57 @@ class Scorer:
 
     @property
     def metric(self) -> str:
-        """What the score is."""
+        """What the score is; empty where there is none."""
+        if not self._scored:
+            return ""
+        if isinstance(self._metric, OutputMetric):
+            return self._metric.name
         if self._metric is not None:
             return getattr(self._metric, "__name__", "the given metric")
         return "top-1 accuracy" if self._labels is not None else "top-1 agreement with fp32"
 
     def score(self, engine: Engine) -> float:
-        """The score of an engine, in points."""
-        return self._metric(engine) if self._metric is not None else self._points(self._outputs(engine)[0])
+        """The score of an engine, in points; only where there is one."""
+        if callable(self._metric):
+            return self._metric(engine)
+        assert self._beside is not None
+        return self._points(self._beside.run(engine, self._kept).outputs)
 
     def reference_row(self, file: str, size: int) -> AccuracyRow:
         """The float32 file's own figures."""
-        agreement = 100.0 if self._expected.ndim == 2 else None
+        agreement = 100.0 if self._expected is not None else None
         return AccuracyRow(file, "fp32", size, self.reference_score, agreement, None, AS_IN_THE_FILE)
 
     def row(self, engine: Engine, *, file: str, precision: str, size: int, arithmetic: str) -> AccuracyRow:
         """All figures of an engine."""
-        outputs = self._outputs(engine)[0]
-        alike = outputs.shape == self._expected.shape
-        difference = outputs.astype(np.float64) - self._expected if alike else np.zeros(0)
-        signal, noise = float(np.square(self._expected, dtype=np.float64).sum()), float(np.square(difference).sum())
-        agreement = None
+        run = self._beside.run(engine, self._kept) if self._beside is not None else None
+        noise = self._on_noise.run(engine).figures if self._on_noise is not None else ()
+        score = agreement = None
         worst: tuple[WorstImage, ...] = ()
-        if self._expected.ndim == 2 and alike:
-            same = first_class(outputs) == self._expected.argmax(axis=1)
-            agreement = float(same.mean() * 100)
-            worst = self._worst(outputs)
-        score = self._metric(engine) if self._metric is not None else self._points(outputs)
-        sqnr = float(10 * np.log10(signal / noise)) if 0 < noise < np.inf and signal > 0 else None
-        return AccuracyRow(file, precision, size, score, agreement, sqnr, arithmetic, worst)
+        if run is not None:
+            self.images = len(run.labels)
+            found = run.outputs.get(self._output)
+            if self._expected is not None and found is not None and found.shape == self._expected.shape:
+                same = first_class(found) == self._expected.argmax(axis=1)
+                agreement = float(same.mean() * 100)
+                worst = self._worst(found.astype(np.float32))
+            if self._scored:
+                score = self._metric(engine) if callable(self._metric) else self._points(run.outputs)
+        figures = run.figures if run is not None else ()
+        of_output = next((o.metrics for o in figures or noise if o.name == self._output), None)
+        return AccuracyRow(
+            file,
+            precision,
+            size,
+            score,
+            agreement,
+            # Figures leave out what is not finite.
+            None if of_output is None or of_output.not_finite else of_output.sqnr,
+            arithmetic,
+            worst,
+            figures,
+            noise,
+        )
 
     def report(
         self,
@@ -142,7 +210,7 @@ class Scorer:
         sqnr: Mapping[str, Mapping[str, float]],
         searches: Mapping[str, BudgetSearch],
     ) -> AccuracyReport:
-        """The evidence of graphs that were scored here.
+        """The evidence of graphs that were measured here.
 
         Args:
             rows: Their figures, float32 first.
@@ -158,20 +226,15 @@ class Scorer:
             dict(searches),
             processor=processor(),
             data_sha256=self._data_sha256,
+            output=self._output if self._scored else "",
         )
 
-    def _outputs(self, engine: Engine) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
-        arrays, labels = [], []
-        for feeds, known in self._data:
-            renamed = dict(zip((info.name for info in engine.inputs), feeds.values(), strict=True))
-            cast = {i.name: renamed[i.name].astype(i.dtype, copy=False) for i in engine.inputs}
-            result: Arrays = engine.run(cast)
-            arrays.append(next(iter(result.values())).astype(np.float32))
-            labels.append(np.full(len(arrays[-1]), -1, np.int64) if known is None else known)
-        return np.concatenate(arrays), np.concatenate(labels)
-
-    def _points(self, outputs: NDArray[np.float32]) -> float:
-        first = first_class(outputs)
+    def _points(self, outputs: Mapping[str, NDArray[Any]]) -> float:
+        if isinstance(self._metric, OutputMetric):
+            several = len(self._kept) > 1
+            return self._metric.measure(dict(outputs) if several else outputs[self._kept[0]], self._labels)
+        assert self._expected is not None
+        first = first_class(outputs[self._output])
         if self._labels is None:
             return float((first == top_k(self._expected, 1)[:, 0]).mean() * 100)
         known = self._labels >= 0
@@ -179,6 +242,7 @@ class Scorer:
 
     def _worst(self, outputs: NDArray[np.float32]) -> tuple[WorstImage, ...]:
         """Images with another first class come first, then by distance."""
+        assert self._expected is not None
         peak = max(float(np.abs(self._expected).max()), 1e-30)
         distance = np.abs(outputs - self._expected).max(axis=1) / peak
         differs = outputs.argmax(axis=1) != self._expected.argmax(axis=1)
@@ -207,7 +271,7 @@ class Scorer:
     def _thumbnails(self, wanted: set[int]) -> dict[int, str]:
         found: dict[int, str] = {}
         start = 0
-        for feeds, _ in self._data:
+        for feeds, _ in self._data or ():
             array = next(iter(feeds.values()))
             for index in wanted & set(range(start, start + len(array))):
                 found[index] = thumbnail(array[index - start], self._preprocessing)

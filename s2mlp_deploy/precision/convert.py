@@ -27,7 +27,6 @@ from s2mlp_deploy.calibration.store import Foreign, Key
 from s2mlp_deploy.choices import MIN_SAMPLES
 from s2mlp_deploy.data.caching import CachedBatches
 from s2mlp_deploy.data.dataset import ModelData, open_data
-from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, BudgetSearch
 from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.precision.accuracy import Scorer, engine_of
@@ -37,6 +36,7 @@ from s2mlp_deploy.precision.options import PrecisionOptions, check_opset, is_hal
 from s2mlp_deploy.precision.placements import Calibrated, placement_of
 from s2mlp_deploy.precision.quantizable import OpSelection, batch_for, observed_values, quantizable_ops, select_ops
 from s2mlp_deploy.precision.report import calibration_report
+from s2mlp_deploy.precision.scoring import make_scorer, noise_scorer, scored_output
 from s2mlp_deploy.precision.sensitivity import layer_sqnr
 from s2mlp_deploy.preprocess import Preprocessing
 from s2mlp_deploy.progress import ProgressCallback, no_progress
@@ -58,14 +58,14 @@ class Converted:
         graphs: One a file.
         exceptions: Layers in higher precision than their file's.
         calibration: What the ranges were measured on.
-        accuracy: What the graphs score; None where there was nothing to score on.
+        accuracy: How near the graphs are to float32, and what they score where there was something to score.
         ranges: What the calibration saw and chose.
     """
 
     graphs: tuple[Derived, ...]
     exceptions: tuple[PrecisionException, ...]
     calibration: CalibrationRecord
-    accuracy: AccuracyReport | None
+    accuracy: AccuracyReport
     ranges: CalibrationReport
 
 
@@ -96,7 +96,7 @@ def convert(
         progress: Told what is being done.
 
     Raises:
-        InputError: An exclusion matches nothing, or the opset is too old.
+        InputError: An exclusion matches nothing, the opset is too old, or there is no output of the name to score.
         DataError: The data cannot be used.
         QuantizationError: The graph cannot be quantized, or the calibration cache is of another one.
         CheckFailedError: The accuracy budget cannot be kept.
@@ -105,8 +105,7 @@ def convert(
     half = "fp16" in options.files  # There every node can be excluded, elsewhere what would be quantized.
     options.exclusion.check(model.graph if half else [op.node for op in quantizable_ops(model)])
     # A generator that serves both steps is no request to score on it.
-    asked = options.metric is not None or options.max_drop is not None or options.eval_data is not None
-    conversion = _Conversion(model, path, manifest, _walked_once(options), asked, opener, progress)
+    conversion = _Conversion(model, path, manifest, _walked_once(options), options.score_asked, opener, progress)
     return conversion.run(home, noise, foreign_cache)
 
 
@@ -169,13 +168,14 @@ class _Conversion:
             # A file that cannot be made is refused before time goes into the others.
             dtype = placement_of(precision, reduce_range=options.reduce_range).scheme.weight_dtype()
             select_ops(self.model, options.exclusion, dtype=dtype)
+        scored_output(self.manifest, options)  # A name that is no output's is refused before anything is read.
         # What fp8 selects is among it.
         selection = select_ops(self.model, options.exclusion) if quantized else OpSelection((), {})
         values = observed_values(selection)
         batches: CachedBatches | None = None
-        scorer: Scorer | None = None
         if options.data is None:
             statistics, record = self._measured_on_noise(values, noise)
+            scorer = noise_scorer(self.path, record.data, list(noise), options.threads)
         else:
             data = self._open(options.data, options.samples, batch_for(values))
             batches = CachedBatches(data)
@@ -184,10 +184,9 @@ class _Conversion:
             # A cache that was named on purpose is never silently replaced; what cannot be used is refused at once.
             known = known_statistics(values, cache, key, "refuse" if options.cache is not None else foreign_cache)
             # Data that cannot be scored on is refused before time goes into ranges.
-            scorer = self._scorer() if self._is_scored() else None
+            scorer = self._scorer(data, batches)
             statistics = self._measured(data, batches, values, cache, key, known)
-            if scorer is not None:
-                scorer.check_finite()
+            scorer.check_finite()
             record = CalibrationRecord(
                 data.described,
                 data.content_hash,
@@ -201,7 +200,7 @@ class _Conversion:
         for precision in files:
             self.progress(f"converting to {precision}", 0, None)
             keep: AbstractSet[str] = frozenset()
-            if precision in quantized and scorer is not None and batches is not None:
+            if precision in quantized and batches is not None:
                 keep = self._kept(precision, statistics, batches, scorer)
             graphs.append(self._derive(precision, statistics, keep, half_io=options.half_io))
         record = replace(record, files=tuple(graph.file for graph in graphs))
@@ -209,7 +208,7 @@ class _Conversion:
             tuple(graphs),
             tuple(item for graph in graphs for item in graph.exceptions),
             record,
-            self._accuracy(scorer, graphs) if scorer is not None else None,
+            self._accuracy(scorer, graphs),
             calibration_report(record, selection, statistics, quantized),
         )
 
@@ -270,43 +269,18 @@ class _Conversion:
             LOG.warning("%s", warning)
         return statistics
 
-    def _is_scored(self) -> bool:
-        """Whether files are scored: where outputs are lists of scores, or where the user asked for it."""
-        output = self.manifest.outputs[0]
-        if self.score_asked or (len(output.shape) == 2 and output.shape[1] != 1):
-            return True
-        LOG.warning(
-            "the output %s is no list of scores per image, so the files are not scored; "
-            "for a score of your own: api.quantize with PrecisionOptions(metric=...)",
-            output.name,
-        )
-        return False
-
-    def _scorer(self) -> Scorer:
-        options = self.options
-        chosen = options.eval_data if options.eval_data is not None else options.data
+    def _scorer(self, data: ModelData, batches: CachedBatches) -> Scorer:
+        chosen = self.options.eval_data if self.options.eval_data is not None else self.options.data
         assert chosen is not None
-        data = self._open(chosen, options.eval_samples, 16)
         self.progress("scoring fp32", 0, None)
-        scorer = Scorer(
-            OnnxRuntimeEngine(self.path, threads=options.threads),
-            CachedBatches(data),
-            described=data.described,
-            classes=self.manifest.classes,
-            preprocessing=self._preprocessing,
-            metric=options.metric,
-            data_sha256=data.content_hash,
+        return make_scorer(
+            self.path,
+            self.manifest,
+            self.options,
+            (data, batches),
+            self.score_asked,
+            lambda: self._open(chosen, self.options.eval_samples, 16),
         )
-        one_image = 100 / scorer.counted
-        if options.metric is None and options.max_drop and options.max_drop < one_image:
-            LOG.warning(
-                "--max-drop %g is finer than %d images can tell: each is worth %.2g points, so no image may be lost; "
-                "score on more (--eval-data, --eval-samples)",
-                options.max_drop,
-                scorer.counted,
-                one_image,
-            )
-        return scorer
 
     def _derive(self, precision: str, statistics: Statistics, keep: AbstractSet[str], *, half_io: bool) -> Derived:
         options = self.options
@@ -333,7 +307,8 @@ class _Conversion:
             threads=options.threads,
         )
         self.sqnr[precision] = costs
-        if options.max_drop is None:
+        max_drop, reference = options.limits_of(precision).max_drop, scorer.reference_score
+        if max_drop is None or reference is None:
             return frozenset()
 
         def evaluate(keep: AbstractSet[str]) -> float:
@@ -341,9 +316,7 @@ class _Conversion:
             graph = self._derive(precision, statistics, keep, half_io=False).model
             return scorer.score(engine_of(graph, rounded=is_half(precision), threads=options.threads))
 
-        search = keep_budget(
-            costs, evaluate, reference=scorer.reference_score, max_drop=options.max_drop, metric=scorer.metric
-        )
+        search = keep_budget(costs, evaluate, reference=reference, max_drop=max_drop, metric=scorer.metric)
         self.searches[precision] = search
         return {layer.layer for layer in search.kept}
 
@@ -361,4 +334,9 @@ class _Conversion:
                     arithmetic="rounded to float16" if rounded else AS_IN_THE_FILE,
                 )
             )
-        return scorer.report(rows, self.sqnr, self.searches)
+        report = scorer.report(rows, self.sqnr, self.searches)
+        judged = (
+            replace(row, failures=self.options.limits_of(row.precision).unmet(row, report.drop(row)))
+            for row in report.rows[1:]
+        )
+        return replace(report, rows=(report.rows[0], *judged))

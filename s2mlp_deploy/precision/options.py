@@ -13,10 +13,11 @@ from s2mlp_deploy.calibration.ranges import check_method
 from s2mlp_deploy.choices import CALIBRATION_METHOD, CALIBRATION_SAMPLES, EVAL_SAMPLES, MIN_SAMPLES
 from s2mlp_deploy.errors import DataError, InputError, OutputError
 from s2mlp_deploy.precision.exclusion import Exclusion
+from s2mlp_deploy.precision.limits import FileLimits, Limits
 from s2mlp_deploy.text import join_names
 
 if TYPE_CHECKING:
-    from s2mlp_deploy.precision.accuracy import Metric
+    from s2mlp_deploy.precision.accuracy import Metric, OutputMetric
 
 FILES_OF = {"fp32": (), "fp16": ("fp16",), "int8": ("int8", "int8-trt"), "fp8": ("fp8-trt",)}
 """The precisions of the files that a precision on the command line stands for, beside fp32, which is always there."""
@@ -68,9 +69,16 @@ class PrecisionOptions:
         data: What :func:`~s2mlp_deploy.data.dataset.open_data` takes. float16 alone does without.
         method: How ranges are chosen: ``minmax``, ``entropy``, ``percentile`` or ``mse``.
         samples: Measure ranges on at most so many.
-        max_drop: Points that a quantized file's score may lie below float32's; None sets no budget.
-        metric: A score of an engine in points, higher is better; default top-1 accuracy where there are labels,
-            agreement with float32 elsewhere.
+        max_drop: Points that a file's score may lie below float32's, for which a quantized one keeps layers in higher
+            precision; None sets no budget.
+        min_cosine: Smallest cosine of each output of a file beside float32's; see :attr:`AccuracyRow.failures
+            <s2mlp_deploy.evidence.accuracy.AccuracyRow.failures>`.
+        min_top1: Smallest top-1 score of a file in percent: accuracy where there are labels, agreement elsewhere.
+        limits: These three by precision, as :func:`~s2mlp_deploy.precision.limits.read_limits` reads them from a file;
+            what is given above goes before them. None sets none.
+        metric: A score of an engine in points, higher is better, or what :func:`~s2mlp_deploy.api.load_metric`
+            returned; default top-1 accuracy where there are labels, agreement with float32 elsewhere.
+        score_output: The output that is scored; default the first that is a list of scores.
         eval_data: What to score on; default ``data``.
         eval_samples: Score on at most so many.
         exclude: Regular expressions; nodes whose name one matches are not quantized, and are float32 in ``fp16``.
@@ -88,7 +96,11 @@ class PrecisionOptions:
     method: str = CALIBRATION_METHOD
     samples: int | None = CALIBRATION_SAMPLES
     max_drop: float | None = None
-    metric: Metric | None = None
+    min_cosine: float | None = None
+    min_top1: float | None = None
+    limits: Limits | None = None
+    metric: Metric | OutputMetric | None = None
+    score_output: str | None = None
     eval_data: str | Path | Iterable[Any] | None = None
     eval_samples: int | None = EVAL_SAMPLES
     exclude: Sequence[str] = ()
@@ -109,6 +121,26 @@ class PrecisionOptions:
         """What the user wants in higher precision."""
         return Exclusion(tuple(self.exclude), tuple(self.exclude_ops))
 
+    @property
+    def score_asked(self) -> bool:
+        """Whether the user asked for a score: outputs that are no lists of scores are an error then."""
+        given = (self.metric, self.eval_data, self.score_output)
+        return self._score_limited or any(item is not None for item in given)
+
+    @property
+    def _score_limited(self) -> bool:
+        limits = [self.limits_of(name) for name in self.files]
+        return any(limit.max_drop is not None or limit.min_top1 is not None for limit in limits)
+
+    def limits_of(self, precision: str) -> FileLimits:
+        """What the file of a precision must reach.
+
+        Args:
+            precision: Of the file: ``int8-trt``, for example.
+        """
+        given = FileLimits(self.min_cosine, self.min_top1, self.max_drop)
+        return given if self.limits is None else given.over(self.limits.of(precision))
+
     def check(self) -> None:
         """Refuses what can be refused without a model and without reading data: before time is spent on either.
 
@@ -120,8 +152,7 @@ class PrecisionOptions:
         files = self.files
         check_method(self.method)
         assert self.exclusion is not None  # Made to refuse a pattern that is no regular expression.
-        if self.max_drop is not None and not 0 <= self.max_drop <= 100:
-            raise InputError(f"--max-drop is {self.max_drop:g}", fix="give percentage points from 0 to 100")
+        FileLimits(self.min_cosine, self.min_top1, self.max_drop).check()
         for name, number in (("--samples", self.samples), ("--eval-samples", self.eval_samples)):
             if number is not None and number < MIN_SAMPLES:
                 raise InputError(f"{name} is {number}", fix=f"give at least {MIN_SAMPLES}")
@@ -135,7 +166,12 @@ class PrecisionOptions:
         unused = {
             "--calibration-data": self.data is not None and not files,
             "--eval-data": self.eval_data is not None and self.data is None,
-            "--max-drop": self.max_drop is not None and not quantized,
+            "--max-drop": self.max_drop is not None and self.data is None,
+            "--min-top1": self.min_top1 is not None and self.data is None,
+            "--min-cosine": self.min_cosine is not None and not files,
+            "--limits": self.limits is not None and (not files or (self._score_limited and self.data is None)),
+            "--metric": self.metric is not None and self.data is None,
+            "--score-output": self.score_output is not None and self.data is None,
             "--exclude": bool(self.exclude) and not files,
             "--exclude-op": bool(self.exclude_ops) and not files,
             "--reduce-range": self.reduce_range and "int8" not in files,
@@ -149,6 +185,13 @@ class PrecisionOptions:
             raise InputError(
                 f"{name} is given, and no file that is asked for uses it",
                 fix=f"leave it out, or add {join_names(needed)}",
+            )
+        top1 = [name for name in files if self.limits_of(name).min_top1 is not None]
+        if self.metric is not None and top1:
+            raise InputError(
+                "a metric of your own is no top-1 score, which min_top1 is a limit of",
+                where="--metric",
+                fix="leave one of both out; max_drop is in points of the metric",
             )
         if self.cache is not None:
             _check_cache(Path(self.cache))

@@ -4,41 +4,58 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, BudgetSearch
+from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, AccuracyRow, BudgetSearch
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.scores import budget_sentence
+from s2mlp_deploy.report.figures import sqnr_of
+from s2mlp_deploy.report.scores import budget_sentence, measured_in_words
 from s2mlp_deploy.report.tables import print_table, visible_text
 
 _LAYERS_SHOWN = 8
 
 
 def print_accuracy(console: Console, scores: AccuracyReport) -> None:
-    """Prints the scores, and for each file under a budget the layers that were kept.
+    """Prints what was made: each file's size, its distance from float32, its score where there is one.
+
+    For each file under a budget the layers that were kept follow.
 
     Args:
         console: Where to.
         scores: What was measured.
     """
-    print_table(
-        console,
-        f"{scores.metric}, in points, on {scores.data}",
-        ("File", "Size", "Score", "Drop", "Agreement", "SQNR"),
-        [
-            (
-                row.file,
-                fmt.size(row.bytes) if row.bytes else None,
-                fmt.points(row.score),
-                fmt.points(scores.drop(row), signed=True),
-                None if row.agreement is None else fmt.percent(row.agreement / 100),
-                fmt.decibels(row.sqnr),
-            )
-            for row in scores.rows
-        ],
-    )
+    whole = scores.rows[0].bytes
+    columns = ("File", "Size", "Of fp32", "SQNR", *(("Score", "Drop", "Agree") if scores.metric else ()))
+    print_table(console, measured_in_words(scores), columns, [_file_row(scores, row, whole) for row in scores.rows])
+    outputs = [(row, output) for row in scores.rows for output in row.outputs if len(row.outputs) > 1]
+    if outputs:
+        print_table(
+            console,
+            "Each output beside that of fp32",
+            ("File", "Output", "SQNR", "Cosine"),
+            [
+                (row.file, output.name, fmt.decibels(sqnr_of(output.metrics)), fmt.cosine(output.metrics.cosine))
+                for row, output in outputs
+            ],
+        )
     if any(row.arithmetic != AS_IN_THE_FILE for row in scores.rows):
-        console.print("Files of float16 were scored with every result rounded to float16, as a GPU does it.\n")
+        how = "scored" if scores.metric else "compared"
+        console.print(f"Files of float16 were {how} with every result rounded to float16, as a GPU does it.\n")
+    for failure in scores.failures:
+        console.print(visible_text(console, f"BELOW  {failure}", "red"))
     for precision, search in scores.searches.items():
         _print_search(console, scores.file_of(precision), search)
+
+
+def _file_row(scores: AccuracyReport, row: AccuracyRow, whole: int) -> tuple[str | None, ...]:
+    cells = (
+        row.file,
+        fmt.size(row.bytes) if row.bytes else None,
+        fmt.percent(row.bytes / whole, 0) if row.bytes and whole else None,
+        fmt.decibels(row.sqnr),
+    )
+    if not scores.metric:
+        return cells
+    agreement = None if row.agreement is None else fmt.percent(row.agreement / 100)
+    return (*cells, fmt.points(row.score), fmt.points(scores.drop(row), signed=True), agreement)
 
 
 def _print_search(console: Console, file: str, search: BudgetSearch) -> None:

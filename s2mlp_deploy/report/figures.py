@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,6 +22,11 @@ def measured(value: float | None, shown: Callable[[float | None], str] = fmt.fig
 def psnr(metrics: TensorMetrics) -> str:
     """Equal tensors have no PSNR."""
     return fmt.EQUAL if metrics.equal else measured(metrics.psnr, fmt.decibels)
+
+
+def sqnr_of(metrics: TensorMetrics) -> float | None:
+    """In dB; infinite where the tensors are equal, None where there is none."""
+    return math.inf if metrics.equal else None if metrics.not_finite else metrics.sqnr
 
 
 def data_in_words(report: ParityReport) -> str:

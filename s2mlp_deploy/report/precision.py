@@ -14,7 +14,7 @@ from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.cells import Cell, Table
 from s2mlp_deploy.report.charts import HistogramPlot, SqnrPlot, draw_histogram, draw_sqnr
-from s2mlp_deploy.report.scores import QUANTIZE_AGAIN, BudgetView, score_table, view_budget
+from s2mlp_deploy.report.scores import QUANTIZE_AGAIN, BudgetView, measured_in_words, score_table, view_budget
 from s2mlp_deploy.text import join_names
 
 _PNG = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
@@ -132,7 +132,7 @@ def view_precision(manifest: Manifest, evidence: Evidence) -> PrecisionView | No
     histograms = _histograms(ranges, layers) if ranges else ((), ())
     return PrecisionView(
         warnings=_warnings(manifest, scores, ranges, sum(map(len, histograms))),
-        measured=f"{scores.metric}, in points, on {scores.data}" if scores else "",
+        measured=("Score: " if scores.metric else "Not scored, ") + measured_in_words(scores) if scores else "",
         scores=score_table(manifest, scores),
         rounded=scores is not None and any(row.arithmetic != AS_IN_THE_FILE for row in scores.rows),
         budgets=tuple(view_budget(scores.file_of(name), search) for name, search in scores.searches.items())

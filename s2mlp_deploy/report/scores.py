@@ -39,6 +39,15 @@ def budget_sentence(search: BudgetSearch) -> str:
     return f"{change} in {search.metric}, where {fmt.figure(search.max_drop)} may be lost, with {layers}."
 
 
+def measured_in_words(scores: AccuracyReport) -> str:
+    """What the figures of files are, and on what they were measured."""
+    if not scores.metric:
+        return f"compared with fp32 on {scores.data}"
+    several = any(len(row.outputs) > 1 for row in scores.rows)
+    of = f" of {scores.output}" if several and scores.output else ""
+    return f"{scores.metric}{of}, in points, on {scores.data}"
+
+
 def score_tiles(manifest: Manifest, evidence: Evidence) -> list[tuple[str, str, str]]:
     """The largest drop and the smallest file: label, value, explanation."""
     scores = evidence.one(AccuracyReport)
@@ -79,10 +88,11 @@ def score_table(manifest: Manifest, scores: AccuracyReport | None) -> Table:
         assert scores is not None
         gone = "" if row.file in paths else "no longer in the artifact"
         note = gone or (f"scored before it changed: {QUANTIZE_AGAIN}" if row.file in old else "")
+        bad = note or row.failures
         size = _size(manifest, row.file) or row.bytes
         rows.append(
             (
-                Cell(row.file, note=note, tone="bad" if note else ""),
+                Cell(row.file, note="; ".join([*filter(None, [note]), *row.failures]), tone="bad" * bool(bad)),
                 Cell(fmt.points(row.score), note="" if row.arithmetic == AS_IN_THE_FILE else row.arithmetic),
                 _drop(scores, row),
                 Cell("-" if row.agreement is None else fmt.percent(row.agreement / 100)),

@@ -16,7 +16,8 @@ from tiny_network import onnx_bytes, options
 from s2mlp_deploy import api
 from s2mlp_deploy.artifact import CALIBRATION_CACHE, METADATA_KEY, read_manifest, verify_file
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
-from s2mlp_deploy.errors import DataError
+from s2mlp_deploy.errors import DataError, InputError
+from s2mlp_deploy.precision.accuracy import OutputMetric
 from s2mlp_deploy.processor import processor
 
 
@@ -149,15 +150,65 @@ class Dense:
 def test_maps_are_quantized_without_a_score_unless_there_is_a_metric(tmp_path, caplog):
     api.export(api.capture(Dense.source()), tmp_path / "dense")
     result = api.quantize(tmp_path / "dense", options(iter(batches()), "fp16", "int8"))
-    assert result.accuracy is None
     assert "not scored" in caplog.text
+    assert (result.accuracy.metric, result.accuracy.output, result.accuracy.images) == ("", "", 40)
+    assert [row.score for row in result.accuracy.rows] == [None] * 4
+    # How near a file is to float32 needs no labels.
+    for row in result.accuracy.rows[1:]:
+        (map_,), (on_noise,) = row.outputs, row.on_noise
+        assert map_.metrics.elements == 40 * 8 * 8 * 8
+        assert on_noise.metrics.elements == 16 * 8 * 8 * 8
+        assert row.sqnr == map_.metrics.sqnr > 15
+        # Ranges that were measured on something else clip noise.
+        assert 3 < on_noise.metrics.sqnr < map_.metrics.sqnr
     assert [file.precision for file in result.manifest.files] == ["fp32", "fp16", "int8", "int8-trt"]
-    assert not (tmp_path / "dense" / "evidence" / "accuracy.json").exists()
+    saved = json.loads((tmp_path / "dense" / "evidence" / "accuracy.json").read_text())
+    assert saved["rows"][2]["outputs"][0]["metrics"]["sqnr"] == result.accuracy.rows[2].sqnr
     for asked in ({"max_drop": 1.0}, {"eval_data": batches()}):
         with pytest.raises(DataError, match="no list of scores"):
             api.quantize(tmp_path / "dense", options(iter(batches()), **asked))
     result = api.quantize(tmp_path / "dense", options(iter(batches()), metric=lambda engine: 50.0))
     assert [row.score for row in result.accuracy.rows] == [50.0] * 3
+
+
+class TwoHeads(torch.nn.Module):
+    """A map and two lists of scores."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.a, self.b = torch.nn.Conv2d(3, 16, 3), torch.nn.Linear(16, 4), torch.nn.Linear(16, 6)
+
+    def forward(self, x):
+        maps = torch.relu(self.body(x))
+        return maps, self.a(maps.mean((2, 3))), self.b(maps.mean((2, 3)))
+
+
+def test_the_first_list_of_scores_is_scored_or_the_one_that_is_named(tmp_path):
+    torch.manual_seed(0)
+    module = api.from_module(TwoHeads().eval(), (torch.rand(2, 3, 8, 8),), name="heads")
+    names = [info.name for info in api.export(module, tmp_path / "heads").manifest.outputs]
+    data = list(batches())
+    first = api.quantize(tmp_path / "heads", options(iter(data), "fp16")).accuracy
+    assert first.output == names[1]
+    assert [output.name for output in first.rows[1].outputs] == names
+    assert [output.ranks is not None for output in first.rows[1].outputs] == [False, True, True]
+    chosen = api.quantize(tmp_path / "heads", options(iter(data), "fp16", score_output=names[2])).accuracy
+    assert chosen.output == names[2]
+    assert chosen.rows[1].sqnr == chosen.rows[1].outputs[2].metrics.sqnr != first.rows[1].sqnr
+    with pytest.raises(DataError, match=f"the output {names[0]} is .* no list of scores"):
+        api.quantize(tmp_path / "heads", options(iter(data), "fp16", score_output=names[0]))
+    with pytest.raises(InputError, match=r"no output 'logits'") as caught:
+        api.quantize(tmp_path / "heads", options(iter(data), "fp16", score_output="logits"))
+    assert names[0] in caught.value.fix
+    # A metric gets all of them, unless one is chosen.
+    seen = []
+    for output in (None, names[0]):
+        metric = OutputMetric("boxes", lambda outputs, labels: seen.append((outputs, labels)) or 50.0)
+        told = api.quantize(tmp_path / "heads", options(iter(data), "fp16", score_output=output, metric=metric))
+        assert (told.accuracy.metric, told.accuracy.rows[1].score) == ("boxes", 50.0)
+    assert list(seen[0][0]) == names
+    assert seen[-1][0].shape == (40, 16, 6, 6)
+    assert seen[-1][1] is None
 
 
 class Masked(torch.nn.Module):

@@ -333,3 +333,53 @@ def test_a_file_that_loses_tens_of_points_ends_with_1_without_a_budget(cli, arti
     assert "model.int8.onnx (35.5)" in result.text
     assert "--max-drop" in result.text
     assert "Written into" in result.out
+
+
+# Floors and metrics
+
+CLOSENESS = """
+import numpy as np
+
+def spread(outputs, labels):
+    assert labels.shape == outputs.shape[:1]
+    return float(np.ptp(outputs))
+"""
+
+
+def test_a_file_below_a_floor_ends_with_1_and_is_named(cli, artifact, images, tmp_path):
+    (tmp_path / "limits.json").write_text('{"int8-trt": {"min_cosine": 1}, "min_cosine": 0.5}')
+    limits = ("--limits", tmp_path / "limits.json")
+    result = cli("quantize", artifact, "--data", images, *limits, "--json")
+    assert result.code == 1
+    assert "model.int8-trt.onnx: output 'logits': cosine 0." in result.text
+    assert "model.int8.onnx" not in result.text
+    # It was written, and its evidence says the same.
+    rows = json.loads(result.out)["accuracy"]["rows"]
+    assert [bool(row["failures"]) for row in rows] == [False, False, True]
+    assert rows == json.loads((artifact / "evidence" / "accuracy.json").read_text())["rows"]
+    assert rows[1]["outputs"][0]["metrics"]["sqnr"] == rows[1]["sqnr"] > 10
+    assert "cosine 0." in (artifact / "report.html").read_text()
+    result = cli("quantize", artifact, "--data", images, "--min-top1", "100")
+    assert result.code == 1
+    assert "model.int8.onnx: top-1" in result.text
+    assert "< 100 %" in result.text
+    assert cli("quantize", artifact, "--data", images, *limits, "--min-cosine", "0.5").code == 0
+
+
+def test_a_metric_of_ones_own_scores_the_files(cli, artifact, images, tmp_path, no_quantize):
+    (tmp_path / "own.py").write_text(CLOSENESS)
+    metric = ("--metric", f"{tmp_path / 'own.py'}:spread")
+    result = cli("quantize", artifact, "--data", images, *metric, "--score-output", "logits", "--json")
+    assert result.code == 0, result.err
+    told = json.loads(result.out)["accuracy"]
+    assert (told["metric"], told["output"]) == ("spread", "logits")
+    assert 0 < told["rows"][0]["score"] == pytest.approx(told["rows"][1]["score"], rel=0.2)
+    assert "no output 'boxes'" in no_quantize("--data", images, "--score-output", "boxes")
+    assert "has no function 'spred'" in no_quantize("--data", images, "--metric", f"{tmp_path / 'own.py'}:spred")
+    assert "'min_cos' is no limit" in no_quantize("--data", images, "--limits", limits_with(tmp_path, "min_cos"))
+    assert "no top-1 score" in no_quantize("--data", images, *metric, "--min-top1", "1")
+
+
+def limits_with(folder, name):
+    (folder / "slip.json").write_text(json.dumps({name: 1}))
+    return folder / "slip.json"

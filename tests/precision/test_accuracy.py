@@ -13,7 +13,7 @@ pytest.importorskip("onnx_ir")
 from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.data.caching import CachedBatches
 from s2mlp_deploy.errors import DataError
-from s2mlp_deploy.precision.accuracy import WORST, Scorer, thumbnail
+from s2mlp_deploy.precision.accuracy import WORST, OutputMetric, Scorer, thumbnail
 from s2mlp_deploy.preprocess import Preprocessing, to_array
 
 
@@ -127,6 +127,38 @@ def test_a_metric_of_ones_own_takes_any_output():
     # Outputs of another shape have no difference.
     assert figures.sqnr is None
     assert row(found, np.ones((7, 2, 5))).sqnr is None, "no signal"
+
+
+def test_a_metric_of_outputs_gets_them_with_the_labels():
+    def share_of_ones(outputs, labels):
+        assert (outputs.shape, labels.tolist()) == ((7, 4), [0, 1, 2, 3, 0, 1, -1])
+        return 100.0 * float((outputs.argmax(axis=1) == 1).mean())
+
+    found = scorer([0, 1, 2, 3, 0, 1, -1], metric=OutputMetric("ones", share_of_ones))
+    assert found.metric == "ones"
+    assert found.reference_score == pytest.approx(200 / 7)
+    other = np.roll(SCORES, 1, axis=1)
+    assert found.score(Told(other)) == row(found, other).score == pytest.approx(200 / 7)
+    assert row(found, other).agreement == 0.0
+
+
+def test_without_a_score_outputs_are_compared_also_on_noise():
+    noise = [({"input": np.zeros((5, 3, 4, 4), np.float32)}, None)]
+    for batches in (data(7), None):
+        found = Scorer(Told(SCORES), batches, described="", scored=False, noise=noise)
+        assert (found.metric, found.reference_score) == ("", None)
+        other = SCORES * 1.1
+        figures = row(found, other)
+        assert figures.score is None
+        # A factor is no other direction: the cosine does not see it.
+        assert figures.sqnr == pytest.approx(20, abs=1e-4)
+        assert [o.metrics.cosine for o in (*figures.outputs, *figures.on_noise)] == pytest.approx(
+            [1.0] * (1 + bool(batches))
+        )
+        assert figures.on_noise[0].metrics.elements == 5 * 4
+    broken = SCORES.copy()
+    broken[0, 0] = np.nan
+    assert row(found, broken).sqnr is None, "what is left out is not good"
 
 
 @pytest.mark.parametrize("shape", [(7,), (7, 1), (7, 4, 4), (7, 2, 3, 3)])

@@ -10,6 +10,7 @@ import pytest
 from image_files import put
 
 from s2mlp_deploy.errors import DataError, InputError, OutputError, S2MLPDeployError
+from s2mlp_deploy.precision.limits import FileLimits, Limits
 from s2mlp_deploy.precision.options import PrecisionOptions
 
 
@@ -25,6 +26,8 @@ def test_what_can_be_used_passes(folder: Path, tmp_path: Path) -> None:
     replace(int8, eval_data=str(folder), max_drop=0.0, exclude=("mlp",), exclude_ops=("Conv",)).check()
     replace(int8, reduce_range=True, half_io=True, cache=tmp_path / "cache.npz").check()
     PrecisionOptions(precisions=("fp16",)).check()
+    PrecisionOptions(precisions=("fp16",), min_cosine=0.9).check()
+    PrecisionOptions(precisions=("fp16",), data=folder, max_drop=1.0).check()
     PrecisionOptions(precisions=("fp32",)).check()
     replace(int8, data=(array for array in np.zeros((9, 3, 4, 4), np.float32))).check()
 
@@ -44,7 +47,21 @@ def test_what_can_be_used_passes(folder: Path, tmp_path: Path) -> None:
         ({"data": None}, DataError, "need data"),
         ({"cache": "nowhere/cache.npz"}, OutputError, "calibration cache cannot be written"),
         ({"precisions": ("fp32",)}, InputError, "--calibration-data is given"),
-        ({"precisions": ("fp16",), "max_drop": 1.0}, InputError, "--max-drop is given"),
+        ({"precisions": ("fp16",), "data": None, "max_drop": 1.0}, InputError, "--max-drop is given"),
+        ({"precisions": ("fp16",), "data": None, "min_top1": 1.0}, InputError, "--min-top1 is given"),
+        ({"precisions": ("fp32",), "data": None, "min_cosine": 0.9}, InputError, "--min-cosine is given"),
+        ({"precisions": ("fp16",), "data": None, "metric": len}, InputError, "--metric is given"),
+        ({"precisions": ("fp16",), "data": None, "score_output": "a"}, InputError, "--score-output is given"),
+        ({"precisions": ("fp32",), "data": None, "limits": Limits()}, InputError, "--limits is given"),
+        (
+            {"precisions": ("fp16",), "data": None, "limits": Limits(FileLimits(min_top1=1.0))},
+            InputError,
+            "--limits is given",
+        ),
+        ({"min_cosine": 1.5}, InputError, "--min-cosine is 1.5"),
+        ({"min_top1": -1.0}, InputError, "--min-top1 is -1"),
+        ({"min_top1": 50.0, "metric": len}, InputError, "no top-1 score"),
+        ({"limits": Limits(named={"int8": FileLimits(min_top1=1.0)}), "metric": len}, InputError, "no top-1 score"),
         ({"precisions": ("fp16",), "data": None, "eval_data": "."}, InputError, "--eval-data is given"),
         ({"precisions": ("fp16",), "data": None, "cache": "c.npz"}, InputError, "--calibration-cache is given"),
         ({"precisions": ("fp32",), "data": None, "exclude": ("a",)}, InputError, "--exclude is given"),

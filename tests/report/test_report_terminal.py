@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from report_samples import accuracy, build
+from report_samples import report as sample_report
 from rich.console import Console
 
 from s2mlp_deploy.artifact import FileRecord, Manifest, ShiftRecord, SourceInfo, TensorInfo
@@ -239,12 +240,32 @@ def test_accuracy_names_every_file_and_what_a_budget_kept() -> None:
     pipe = Pipe()
     print_accuracy(pipe.console, scores())
     assert "top-1 accuracy, in points, on 1000 photos" in pipe.text
-    assert ["model.fp32.onnx", "1.0", "kB", "83.00", "-", "100", "%", "-"] in pipe.lines
-    assert ["model.int8.onnx", "260", "bytes", "82.90", "+0.10", "98.60", "%", "31.9", "dB"] in pipe.lines
+    assert ["model.fp32.onnx", "1.0", "kB", "100", "%", "-", "83.00", "-", "100", "%"] in pipe.lines
+    assert ["model.int8.onnx", "260", "bytes", "26", "%", "31.9", "dB", "82.90", "+0.10", "98.60", "%"] in pipe.lines
     assert "rounded to float16" in pipe.text
     assert "model.int8.onnx: 0.10 points below fp32" in pipe.text
     assert "1 of 4 layers in higher precision" in " ".join(pipe.text.split())
     assert ["fc1", "12.5", "dB", "2.90"] in pipe.lines
+
+
+def test_files_without_a_score_are_listed_with_their_sizes_and_the_error_of_each_output() -> None:
+    pipe = Pipe()
+    fp32, int8 = accuracy().rows
+    (logits,) = sample_report().outputs
+    boxes = replace(logits, name="boxes", metrics=replace(logits.metrics, sqnr=21.25, cosine=0.996))
+    rows = (replace(fp32, score=None), replace(int8, score=None, outputs=(logits, boxes)))
+    print_accuracy(pipe.console, scores(metric="", rows=rows, searches={}))
+    assert "compared with fp32 on 1000 photos" in pipe.text
+    assert ["model.int8.onnx", "260", "bytes", "26", "%", "31.9", "dB"] in pipe.lines
+    assert ["model.int8.onnx", "boxes", "21.2", "dB", "0.9960000"] in pipe.lines
+    assert "Score" not in pipe.text
+
+
+def test_a_file_below_a_floor_is_told() -> None:
+    pipe = Pipe()
+    fp32, int8 = accuracy().rows
+    print_accuracy(pipe.console, scores(rows=(fp32, replace(int8, failures=("top-1 82.90 % < 90 %",)))))
+    assert "BELOW model.int8.onnx: top-1 82.90 % < 90 %" in " ".join(pipe.text.split())
 
 
 def test_a_long_ladder_is_cut_short() -> None:
