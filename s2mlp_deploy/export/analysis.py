@@ -56,8 +56,13 @@ class Analysis:
         )
 
     def functional(self) -> Callable[..., Any]:
-        """The module with its functional meaning, to be called like the module."""
-        return self.captured.program.module()
+        """The module with its functional meaning, to be called like the module.
+
+        torch's own guards are left out: they ask for two clips of a program that was traced with the example twice, and
+        what free sizes may be stands in ``captured.limits``.
+        """
+        functional: Callable[..., Any] = self.captured.program.module(check_guards=False).forward
+        return functional
 
 
 def check_options(dynamic: Sequence[str], on_hazard: str) -> None:
@@ -105,7 +110,8 @@ def analyze(
     captured = capture(module, example_inputs, input_names=input_names, output_names=output_names, dynamic=dynamic)
     found: tuple[Hazard, ...] = ()
     if isinstance(module, nn.Module):
-        found = _watch(module, captured, example_inputs)
+        # Before recognition: the functional program as torch made it, not as this package rewrote it.
+        found = _watch(module, Analysis(captured, (), (), ()).functional(), example_inputs)
         _report(found, on_hazard)
     rewritten = rewrite_shifts(captured.program)
     for note in captured.notes:
@@ -113,7 +119,7 @@ def analyze(
     return Analysis(captured, rewritten.shifts, rewritten.near_misses, found)
 
 
-def _watch(module: nn.Module, captured: Captured, inputs: Sequence[Any]) -> tuple[Hazard, ...]:
+def _watch(module: nn.Module, functional: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Hazard, ...]:
     try:
         found = hazards.watch(module, inputs)
     except Exception as error:
@@ -124,9 +130,8 @@ def _watch(module: nn.Module, captured: Captured, inputs: Sequence[Any]) -> tupl
         ) from error
     if all(hazard.kind != "race" for hazard in found):
         return found
-    # Before recognition: the functional program as torch made it, not as this package rewrote it.
     counts = sorted({1, max(torch.get_num_threads(), 2)})
-    measured = hazards.eager_deviation(module, captured.program.module(), inputs, threads=counts)
+    measured = hazards.eager_deviation(module, functional, inputs, threads=counts)
     deviation = {str(threads): value for threads, value in measured.items()}
     return tuple(replace(hazard, eager_deviation=deviation) if hazard.kind == "race" else hazard for hazard in found)
 

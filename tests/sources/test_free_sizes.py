@@ -81,6 +81,29 @@ def test_parity_and_quantization_take_whole_clips(clips):
         assert not report.images % FRAMES
 
 
+class RacingClips(Clips):
+    """The same, and a shift along the rows that is written over what it reads."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x)
+        x[:, :16, 1:] = x[:, :16, :-1]
+        return x
+
+
+def test_one_clip_of_a_module_that_races_is_exported_and_compared(tmp_path):
+    torch.manual_seed(0)
+    source = api.from_module(RacingClips().eval(), (torch.randn(FRAMES, 3, 5, 4),))
+    captured = api.capture(source)
+    result = api.export(captured, tmp_path / "out")
+    assert [limit.multiple for limit in result.manifest.limits] == [FRAMES]
+    assert result.manifest.hazards[0].eager_deviation
+    # A clip alone, which torch's guards of a program that was traced with two refuse.
+    (report,) = api.parity(captured, [result.file()], samples=FRAMES, batch=FRAMES)
+    assert report.passed, report.failures
+    assert report.images == FRAMES
+    assert report.eager
+
+
 class Growing(nn.Module):
     """A step of a tenth of the height, which is none in the example."""
 
