@@ -33,7 +33,8 @@ from s2mlp_deploy.data.noise import NOISE_SAMPLES, NoiseBatches
 from s2mlp_deploy.engines.base import Engine
 from s2mlp_deploy.errors import ArtifactError, InputError, PreprocessingError, ShiftError
 from s2mlp_deploy.evidence.calibration import CalibrationReport
-from s2mlp_deploy.evidence.parity import GraphProof, ParityReport, Tolerances
+from s2mlp_deploy.evidence.machine import environment_here
+from s2mlp_deploy.evidence.parity import GraphProof, ParityReport, Tolerances, Weights
 from s2mlp_deploy.evidence.store import read_record
 from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.parity.compare import compare
@@ -179,6 +180,9 @@ def parity(
                 probes(fed, [tensor.numpy() for tensor in origin.example_tensors], sizes, seed),
                 float32=[key for key in sessions if precisions[key] == "fp32"],
             )
+    # Engines are loaded by now, so that their versions are known.
+    environment, noise = environment_here(), isinstance(inputs, NoiseBatches)
+    data_sha256 = "" if isinstance(inputs, NoiseBatches) else inputs.content_hash
     reports = []
     for path in paths:
         key = str(path)
@@ -197,10 +201,14 @@ def parity(
             proof=proofs.get(key),
             tried=tried[key].names,
             notes=measured.notes,
+            noise=noise,
+            data_sha256=data_sha256,
+            weights=Weights.of(origin.info),
+            environment=environment,
         )
         report = apply_tolerances(report, limits[key])
         reports.append(replace(report, failures=(*report.failures, *tried[key].failures)))
-        save_evidence(path.parent, reports[-1], label=path.stem)
+        save_evidence(path.parent, reports[-1], label=reports[-1].label)
     return tuple(reports)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from s2mlp_deploy.artifact import Manifest
+from s2mlp_deploy.evidence.machine import Environment
 from s2mlp_deploy.evidence.parity import OutputParity
 from s2mlp_deploy.processor import Processor
 
@@ -155,9 +156,9 @@ class AccuracyReport:
         sqnr: By precision, every layer's signal-to-quantization-noise ratio in dB.
         searches: By precision, how a budget was kept.
         sha256: Of each file that was measured, by its name.
-        processor: What the scores were computed on: int8 kernels differ with its instruction sets.
         data_sha256: Of the samples that were scored on and their labels; empty where that is not known.
         output: The output that was scored; empty where none was.
+        environment: When, where and with what it was measured.
     """
 
     metric: str
@@ -167,13 +168,18 @@ class AccuracyReport:
     sqnr: dict[str, dict[str, float | None]] = field(default_factory=dict)
     searches: dict[str, BudgetSearch] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
-    processor: Processor | None = None
     data_sha256: str = ""
     output: str = ""
+    environment: Environment | None = None
 
     def __post_init__(self) -> None:
         if not self.rows:
             raise ValueError("it has no row")
+
+    @property
+    def processor(self) -> Processor | None:
+        """What the scores were computed on: int8 kernels differ with its instruction sets."""
+        return None if self.environment is None else self.environment.machine.processor
 
     def drop(self, row: AccuracyRow) -> float | None:
         """Points below float32; None for float32 itself, which is the first row."""

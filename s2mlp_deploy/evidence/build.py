@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from s2mlp_deploy.artifact import SizeLimit, TensorInfo
+from s2mlp_deploy.evidence.machine import Environment
 
 Shape = tuple[int, ...]
 
@@ -105,6 +106,7 @@ class BuildRecord:
         limits: What free sizes of inputs may be by the ONNX file's own description.
         key: Hash of everything that determines the engine.
         cached: Whether an engine of that key was there and nothing was built.
+        environment: When, where and with what it was built.
     """
 
     onnx: str
@@ -134,6 +136,7 @@ class BuildRecord:
     limits: tuple[SizeLimit, ...] = ()
     key: str = ""
     cached: bool = False
+    environment: Environment | None = None
 
     @property
     def command(self) -> str:

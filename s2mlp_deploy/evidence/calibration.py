@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from s2mlp_deploy.artifact import CalibrationRecord
+from s2mlp_deploy.evidence.machine import Environment
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class CalibrationReport:
     Attributes:
         calibration: On what the ranges were measured.
         activations: In graph order.
+        environment: When, where and with what the ranges were chosen.
     """
 
     calibration: CalibrationRecord
     activations: tuple[ActivationRange, ...]
+    environment: Environment | None = None

@@ -125,7 +125,7 @@ def _loaded_versions() -> Iterator[tuple[str, str]]:
     for name in _RUNTIMES:
         version = getattr(sys.modules.get(name), "__version__", None)
         if isinstance(version, str):
-            yield name, version
+            yield name, str(version)  # torch's is of a type of its own.
 
 
 def _load() -> tuple[float, ...]:

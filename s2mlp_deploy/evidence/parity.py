@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+import re
 from dataclasses import dataclass
+from pathlib import PurePath
 
+from s2mlp_deploy.artifact import SourceInfo
 from s2mlp_deploy.errors import InputError
+from s2mlp_deploy.evidence.machine import Environment
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
+
+_NAME_OF_DATA = re.compile(r"^(?:raw pixels of )?[\d,]+ \w+ of (?P<name>.+)$", re.DOTALL)
+_DIGITS, _MOST_OF_A_NAME = 8, 60
 
 
 @dataclass(frozen=True)
@@ -124,8 +133,35 @@ class GraphProof:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """Which weights a file was compared with.
+
+    Attributes:
+        checkpoint: File name; None where none was given.
+        sha256: Of the checkpoint.
+        seed: Of random weights; None where they are a checkpoint's, or the source's own.
+    """
+
+    checkpoint: str | None = None
+    sha256: str | None = None
+    seed: int | None = None
+
+    @classmethod
+    def of(cls, source: SourceInfo) -> Weights:
+        """Those of a source."""
+        return cls(source.checkpoint, source.checkpoint_sha256, None if source.checkpoint else source.seed)
+
+    def same_as(self, other: Weights) -> bool:
+        """Whether both are the same numbers, whatever their files are called."""
+        return (self.sha256, self.seed) == (other.sha256, other.seed)
+
+
+@dataclass(frozen=True)
 class ParityReport:
     """The result of a comparison.
+
+    An artifact keeps one for each file's bytes, engine, data and weights (:attr:`label`): noise never takes the place
+    of images, nor a comparison with other weights that of the right one.
 
     Attributes:
         reference: What was compared with.
@@ -142,6 +178,10 @@ class ParityReport:
         proof: What was read off the file itself; None where nothing was: of engines.
         tried: Special values and other sizes that it was tried with besides the data.
         notes: What a user should know of the comparison: data that tells nothing apart, for example.
+        noise: Whether the inputs were seeded noise, which is like nothing that a model gets to see.
+        data_sha256: Of the samples and their labels; empty of noise, whose description determines it.
+        weights: Of the reference.
+        environment: When, where and with what it was measured.
     """
 
     reference: str
@@ -157,8 +197,36 @@ class ParityReport:
     proof: GraphProof | None = None
     tried: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    noise: bool = False
+    data_sha256: str = ""
+    weights: Weights | None = None
+    environment: Environment | None = None
 
     @property
     def passed(self) -> bool:
         """Whether every limit holds."""
         return not self.failures
+
+    @property
+    def label(self) -> str:
+        """What distinguishes it from other comparisons of an artifact: ``model.int8-photos-1f0c9a2e``.
+
+        File and data for the reader, and a hash of what the two names do not tell: the file's bytes, the samples, the
+        weights and the engine. The same question again has the same label, and its answer replaces the earlier one.
+        """
+        weights = self.weights or Weights()
+        asked = [self.file_sha256, self.candidate, self.data_sha256 or self.data, weights.sha256, weights.seed]
+        digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:_DIGITS]
+        named = _NAME_OF_DATA.match(self.data)
+        data = "noise" if self.noise else _plain(named["name"] if named else self.data)
+        return f"{_plain(self.stem)}-{data}-{digest}"
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its suffix. Saved paths may be of another machine."""
+        return PurePath(self.file.replace("\\", "/")).stem
+
+
+def _plain(name: str) -> str:
+    """A name that any file system takes."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.")[:_MOST_OF_A_NAME] or "data"

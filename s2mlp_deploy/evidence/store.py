@@ -53,10 +53,11 @@ class Kind:
         return file_name == f"{self.name}.json"
 
 
-# Version 1 had neither kind nor, but for builds, a version in the document.
+# Version 1 had neither kind nor, but for builds, a version in the document. Parity of version 2 did not say whether its
+# data was noise, and was kept under the file's name alone; accuracy of version 2 knew the processor and no environment.
 KINDS = (
-    Kind("parity", ParityReport, version=2, labelled=True),
-    Kind("accuracy", AccuracyReport, version=2),
+    Kind("parity", ParityReport, version=3, labelled=True),
+    Kind("accuracy", AccuracyReport, version=3),
     Kind("calibration", CalibrationReport, version=2),
     Kind("build", BuildRecord, version=2, labelled=True),
 )
@@ -185,7 +186,21 @@ def save_record(directory: Path, record: Any, label: str = "") -> Path:
         )
     path = folder / kind_of(type(record)).file_name(label)
     write_file(path, encode(record))
+    if isinstance(record, ParityReport):
+        _remove_older_version(folder / kind_of(ParityReport).file_name(record.stem))
     return path
+
+
+def _remove_older_version(path: Path) -> None:
+    """Removes a comparison of the same file that an earlier version kept: it has been measured again."""
+    if not path.is_file() or path.is_symlink():
+        return
+    try:
+        decode(read_file(path, "evidence"), ParityReport)
+    except ArtifactError:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return
 
 
 def read_record(directory: Path, record: type[R]) -> R | None:

@@ -21,11 +21,11 @@ from s2mlp_deploy.engines.base import Engine
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, AccuracyRow, BudgetSearch, Guess, WorstImage
+from s2mlp_deploy.evidence.machine import environment_here
 from s2mlp_deploy.metrics import top_k
 from s2mlp_deploy.precision.fidelity import Beside
 from s2mlp_deploy.precision.rounding import round_like_half
 from s2mlp_deploy.preprocess import Preprocessing
-from s2mlp_deploy.processor import processor
 
 Metric = Callable[[Engine], float]
 """A user's own score of an engine, in points, higher is better: mAP of a detector on its own data, for example."""
@@ -224,9 +224,9 @@ class Scorer:
             tuple(rows),
             {name: dict(layers) for name, layers in sqnr.items()},
             dict(searches),
-            processor=processor(),
             data_sha256=self._data_sha256,
             output=self._output if self._scored else "",
+            environment=environment_here(),
         )
 
     def _points(self, outputs: Mapping[str, NDArray[Any]]) -> float:

@@ -11,6 +11,7 @@ from s2mlp_deploy.calibration.histogram import BINS, Histogram
 from s2mlp_deploy.calibration.observe import Statistics
 from s2mlp_deploy.calibration.ranges import NumberType, choose_range
 from s2mlp_deploy.evidence.calibration import ActivationRange, CalibrationReport
+from s2mlp_deploy.evidence.machine import environment_here
 from s2mlp_deploy.precision.placements import PLACEMENTS
 from s2mlp_deploy.precision.quantizable import OpSelection, observed_values
 
@@ -38,6 +39,7 @@ def calibration_report(
             _activation(name, tuple(readers), statistics.histograms[name], record.method, number_types)
             for name, readers in layers.items()
         ),
+        environment_here(),
     )
 
 

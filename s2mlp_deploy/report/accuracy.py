@@ -6,8 +6,7 @@ from rich.console import Console
 
 from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, AccuracyRow, BudgetSearch
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.figures import sqnr_of
-from s2mlp_deploy.report.scores import budget_sentence, measured_in_words
+from s2mlp_deploy.report.figures import budget_sentence, measured_in_words, sqnr_of
 from s2mlp_deploy.report.tables import print_table, visible_text
 
 _LAYERS_SHOWN = 8

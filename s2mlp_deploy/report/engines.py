@@ -8,7 +8,7 @@ from rich.console import Console
 
 from s2mlp_deploy.evidence.build import BuildRecord, Contents, Profile
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.builds import precision_in_words
+from s2mlp_deploy.report.figures import precision_in_words
 from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
 
 _KINDS = 10

@@ -1,12 +1,15 @@
-"""What a comparison measured, in words, and the worst over its outputs."""
+"""What was measured and built, in words that pages and terminals share, and the worst over several outputs."""
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from s2mlp_deploy.evidence.accuracy import AccuracyReport, BudgetSearch
+from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, unmet_limits
 from s2mlp_deploy.metrics import TensorMetrics
 from s2mlp_deploy.report import format as fmt
@@ -124,3 +127,44 @@ def _extreme(
     if len(finite) < len(values):
         return fmt.NOT_FINITE
     return shown(pick(finite)) if finite else fmt.MISSING
+
+
+def budget_sentence(search: BudgetSearch) -> str:
+    """How a budget was kept, in one sentence."""
+    layers = f"{len(search.kept)} of {fmt.count(len(search.sqnr), 'layer')} in higher precision"
+    if search.drop is None:
+        return f"Its score is not known, with {layers}."
+    change = f"{fmt.points(abs(search.drop))} points {'below' if search.drop >= 0 else 'above'} fp32"
+    return f"{change} in {search.metric}, where {fmt.figure(search.max_drop)} may be lost, with {layers}."
+
+
+def measured_in_words(scores: AccuracyReport) -> str:
+    """What the figures of files are, and on what they were measured."""
+    if not scores.metric:
+        return f"compared with fp32 on {scores.data}"
+    several = any(len(row.outputs) > 1 for row in scores.rows)
+    of = f" of {scores.output}" if several and scores.output else ""
+    return f"{scores.metric}{of}, in points, on {scores.data}"
+
+
+def precision_in_words(record: BuildRecord) -> str:
+    """How many GEMMs and convolutions compute in what, and how many layers of any kind the file lists as exceptions.
+
+    ``52 of 55 GEMMs and convolutions in int8, 3 in fp16; 3 layers listed as exceptions``.
+    """
+    ops = record.contents.matrix_ops if record.contents is not None else ()
+    counts = collections.Counter(op.precision for op in ops)
+    what = "GEMM or convolution" if len(ops) == 1 else "GEMMs and convolutions"
+    if record.precision is None:
+        inside = f" ({fmt.integer(len(ops))} {what}: {_listed(counts)})" if ops else ""
+        return f"none was required{inside}"
+    if not ops:
+        return record.precision
+    inside = f"{fmt.integer(counts.pop(record.precision, 0))} of {fmt.integer(len(ops))} {what} in {record.precision}"
+    others = f", {_listed(counts)}" if counts else ""
+    listed = f"; {fmt.count(len(record.exceptions), 'layer')} listed as exceptions" if record.exceptions else ""
+    return f"{inside}{others}{listed}"
+
+
+def _listed(counts: collections.Counter[str]) -> str:
+    return ", ".join(f"{fmt.integer(times)} in {precision}" for precision, times in counts.most_common())

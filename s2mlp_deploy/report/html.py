@@ -1,6 +1,6 @@
 """One self-contained HTML page per artifact, and one over several, from what was saved.
 
-The same saved results give the same bytes: a page carries no date of its own, so two pages can be compared.
+The same saved results give the same bytes: a page has no date but those of the evidence, so two pages can be compared.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.evidence.store import read_evidence
 from s2mlp_deploy.files import write_file
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.builds import engine_table
-from s2mlp_deploy.report.cells import Cell, Table
-from s2mlp_deploy.report.parity import overview_rows
-from s2mlp_deploy.report.verdict import Verdict, parity_verdict
-from s2mlp_deploy.report.view import view_artifact
+from s2mlp_deploy.report.banner import parity_verdict
+from s2mlp_deploy.report.page.builds import engine_table
+from s2mlp_deploy.report.page.cells import Cell, Table
+from s2mlp_deploy.report.page.parity import overview_rows
+from s2mlp_deploy.report.page.view import view_artifact
+from s2mlp_deploy.report.verdict import Verdict
 from s2mlp_deploy.text import join_names
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """A network's shifts, equal ones together, and the geometry of their drawings.
 
-The drawings are SVG of our own, as in :mod:`s2mlp_deploy.report.charts`: no library draws a shift.
+The drawings are SVG of our own, as in :mod:`s2mlp_deploy.report.page.charts`: no library draws a shift.
 """
 
 from __future__ import annotations

@@ -199,7 +199,10 @@ def test_reports_are_returned_and_saved_into_the_artifact(tmp_path):
     shutil.copy(artifact / "model.fp32.onnx", renamed)
     (report,) = api.parity(nano_artifact.captured(), [renamed], samples=2, batch=2)
     assert report.precision == "fp32"
-    saved = artifact / "evidence" / "parity-copy.of.model.json"
+    saved = artifact / "evidence" / f"parity-{report.label}.json"
+    assert saved.name.startswith("parity-copy.of.model-noise-")
+    assert report.weights is not None
+    assert (report.weights.checkpoint, report.weights.seed) == (nano_artifact.weights().name, None)
     assert decode(saved.read_bytes(), ParityReport) == report
     assert "copy.of.model.onnx" in (artifact / "report.html").read_text()
 

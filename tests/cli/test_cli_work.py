@@ -121,6 +121,10 @@ def test_an_exported_checkpoint_is_told_by_name_and_hash():
     assert source.seed is None
 
 
+def saved_parity(artifact):
+    return [json.loads(path.read_text()) for path in sorted((artifact / "evidence").glob("parity-model.fp32-*.json"))]
+
+
 def parity(cli, artifact, *arguments):
     return cli("parity", "s2mlpv2_nano", artifact / "model.fp32.onnx", "--json", *arguments)
 
@@ -134,8 +138,17 @@ def test_parity_holds_on_images_and_is_saved(cli, tmp_path, images):
     assert report["images"] == 20
     assert report["failures"] == []
     assert report["outputs"][0]["ranks"]["reference_accuracy"] >= 0.9
-    assert json.loads((artifact / "evidence" / "parity-model.fp32.json").read_text()) == report
+    assert saved_parity(artifact) == [report]
     assert (artifact / "report.html").is_file()
+    assert report["weights"]["sha256"] == sha256_of(nano_artifact.weights())
+    assert report["data_sha256"]
+    assert {"torch", "onnxruntime"} <= set(report["environment"]["versions"])
+    # Noise takes nothing away from images, nor a failure on it.
+    result = parity(cli, artifact, "--checkpoint", nano_artifact.weights(), "--samples", 4, "--atol", 0, "--rtol", 0)
+    assert result.code == 1
+    (noise,) = json.loads(result.out)
+    assert (noise["noise"], noise["data_sha256"]) == (True, "")
+    assert sorted(saved_parity(artifact), key=lambda item: item["noise"]) == [report, noise]
 
 
 def test_parity_reads_archives_and_arrays_like_the_folder(cli, tmp_path, images):
@@ -173,7 +186,7 @@ def test_parity_that_fails_ends_with_status_1_and_saves_the_evidence(cli, tmp_pa
     assert "fix:" in result.text
     (report,) = json.loads(result.out)
     assert report["failures"]
-    assert json.loads((artifact / "evidence" / "parity-model.fp32.json").read_text()) == report
+    assert saved_parity(artifact) == [report]
     after = (artifact / "report.html").read_bytes()
     assert after != before
     assert b"logits" in after

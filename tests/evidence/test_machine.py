@@ -7,6 +7,7 @@ import platform
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -146,6 +147,11 @@ def test_a_document_holds_no_name_of_host_or_user():
         assert len(private) < 4 or private not in text
 
 
-def test_it_is_read_back_as_it_was_written():
+def test_it_is_read_back_as_it_was_written(monkeypatch):
+    class Version(str):  # As torch's.
+        __slots__ = ()
+
+    monkeypatch.setitem(sys.modules, "openvino", SimpleNamespace(__version__=Version("2026.4")))
     here = environment_here()
+    assert here.versions["openvino"] == "2026.4"
     assert msgspec.convert(from_json(to_json(here)), Environment) == here

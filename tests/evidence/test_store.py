@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_samples import accuracy, build, calibration, report
+from report_samples import accuracy, build, calibration, on_noise, report
 
 from s2mlp_deploy.errors import ArtifactError, OutputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
@@ -56,8 +56,8 @@ def test_what_json_cannot_hold_reads_as_none(value: float) -> None:
     ("changes", "says"),
     [
         ({"kind": "accuracy"}, "its kind is 'accuracy', not 'parity'"),
-        ({"schema_version": 1}, "schema version 1, this package reads 2"),
-        ({"schema_version": 99}, "schema version 99, this package reads 2"),
+        ({"schema_version": 1}, "schema version 1, this package reads 3"),
+        ({"schema_version": 99}, "schema version 99, this package reads 3"),
         ({"schema_version": None}, "schema version None"),
         ({"images": "many"}, r"it is damaged: .*images"),
         ({"outputs": [{"name": "logits"}]}, r"it is damaged: .*metrics"),
@@ -153,6 +153,20 @@ def test_a_record_replaces_the_earlier_one_whole(tmp_path: Path) -> None:
         path = save_record(tmp_path, dataclasses.replace(report(), images=images), "a")
     assert decode(path.read_bytes(), ParityReport).images == 2
     assert [item.name for item in path.parent.iterdir()] == ["parity-a.json"]
+
+
+def test_comparisons_of_one_file_stay_side_by_side_and_an_older_version_of_them_goes(tmp_path: Path) -> None:
+    """Noise takes nothing away from images; what an earlier version kept under the file's name alone is replaced."""
+    folder = tmp_path / "evidence"
+    folder.mkdir()
+    (folder / "parity-model.fp32.json").write_text('{"kind": "parity", "schema_version": 2}')
+    (folder / "parity-other.json").write_text('{"kind": "parity", "schema_version": 2}')
+    for record in (report(), on_noise(), report()):
+        save_record(tmp_path, record, record.label)
+    found = read_evidence(tmp_path)
+    assert {item.record.noise for item in found.of(ParityReport)} == {False, True}
+    assert len(found.of(ParityReport)) == 2
+    assert [item.name for item in found.unreadable] == ["parity-other.json"]
 
 
 def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from report_samples import (
     DOWN,
+    ENVIRONMENT,
     FILE,
     LEFT,
+    MACHINE,
     ONNX,
     RIGHT,
     SHA,
@@ -22,6 +24,7 @@ from report_samples import (
     artifact,
     build,
     manifest,
+    on_noise,
     report,
     shifts,
 )
@@ -164,9 +167,11 @@ def test_failures_come_first_and_in_words(tmp_path: Path) -> None:
     page = page_of(artifact(tmp_path, parity_fp32=failing, parity_other=report()))
     assert tone(page) == "bad"
     assert "Parity FAILS" in page.of("section")[0]
-    assert page.of("li")[:2] == [f"{FILE}: {failure}" for failure in failing.failures]
+    where = f"{FILE} on held-out digits (1,000 images)"
+    assert page.of("li")[:2] == [f"{where}: {failure}" for failure in failing.failures]
     assert "3.1over 0.0184" in page.of("td")
-    assert [text for text in page.of("span") if text in ("holds", "FAILS")] == ["FAILS", "holds", "FAILS"]
+    # The tile, the two comparisons, the table of files.
+    assert [text for text in page.of("span") if text in ("holds", "FAILS")] == ["FAILS", "FAILS", "holds", "FAILS"]
 
 
 def test_no_evidence_names_the_command(tmp_path: Path) -> None:
@@ -174,7 +179,7 @@ def test_no_evidence_names_the_command(tmp_path: Path) -> None:
     assert tone(page) == "warn"
     assert "Parity was not measured yet" in page.body
     commands = page.of("pre")
-    assert commands == [f"s2mlp-deploy parity s2mlpv2_nano 'out dir/{FILE}' --checkpoint digits.safetensors"]
+    assert commands[:1] == [f"s2mlp-deploy parity s2mlpv2_nano 'out dir/{FILE}' --checkpoint digits.safetensors"]
     assert "Parity holds" not in page.body
 
 
@@ -361,14 +366,16 @@ def test_overview_compares_the_forms(tmp_path: Path) -> None:
     assert "./forms/gather/report.html" in {attrs.get("href") for _, attrs in page.elements}
     # The other artifact has no report yet, and a link to nothing is worse than none.
     assert "./forms/pad-slice/report.html" not in {attrs.get("href") for _, attrs in page.elements}
-    assert page.of("td").count("model.fp32.tensorrt-rtx.sm86.engine" + f"from {FILE}") == 3
+    assert page.of("td").count(f"model.fp32.tensorrt-rtx.sm86.enginesha256 {'ab' * 6}, from {FILE}") == 3
 
 
 def test_overview_says_who_fails(tmp_path: Path) -> None:
     page = overview(tmp_path, {"pad-slice": report(), "gather": report(max_abs=3.0), "slice-concat": None})
     assert "Parity FAILS for gather" in page.of("section")[0]
     assert [row[1] for row in rows_of(page)[:3]] == ["holds", "FAILS", "not measured"]
-    assert page.of("li")[0].startswith(f"gather: {FILE}: output 'logits': max abs difference 3 > ")
+    assert page.of("li")[0].startswith(
+        f"gather: {FILE} on held-out digits (1,000 images): output 'logits': max abs difference 3 > "
+    )
 
 
 def test_overview_without_evidence_is_no_pass(tmp_path: Path) -> None:
@@ -396,13 +403,97 @@ def test_a_race_is_told_with_its_line_and_its_effect(tmp_path: Path) -> None:
     assert "The batch is fixed: it says 8." in page.body
 
 
+def test_the_race_stands_in_the_banner_with_what_to_do(tmp_path: Path) -> None:
+    race = Hazard("race", "net.py:18", "x[1:] = x[:-1]", 1, 72, {"1": 1.25})
+    page = page_of(artifact(tmp_path, manifest(hazards=(race,)), parity_fp32=report()))
+    banner = page.of("section")[0]
+    assert banner.startswith("Parity holds")
+    assert "Eager PyTorch computes something else" in banner
+    assert "What to do: " in banner
+    assert banner.endswith("--data IMAGES")
+    assert page.body.count("1.25 with 1 thread") == 1
+
+
 def test_without_hazards_nothing_is_said_of_them(tmp_path: Path) -> None:
     assert "Hazards" not in page_of(artifact(tmp_path, manifest())).body
 
 
-def test_the_eager_run_is_shown_and_not_judged(tmp_path: Path) -> None:
+def test_the_eager_run_is_shown_once_and_not_judged(tmp_path: Path) -> None:
     whole = report()
     racing = replace(whole, eager=whole.outputs)
-    page = page_of(artifact(tmp_path, parity_fp32=racing))
+    page = page_of(artifact(tmp_path, parity_a=racing, parity_b=replace(racing, file="other.onnx")))
     assert tone(page) == "good"
-    assert "not judged" in page.body
+    assert page.of("td").count("not judged") == 1
+
+
+def regions(page: Page, label: str) -> list[str]:
+    return [a["aria-label"] or "" for _, a in page.elements if (a.get("aria-label") or "").startswith(label)]
+
+
+def test_figures_of_different_data_stand_in_different_tables_images_first(tmp_path: Path) -> None:
+    int8 = replace(report(), file="model.int8.onnx", precision="int8")
+    page = page_of(artifact(tmp_path, parity_a=on_noise(), parity_b=report(), parity_c=int8))
+    assert regions(page, "Parity on") == [
+        "Parity on held-out digits (1,000 images)",
+        "Parity on 16 samples of seeded Gaussian noise (seed 0)",
+    ]
+    cells = page.of("td")
+    # A file, its reference and its data are named once.
+    assert cells.count("model.int8.onnxint8, onnxruntime 1.22.0 (cpu)") == 1
+    assert page.of("dd").count("torch 2.13.0 (cpu)") == 2
+    assert f"sha256 {'da' * 6}"[7:] in page.of("dd")
+
+
+def test_further_outputs_of_a_file_do_not_name_it_again(tmp_path: Path) -> None:
+    two = replace(report(), outputs=(*report().outputs, replace(report().outputs[0], name="features")))
+    cells = page_of(artifact(tmp_path, parity_a=two)).of("td")
+    assert cells[cells.index("features") - 2 : cells.index("features")] == ["", ""]
+
+
+def test_a_tile_for_each_file(tmp_path: Path) -> None:
+    files = (*manifest().files, FileRecord("model.int8.onnx", "int8", "b" * 64, 9, 600))
+    page = page_of(artifact(tmp_path, manifest(files=files), parity_a=report()))
+    tiles = [text for text in page.of("section") if text.startswith(("fp32", "int8"))]
+    assert tiles[0].startswith(
+        "fp32 holds held-out digits (1,000 images) Max abs7.63e-06allowed 0.0184 Same top-199.95"
+    )
+    assert f"Accuracy97.10 %reference 97.20 % Size18 bytes {FILE}sha256 {SHA[:12]}" in tiles[0]
+    assert tiles[1].startswith("int8 not measured Size9 bytes50 % of fp32")
+
+
+def test_when_and_where_it_was_measured_is_told(tmp_path: Path) -> None:
+    page = page_of(artifact(tmp_path, parity_fp32=report()))
+    facts = set(page.of("dd"))
+    assert "Some Processor 9000, x86_64" in facts
+    assert "8, 16 hardware threads, 2 usable" in facts
+    assert "32.0 GB, limited to 4.0 GB" in facts
+    assert "avx2, avx512_vnni" in facts
+    cells = page.of("td")
+    start = cells.index("parity-fp32.json")
+    assert cells[start + 1 : start + 4] == [
+        "2026-11-27 21:55 UTC",
+        "s2mlp-deploy 0.1.0, torch 2.13.0",
+        "0.5 0.25 0",
+    ]
+
+
+def test_each_machine_has_its_own_measurements(tmp_path: Path) -> None:
+    later = replace(ENVIRONMENT, time="2026-11-28T10:00:00Z", machine=replace(MACHINE, memory=8 * 10**9))
+    page = page_of(
+        artifact(tmp_path, parity_a=report(), parity_b=on_noise(environment=later), build_a=replace(build()))
+    )
+    assert [text for text in page.of("h3") if text.startswith("Machine")] == ["Machine 1", "Machine 2"]
+    assert regions(page, "Measured on") == ["Measured on Machine 1", "Measured on Machine 2"]
+
+
+def test_evidence_that_does_not_say_when_is_shown_all_the_same(tmp_path: Path) -> None:
+    page = page_of(artifact(tmp_path, parity_a=saved(environment=None, weights=None, data_sha256="")))
+    assert tone(page) == "good"
+    assert "Machine" not in page.of("h3")
+
+
+def test_a_page_that_was_sent_without_its_files_names_them_with_their_hashes(tmp_path: Path) -> None:
+    page = page_of(artifact(tmp_path, parity_a=report(), build_a=build()))
+    assert f"{SHA} {FILE}" in page.of("pre")
+    assert SHA[:12] in page.of("td")
+    assert any(f"sha256 {'ab' * 6}" in cell for cell in page.of("td")), "an engine too"

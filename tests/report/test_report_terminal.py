@@ -20,11 +20,11 @@ from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
 from s2mlp_deploy.parity.tolerances import TOLERANCES, apply_tolerances
 from s2mlp_deploy.report.accuracy import print_accuracy
-from s2mlp_deploy.report.builds import precision_in_words
 from s2mlp_deploy.report.engines import print_build
+from s2mlp_deploy.report.figures import precision_in_words
 from s2mlp_deploy.report.tables import print_table
 from s2mlp_deploy.report.terminal import print_manifest, print_next, print_parity
-from s2mlp_deploy.report.verdict import comparable, parity_command, unmeasured
+from s2mlp_deploy.report.verdict import comparable, parity_command
 from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
 
@@ -210,7 +210,7 @@ def test_manifest_groups_shifts_and_names_the_next_commands() -> None:
 def test_the_parity_command_leaves_out_weights_that_lie_beside_their_graph() -> None:
     graph = manifest().files[0]
     beside = manifest(files=(graph, FileRecord(f"{graph.path}.data", "fp32", "0" * 64, 1, 0)))
-    assert comparable(beside) == unmeasured(beside, ()) == (graph.path,)
+    assert comparable(beside) == (graph.path,)
 
 
 def test_the_parity_command_names_everything_the_source_was_loaded_with() -> None:

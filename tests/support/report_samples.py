@@ -20,12 +20,14 @@ from s2mlp_deploy.artifact import (
 from s2mlp_deploy.evidence.accuracy import AccuracyReport, AccuracyRow, Guess, WorstImage
 from s2mlp_deploy.evidence.build import BuildRecord, InputProfile
 from s2mlp_deploy.evidence.calibration import ActivationRange, CalibrationReport
-from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
+from s2mlp_deploy.evidence.machine import Environment, Machine
+from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Weights
 from s2mlp_deploy.evidence.store import encode
 from s2mlp_deploy.files import to_json, write_file
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
 from s2mlp_deploy.parity.tolerances import TOLERANCES, apply_tolerances
 from s2mlp_deploy.precision.budget import keep_budget
+from s2mlp_deploy.processor import Processor
 from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
 
@@ -85,6 +87,20 @@ class Page(HTMLParser):
         return [attrs for tag, attrs in self.elements if tag == "svg" and attrs.get("role") == "img"]
 
 
+MACHINE = Machine(
+    Processor("x86_64", "Some Processor 9000", ("avx2", "avx512_vnni")),
+    physical_cores=8,
+    logical_cores=16,
+    allowed_cores=16,
+    cpu_quota=2.0,
+    memory=32 * 10**9,
+    memory_limit=4 * 10**9,
+    system="Linux 6.1.0, Debian GNU/Linux 12 (bookworm)",
+    python="3.11.7",
+)
+ENVIRONMENT = Environment("2026-11-27T21:55:07Z", MACHINE, {"s2mlp_deploy": "0.1.0", "torch": "2.13.0"}, (0.5, 0.25, 0))
+
+
 def shifts(form: str = "pad-slice") -> tuple[ShiftRecord, ...]:
     return tuple(
         ShiftRecord(spec, Origin(f"stages.0.{index}.{name}", "net.py:7", idiom="slice assignment"), form, 8)
@@ -126,11 +142,20 @@ def report(**metrics: Any) -> ParityReport:
         data="held-out digits",
         images=1000,
         file_sha256=SHA,
+        data_sha256="da" * 32,
+        weights=Weights("digits.safetensors", "c0ffee" * 10),
+        environment=ENVIRONMENT,
         outputs=(
             OutputParity("logits", TensorMetrics(**(given | metrics)), RankMetrics(1000, 0.9995, 1.0, 0.972, 0.971)),
         ),
     )
     return apply_tolerances(unjudged, TOLERANCES["fp32"])
+
+
+def on_noise(**changes: Any) -> ParityReport:
+    """A comparison of the same file on noise."""
+    words = "16 samples of seeded Gaussian noise (seed 0)"
+    return replace(report(), **({"data": words, "images": 16, "noise": True, "data_sha256": ""} | changes))
 
 
 def build() -> BuildRecord:

@@ -23,6 +23,7 @@ from s2mlp_deploy.engines.tensorrt.progress import Interrupt, Report, monitor_of
 from s2mlp_deploy.engines.tensorrt.record import read_engine, this_platform, write_engine
 from s2mlp_deploy.errors import ArtifactError, BuildError, OutputError
 from s2mlp_deploy.evidence.build import BuildRecord, Contents
+from s2mlp_deploy.evidence.machine import environment_here
 from s2mlp_deploy.files import locked, remove_abandoned, sha256_of, write_file
 from s2mlp_deploy.gpu import gpus
 
@@ -184,6 +185,7 @@ def _build(plan: Plan, report: Report) -> BuildRecord:
         preprocessing_in_graph=plan.file.metadata.get("preprocessing_in_graph") is True,
         limits=plan.file.limits,
         key=plan.key,
+        environment=environment_here(),
     )
     _write(plan, written, record)
     return record

@@ -8,25 +8,19 @@ from pathlib import Path, PurePath
 from urllib.parse import quote
 
 from s2mlp_deploy.artifact import EVIDENCE, Manifest, read_manifest
-from s2mlp_deploy.evidence.parity import ParityReport
-from s2mlp_deploy.evidence.store import Evidence, read_evidence
+from s2mlp_deploy.evidence.store import read_evidence
 from s2mlp_deploy.files import inside
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.builds import engine_table
-from s2mlp_deploy.report.cells import Cell, Table
-from s2mlp_deploy.report.figures import state_of, worst_of
-from s2mlp_deploy.report.parity import limits_in_words, parity_table, state_cell
-from s2mlp_deploy.report.precision import PrecisionView, view_precision
-from s2mlp_deploy.report.scores import score_tiles
+from s2mlp_deploy.report.banner import parity_verdict, race_warning
+from s2mlp_deploy.report.page.builds import engine_table
+from s2mlp_deploy.report.page.cells import Cell, Table
+from s2mlp_deploy.report.page.measurements import MachineView, view_machines
+from s2mlp_deploy.report.page.parity import ParityView, state_cell, view_parity
+from s2mlp_deploy.report.page.precision import PrecisionView, view_precision
+from s2mlp_deploy.report.page.tiles import FileTile, file_tiles
 from s2mlp_deploy.report.shifts import ShiftSummary, summarise
-from s2mlp_deploy.report.verdict import (
-    Verdict,
-    build_command,
-    current_reports,
-    file_of,
-    parity_verdict,
-    unmeasured,
-)
+from s2mlp_deploy.report.standing import Comparison, Standing, comparisons, standings
+from s2mlp_deploy.report.verdict import Verdict, build_command, file_of
 
 
 @dataclass(frozen=True)
@@ -38,15 +32,16 @@ class ArtifactView:
         notes: Evidence that could not be read, and why.
         others: Names of evidence files of unknown kinds.
         verdict: Whether parity holds.
+        race: What a race in the source means, and what to do about it; None where there is none.
         warnings: What a reader must know before trusting a figure.
-        tiles: The most important figures: label, value, explanation.
+        tiles: One for each file.
         facts: What the artifact is.
         config: The network's configuration.
         preprocessing: Label and value; empty where none is configured.
         tensors: Inputs and outputs.
-        parity: Figures of every comparison.
-        limits: The tolerances that were judged by, in words.
+        parity: Every comparison.
         files: ONNX files.
+        hashes: Of every file, as ``sha256sum --check`` reads them.
         precision: What files of other precisions cost and score; None where float32 is all there is.
         engines: Engines built.
         build: The command that builds one; empty where there is no file to build.
@@ -60,21 +55,22 @@ class ArtifactView:
     notes: tuple[str, ...]
     others: tuple[str, ...]
     verdict: Verdict
+    race: Verdict | None
     warnings: tuple[str, ...]
-    tiles: tuple[tuple[str, str, str], ...]
+    tiles: tuple[FileTile, ...]
     facts: tuple[tuple[str, Cell], ...]
     config: tuple[tuple[str, str], ...]
     preprocessing: tuple[tuple[str, str], ...]
     tensors: tuple[tuple[str, Cell], ...]
-    parity: Table
-    limits: tuple[str, ...]
+    parity: ParityView
     files: Table
+    hashes: str
     precision: PrecisionView | None
     engines: Table
     build: str
     hazards: Table
-    deviation: str
     shifts: tuple[ShiftSummary, ...]
+    machines: tuple[MachineView, ...]
     tools: tuple[tuple[str, str], ...]
 
 
@@ -91,7 +87,8 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
     manifest, evidence = read_manifest(directory), read_evidence(directory)
     # The name alone: a page that is sent around says nothing of the machine it was made on.
     name = directory.resolve().name
-    reports = current_reports(evidence, manifest)
+    found = comparisons(manifest, evidence)
+    files = standings(manifest, found)
     return ArtifactView(
         manifest=manifest,
         notes=tuple(
@@ -100,8 +97,9 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
         ),
         others=evidence.others,
         verdict=parity_verdict(manifest, evidence, name),
-        warnings=_warnings(manifest, reports),
-        tiles=_tiles(manifest, reports, evidence),
+        race=race_warning(manifest, evidence, name),
+        warnings=_warnings(manifest, found),
+        tiles=file_tiles(manifest, evidence, files),
         facts=_facts(manifest),
         config=tuple((key, fmt.plain(value)) for key, value in manifest.source.config.items()),
         preprocessing=tuple(
@@ -113,22 +111,22 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
             for kind, infos in (("input", manifest.inputs), ("output", manifest.outputs))
             for info in infos
         ),
-        parity=parity_table(manifest, evidence),
-        limits=limits_in_words(reports),
-        files=_files(directory, manifest, reports, base),
+        parity=view_parity(found),
+        files=_files(directory, manifest, files, base),
+        hashes="\n".join(f"{record.sha256}  {record.path}" for record in manifest.files),
         engines=engine_table(directory, manifest, evidence, base),
         build=build_command(name, manifest.files[0].path) if manifest.files else "",
         hazards=_hazards(manifest),
-        deviation=fmt.deviation(next((h.eager_deviation for h in manifest.hazards if h.eager_deviation), None)),
         precision=view_precision(manifest, evidence),
         shifts=tuple(summarise(manifest.shifts)),
+        machines=view_machines(evidence),
         tools=tuple(manifest.tools.items()),
     )
 
 
-def _warnings(manifest: Manifest, reports: Sequence[ParityReport]) -> tuple[str, ...]:
+def _warnings(manifest: Manifest, found: Sequence[Comparison]) -> tuple[str, ...]:
     warnings = [f"{note[:1].upper()}{note[1:]}." for note in manifest.notes]
-    for report in reports:
+    for report in (item.report for item in found if item.counts):
         warnings += [f"{file_of(report)} was compared on inputs that tell little: {note}." for note in report.notes]
         if report.proof is not None and report.proof.unread:
             warnings.append(f"Not read off {file_of(report)}: {report.proof.unread}.")
@@ -137,7 +135,8 @@ def _warnings(manifest: Manifest, reports: Sequence[ParityReport]) -> tuple[str,
             f"The weights are random (seed {manifest.source.seed}): no checkpoint was given. Parity speaks of the "
             "graph; the predictions mean nothing."
         )
-    return tuple(warnings)
+    # Two comparisons of a file say the same of it.
+    return tuple(dict.fromkeys(warnings))
 
 
 def _hazards(manifest: Manifest) -> Table:
@@ -153,35 +152,6 @@ def _hazards(manifest: Manifest) -> Table:
     return Table(("Kind", "Where", "Code", "Overlapping writes"), tuple(rows), frozenset({3}))
 
 
-def _tiles(
-    manifest: Manifest, reports: tuple[ParityReport, ...], evidence: Evidence
-) -> tuple[tuple[str, str, str], ...]:
-    tiles = []
-    outputs = [output for report in reports for output in report.outputs]
-    if outputs:
-        worst = worst_of(outputs)
-        limit = f"allowed {worst.allowed}" if len(outputs) == 1 else f"worst of {fmt.count(len(reports), 'comparison')}"
-        tiles.append(("Max abs difference", worst.max_abs, limit))
-        tiles.append(("PSNR", worst.psnr, "of the outputs"))
-        if worst.top1 != fmt.MISSING:
-            tiles.append(("Top-1 agreement", worst.top1, _images(reports)))
-        if worst.candidate_accuracy != fmt.MISSING:
-            tiles.append(("Accuracy", worst.candidate_accuracy, f"reference {worst.reference_accuracy}"))
-    if manifest.files:
-        first = manifest.files[0]
-        more = f", {len(manifest.files) - 1} more" if len(manifest.files) > 1 else ""
-        tiles.append(("File size", fmt.size(first.bytes), f"{first.precision}, {fmt.count(first.nodes, 'node')}{more}"))
-    tiles += score_tiles(manifest, evidence)
-    distinct = len(summarise(manifest.shifts))
-    tiles.append(("Shifts", fmt.integer(len(manifest.shifts)), f"{distinct} distinct" if distinct else "none found"))
-    return tuple(tiles)
-
-
-def _images(reports: tuple[ParityReport, ...]) -> str:
-    counts = {report.images for report in reports}
-    return f"over {fmt.count(counts.pop(), 'image')}" if len(counts) == 1 else "see below for images"
-
-
 def _facts(manifest: Manifest) -> tuple[tuple[str, Cell], ...]:
     source = manifest.source
     facts = [("Source", Cell(source.reference))]
@@ -192,26 +162,24 @@ def _facts(manifest: Manifest) -> tuple[tuple[str, Cell], ...]:
     else:
         facts.append(("Checkpoint", Cell("none", note="random weights", tone="warn")))
     facts.append(("Opset", Cell(str(manifest.opset))))
+    distinct = len(summarise(manifest.shifts))
+    facts.append(("Shifts", Cell(fmt.integer(len(manifest.shifts)), note=f"{distinct} distinct" if distinct else "")))
     if manifest.classes:
         names = ", ".join(manifest.classes[:12]) + (", ..." if len(manifest.classes) > 12 else "")
         facts.append(("Classes", Cell(fmt.integer(len(manifest.classes)), note=names)))
     return tuple(facts)
 
 
-def _files(directory: Path, manifest: Manifest, reports: tuple[ParityReport, ...], base: str) -> Table:
-    states: dict[str, list[str]] = {}
-    for report in reports:
-        states.setdefault(file_of(report), []).append(state_of(report))
-    missing = unmeasured(manifest, reports)
+def _files(directory: Path, manifest: Manifest, files: Sequence[Standing], base: str) -> Table:
+    states = {item.file: item.state for item in files}
     rows = []
     for record in manifest.files:
-        found = states.get(PurePath(record.path).name, [])
-        state = next((name for name in ("fails", "unclear") if name in found), "holds")
         problem, path = "", inside(directory, record.path)
         if path is None or not path.is_file():
             problem = "missing on disk" if path is not None else "leads out of the artifact"
         elif path.stat().st_size != record.bytes:
             problem = f"{fmt.size(path.stat().st_size)} on disk: changed since the export"
+        state = states.get(PurePath(record.path).name)
         rows.append(
             (
                 Cell(
@@ -220,7 +188,7 @@ def _files(directory: Path, manifest: Manifest, reports: tuple[ParityReport, ...
                     href=base + quote(record.path) if path is not None and path.is_file() else "",
                     tone="bad" if problem else "",
                 ),
-                state_cell("missing" if record.path in missing else state),
+                state_cell(state) if state is not None else Cell("weights of a graph"),
                 Cell(record.precision),
                 Cell(fmt.size(record.bytes), title=f"{record.bytes:,} bytes"),
                 Cell(fmt.integer(record.nodes)),

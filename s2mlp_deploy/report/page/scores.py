@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from s2mlp_deploy.artifact import Manifest, data_file
 from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, AccuracyRow, BudgetSearch
-from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.cells import Cell, Table
+from s2mlp_deploy.report.figures import budget_sentence
+from s2mlp_deploy.report.page.cells import Cell, Table
 
 QUANTIZE_AGAIN = "quantize again"
 
@@ -30,51 +30,13 @@ class BudgetView:
     kept: Table
 
 
-def budget_sentence(search: BudgetSearch) -> str:
-    """How a budget was kept, in one sentence."""
-    layers = f"{len(search.kept)} of {fmt.count(len(search.sqnr), 'layer')} in higher precision"
-    if search.drop is None:
-        return f"Its score is not known, with {layers}."
-    change = f"{fmt.points(abs(search.drop))} points {'below' if search.drop >= 0 else 'above'} fp32"
-    return f"{change} in {search.metric}, where {fmt.figure(search.max_drop)} may be lost, with {layers}."
-
-
-def measured_in_words(scores: AccuracyReport) -> str:
-    """What the figures of files are, and on what they were measured."""
-    if not scores.metric:
-        return f"compared with fp32 on {scores.data}"
-    several = any(len(row.outputs) > 1 for row in scores.rows)
-    of = f" of {scores.output}" if several and scores.output else ""
-    return f"{scores.metric}{of}, in points, on {scores.data}"
-
-
-def score_tiles(manifest: Manifest, evidence: Evidence) -> list[tuple[str, str, str]]:
-    """The largest drop and the smallest file: label, value, explanation."""
-    scores = evidence.one(AccuracyReport)
-    if scores is None:
-        return []
-    old = scores.outdated(manifest)
-    if scores.rows[0].file in old:
-        return []
-    drops = {row.file: drop for row in scores.rows if row.file not in old and (drop := scores.drop(row)) is not None}
-    sizes = {file: size for file in drops if (size := _size(manifest, file))}
-    tiles = []
-    if drops:
-        file = max(drops, key=lambda name: drops[name])
-        tiles.append(("Largest drop", fmt.points(drops[file], signed=True), f"points, {file}"))
-    if sizes:
-        file = min(sizes, key=lambda name: sizes[name])
-        share = _share(sizes[file], _size(manifest, scores.rows[0].file))
-        tiles.append(("Smallest file", fmt.size(sizes[file]), f"{file}, {share} of fp32"))
-    return tiles
-
-
-def _size(manifest: Manifest, file: str) -> int:
+def size_of(manifest: Manifest, file: str) -> int:
     """Bytes of a file with the weights beside it; 0 where the artifact has no such file."""
     return sum(record.bytes for record in manifest.files if record.path in (file, data_file(file)))
 
 
-def _share(size: int, whole: int) -> str:
+def share_of(size: int, whole: int) -> str:
+    """A size as a percentage of the float32 file's; ``-`` where either is not known."""
     return fmt.percent(size / whole, 0) if size > 0 and whole > 0 else fmt.MISSING
 
 
@@ -83,13 +45,13 @@ def score_table(manifest: Manifest, scores: AccuracyReport | None) -> Table:
     rows: list[tuple[Cell, ...]] = []
     old = scores.outdated(manifest) if scores else frozenset()
     paths = [record.path for record in manifest.files if record.path.endswith(".onnx")]
-    whole = next((_size(manifest, r.path) for r in manifest.files if r.precision == "fp32" and r.path in paths), 0)
+    whole = next((size_of(manifest, r.path) for r in manifest.files if r.precision == "fp32" and r.path in paths), 0)
     for row in scores.rows if scores else ():
         assert scores is not None
         gone = "" if row.file in paths else "no longer in the artifact"
         note = gone or (f"scored before it changed: {QUANTIZE_AGAIN}" if row.file in old else "")
         bad = note or row.failures
-        size = _size(manifest, row.file) or row.bytes
+        size = size_of(manifest, row.file) or row.bytes
         rows.append(
             (
                 Cell(row.file, note="; ".join([*filter(None, [note]), *row.failures]), tone="bad" * bool(bad)),
@@ -98,12 +60,12 @@ def score_table(manifest: Manifest, scores: AccuracyReport | None) -> Table:
                 Cell("-" if row.agreement is None else fmt.percent(row.agreement / 100)),
                 Cell(fmt.decibels(row.sqnr)),
                 Cell(fmt.size(size), title=f"{size:,} bytes"),
-                Cell(_share(size, whole)),
+                Cell(share_of(size, whole)),
             )
         )
     known = {row.file for row in scores.rows} if scores else set()
     for path in (path for path in paths if path not in known):
-        size = _size(manifest, path)
+        size = size_of(manifest, path)
         missing = (Cell(fmt.MISSING),) * 3
         rows.append(
             (
@@ -111,7 +73,7 @@ def score_table(manifest: Manifest, scores: AccuracyReport | None) -> Table:
                 Cell("not scored", tone="warn"),
                 *missing,
                 Cell(fmt.size(size), title=f"{size:,} bytes"),
-                Cell(_share(size, whole)),
+                Cell(share_of(size, whole)),
             )
         )
     columns = ("File", "Score", "Drop", "Agreement", "SQNR", "Size", "Share of fp32")

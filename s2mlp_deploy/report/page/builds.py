@@ -1,8 +1,7 @@
-"""Engines that were built, in words and as a table of a page."""
+"""Engines that were built, as a table of a page."""
 
 from __future__ import annotations
 
-import collections
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,30 +10,8 @@ from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.files import is_plain_name
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.cells import Cell, Table
-
-
-def precision_in_words(record: BuildRecord) -> str:
-    """How many GEMMs and convolutions compute in what, and how many layers of any kind the file lists as exceptions.
-
-    ``52 of 55 GEMMs and convolutions in int8, 3 in fp16; 3 layers listed as exceptions``.
-    """
-    ops = record.contents.matrix_ops if record.contents is not None else ()
-    counts = collections.Counter(op.precision for op in ops)
-    what = "GEMM or convolution" if len(ops) == 1 else "GEMMs and convolutions"
-    if record.precision is None:
-        inside = f" ({fmt.integer(len(ops))} {what}: {_listed(counts)})" if ops else ""
-        return f"none was required{inside}"
-    if not ops:
-        return record.precision
-    inside = f"{fmt.integer(counts.pop(record.precision, 0))} of {fmt.integer(len(ops))} {what} in {record.precision}"
-    others = f", {_listed(counts)}" if counts else ""
-    listed = f"; {fmt.count(len(record.exceptions), 'layer')} listed as exceptions" if record.exceptions else ""
-    return f"{inside}{others}{listed}"
-
-
-def _listed(counts: collections.Counter[str]) -> str:
-    return ", ".join(f"{fmt.integer(times)} in {precision}" for precision, times in counts.most_common())
+from s2mlp_deploy.report.figures import precision_in_words
+from s2mlp_deploy.report.page.cells import Cell, Table
 
 
 def engine_table(directory: Path, manifest: Manifest, evidence: Evidence, base: str, label: str = "") -> Table:
@@ -53,7 +30,8 @@ def engine_table(directory: Path, manifest: Manifest, evidence: Evidence, base: 
         cells = (
             Cell(
                 record.engine,
-                note=f"from {record.onnx}" + (", which has changed since: build again" if stale else ""),
+                note=f"sha256 {fmt.short_hash(record.engine_sha256)}, from {record.onnx}"
+                + (", which has changed since: build again" if stale else ""),
                 href=base + quote(record.engine) if _is_beside(directory, record.engine) else "",
                 tone="bad" if stale else "",
             ),

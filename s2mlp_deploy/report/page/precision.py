@@ -12,9 +12,10 @@ from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, Accur
 from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.cells import Cell, Table
-from s2mlp_deploy.report.charts import HistogramPlot, SqnrPlot, draw_histogram, draw_sqnr
-from s2mlp_deploy.report.scores import QUANTIZE_AGAIN, BudgetView, measured_in_words, score_table, view_budget
+from s2mlp_deploy.report.figures import measured_in_words
+from s2mlp_deploy.report.page.cells import Cell, Table
+from s2mlp_deploy.report.page.charts import HistogramPlot, SqnrPlot, draw_histogram, draw_sqnr
+from s2mlp_deploy.report.page.scores import QUANTIZE_AGAIN, BudgetView, score_table, view_budget
 from s2mlp_deploy.text import join_names
 
 _PNG = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
@@ -94,6 +95,7 @@ class PrecisionView:
     Attributes:
         warnings: What a reader must know before trusting a figure.
         measured: What the score is and on what it was measured; empty where nothing was.
+        unscored: Why nothing was scored; empty where something was.
         scores: Size and accuracy of every file.
         rounded: Whether files were scored with results rounded to float16.
         budgets: One for each file under a budget.
@@ -107,6 +109,7 @@ class PrecisionView:
 
     warnings: tuple[str, ...]
     measured: str
+    unscored: str
     scores: Table
     rounded: bool
     budgets: tuple[BudgetView, ...]
@@ -133,6 +136,7 @@ def view_precision(manifest: Manifest, evidence: Evidence) -> PrecisionView | No
     return PrecisionView(
         warnings=_warnings(manifest, scores, ranges, sum(map(len, histograms))),
         measured=("Score: " if scores.metric else "Not scored, ") + measured_in_words(scores) if scores else "",
+        unscored="" if scores else _unscored(manifest),
         scores=score_table(manifest, scores),
         rounded=scores is not None and any(row.arithmetic != AS_IN_THE_FILE for row in scores.rows),
         budgets=tuple(view_budget(scores.file_of(name), search) for name, search in scores.searches.items())
@@ -164,6 +168,20 @@ def _warnings(
         left_out = fmt.count(len(ranges.activations) - drawn, "activation")
         warnings.append(f"{left_out} could not be drawn: the saved figures make no histogram.")
     return tuple(warnings)
+
+
+def _unscored(manifest: Manifest) -> str:
+    """Why there are no scores, as far as the manifest tells."""
+    calibration, output = manifest.calibration, manifest.outputs[0] if manifest.outputs else None
+    if calibration is None or not calibration.sha256:
+        return "Nothing was scored: the files were made without data."
+    samples = fmt.count(calibration.samples, "sample")
+    if output is not None and not (len(output.shape) == 2 and output.shape[1] != 1):
+        return (
+            f"Nothing was scored: ranges were measured on {samples}, but {output.name} is no list of scores per image. "
+            "Give a metric of your own to measure what the files are worth."
+        )
+    return f"No scores are saved here. Ranges were measured on {samples}: {QUANTIZE_AGAIN} to score the files on them."
 
 
 def _layers(scores: AccuracyReport) -> tuple[LayersView, ...]:

@@ -1,0 +1,161 @@
+"""The top of a report: does parity hold, and what is to be known before a file is deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from s2mlp_deploy.artifact import EVIDENCE, Manifest
+from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
+from s2mlp_deploy.evidence.store import Evidence
+from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.figures import data_in_words, worst_of
+from s2mlp_deploy.report.standing import Comparison, Standing, comparisons, standings
+from s2mlp_deploy.report.verdict import Verdict, comparable, file_of, on_images, parity_command
+from s2mlp_deploy.text import join_names
+
+
+def parity_verdict(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict:
+    """Whether parity holds for an artifact.
+
+    Args:
+        manifest: Of the artifact.
+        evidence: Of the artifact.
+        directory: How commands name the artifact.
+    """
+    files = standings(manifest, comparisons(manifest, evidence))
+    missing = [item.file for item in files if item.state == "missing"]
+    command = (parity_command(manifest, directory, missing),) if missing else ()
+    unreadable = sum(item.record is ParityReport for item in evidence.unreadable)
+    older = [item.file for item in files if item.superseded]
+    gap = (f"Measured before the file changed, which counts no more: {join_names(older)}.",) if older else ()
+    told = (*gap, f"Not measured: {join_names(missing)}.") if missing else gap
+    if failing := [item for item in files if item.state == "fails"]:
+        return Verdict(
+            "bad",
+            "Parity FAILS",
+            (
+                f"Do not deploy {join_names(item.file for item in failing)}: the outputs differ from the reference by "
+                "more than allowed.",
+                *told,
+            ),
+            tuple(line for item in failing for line in _failures(item.basis)),
+            command,
+        )
+    unclear = [item.name for file in files if file.state == "unclear" for item in file.basis]
+    if unclear or unreadable:
+        lines = [f"{EVIDENCE}/{name} names no failure, and its figures are not all within limits." for name in unclear]
+        if unreadable:
+            lines.append(f"{fmt.count(unreadable, 'saved comparison')} cannot be read.")
+        lines.append("This command measures again:")
+        return Verdict(
+            "warn",
+            "Parity is unclear",
+            (*told, *lines),
+            (),
+            (parity_command(manifest, directory, comparable(manifest)),),
+        )
+    holding = [item for item in files if item.state == "holds"]
+    if not holding:
+        what = "this file computes" if len(manifest.files) == 1 else "these files compute"
+        sentence = f"Nothing here shows that {what} what the source computes. This command measures it:"
+        return Verdict("warn", "Parity was not measured yet", (*gap, sentence), (), command)
+    sentences = [_held(item) for item in holding]
+    excused = [item for item in holding if item.excused]
+    failures = tuple(line for item in excused for line in _failures(item.excused))
+    if excused:
+        sentences.append(
+            f"On noise, whose values lie outside the ranges that were calibrated, parity FAILS for "
+            f"{join_names(item.file for item in excused)}: expect that on any input unlike the calibration data."
+        )
+    if missing:
+        return Verdict("warn", "Parity holds where it was measured", (*sentences, *told), failures, command)
+    if excused:
+        return Verdict("warn", "Parity holds on images and FAILS on noise", tuple(sentences), failures)
+    return Verdict("good", "Parity holds", tuple(sentences))
+
+
+def _failures(found: Sequence[Comparison]) -> list[str]:
+    return [
+        f"{file_of(item.report)} on {data_in_words(item.report)}: {failure}"
+        for item in found
+        for failure in item.report.failures
+    ]
+
+
+def _held(file: Standing) -> str:
+    reports = [item.report for item in file.basis]
+    worst = worst_of([output for report in reports for output in report.outputs])
+    parts = [f"largest difference {worst.max_abs}"]
+    if worst.top1 != fmt.MISSING:
+        parts.append(f"the same first class on {worst.top1} of them")
+    if worst.equal:
+        parts = ["every value is equal"]
+    engines = join_names(dict.fromkeys(report.candidate for report in reports))
+    references = join_names(dict.fromkeys(report.reference for report in reports))
+    data = join_names(dict.fromkeys(map(data_in_words, reports)))
+    return f"{file.file} on {engines} computes what {references} computes over {data}: {', '.join(parts)}."
+
+
+def race_warning(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict | None:
+    """What a race in the source means for whoever deploys these files, and what to do; None where there is none.
+
+    Args:
+        manifest: Of the artifact.
+        evidence: Of the artifact.
+        directory: How commands name the artifact.
+    """
+    races = [hazard for hazard in manifest.hazards if hazard.kind == "race"]
+    if not races:
+        return None
+    lines = join_names(dict.fromkeys(hazard.where or "an unknown line" for hazard in races))
+    deviation = fmt.deviation(next((hazard.eager_deviation for hazard in races if hazard.eager_deviation), None))
+    compared = [item.report for item in comparisons(manifest, evidence) if item.counts and item.report.eager]
+    sentences = [
+        f"{lines}: a tensor is copied onto itself with overlap, and PyTorch does not define the result. These files "
+        "compute what the code says when the right-hand side is read first (its functional meaning), and parity is "
+        "measured against that."
+    ]
+    if compared:
+        sentences.append(f"On {data_in_words(compared[0])}, {_eager_in_words(compared[0].eager)}.")
+    elif deviation:
+        sentences.append(f"On the example inputs eager differs from that by {deviation}.")
+    labelled = next((r for r in compared if _accuracies(r.eager) is not None), None)
+    retrain = "fine-tune with that line written without overlap (torch.cat of slices), then export again"
+    if labelled is None:
+        sentences.append(
+            "What to do: do not take eager's outputs or scores for those of these files. If the weights were trained "
+            f"with this code they may fit the race: measure both on labelled images, and if eager scores better, "
+            f"{retrain}."
+        )
+        files = comparable(manifest)[:1]
+        return Verdict(
+            "warn",
+            "Eager PyTorch computes something else",
+            tuple(sentences),
+            (),
+            (on_images(parity_command(manifest, directory, files)),) if files else (),
+        )
+    functional, eager = _accuracies(labelled.eager) or (0.0, 0.0)
+    scores = f"{fmt.percent(functional)} against {fmt.percent(eager)} of eager"
+    if functional >= eager:
+        advice = f"these files score no worse ({scores}): deploy them, and mend the line before the next training"
+    else:
+        advice = f"eager scores better, the weights fit the race (the functional meaning has {scores}): {retrain}"
+    return Verdict("warn", "Eager PyTorch computes something else", (*sentences, f"What to do: {advice}."))
+
+
+def _eager_in_words(eager: Sequence[OutputParity]) -> str:
+    worst = worst_of(eager)
+    peaks = [output.metrics.peak for output in eager if output.metrics.peak is not None]
+    largest = f", where outputs reach {fmt.figure(max(peaks))}" if peaks else ""
+    same = "" if worst.top1 == fmt.MISSING else f", and names the same first class on {worst.top1}"
+    return f"eager differs from that by up to {worst.max_abs}{largest}{same}"
+
+
+def _accuracies(eager: Sequence[OutputParity]) -> tuple[float, float] | None:
+    """Of the functional meaning and of eager, where labels are known."""
+    for output in eager:
+        ranks = output.ranks
+        if ranks is not None and ranks.reference_accuracy is not None and ranks.candidate_accuracy is not None:
+            return ranks.reference_accuracy, ranks.candidate_accuracy
+    return None

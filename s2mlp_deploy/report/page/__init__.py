@@ -1,0 +1,1 @@
+"""Pages: what they show, decided in Python; the templates only lay it out."""

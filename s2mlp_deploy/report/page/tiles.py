@@ -1,0 +1,119 @@
+"""One tile for each file: does it hold, what does it score, how large is it, how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from s2mlp_deploy.artifact import Manifest
+from s2mlp_deploy.evidence.accuracy import AccuracyReport, AccuracyRow
+from s2mlp_deploy.evidence.store import Evidence
+from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.figures import data_in_words, measured_in_words, worst_of
+from s2mlp_deploy.report.page.cells import Cell
+from s2mlp_deploy.report.page.parity import state_cell
+from s2mlp_deploy.report.page.scores import share_of, size_of
+from s2mlp_deploy.report.standing import Standing
+from s2mlp_deploy.text import join_names
+
+
+@dataclass(frozen=True)
+class FileTile:
+    """A file at a glance.
+
+    Attributes:
+        precision: Of the file.
+        file: Its name, with the beginning of its hash.
+        state: What its comparisons amount to.
+        basis: On what; empty where nothing was compared.
+        caution: What the state does not say; empty where there is nothing.
+        figures: Label and value.
+    """
+
+    precision: str
+    file: Cell
+    state: Cell
+    basis: str
+    caution: str
+    figures: tuple[tuple[str, Cell], ...]
+
+
+def file_tiles(manifest: Manifest, evidence: Evidence, files: Sequence[Standing]) -> tuple[FileTile, ...]:
+    """A tile for each file of an artifact but weights beside a graph.
+
+    Args:
+        manifest: Of the artifact.
+        evidence: Of the artifact.
+        files: What is known of each file.
+    """
+    records = {record.path: record for record in manifest.files}
+    whole = next((size_of(manifest, r.path) for r in manifest.files if r.precision == "fp32"), 0)
+    scores = evidence.one(AccuracyReport)
+    tiles = []
+    for standing in files:
+        record = records.get(standing.file)
+        if record is None:
+            continue  # Compared, and no file of the artifact: an engine, or a copy.
+        size = size_of(manifest, record.path)
+        row = _row(manifest, scores, record.path)
+        share = "" if record.precision == "fp32" else f"{share_of(size, whole)} of fp32"
+        tiles.append(
+            FileTile(
+                precision=record.precision,
+                file=Cell(record.path, note=f"sha256 {fmt.short_hash(record.sha256)}", title=record.sha256),
+                state=state_cell(standing.state),
+                basis=_basis(standing),
+                caution="; ".join(_cautions(standing, row, record.precision)),
+                figures=(
+                    *_differences(standing),
+                    *_score(scores, row, standing),
+                    ("Size", Cell(fmt.size(size), note=share)),
+                ),
+            )
+        )
+    return tuple(tiles)
+
+
+def _basis(standing: Standing) -> str:
+    return join_names(dict.fromkeys(data_in_words(item.report) for item in standing.basis), limit=3)
+
+
+def _row(manifest: Manifest, scores: AccuracyReport | None, file: str) -> AccuracyRow | None:
+    """What a file scored, where that is of the file that is there."""
+    if scores is None or {file, scores.rows[0].file} & scores.outdated(manifest):
+        return None
+    return next((row for row in scores.rows if row.file == file), None)
+
+
+def _cautions(standing: Standing, row: AccuracyRow | None, precision: str) -> Iterator[str]:
+    if standing.superseded:
+        yield "measured only before it changed"
+    if standing.excused:
+        yield "FAILS on noise"
+    if standing.on_noise and standing.state == "holds" and precision not in ("fp32", "fp16"):
+        yield "on noise alone: compare on images like those it was calibrated on"
+    if row is not None:
+        yield from row.failures
+
+
+def _differences(standing: Standing) -> list[tuple[str, Cell]]:
+    worst = worst_of([output for item in standing.basis for output in item.report.outputs])
+    found = [("Max abs", Cell(worst.max_abs, note="" if worst.allowed == fmt.MISSING else f"allowed {worst.allowed}"))]
+    found.append(("Same top-1", Cell(worst.top1)))
+    return [(label, cell) for label, cell in found if cell.text != fmt.MISSING]
+
+
+def _score(scores: AccuracyReport | None, row: AccuracyRow | None, standing: Standing) -> list[tuple[str, Cell]]:
+    """What the file scores: as it was made, else where parity was measured on labelled images."""
+    if scores is not None and row is not None:
+        drop, title = scores.drop(row), measured_in_words(scores)
+        note = "" if drop is None else f"drop {fmt.points(drop, signed=True)}"
+        found = [
+            ("Score", Cell(fmt.points(row.score), note=note, title=title)),
+            ("SQNR", Cell(fmt.decibels(row.sqnr), title=title)),
+        ]
+        return [(label, cell) for label, cell in found if cell.text != fmt.MISSING]
+    worst = worst_of([output for item in standing.basis for output in item.report.outputs])
+    if worst.candidate_accuracy == fmt.MISSING:
+        return []
+    return [("Accuracy", Cell(worst.candidate_accuracy, note=f"reference {worst.reference_accuracy}"))]

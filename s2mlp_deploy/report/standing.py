@@ -1,0 +1,119 @@
+"""What the saved comparisons of a file amount to: which of them count, and what they say together.
+
+Comparisons on images outrank those on noise, which is like nothing that a model gets to see. A comparison that fails is
+shown wherever it was made, and it counts, but for one case: the figures of a quantized file on noise, whose values lie
+outside the ranges that were calibrated, do not overrule images that hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from s2mlp_deploy.artifact import Manifest
+from s2mlp_deploy.evidence.build import BuildRecord
+from s2mlp_deploy.evidence.parity import ParityReport, Weights, unmet_limits
+from s2mlp_deploy.evidence.store import Evidence, Saved
+from s2mlp_deploy.report.figures import state_of
+from s2mlp_deploy.report.verdict import comparable, file_of
+
+_UNCALIBRATED = ("fp32", "fp16")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A saved comparison and what it says of the artifact's file.
+
+    Attributes:
+        name: Of its document.
+        report: What was measured.
+        state: A key of :data:`~s2mlp_deploy.report.verdict.STATES`.
+    """
+
+    name: str
+    report: ParityReport
+    state: str
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is of the file that is there, and of its weights."""
+        return self.state not in ("stale", "weights")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known of one file.
+
+    Attributes:
+        file: Its name.
+        state: What its comparisons amount to: a key of ``STATES``.
+        basis: The comparisons that the state rests on.
+        excused: Comparisons on noise that fail and do not overrule images.
+        superseded: Whether it was only measured before it changed, or with other weights.
+    """
+
+    file: str
+    state: str
+    basis: tuple[Comparison, ...] = ()
+    excused: tuple[Comparison, ...] = ()
+    superseded: bool = False
+
+    @property
+    def on_noise(self) -> bool:
+        """Whether noise is all it was compared on."""
+        return bool(self.basis) and all(item.report.noise for item in self.basis)
+
+
+def comparisons(manifest: Manifest, evidence: Evidence) -> tuple[Comparison, ...]:
+    """Every saved comparison, images before noise, else in the order of the documents."""
+    present = {PurePath(record.path).name: record.sha256 for record in manifest.files}
+    present |= {item.record.engine: item.record.engine_sha256 for item in evidence.of(BuildRecord)}
+    weights = Weights.of(manifest.source)
+    found = [Comparison(item.name, item.record, _state(item, present, weights)) for item in evidence.of(ParityReport)]
+    return tuple(sorted(found, key=lambda item: item.report.noise))
+
+
+def _state(item: Saved[ParityReport], present: dict[str, str], weights: Weights) -> str:
+    report = item.record
+    # What does not say of which bytes it is may be of another file; a file that the manifest does not know may lie
+    # beside the artifact's.
+    if not report.file_sha256 or report.file_sha256 != present.get(file_of(report), report.file_sha256):
+        return "stale"
+    if report.weights is not None and not report.weights.same_as(weights):
+        return "weights"
+    return state_of(report)
+
+
+def standings(manifest: Manifest, found: tuple[Comparison, ...]) -> tuple[Standing, ...]:
+    """What is known of each file: the artifact's in the order of its manifest, then others that were compared.
+
+    Args:
+        manifest: Of the artifact.
+        found: Its comparisons.
+    """
+    names = dict.fromkeys(PurePath(path).name for path in comparable(manifest))
+    names |= dict.fromkeys(file_of(item.report) for item in found if item.counts)
+    return tuple(_standing(name, [item for item in found if file_of(item.report) == name]) for name in names)
+
+
+def _standing(file: str, found: list[Comparison]) -> Standing:
+    current = [item for item in found if item.counts]
+    if not current:
+        return Standing(file, "missing", superseded=bool(found))
+    images = any(item.state == "holds" and not item.report.noise for item in current)
+    excused = tuple(item for item in current if images and _excusable(item))
+    judged = [item for item in current if item not in excused]
+    for state in ("fails", "unclear"):
+        if basis := tuple(item for item in judged if item.state == state):
+            return Standing(file, state, basis, excused)
+    best = tuple(item for item in judged if not item.report.noise)
+    return Standing(file, "holds", best or tuple(judged), excused)
+
+
+def _excusable(item: Comparison) -> bool:
+    """Whether nothing fails but figures of a quantized file on noise: not what was read off it, not what was tried."""
+    report = item.report
+    if item.state != "fails" or not report.noise or report.precision in _UNCALIBRATED:
+        return False
+    figures = sum(len(unmet_limits(output)) for output in report.outputs)
+    return not (report.proof and report.proof.failures) and len(report.failures) == figures
