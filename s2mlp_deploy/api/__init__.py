@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.api.comparing import parity
     from s2mlp_deploy.api.engines import EngineInspection, Health, build, doctor, inspect_engine, optimize, preflight
     from s2mlp_deploy.api.exporting import ExportResult, export
+    from s2mlp_deploy.api.inspecting_artifacts import ArtifactInspection, inspect_artifact
     from s2mlp_deploy.api.inspecting_files import FileInspection, inspect_file
     from s2mlp_deploy.api.inspecting_sources import SourceInspection, inspect_source
     from s2mlp_deploy.api.metrics import load_metric
@@ -107,6 +108,7 @@ _HOMES = {
         ("EngineInspection", "Health", "build", "doctor", "inspect_engine", "optimize", "preflight")
     ),
     "s2mlp_deploy.api.exporting": _Home(("ExportResult", "export"), _TORCH, "export"),
+    "s2mlp_deploy.api.inspecting_artifacts": _Home(("ArtifactInspection", "inspect_artifact")),
     "s2mlp_deploy.api.inspecting_files": _Home(("FileInspection", "inspect_file"), _GRAPH, "export"),
     "s2mlp_deploy.api.inspecting_sources": _Home(("SourceInspection", "inspect_source"), _TORCH, "export"),
     "s2mlp_deploy.api.metrics": _Home(("load_metric",), ("torch", *_GRAPH), "export"),
@@ -175,6 +177,7 @@ __all__ = [
     "EVAL_SAMPLES",
     "AccuracyReport",
     "ArtifactError",
+    "ArtifactInspection",
     "BuildError",
     "BuildOptions",
     "BuildRecord",
@@ -235,6 +238,7 @@ __all__ = [
     "doctor",
     "export",
     "from_module",
+    "inspect_artifact",
     "inspect_engine",
     "inspect_file",
     "inspect_source",

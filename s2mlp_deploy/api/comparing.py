@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 import onnx_ir as ir
 
+from s2mlp_deploy.api.artifacts import Known, find_checkpoint, is_same_source, known_of
 from s2mlp_deploy.api.capturing import CapturedSource
 from s2mlp_deploy.api.checking import refuse_late_options
 from s2mlp_deploy.api.evidence import save_evidence
 from s2mlp_deploy.api.opening import is_engine, open_file
 from s2mlp_deploy.api.references import Session, evaluation, references_of
-from s2mlp_deploy.api.sources import load
 from s2mlp_deploy.artifact import (
     MANIFEST,
     METADATA_KEY,
@@ -31,14 +31,14 @@ from s2mlp_deploy.artifact import (
 from s2mlp_deploy.data.dataset import ModelData, open_data
 from s2mlp_deploy.data.noise import NOISE_SAMPLES, NoiseBatches
 from s2mlp_deploy.engines.base import Engine
-from s2mlp_deploy.errors import ArtifactError, InputError, PreprocessingError, ShiftError
+from s2mlp_deploy.errors import ArtifactError, CheckpointError, InputError, PreprocessingError, ShiftError
 from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.evidence.machine import environment_here
 from s2mlp_deploy.evidence.parity import GraphProof, ParityReport, Tolerances, Weights
 from s2mlp_deploy.evidence.store import read_record
 from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.parity.compare import compare
-from s2mlp_deploy.parity.pixels import OnPixels, image_input
+from s2mlp_deploy.parity.pixels import OnPixels, image_input, seeded_images
 from s2mlp_deploy.parity.probes import Tried, probes, try_probes
 from s2mlp_deploy.parity.proof import precision_of, prove
 from s2mlp_deploy.parity.tolerances import Limit, apply_tolerances, default_tolerances, tolerances_by_output
@@ -46,6 +46,7 @@ from s2mlp_deploy.progress import ProgressCallback, no_progress
 from s2mlp_deploy.report.verdict import comparable, parity_command
 from s2mlp_deploy.shift.spec import ShiftSpec
 from s2mlp_deploy.sources.isolation import importing_from
+from s2mlp_deploy.sources.load import load_source
 from s2mlp_deploy.sources.source import Source
 from s2mlp_deploy.text import first_line_of
 
@@ -66,7 +67,7 @@ def parity(
     atol: Limit = None,
     rtol: Limit = None,
     provider: str = "CPUExecutionProvider",
-    seed: int = 0,
+    seed: int | None = None,
     progress: ProgressCallback = no_progress,
 ) -> tuple[ParityReport, ...]:
     """Compares ONNX or engine files with the PyTorch module they come from.
@@ -79,7 +80,10 @@ def parity(
     counts.
 
     A file that was exported with its preprocessing is compared from the pixels on: it gets decoded images, the
-    reference what Python's preprocessing makes of them. That needs ``data``, and then holds for every file of the call.
+    reference what Python's preprocessing makes of them; that then holds for every file of the call.
+
+    What an artifact knows need not be given: preprocessing and class names, and, where ``source`` is what it was
+    exported from, its checkpoint (found again by name and hash), overrides and seed.
 
     Args:
         source: What :func:`~s2mlp_deploy.api.load` takes, or what it or :func:`~s2mlp_deploy.api.capture` returned.
@@ -88,7 +92,7 @@ def parity(
         overrides: See there.
         preprocess: See there.
         data: What :func:`~s2mlp_deploy.data.dataset.open_data` takes: images in a folder or archive, arrays, or
-            something to iterate over; without it the inputs are seeded noise.
+            something to iterate over; without it the inputs are seeded noise, or images of it.
         samples: At most this many images (default: all; without data 16).
         batch: Images per run; a file with a fixed batch runs with that.
         tolerances: Limits for every file; default by the precision that a file says it has, and wider where it
@@ -97,7 +101,8 @@ def parity(
             ``""`` stands for all others.
         rtol: Allowed difference as a share of the reference's peak, in the same way.
         provider: ONNX Runtime's execution provider.
-        seed: Of random weights where ``source`` is a name, of noise, and of the choice of samples.
+        seed: Of random weights where ``source`` is a name, of noise, and of the choice of samples; default: the
+            artifact's, or 0.
         progress: Told how many images are done.
 
     Returns:
@@ -114,6 +119,11 @@ def parity(
             raise ArtifactError("no such file", where=str(path), fix="check the path")
     # Before anything is loaded: evidence must be of the very bytes that were measured.
     hashes = {path: sha256_of(path) for path in paths}
+    weights, known = None if checkpoint is None else Path(checkpoint), Known()
+    if isinstance(source, str):
+        known = known_of(source, paths, checkpoint=weights)
+        weights = known.checkpoint or weights
+    seed = (known.seed or 0) if seed is None else seed
     sessions: dict[str, Session] = {str(path): open_file(path, provider=provider, batch=batch) for path in paths}
     first, outputs = str(paths[0]), [info.name for info in sessions[str(paths[0])].outputs]
     descriptions = {key: _description(session) for key, session in sessions.items()}
@@ -124,22 +134,25 @@ def parity(
     for key in sessions:
         base = tolerances or default_tolerances(precisions[key], on_pixels=key in on_pixels)
         limits[key] = tolerances_by_output(outputs, base, atol=atol, rtol=rtol)
+    named = source if isinstance(source, str) else ""
     if isinstance(source, str):
-        source = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess, seed=seed)
+        source = load_source(
+            source,
+            checkpoint=weights,
+            overrides=known.overrides | dict(overrides or {}),
+            preprocess=None if preprocess is None else Path(preprocess),
+            described=known.description,
+            seed=seed,
+        )
     origin = source.source if isinstance(source, CapturedSource) else source
+    named = named or origin.info.reference
     for path in paths:
-        _check_weights(origin, path)
+        _check_weights(origin, path, named)
     if on_pixels and origin.preprocessing is None:
         raise PreprocessingError(
             "the file preprocesses its images, and no preprocessing is configured for the model it is compared with",
             where=", ".join(sorted(on_pixels)),
             fix="--preprocess FILE.json, or the checkpoint, that the file was exported with",
-        )
-    if on_pixels and data is None:
-        raise InputError(
-            "a file that preprocesses its images can only be compared on images",
-            where=", ".join(sorted(on_pixels)),
-            fix="--data PATH: images, in a folder or an archive",
         )
     references = references_of(source, first, sessions[first], on_pixels=bool(on_pixels))
     reference = references.engine
@@ -159,7 +172,12 @@ def parity(
             for key, engine in engines.items()
         }
     sizes = tuple(limit for session in sessions.values() for limit in session.limits)
+    made = None
+    if on_pixels and data is None and origin.preprocessing is not None:
+        data = made = seeded_images(origin.preprocessing, samples or NOISE_SAMPLES, seed)
     inputs = _inputs(origin, fed, data, samples, *fitting_batch(sizes, batch), seed, progress)
+    if made is not None:
+        inputs.described = f"{inputs.count} seeded images of noise (seed {seed})"
     done = 0
 
     def on_batch(size: int) -> None:
@@ -219,8 +237,13 @@ def _files_of(path: Path) -> list[Path]:
     return [path / name for name in comparable(read_manifest(path))]
 
 
-def _check_weights(origin: Source, path: Path) -> None:
+def _check_weights(origin: Source, path: Path, named: str) -> None:
     """Refuses to compare an artifact's file with the same model under other weights, which proves nothing of it.
+
+    Args:
+        origin: The model.
+        path: The file.
+        named: How the user named the model.
 
     Raises:
         InputError: The manifest names other weights; has the command that compares with them.
@@ -229,7 +252,8 @@ def _check_weights(origin: Source, path: Path) -> None:
         return
     manifest = read_manifest(path.parent)
     told, given = manifest.source, origin.info
-    if told.reference != given.reference or path.name not in {record.path for record in manifest.files}:
+    own = path.name in {record.path for record in manifest.files}
+    if not own or not is_same_source(told.reference, given.reference):
         return
     if told.checkpoint_sha256 == given.checkpoint_sha256 and (told.checkpoint_sha256 or told.seed == given.seed):
         return
@@ -237,10 +261,19 @@ def _check_weights(origin: Source, path: Path) -> None:
     def weights(info: SourceInfo) -> str:
         return f"those of {info.checkpoint}" if info.checkpoint else f"random ones (seed {info.seed or 0})"
 
+    # The artifact's own weights are taken where none are named.
+    fix: str | None = parity_command(
+        manifest, str(path.parent), [path.name], source=replace(told, reference=named, checkpoint=None)
+    )
+    if told.checkpoint:
+        try:
+            find_checkpoint(told, path.parent, named)
+        except CheckpointError as error:
+            fix = error.fix
     raise InputError(
         f"the file was exported with other weights, {weights(told)}, than the model has here, {weights(given)}",
         where=str(path),
-        fix=parity_command(manifest, str(path.parent), [path.name]),
+        fix=fix,
     )
 
 

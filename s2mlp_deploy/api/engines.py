@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s2mlp_deploy.api.evidence import save_evidence
+from s2mlp_deploy.artifact import file_for_engine, read_manifest, verify_precision
 from s2mlp_deploy.engines import optimized
 from s2mlp_deploy.engines.base import EngineStatus
 from s2mlp_deploy.engines.optimized import OptimizedRecord
@@ -88,7 +89,7 @@ def build(
     the record says ``cached``. In an artifact, the record is saved under ``evidence/`` too.
 
     Args:
-        onnx_file: The graph.
+        onnx_file: The graph; of an artifact's directory the file that is meant for the engine.
         engine: ``tensorrt-rtx``, or ``tensorrt`` (10.x and 11.x).
         targets: Compute capabilities, for example ``["sm89"]``; ``tensorrt`` builds for the GPU at hand.
         output: Where to write.
@@ -109,7 +110,7 @@ def build(
         CheckFailedError: A GEMM or convolution computes in another precision than the required one.
         OutputError: The engine cannot be written.
     """
-    path = Path(onnx_file)
+    path = _graph_of(onnx_file, engine, precision)
     record = builder.build(
         path,
         engine=engine,
@@ -145,7 +146,7 @@ def preflight(
     """Says what would fail in a build, from the file alone; the builder need not be installed.
 
     Args:
-        onnx_file: The graph.
+        onnx_file: The graph, or an artifact, as for :func:`build`.
         engine: ``tensorrt-rtx`` or ``tensorrt``.
         version: Of the builder, such as ``10.16``; default: the newest known one.
         targets: Compute capabilities.
@@ -160,7 +161,7 @@ def preflight(
         InputError: Given shapes do not fit, or the file cannot have the precision.
     """
     wanted = flavour(engine, version)
-    file = read_onnx(Path(onnx_file))
+    file = read_onnx(_graph_of(onnx_file, engine, precision))
     required_precision(file, precision)
     shapes = map(_profiles, (min_shapes, opt_shapes, max_shapes))
     return checks.preflight(file, wanted, tuple(dict.fromkeys(targets)), *shapes)
@@ -186,7 +187,7 @@ def optimize(onnx_file: str | Path, *, output: str | Path | None = None) -> Opti
     The file starts faster and runs only on a machine with the same traits, which its sidecar ``<file>.json`` names.
 
     Args:
-        onnx_file: The graph.
+        onnx_file: The graph, or an artifact, as for :func:`build`.
         output: Where to write, a name that ends with ``.onnxruntime.cpu.onnx``; default ``<stem>`` with that suffix,
             beside it.
 
@@ -196,7 +197,25 @@ def optimize(onnx_file: str | Path, *, output: str | Path | None = None) -> Opti
         BuildError: ONNX Runtime cannot load it.
         OutputError: The file cannot be written, or its name has another suffix.
     """
-    return optimized.optimize(Path(onnx_file), Path(output) if output is not None else None)
+    return optimized.optimize(_graph_of(onnx_file, "onnxruntime", None), Path(output) if output is not None else None)
+
+
+def _graph_of(place: str | Path, engine: str, precision: str | None) -> Path:
+    """The graph to build: the file that was named, or the artifact's that is meant for the engine, which is said.
+
+    Raises:
+        TargetError: There is no such engine.
+        ArtifactError: The directory is no artifact, has no such file, or that was changed.
+    """
+    path = Path(place)
+    if not path.is_dir():
+        return path
+    if engine != "onnxruntime":
+        flavour(engine)
+    manifest = read_manifest(path)
+    chosen = verify_precision(path, manifest, file_for_engine(manifest, engine, precision).precision)
+    LOG.info("%s is the file for %s", chosen, engine)
+    return chosen
 
 
 def _profiles(shapes: ShapesOption) -> Sequence[Mapping[str, Shape]]:

@@ -1,5 +1,6 @@
 """The artifact: a directory of ONNX files with a manifest that is written last and makes it whole."""
 
+from s2mlp_deploy.artifact.engine_files import file_for_engine
 from s2mlp_deploy.artifact.limits import SizeLimit, check_sizes, fitting_batch, limits_of, read_limits
 from s2mlp_deploy.artifact.manifest import (
     SCHEMA_VERSION,
@@ -52,6 +53,7 @@ __all__ = [
     "check_sizes",
     "current_fields",
     "data_file",
+    "file_for_engine",
     "fitting_batch",
     "is_own_cache",
     "is_own_report",

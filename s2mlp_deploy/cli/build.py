@@ -39,7 +39,12 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def build(
         context: typer.Context,
-        file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="The graph to build.")],
+        file: Annotated[
+            Path,
+            typer.Argument(
+                metavar="DIR|FILE.onnx", help="The graph to build; of an artifact the file meant for the engine."
+            ),
+        ],
         engine: Annotated[EngineName, typer.Option(help=_ENGINES, **choices(EngineName))] = "tensorrt-rtx",
         target: Annotated[
             list[str] | None, typer.Option(help="Compute capability, for example sm89; may be repeated.")

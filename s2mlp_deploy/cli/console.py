@@ -102,20 +102,23 @@ def write_document(value: object) -> None:
 
 
 class _Warnings(logging.Handler):
-    """Prints the package's warnings on stderr, unwrapped: some hold a command to copy."""
+    """Prints what the package has to say on stderr, unwrapped: some of it holds a command to copy."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = Text.assemble((f"{record.levelname.lower()}: ", "yellow"), record.getMessage())
+        kind = ("note: ", "dim") if record.levelno == logging.INFO else (f"{record.levelname.lower()}: ", "yellow")
+        line = Text.assemble(kind, record.getMessage())
         ERR.print(line, soft_wrap=True)
 
 
 def set_up_logging() -> None:
-    """Warnings of the package go to stderr."""
+    """Notes and warnings of the package go to stderr."""
     logger = logging.getLogger("s2mlp_deploy")
     if not logger.handlers:
         logger.addHandler(_Warnings())
         logger.propagate = False
     logger.setLevel(logging.WARNING)
+    # What it does in the user's place is said: which file it took, for example.
+    logging.getLogger("s2mlp_deploy.api").setLevel(logging.INFO)
 
 
 @contextmanager

@@ -12,9 +12,9 @@ from s2mlp_deploy import api
 from s2mlp_deploy.api.opening import is_engine
 from s2mlp_deploy.cli.console import Json, emit
 from s2mlp_deploy.cli.engine_tables import print_engine_inspection
-from s2mlp_deploy.cli.inspection_tables import print_file_inspection, print_source_inspection
+from s2mlp_deploy.cli.inspection_tables import print_artifact, print_file_inspection, print_source_inspection
 from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Settings, parse_settings
-from s2mlp_deploy.errors import InputError
+from s2mlp_deploy.errors import CheckFailedError, InputError
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +25,8 @@ def register(app: typer.Typer) -> None:
         target: Annotated[
             str,
             typer.Argument(
-                metavar="SOURCE|FILE.onnx|FILE.engine", help="A model as `export` takes it, an ONNX or an engine file."
+                metavar="SOURCE|DIR|FILE.onnx|FILE.engine",
+                help="A model as `export` takes it, an artifact, an ONNX or an engine file.",
             ),
         ],
         checkpoint: Checkpoint = None,
@@ -33,13 +34,17 @@ def register(app: typer.Typer) -> None:
         preprocess: Preprocess = None,
         as_json: Json = False,
     ) -> None:
-        """Show the shifts of a model, or what an ONNX or engine file holds. Writes nothing."""
-        if (is_engine(target) or target.endswith(".onnx")) and (checkpoint or settings or preprocess):
+        """Show the shifts of a model, or what an artifact, an ONNX or an engine file holds. Writes nothing."""
+        # A model of the zoo is a model, whatever folder has its name: ./NAME is the folder.
+        directory = Path(target).is_dir() and target not in {entry.name for entry in api.models()}
+        if (directory or is_engine(target) or target.endswith(".onnx")) and (checkpoint or settings or preprocess):
             raise InputError(
                 "--checkpoint, --set and --preprocess are for models in PyTorch", where=target, fix="leave them out"
             )
-        result: api.FileInspection | api.SourceInspection | api.EngineInspection
-        if is_engine(target):
+        result: api.ArtifactInspection | api.FileInspection | api.SourceInspection | api.EngineInspection
+        if directory:
+            result = api.inspect_artifact(target)
+        elif is_engine(target):
             result = api.inspect_engine(target)
         elif target.endswith(".onnx"):
             result = api.inspect_file(target)
@@ -49,7 +54,9 @@ def register(app: typer.Typer) -> None:
             )
 
         def render(console: Console) -> None:
-            if isinstance(result, api.EngineInspection):
+            if isinstance(result, api.ArtifactInspection):
+                print_artifact(console, result, Path(target))
+            elif isinstance(result, api.EngineInspection):
                 print_engine_inspection(console, result, Path(target))
             elif isinstance(result, api.FileInspection):
                 print_file_inspection(console, result, Path(target))
@@ -57,3 +64,10 @@ def register(app: typer.Typer) -> None:
                 print_source_inspection(console, result)
 
         emit(result, as_json=as_json, render=render)
+        if isinstance(result, api.ArtifactInspection) and result.problems:
+            told = [f"{name}: {problem}" for name, problem in result.problems.items()]
+            raise CheckFailedError(
+                "files of the artifact are not the ones that its manifest describes\n    " + "\n    ".join(told),
+                where=target,
+                fix="export again with --force",
+            )

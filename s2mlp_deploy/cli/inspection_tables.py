@@ -13,11 +13,31 @@ from s2mlp_deploy.artifact import Hazard, ShiftRecord
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.shifts import summarise
 from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
+from s2mlp_deploy.report.terminal import print_manifest
 
 if TYPE_CHECKING:
-    from s2mlp_deploy.api import FileInspection, SourceInspection
+    from s2mlp_deploy.api import ArtifactInspection, FileInspection, SourceInspection
 
 _OPERATORS = 12
+
+
+def print_artifact(console: Console, found: ArtifactInspection, directory: Path) -> None:
+    """Prints what an artifact holds, and whether its evidence shows that parity holds.
+
+    Args:
+        console: Where to.
+        found: What it holds.
+        directory: Where it is, as the user named it.
+    """
+    print_manifest(console, found.manifest, directory)
+    _print_hazards(console, found.manifest.hazards)
+    for note in found.manifest.notes:
+        console.print(visible_text(console, f"Note: {note}"))
+    console.print(visible_text(console, found.parity.headline, "bold"))
+    for line in (*found.parity.sentences, *found.parity.failures):
+        console.print(visible_text(console, f"  {line}"))
+    for command in found.parity.commands:
+        console.print(visible_text(console, f"  {command}"), soft_wrap=True)
 
 
 def print_source_inspection(console: Console, found: SourceInspection) -> None:

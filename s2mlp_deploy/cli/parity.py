@@ -10,7 +10,7 @@ from rich.console import Console
 
 from s2mlp_deploy import api
 from s2mlp_deploy.cli.console import Json, emit, progress
-from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Seed, Settings, Source, parse_settings
+from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Settings, Source, parse_settings
 from s2mlp_deploy.errors import CheckFailedError
 from s2mlp_deploy.evidence.store import document_of
 
@@ -51,7 +51,12 @@ def register(app: typer.Typer) -> None:
             typer.Option(metavar="[OUTPUT=]VALUE", help="Allowed difference relative to the reference's peak; repeat."),
         ] = None,
         provider: Annotated[str, typer.Option(help="ONNX Runtime's execution provider.")] = "CPUExecutionProvider",
-        seed: Seed = 0,
+        seed: Annotated[
+            int | None,
+            typer.Option(
+                min=0, max=2**32 - 1, help="Of random weights, noise and drawn samples. Default: the artifact's."
+            ),
+        ] = None,
         as_json: Json = False,
     ) -> None:
         """Compare ONNX or engine files with the PyTorch model they come from. Exit status 1 where they differ."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -71,3 +72,21 @@ def image_input(inputs: Sequence[TensorInfo]) -> TensorInfo:
 def preprocessed_input(preprocessing: Preprocessing) -> TensorInfo:
     """The input that Python's preprocessing makes: float32 [batch, channels, height, width]."""
     return TensorInfo("input", "float32", ("batch", preprocessing.channels, *preprocessing.size))
+
+
+def seeded_images(preprocessing: Preprocessing, count: int, seed: int) -> list[NDArray[np.uint8]]:
+    """Images of noise, for when there are none: another size than the model's wherever the preprocessing resizes.
+
+    Args:
+        preprocessing: Of the model.
+        count: How many.
+        seed: The same seed gives the same images.
+
+    Returns:
+        uint8, each [height, width, 3].
+    """
+    height, width = preprocessing.size
+    if preprocessing.interpolation != "none":
+        height, width = height + height // 4, width + width // 2
+    generator = np.random.default_rng(seed)
+    return list(generator.integers(0, 256, (count, height, width, 3), np.uint8))

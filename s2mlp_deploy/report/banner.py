@@ -10,7 +10,7 @@ from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.figures import data_in_words, worst_of
 from s2mlp_deploy.report.standing import Comparison, Standing, comparisons, standings
-from s2mlp_deploy.report.verdict import Verdict, comparable, file_of, on_images, parity_command
+from s2mlp_deploy.report.verdict import Verdict, comparable, file_of, parity_command
 from s2mlp_deploy.text import join_names
 
 
@@ -124,8 +124,8 @@ def race_warning(manifest: Manifest, evidence: Evidence, directory: str) -> Verd
     if labelled is None:
         sentences.append(
             "What to do: do not take eager's outputs or scores for those of these files. If the weights were trained "
-            f"with this code they may fit the race: measure both on labelled images, and if eager scores better, "
-            f"{retrain}."
+            f"with this code they may fit the race: measure both on labelled images (this command with --data FOLDER, a "
+            f"folder for each class), and if eager scores better, {retrain}."
         )
         files = comparable(manifest)[:1]
         return Verdict(
@@ -133,7 +133,7 @@ def race_warning(manifest: Manifest, evidence: Evidence, directory: str) -> Verd
             "Eager PyTorch computes something else",
             tuple(sentences),
             (),
-            (on_images(parity_command(manifest, directory, files)),) if files else (),
+            (parity_command(manifest, directory, files),) if files else (),
         )
     functional, eager = _accuracies(labelled.eager) or (0.0, 0.0)
     scores = f"{fmt.percent(functional)} against {fmt.percent(eager)} of eager"

@@ -24,7 +24,7 @@ from s2mlp_deploy.report.page.builds import engine_table
 from s2mlp_deploy.report.page.cells import Cell, Table
 from s2mlp_deploy.report.page.parity import overview_rows
 from s2mlp_deploy.report.page.view import view_artifact
-from s2mlp_deploy.report.verdict import Verdict
+from s2mlp_deploy.report.verdict import Verdict, shown_directory
 from s2mlp_deploy.text import join_names
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def write_overview(path: Path, artifacts: Mapping[str, Path], *, title: str) -> 
         rows += overview_rows(label, href, directory, manifest, evidence)
         engine_columns = engine_table(directory, manifest, evidence, base, label)
         engines += engine_columns.rows
-        verdicts[label] = parity_verdict(manifest, evidence, directory.resolve().name)
+        verdicts[label] = parity_verdict(manifest, evidence, shown_directory(directory))
     assert engine_columns is not None
     first, directory = next(iter(artifacts.items()))
     page = _render(

@@ -19,7 +19,6 @@ from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
 from s2mlp_deploy.report.verdict import STATES, TONES, build_command, comparable, file_of, parity_command
 
 _STYLES = {"good": "bold green", "bad": "bold red", "warn": "bold yellow"}
-_FOR_TENSORRT = ("model.fp16.onnx", "model.int8-trt.onnx")
 
 
 def print_parity(console: Console, report: ParityReport) -> None:
@@ -146,15 +145,13 @@ def print_next(
         manifest: Of the artifact.
         directory: Where it is, as the user named it: the commands repeat that.
         source: The manifest's, with the paths that the user named.
-        data: Images, as the user named them.
+        data: Images or arrays, as the user named them.
     """
     if manifest.files:
         console.print(visible_text(console, "Next", "bold"))
-        names = comparable(manifest)
-        known = {} if data is None else {"data": data}
         # Not wrapped: a command that is broken into lines cannot be copied.
         for command in (
-            parity_command(manifest, str(directory), names, source=source, **known),
-            build_command(str(directory), next((n for n in reversed(names) if n in _FOR_TENSORRT), names[0])),
+            parity_command(manifest, str(directory), comparable(manifest), source=source, data=data),
+            build_command(str(directory)),
         ):
             console.print(visible_text(console, f"  {command}"), soft_wrap=True)

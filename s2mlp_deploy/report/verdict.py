@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,10 +28,6 @@ TONES: dict[str, Tone] = {
     "stale": "warn",
     "weights": "warn",
 }
-
-
-_DATA = "IMAGES"
-"""Stands for a path that only the user knows."""
 
 
 @dataclass(frozen=True)
@@ -66,38 +61,41 @@ def comparable(manifest: Manifest) -> tuple[str, ...]:
 
 
 def parity_command(
-    manifest: Manifest, directory: str, files: Sequence[str], *, source: SourceInfo | None = None, data: str = _DATA
+    manifest: Manifest,
+    directory: str,
+    files: Sequence[str],
+    *,
+    source: SourceInfo | None = None,
+    data: str | None = None,
 ) -> str:
-    """The command that measures parity of files of this artifact: everything that the source was loaded with.
+    """The command that measures parity of files of this artifact.
+
+    What the manifest knows is not repeated: ``parity`` takes settings, seed, preprocessing and the checkpoint from it.
 
     Args:
         manifest: Of the artifact.
         directory: How commands name the artifact.
         files: What to compare.
-        source: The manifest's, with paths in place of the names that a manifest holds, where they are known.
-        data: Images for a graph that does the preprocessing itself, which noise cannot be given to.
+        source: How the user names the source and its checkpoint, where that is known.
+        data: Images or arrays, as the user named them.
     """
-    source = source or manifest.source
-    words = ["s2mlp-deploy", "parity", source.reference, *(str(Path(directory) / name) for name in files)]
+    every = set(files) == set(comparable(manifest))
+    places = [directory] if every else [str(Path(directory) / name) for name in files]
+    words = ["s2mlp-deploy", "parity", (source or manifest.source).reference, *places]
     # A program has its weights inside: the manifest names its file twice.
-    if source.checkpoint and not source.reference.endswith(".pt2"):
+    if source is not None and source.checkpoint and not source.reference.endswith(".pt2"):
         words += ["--checkpoint", source.checkpoint]
-    for name, value in source.overrides.items():
-        words += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
-    if source.preprocess:
-        words += ["--preprocess", source.preprocess]
-    if source.seed:
-        words += ["--seed", str(source.seed)]
-    if manifest.preprocessing_in_graph:
-        words += ["--data", data]
-    return shlex.join(words)
+    return shlex.join([*words, *(["--data", data] if data is not None else [])])
 
 
-def on_images(command: str) -> str:
-    """A command for parity that compares on images where noise would do too."""
-    return command if " --data " in command else f"{command} --data {_DATA}"
+def build_command(directory: str) -> str:
+    """The command that builds an engine from this artifact, for an example of a target."""
+    return shlex.join(["s2mlp-deploy", "build", directory, "--target", "sm89"])
 
 
-def build_command(directory: str, file: str) -> str:
-    """The command that builds an engine from a file of this artifact, for an example of a target."""
-    return shlex.join(["s2mlp-deploy", "build", str(Path(directory) / file), "--target", "sm89"])
+def shown_directory(directory: Path) -> str:
+    """How commands on a page name an artifact: as the run did, from its folder.
+
+    A page that is sent around says nothing of the machine it was made on: of an absolute path only the name stays.
+    """
+    return str(directory) if not directory.is_absolute() and directory.name else directory.resolve().name

@@ -23,6 +23,7 @@ def load_source(
     checkpoint: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     preprocess: Path | None = None,
+    described: Sidecar | None = None,
     seed: int = 0,
 ) -> Source:
     """Loads what the user named.
@@ -35,6 +36,8 @@ def load_source(
         checkpoint: Weights; without it they are what the factory made, or random and seeded.
         overrides: Fields of a zoo model's configuration; keyword arguments of a factory.
         preprocess: A description of the preprocessing.
+        described: What an artifact says of the same; it wins over the file beside the checkpoint, not over
+            ``preprocess``.
         seed: Of random weights.
 
     Raises:
@@ -43,6 +46,8 @@ def load_source(
         PreprocessingError: The description is wrong.
     """
     sidecar = find_sidecar(checkpoint, preprocess)
+    if described is not None and preprocess is None:
+        sidecar = described if sidecar is None else _merged(described, sidecar)
     given = dict(overrides or {})
     if reference.endswith(".pt2"):
         source = program.load_program(Path(reference), checkpoint=checkpoint, overrides=given, sidecar=sidecar)
@@ -53,8 +58,18 @@ def load_source(
     # Kept as given, beside the configuration that came of it: whoever loads the source again needs these. JSON has no
     # tuples, and a manifest must equal itself when it is read.
     given = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
-    described = None if preprocess is None else preprocess.name
-    return replace(source, info=replace(source.info, overrides=given, preprocess=described))
+    name = None if preprocess is None else preprocess.name
+    return replace(source, info=replace(source.info, overrides=given, preprocess=name))
+
+
+def _merged(first: Sidecar, second: Sidecar) -> Sidecar:
+    """What one description says, and of what it does not speak what another says."""
+    return Sidecar(
+        architecture=first.architecture or second.architecture,
+        config=first.config or second.config,
+        preprocessing=first.preprocessing or second.preprocessing,
+        classes=first.classes or second.classes,
+    )
 
 
 def find_sidecar(checkpoint: Path | None, preprocess: Path | None) -> Sidecar | None:

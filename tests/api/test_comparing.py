@@ -304,10 +304,52 @@ def test_a_file_that_is_replaced_meanwhile_is_not_certified(source, tmp_path, mo
 def test_other_weights_than_those_of_the_export_prove_nothing(tmp_path):
     artifact = nano_artifact.copy_to(tmp_path / "nano")
     before = {path.name: path.read_bytes() for path in (artifact / "evidence").glob("*")}
+    file, name = artifact / "model.fp32.onnx", nano_artifact.weights().name
+    # Not found where nobody named it, so random ones are not taken in their place; nor are those of a loaded source.
+    with pytest.raises(InputError, match=rf"the artifact's weights are not found: {name}") as raised:
+        api.parity("s2mlpv2_nano", [file])
+    assert f"--checkpoint PATH, the place of {name}" in raised.value.fix
+    random = api.load("s2mlpv2_nano")
     with pytest.raises(InputError, match=r"other weights, those of .*safetensors, .* random ones \(seed 0\)") as raised:
-        api.parity("s2mlpv2_nano", [artifact / "model.fp32.onnx"])
-    assert f"--checkpoint {nano_artifact.weights().name}" in raised.value.fix
+        api.parity(random, [file])
+    assert f"--checkpoint PATH, the place of {name}" in raised.value.fix
+    # Once they are beside the artifact, the command is enough.
+    (tmp_path / name).write_bytes(nano_artifact.weights().read_bytes())
+    with pytest.raises(InputError, match="other weights") as raised:
+        api.parity(random, [file])
+    assert raised.value.fix == f"s2mlp-deploy parity s2mlpv2_nano {artifact}"
     assert {path.name: path.read_bytes() for path in (artifact / "evidence").glob("*")} == before
+
+
+def test_an_artifact_is_compared_with_what_it_was_exported_from(tmp_path, monkeypatch):
+    """Its checkpoint, settings, preprocessing, class names and seed: only the source is named."""
+    artifact = nano_artifact.copy_to(tmp_path / "nano")
+    # Neither the sidecar beside the checkpoint nor its folder is needed.
+    (tmp_path / nano_artifact.weights().name).write_bytes(nano_artifact.weights().read_bytes())
+    seen = []
+    original = comparing.load_source
+
+    def load(*arguments, **options):
+        seen.append(original(*arguments, **options))
+        return seen[-1]
+
+    monkeypatch.setattr(comparing, "load_source", load)
+    (report,) = api.parity("s2mlpv2_nano", [artifact])
+    assert report.passed, report.failures
+    manifest = api.read_manifest(artifact)
+    (source,) = seen
+    assert source.preprocessing.to_dict() == manifest.preprocessing
+    assert source.classes == manifest.classes
+    assert source.info.checkpoint_sha256 == manifest.source.checkpoint_sha256
+
+
+def test_settings_and_seed_are_those_of_the_export(tmp_path):
+    settings = {"dims": [8, 8], "depths": [1, 1], "classes": "7"}
+    api.export("s2mlpv2_nano", tmp_path / "out", overrides=settings, seed=3)
+    (report,) = api.parity("s2mlpv2_nano", [tmp_path / "out"])
+    assert report.passed, report.failures
+    with pytest.raises(InputError, match=r"random ones \(seed 3\), than .* random ones \(seed 4\)"):
+        api.parity("s2mlpv2_nano", [tmp_path / "out"], seed=4)
 
 
 def test_shifts_and_constants_of_a_sound_artifact_are_proven(tmp_path):

@@ -309,9 +309,20 @@ def test_parity_sees_a_wrong_preprocessing(artifact, images, tmp_path):
     assert not report.passed
 
 
-def test_parity_without_images_says_so(artifact):
-    with pytest.raises(InputError, match=r"only be compared on images[\s\S]*--data"):
-        api.parity(nano_artifact.captured(), [artifact / "model.fp32.onnx"])
+def test_parity_without_images_makes_some(artifact, tmp_path):
+    (report,) = api.parity(nano_artifact.captured(), [artifact / "model.fp32.onnx"])
+    assert report.passed, report.failures
+    assert report.images == 16
+    assert report.data == "16 seeded images of noise (seed 0)"
+    # And it sees a wrong preprocessing on them.
+    captured = nano_artifact.captured()
+    other = dataclasses.replace(captured.source.preprocessing, crop_pct=0.9)
+    wrong = dataclasses.replace(captured, source=dataclasses.replace(captured.source, preprocessing=other))
+    copy = tmp_path / "model.fp32.onnx"
+    copy.write_bytes((artifact / "model.fp32.onnx").read_bytes())
+    (report,) = api.parity(wrong, [copy], samples=4)
+    assert report.images == 4
+    assert not report.passed
 
 
 def test_an_unknown_preprocessing_is_refused_before_the_capture(tmp_path, monkeypatch):

@@ -200,11 +200,9 @@ def test_manifest_groups_shifts_and_names_the_next_commands() -> None:
     assert "36 shifts" in pipe.text
     print_next(pipe.console, manifest(), Path("out/my digits"), manifest().source)
     # Whole on one line, though it is longer than the pipe is wide.
-    assert (
-        "  s2mlp-deploy parity s2mlpv2_nano 'out/my digits/model.fp32.onnx' --checkpoint digits.safetensors"
-        in pipe.text.splitlines()
-    )
-    assert "  s2mlp-deploy build 'out/my digits/model.fp32.onnx' --target sm89" in pipe.text.splitlines()
+    lines = pipe.text.splitlines()
+    assert "  s2mlp-deploy parity s2mlpv2_nano 'out/my digits' --checkpoint digits.safetensors" in lines
+    assert "  s2mlp-deploy build 'out/my digits' --target sm89" in lines
 
 
 def test_the_parity_command_leaves_out_weights_that_lie_beside_their_graph() -> None:
@@ -213,13 +211,23 @@ def test_the_parity_command_leaves_out_weights_that_lie_beside_their_graph() -> 
     assert comparable(beside) == (graph.path,)
 
 
-def test_the_parity_command_names_everything_the_source_was_loaded_with() -> None:
-    source = SourceInfo("net.py:f", seed=3, overrides={"width": 3, "name": "a b"}, preprocess="how.json")
+def test_the_parity_command_leaves_to_the_manifest_what_that_knows() -> None:
+    source = SourceInfo("net.py:f", checkpoint="w.pt", overrides={"width": 3, "name": "a b"}, preprocess="how.json")
     described = manifest(source=source, preprocessing_in_graph=True)
-    assert shlex.split(parity_command(described, "out", ["model.fp32.onnx"])) == [
-        *("s2mlp-deploy", "parity", "net.py:f", str(Path("out/model.fp32.onnx"))),
-        *("--set", "width=3", "--set", "name=a b", "--preprocess", "how.json", "--seed", "3", "--data", "IMAGES"),
+    files = comparable(described)
+    assert shlex.split(parity_command(described, "out", files)) == ["s2mlp-deploy", "parity", "net.py:f", "out"]
+    known = replace(source, reference="nets/net.py:f", checkpoint="my weights/w.pt")
+    assert shlex.split(parity_command(described, "out", files, source=known, data="a b")) == [
+        *("s2mlp-deploy", "parity", "nets/net.py:f", "out"),
+        *("--checkpoint", "my weights/w.pt", "--data", "a b"),
     ]
+
+
+def test_the_parity_command_names_files_where_they_are_not_all() -> None:
+    graph = manifest().files[0]
+    several = manifest(files=(graph, FileRecord("model.fp16.onnx", "fp16", "0" * 64, 1, 1)))
+    words = shlex.split(parity_command(several, "out", ["model.fp16.onnx"]))
+    assert words[3:] == [str(Path("out/model.fp16.onnx"))]
 
 
 def test_manifest_with_nothing_in_it() -> None:

@@ -20,7 +20,7 @@ from s2mlp_deploy.report.page.precision import PrecisionView, view_precision
 from s2mlp_deploy.report.page.tiles import FileTile, file_tiles
 from s2mlp_deploy.report.shifts import ShiftSummary, summarise
 from s2mlp_deploy.report.standing import Comparison, Standing, comparisons, standings
-from s2mlp_deploy.report.verdict import Verdict, build_command, file_of
+from s2mlp_deploy.report.verdict import Verdict, build_command, file_of, shown_directory
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,7 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
         ArtifactError: There is no manifest that can be read.
     """
     manifest, evidence = read_manifest(directory), read_evidence(directory)
-    # The name alone: a page that is sent around says nothing of the machine it was made on.
-    name = directory.resolve().name
+    name = shown_directory(directory)
     found = comparisons(manifest, evidence)
     files = standings(manifest, found)
     return ArtifactView(
@@ -115,7 +114,7 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
         files=_files(directory, manifest, files, base),
         hashes="\n".join(f"{record.sha256}  {record.path}" for record in manifest.files),
         engines=engine_table(directory, manifest, evidence, base),
-        build=build_command(name, manifest.files[0].path) if manifest.files else "",
+        build=build_command(name) if manifest.files else "",
         hazards=_hazards(manifest),
         precision=view_precision(manifest, evidence),
         shifts=tuple(summarise(manifest.shifts)),

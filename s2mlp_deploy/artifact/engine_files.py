@@ -1,0 +1,39 @@
+"""Which file of an artifact is meant for an engine."""
+
+from __future__ import annotations
+
+from s2mlp_deploy.artifact.manifest import FileRecord, Manifest
+from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.text import join_names
+
+# The fastest first. fp8 needs a GPU that has it, and fp16 on a processor is slower than fp32: neither is a default.
+_DEFAULT_FILES = {
+    "tensorrt": ("int8-trt", "fp16", "fp32"),
+    "tensorrt-rtx": ("int8-trt", "fp16", "fp32"),
+    "onnxruntime": ("int8", "fp32"),
+}
+
+
+def file_for_engine(manifest: Manifest, engine: str, precision: str | None = None) -> FileRecord:
+    """The file of an artifact that is meant for an engine.
+
+    Args:
+        manifest: Of the artifact.
+        engine: ``tensorrt``, ``tensorrt-rtx`` or ``onnxruntime``.
+        precision: What it must compute in, ``int8`` for example; default: the fastest file there is that every GPU or
+            processor of that engine runs.
+
+    Raises:
+        ArtifactError: There is no such file; says which there are.
+    """
+    placed = "" if engine == "onnxruntime" else "-trt"
+    wanted = _DEFAULT_FILES[engine] if precision is None else (f"{precision}{placed}", precision)
+    graphs = {record.precision: record for record in manifest.files if record.path.endswith(".onnx")}
+    for name in wanted:
+        if name in graphs:
+            return graphs[name]
+    there = join_names(graphs, last="or")
+    raise ArtifactError(
+        f"the artifact has no {precision or 'fp32'} file for {engine}, only {there}",
+        fix=f"name a file of it, or add one: export or quantize with --precision {precision or 'fp32'}",
+    )
