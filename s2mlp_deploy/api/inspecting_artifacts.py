@@ -8,7 +8,8 @@ from pathlib import Path
 from s2mlp_deploy.artifact import Manifest, read_manifest, verify_file
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.evidence.store import read_evidence
-from s2mlp_deploy.report.verdict import Verdict, parity_verdict
+from s2mlp_deploy.report.banner import parity_verdict
+from s2mlp_deploy.report.verdict import Verdict
 
 
 @dataclass(frozen=True)

@@ -124,8 +124,8 @@ def race_warning(manifest: Manifest, evidence: Evidence, directory: str) -> Verd
     if labelled is None:
         sentences.append(
             "What to do: do not take eager's outputs or scores for those of these files. If the weights were trained "
-            f"with this code they may fit the race: measure both on labelled images (this command with --data FOLDER, a "
-            f"folder for each class), and if eager scores better, {retrain}."
+            f"with this code they may fit the race: measure both on labelled images (this command with --data FOLDER, "
+            f"one folder per class), and if eager scores better, {retrain}."
         )
         files = comparable(manifest)[:1]
         return Verdict(

@@ -410,7 +410,7 @@ def test_the_race_stands_in_the_banner_with_what_to_do(tmp_path: Path) -> None:
     assert banner.startswith("Parity holds")
     assert "Eager PyTorch computes something else" in banner
     assert "What to do: " in banner
-    assert banner.endswith("--data IMAGES")
+    assert "s2mlp-deploy parity s2mlpv2_nano" in banner
     assert page.body.count("1.25 with 1 thread") == 1
 
 
