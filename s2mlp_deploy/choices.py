@@ -32,6 +32,9 @@ CalibrationMethod: TypeAlias = Literal["minmax", "entropy", "percentile", "mse"]
 EngineName: TypeAlias = Literal["tensorrt-rtx", "tensorrt", "onnxruntime"]
 """What ``build`` builds for."""
 
+Scenario: TypeAlias = Literal["single-stream", "offline", "server"]
+"""What ``bench`` measures, by the names of MLPerf Inference."""
+
 HardwareCompatibility: TypeAlias = Literal["none", "ampere+", "same-compute-capability"]
 """Which GPUs a TensorRT engine runs on besides its own."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from s2mlp_deploy.errors import MissingDependencyError
 
 if TYPE_CHECKING:
+    from s2mlp_deploy.api.benchmarking import bench, save_bench, save_bench_csv
     from s2mlp_deploy.api.capturing import CapturedSource, analyze, capture
     from s2mlp_deploy.api.comparing import parity
     from s2mlp_deploy.api.engines import EngineInspection, Health, build, doctor, inspect_engine, optimize, preflight
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         TensorInfo,
         read_manifest,
     )
+    from s2mlp_deploy.bench.options import BenchOptions
     from s2mlp_deploy.choices import (
         CALIBRATION_METHOD,
         CALIBRATION_SAMPLES,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
         OnHazard,
         Precision,
         RequiredPrecision,
+        Scenario,
         ShiftFormName,
     )
     from s2mlp_deploy.engines.tensorrt.options import BuildOptions
@@ -70,6 +73,7 @@ if TYPE_CHECKING:
         TargetError,
     )
     from s2mlp_deploy.evidence.accuracy import AccuracyReport
+    from s2mlp_deploy.evidence.bench import BenchReport
     from s2mlp_deploy.evidence.build import BuildRecord
     from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
     from s2mlp_deploy.precision.limits import Limits, read_limits
@@ -102,6 +106,7 @@ _TORCH = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "jinja2")
 _GRAPH = ("onnx", "onnx_ir")
 
 _HOMES = {
+    "s2mlp_deploy.api.benchmarking": _Home(("bench", "save_bench", "save_bench_csv")),
     "s2mlp_deploy.api.capturing": _Home(("CapturedSource", "analyze", "capture"), _TORCH, "export"),
     "s2mlp_deploy.api.comparing": _Home(("parity",), _TORCH, "export"),
     "s2mlp_deploy.api.engines": _Home(
@@ -121,6 +126,7 @@ _HOMES = {
     "s2mlp_deploy.artifact": _Home(
         ("FileRecord", "Hazard", "Manifest", "ShiftRecord", "SourceInfo", "TensorInfo", "read_manifest")
     ),
+    "s2mlp_deploy.bench.options": _Home(("BenchOptions",)),
     "s2mlp_deploy.choices": _Home(
         (
             "CALIBRATION_METHOD",
@@ -134,6 +140,7 @@ _HOMES = {
             "OnHazard",
             "Precision",
             "RequiredPrecision",
+            "Scenario",
             "ShiftFormName",
         )
     ),
@@ -159,6 +166,7 @@ _HOMES = {
         )
     ),
     "s2mlp_deploy.evidence.accuracy": _Home(("AccuracyReport",)),
+    "s2mlp_deploy.evidence.bench": _Home(("BenchReport",)),
     "s2mlp_deploy.evidence.build": _Home(("BuildRecord",)),
     "s2mlp_deploy.evidence.parity": _Home(("ParityReport", "Tolerances")),
     "s2mlp_deploy.preprocess": _Home(("Preprocessing",)),
@@ -178,6 +186,8 @@ __all__ = [
     "AccuracyReport",
     "ArtifactError",
     "ArtifactInspection",
+    "BenchOptions",
+    "BenchReport",
     "BuildError",
     "BuildOptions",
     "BuildRecord",
@@ -219,6 +229,7 @@ __all__ = [
     "Quantized",
     "RequiredPrecision",
     "S2MLPDeployError",
+    "Scenario",
     "ShiftError",
     "ShiftFormName",
     "ShiftRecord",
@@ -231,6 +242,7 @@ __all__ = [
     "TensorInfo",
     "Tolerances",
     "analyze",
+    "bench",
     "build",
     "capture",
     "convert_s2attention",
@@ -253,6 +265,8 @@ __all__ = [
     "quantize",
     "read_limits",
     "read_manifest",
+    "save_bench",
+    "save_bench_csv",
 ]
 
 

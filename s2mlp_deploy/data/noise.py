@@ -19,6 +19,19 @@ MAX_NOISE = 100_000
 """Most samples of noise: more would run for days and tell nothing."""
 
 
+def noise(shape: Sequence[int], dtype: str, generator: np.random.Generator) -> NDArray[Any]:
+    """An input of noise: Gaussian for floats, any pixel for uint8, and zeros for what may be an index or a flag.
+
+    Args:
+        shape: Of the array.
+        dtype: NumPy's name of the element type.
+        generator: Of the numbers.
+    """
+    if np.issubdtype(np.dtype(dtype), np.floating):
+        return generator.standard_normal(shape, dtype=np.float32).astype(dtype)
+    return generator.integers(256, size=shape, dtype=np.uint8) if dtype == "uint8" else np.zeros(shape, dtype)
+
+
 class NoiseBatches:
     """Batches of Gaussian noise; inputs that are no floats keep the example's values.
 
@@ -69,5 +82,5 @@ class NoiseBatches:
     def _array(self, info: TensorInfo, example: NDArray[Any], generator: np.random.Generator) -> NDArray[Any]:
         shape = (self._size, *example.shape[1:]) if self._free else example.shape
         if np.issubdtype(example.dtype, np.floating):
-            return generator.standard_normal(shape, dtype=np.float32).astype(info.dtype)
+            return noise(shape, info.dtype, generator)
         return np.resize(example, shape)

@@ -18,6 +18,7 @@ import msgspec
 from s2mlp_deploy.artifact import EVIDENCE
 from s2mlp_deploy.errors import ArtifactError, InputError, OutputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
+from s2mlp_deploy.evidence.bench import BenchReport
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.evidence.parity import ParityReport
@@ -60,6 +61,7 @@ KINDS = (
     Kind("accuracy", AccuracyReport, version=3),
     Kind("calibration", CalibrationReport, version=2),
     Kind("build", BuildRecord, version=2, labelled=True),
+    Kind("bench", BenchReport, version=1, labelled=True),
 )
 
 

@@ -1,0 +1,154 @@
+"""What a benchmark asks of the process that runs an engine, and what that answers: lines of JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from s2mlp_deploy.artifact import SizeLimit, TensorInfo
+from s2mlp_deploy.bench.timing import Run
+from s2mlp_deploy.evidence.bench import RateTrial
+
+
+class Open(msgspec.Struct, tag=True, frozen=True):
+    """Load a file.
+
+    Attributes:
+        path: The file.
+        engine: What runs it: ``onnxruntime``, ``onnxruntime:cuda``, ``tensorrt-rtx``.
+        threads: Threads within an operator; 0 where the runtime chooses.
+    """
+
+    path: str
+    engine: str
+    threads: int
+
+
+class Opened(msgspec.Struct, tag=True, frozen=True):
+    """A file is loaded.
+
+    Attributes:
+        runtime: What opened it, with its version.
+        inputs: Of the graph.
+        limits: What free sizes may be.
+        description: What the file says of itself, as JSON.
+        seconds: Wall time of loading, imports of the runtime included.
+        base_bytes: Resident memory before.
+    """
+
+    runtime: str
+    inputs: tuple[TensorInfo, ...]
+    limits: tuple[SizeLimit, ...]
+    description: str
+    seconds: float
+    base_bytes: int
+
+
+class Warm(msgspec.Struct, tag=True, frozen=True):
+    """Make inputs and run without counting.
+
+    Attributes:
+        shapes: By input.
+        seed: Of the noise.
+        seconds: How long at least.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    seed: int
+    seconds: float
+
+
+class Round(msgspec.Struct, tag=True, frozen=True):
+    """Run and time.
+
+    Attributes:
+        runs: How often.
+        alone: Whether each run is timed by itself, from and to the host; else all as one.
+    """
+
+    runs: int
+    alone: bool
+
+
+class Serve(msgspec.Struct, tag=True, frozen=True):
+    """Answer queries that arrive at a rate.
+
+    Attributes:
+        rate: Queries a second.
+        queries: How many.
+        bound_ms: What is late.
+        seed: Of the arrivals.
+    """
+
+    rate: float
+    queries: int
+    bound_ms: float
+    seed: int
+
+
+class Usage(msgspec.Struct, tag=True, frozen=True):
+    """What has the process used?"""
+
+
+class Ran(msgspec.Struct, tag=True, frozen=True):
+    """Runs were timed; of a warm-up too."""
+
+    runs: tuple[Run, ...]
+
+
+class Served(msgspec.Struct, tag=True, frozen=True):
+    """Queries were answered."""
+
+    trial: RateTrial
+
+
+class Used(msgspec.Struct, tag=True, frozen=True):
+    """What the process has used.
+
+    Attributes:
+        peak_bytes: Its largest resident memory.
+        cpu_seconds: Processor time of all its threads.
+    """
+
+    peak_bytes: int
+    cpu_seconds: float
+
+
+class Refused(msgspec.Struct, tag=True, frozen=True):
+    """An error of the package was raised: its class and what it says."""
+
+    kind: str
+    problem: str
+    where: str | None
+    fix: str | None
+
+
+Command = Open | Warm | Round | Serve | Usage
+Answer = Opened | Ran | Served | Used | Refused
+
+_COMMANDS = msgspec.json.Decoder(Command)
+_ANSWERS = msgspec.json.Decoder(Answer)
+
+
+def encode(message: Command | Answer) -> bytes:
+    """A message as one line."""
+    return msgspec.json.encode(message) + b"\n"
+
+
+def command_of(line: bytes) -> Any:
+    """The command in a line.
+
+    Raises:
+        msgspec.DecodeError: It is none.
+    """
+    return _COMMANDS.decode(line)
+
+
+def answer_of(line: bytes) -> Any:
+    """The answer in a line.
+
+    Raises:
+        msgspec.DecodeError: It is none.
+    """
+    return _ANSWERS.decode(line)

@@ -1,0 +1,139 @@
+"""Measuring candidates side by side: each in a process of its own, in turn, several processes one after the other.
+
+One process works at a time and the others wait without spinning, so candidates do not disturb each other; what changes
+with the machine meanwhile falls on all of them alike. Their order within a round is drawn anew for every round.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from s2mlp_deploy.bench.candidates import Job, shapes_of
+from s2mlp_deploy.bench.compare import check_comparable, with_changes
+from s2mlp_deploy.bench.load import activity, disturbances, gpu_throttling
+from s2mlp_deploy.bench.options import BenchOptions
+from s2mlp_deploy.bench.statistics import gaps_of, paired_ratio
+from s2mlp_deploy.bench.track import Track
+from s2mlp_deploy.bench.trust import doubts
+from s2mlp_deploy.evidence.bench import BenchReport, BenchResult
+from s2mlp_deploy.evidence.machine import environment_here
+from s2mlp_deploy.progress import ProgressCallback, no_progress
+
+
+def measure(
+    jobs: Sequence[Job],
+    options: BenchOptions,
+    *,
+    saved: BenchReport | None = None,
+    progress: ProgressCallback = no_progress,
+) -> BenchReport:
+    """Measures candidates.
+
+    A candidate whose process crashes, hangs or cannot run the graph is one that failed: the others go on.
+
+    Args:
+        jobs: What.
+        options: How.
+        saved: A run of the same machine to compare with.
+        progress: Called with the rounds that are done.
+
+    Raises:
+        S2MLPDeployError: The user's input is wrong: sources or shapes do not belong together, an engine is not here.
+    """
+    tracks = [Track(job, options) for job in jobs]
+    generator = random.Random(options.seed)
+    before, own = activity(), time.process_time()
+    launches = options.launches
+    for launch in range(launches):
+        with contextlib.ExitStack() as stack:
+            for track in tracks:
+                progress("loading", launch, launches)
+                track.start(stack)
+            if launch == 0:
+                _settle(tracks, options, saved)
+            for track in tracks:
+                progress("warming up", launch, launches)
+                track.warm_up()
+            if options.scenario == "server":
+                _serve(tracks, generator, functools.partial(progress, "searching rates", launch, launches))
+            else:
+                for number in range(options.rounds):
+                    progress("measuring", launch * options.rounds + number, launches * options.rounds)
+                    _in_turn(tracks, generator, Track.run_round)
+            for track in tracks:
+                track.finish()
+    own = time.process_time() - own + sum(track.cpu_seconds for track in tracks)
+    warnings = disturbances(before, activity(), own)
+    results = [track.result() for track in tracks]
+    if any(any(launch.gpu_ms for launch in result.launches) for result in results):
+        warnings += gpu_throttling()
+    environment = environment_here()
+    cores = environment.machine.usable_cores
+    if cores is not None and options.threads > cores:
+        warnings += (f"{options.threads} threads on {cores:g} processors: use at most --threads {int(cores) or 1}",)
+    report = BenchReport(
+        options.scenario,
+        environment,
+        f"seeded Gaussian noise (seed {options.seed})",
+        options.rounds,
+        tuple(_with_ratios(results, options.seed)),
+        warnings,
+    )
+    report = replace(
+        report, results=tuple(replace(result, warnings=doubts(result, options)) for result in report.results)
+    )
+    return with_changes(report, saved, options.seed) if saved is not None else report
+
+
+def _settle(tracks: Sequence[Track], options: BenchOptions, saved: BenchReport | None) -> None:
+    """Decides the shapes of all inputs once the files are loaded, and refuses what does not belong together."""
+    loaded = [track for track in tracks if track.alive]
+    if not loaded:
+        return
+    shapes = shapes_of([track.graph for track in loaded], [track.job.batch for track in loaded], options.shapes)
+    for track, own in zip(loaded, shapes, strict=True):
+        track.shapes = own
+    if saved is not None:
+        check_comparable([track.candidate for track in loaded], saved)
+
+
+def _in_turn(tracks: Sequence[Track], generator: random.Random, step: Callable[[Track], None]) -> None:
+    """A step of every candidate, in an order of its own."""
+    for track in generator.sample(tracks, len(tracks)):
+        step(track)
+
+
+def _serve(tracks: Sequence[Track], generator: random.Random, on_trial: Callable[[], None]) -> None:
+    while any(track.alive and track.search is not None and track.search.next is not None for track in tracks):
+        on_trial()
+        _in_turn([track for track in tracks if track.alive], generator, Track.try_rate)
+
+
+def _with_ratios(results: Sequence[BenchResult], seed: int) -> list[BenchResult]:
+    """The results with their ratios to the first one of the same batch that was measured."""
+    first: dict[int, BenchResult] = {}
+    found = []
+    for result in results:
+        if not result.failure:
+            baseline = first.setdefault(result.candidate.batch, result)
+            result = result if baseline is result else _with_ratio(result, baseline, seed)
+        found.append(result)
+    return found
+
+
+def _with_ratio(result: BenchResult, baseline: BenchResult, seed: int) -> BenchResult:
+    over = baseline.candidate.name
+    if result.server is not None and baseline.server is not None:
+        gaps, others = gaps_of(result.server), gaps_of(baseline.server)
+        return replace(result, ratio=paired_ratio(gaps, others, over=over, seed=seed) if gaps and others else None)
+    ours, theirs = result.launches, baseline.launches
+    return replace(
+        result,
+        ratio=paired_ratio([own.wall_ms for own in ours], [own.wall_ms for own in theirs], over=over, seed=seed),
+        cpu_ratio=paired_ratio([own.cpu_ms for own in ours], [own.cpu_ms for own in theirs], over=over, seed=seed),
+    )
