@@ -16,7 +16,7 @@ from s2mlp_deploy.bench.candidates import jobs_of
 from s2mlp_deploy.bench.compare import read_saved
 from s2mlp_deploy.bench.options import BenchOptions
 from s2mlp_deploy.bench.run import measure
-from s2mlp_deploy.errors import ArtifactError, OutputError
+from s2mlp_deploy.errors import ArtifactError, MissingDependencyError, OutputError
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult
 from s2mlp_deploy.evidence.store import decode, encode
 from s2mlp_deploy.files import is_regular, read_file, sha256_of, write_file
@@ -78,7 +78,7 @@ def bench(
 
 
 def _keep(directory: Path, report: BenchReport) -> None:
-    """Saves what was measured of an artifact's files: by their names, for a report says nothing of a machine's paths."""
+    """Saves what was measured of an artifact's files: by their names, for a report tells no path of a machine."""
     own = [result for result in report.results if Path(result.candidate.file).parent == directory]
     names = {result.candidate.name: _named(result).candidate.name for result in own}
     results = [
@@ -99,6 +99,9 @@ def _keep(directory: Path, report: BenchReport) -> None:
     except OutputError as error:
         # The figures are printed all the same: an artifact that only others write to is no reason to lose them.
         LOG.warning("the benchmark was not saved in the artifact: %s (%s)", error.problem, error.where)
+    except MissingDependencyError as error:
+        # Where networks only run, nothing that draws pages is installed: the record is saved.
+        LOG.warning("the artifact's report was not written anew: %s", error.problem)
 
 
 def _named(result: BenchResult) -> BenchResult:

@@ -106,15 +106,6 @@ def with_changes(report: BenchReport, saved: BenchReport, seed: int) -> BenchRep
     return replace(report, results=results, compared_with=saved.environment.time)
 
 
-def slower(report: BenchReport, factor: float) -> tuple[BenchResult, ...]:
-    """The results that are slower than in the saved run by more than a factor, and not by noise alone."""
-    return tuple(
-        result
-        for result in report.results
-        if result.change is not None and result.change.low > 1 and result.change.value > factor
-    )
-
-
 def _change(result: BenchResult, then: BenchResult, time: str, seed: int) -> Ratio | None:
     over = f"the run of {time}"
     if result.server is not None and then.server is not None:

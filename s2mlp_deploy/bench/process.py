@@ -45,9 +45,8 @@ class WorkerProcess:
     def __init__(self, limit: float) -> None:
         self._limit = limit
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process.
-        root = str(Path(__file__).resolve().parents[2])
-        # -P: what lies in the current folder is not imported. The package may be known by a path of this process only.
-        program = f"import sys; sys.path.append({root!r}); {PROGRAM}"
+        # The same package as this one's, wherever that was found; -P: nothing from the current folder.
+        program = f"import sys; sys.path[:] = {_import_path()!r}; {PROGRAM}"
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", program],
             stdin=subprocess.PIPE,
@@ -132,6 +131,12 @@ class WorkerProcess:
         except ValueError:
             how = f"it was ended by signal {-code}"
         return f"{how}: {lines[-1].strip()[:300]}" if lines else how
+
+
+def _import_path() -> list[str]:
+    root = str(Path(__file__).resolve().parents[2])
+    paths = [path for path in sys.path if path]
+    return paths if root in paths else [root, *paths]
 
 
 def _error_of(answer: messages.Refused) -> S2MLPDeployError:

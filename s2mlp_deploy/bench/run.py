@@ -131,9 +131,14 @@ def _with_ratio(result: BenchResult, baseline: BenchResult, seed: int) -> BenchR
     if result.server is not None and baseline.server is not None:
         gaps, others = gaps_of(result.server), gaps_of(baseline.server)
         return replace(result, ratio=paired_ratio(gaps, others, over=over, seed=seed) if gaps and others else None)
-    ours, theirs = result.launches, baseline.launches
+    wall, cpu = (
+        [[getattr(launch, name) for launch in item.launches] for item in (result, baseline)]
+        for name in ("wall_ms", "cpu_ms")
+    )
+    # Where the processor's clock is coarse, a round may have taken none of it.
+    ticked = all(time > 0 for times in cpu for launch in times for time in launch)
     return replace(
         result,
-        ratio=paired_ratio([own.wall_ms for own in ours], [own.wall_ms for own in theirs], over=over, seed=seed),
-        cpu_ratio=paired_ratio([own.cpu_ms for own in ours], [own.cpu_ms for own in theirs], over=over, seed=seed),
+        ratio=paired_ratio(*wall, over=over, seed=seed),
+        cpu_ratio=paired_ratio(*cpu, over=over, seed=seed) if ticked else None,
     )

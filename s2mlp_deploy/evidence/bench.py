@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -122,7 +123,8 @@ class ServerResult:
     @property
     def rate(self) -> float | None:
         """The median of the processes' rates; None where most of them held none."""
-        return statistics.median(self.rates) or None if self.rates else None
+        # The lower one of the middle two: a mean with 0 would be a rate that was never measured.
+        return statistics.median_low(self.rates) or None if self.rates else None
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,10 @@ class Ratio:
     value: float
     low: float
     high: float
+
+    def __post_init__(self) -> None:
+        if not (0 < self.value < math.inf and self.low <= self.value <= self.high):
+            raise ValueError(f"the ratio {self.value} in {self.low} to {self.high} is none")
 
     @property
     def differs(self) -> bool:
@@ -248,3 +254,11 @@ class BenchReport:
     def measured(self) -> tuple[BenchResult, ...]:
         """The results of candidates that did not fail."""
         return tuple(result for result in self.results if not result.failure)
+
+    def slower(self, factor: float) -> tuple[BenchResult, ...]:
+        """The results that are slower than in the saved run by more than a factor, and not by noise alone."""
+        return tuple(
+            result
+            for result in self.results
+            if result.change is not None and result.change.low > 1 and result.change.value > factor
+        )

@@ -96,6 +96,20 @@ def seconds(value: float) -> str:
     return f"{value:.2f} s" if value < 60 else f"{int(value // 60)} min {int(value % 60):02d} s"
 
 
+def milliseconds(value: float | None) -> str:
+    """A time of a run: three significant digits, without an exponent."""
+    if value is None:
+        return MISSING
+    if not math.isfinite(value):
+        return NOT_FINITE
+    return f"{value:.3g}" if 1e-3 <= value < 1000 else f"{value:.0f}"
+
+
+def rate(value: float) -> str:
+    """How many a second: whole ones with thousands separators, three significant digits below a hundred."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def shape(sizes: Sequence[int | str], cross: str = "x") -> str:
     """Sizes along the axes; with the default cross as the shape options take them."""
     return cross.join(str(item) for item in sizes) or "scalar"

@@ -49,7 +49,9 @@ def test_public_names_are_defined_where_the_door_says_or_below():
             assert defined == module, name
 
 
-@pytest.mark.parametrize("name", ["doctor", "models", "predict", "Manifest", "BuildOptions", "Prediction", "ShiftSpec"])
+@pytest.mark.parametrize(
+    "name", ["doctor", "models", "predict", "bench", "Manifest", "BuildOptions", "Prediction", "ShiftSpec"]
+)
 def test_what_needs_no_torch_imports_none(name):
     code = (
         "import sys; from s2mlp_deploy import api; "

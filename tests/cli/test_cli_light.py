@@ -9,7 +9,7 @@ import nano_artifact
 import pytest
 
 HEAVY = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "jinja2", "tensorrt_rtx", "mlxtend")
-COMMANDS = ("models", "doctor", "demo", "export", "quantize", "build", "inspect", "parity", "predict")
+COMMANDS = ("models", "doctor", "demo", "export", "quantize", "build", "inspect", "parity", "bench", "predict")
 
 
 @pytest.mark.parametrize("arguments", [(), *[(command,) for command in COMMANDS]], ids=str)

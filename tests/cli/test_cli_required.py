@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
     "build": (("model.fp32.onnx",), "build"),
     "inspect": (("s2mlpv2_nano",), "inspect_source"),
     "parity": (("s2mlpv2_nano", "model.fp32.onnx"), "parity"),
+    "bench": (("model.fp32.onnx",), "bench"),
     "predict": (("artifact", "a.png"), "predict"),
     "doctor": ((), "doctor"),
     "models": ((), "models"),

@@ -1,0 +1,140 @@
+"""Benchmarks as a terminal shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from s2mlp_deploy.evidence.bench import BenchReport, BenchResult, Ratio
+from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
+
+
+def candidate_names(results: Sequence[BenchResult]) -> list[str]:
+    """What to call the candidates of a benchmark: files without the folder that all lie in, and what differs besides.
+
+    Args:
+        results: Of one benchmark.
+    """
+    candidates = [result.candidate for result in results]
+    folders = [Path(candidate.file).absolute().parent for candidate in candidates]
+    common = Path(*_common_parts(folders))
+    names = []
+    for candidate, folder in zip(candidates, folders, strict=True):
+        words = [str((folder / Path(candidate.file).name).relative_to(common))]
+        words += [candidate.engine] * (len({other.engine for other in candidates}) > 1)
+        words += [f"batch {candidate.batch}"] * (len({other.batch for other in candidates}) > 1)
+        names.append(", ".join(words))
+    numbered = ((name, names[:index].count(name) + 1) for index, name in enumerate(names))
+    return [f"{name} ({number})" if names.count(name) > 1 else name for name, number in numbered]
+
+
+def _common_parts(folders: Sequence[Path]) -> list[str]:
+    parts = []
+    for level in zip(*(folder.parts for folder in folders), strict=False):
+        if len(set(level)) > 1:
+            break
+        parts.append(level[0])
+    return parts
+
+
+def print_bench(console: Console, report: BenchReport) -> None:
+    """Prints a benchmark: where it was made, the figures, who is faster, and why they may not be trusted.
+
+    Args:
+        console: Where to.
+        report: What was measured.
+    """
+    names = candidate_names(report.results)
+    machine = report.environment.machine
+    first = report.results[0].candidate
+    cores = machine.usable_cores
+    runtimes = dict.fromkeys(result.candidate.runtime for result in report.measured)
+    inputs = dict.fromkeys(
+        ", ".join(fmt.shape(shape) for shape in result.candidate.inputs) for result in report.measured
+    )
+    launches = max((len(result.launches) for result in report.measured), default=0)
+    rounds = f" of {fmt.count(report.rounds, 'round')}" if report.scenario != "server" else ""
+    console.print(visible_text(console, f"Bench, {report.scenario}", "bold"))
+    print_pairs(
+        console,
+        [
+            (
+                "machine",
+                f"{machine.processor.name or machine.processor.architecture}, {cores or 0:g} processors usable",
+            ),
+            *(("GPU", gpu.name) for gpu in machine.gpus),
+            ("runtime", ", ".join(runtimes) or fmt.MISSING),
+            ("threads", fmt.integer(first.threads) if first.threads else "as the runtime chooses"),
+            ("inputs", f"{'; '.join(inputs) or fmt.MISSING}; {report.data}"),
+            ("measured", f"in turn, {fmt.count(launches, 'process', 'processes')}{rounds} each"),
+        ],
+    )
+    measured = [(name, result) for name, result in zip(names, report.results, strict=True) if not result.failure]
+    if measured:
+        columns, rows = _figures(report.scenario, measured)
+        print_table(console, None, columns, rows)
+    for name, result in zip(names, report.results, strict=True):
+        if result.failure:
+            console.print(visible_text(console, f"FAILED  {name}: {result.failure}", "red"), soft_wrap=True)
+    _print_ratios(console, report, names)
+    for warning in report.warnings:
+        console.print(visible_text(console, f"DOUBT  {warning}", "yellow"), soft_wrap=True)
+    for name, result in zip(names, report.results, strict=True):
+        for warning in result.warnings:
+            console.print(visible_text(console, f"DOUBT  {name}: {warning}", "yellow"), soft_wrap=True)
+
+
+def _figures(
+    scenario: str, measured: Sequence[tuple[str, BenchResult]]
+) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+    on_gpu = any(result.gpu_ms is not None for _, result in measured)
+    columns = {
+        "single-stream": ("p50 ms", "p90 ms", "p99 ms"),
+        "offline": ("ms a run",),
+        "server": ("ms alone", "p99 bound ms", "queries/s"),
+    }[scenario]
+    rows: list[tuple[object, ...]] = []
+    for name, result in measured:
+        latency, server = result.latency, result.server
+        if latency is not None:
+            own = tuple(fmt.milliseconds(value) for value in (latency.p50, latency.p90, latency.p99))
+        elif server is not None:
+            rate = fmt.rate(server.rate) if server.rate is not None else "none holds"
+            own = (fmt.milliseconds(result.wall_ms), f"{server.bound_ms:g}", rate)
+        else:
+            own = (fmt.milliseconds(result.wall_ms),)
+        rows.append(
+            (
+                name,
+                *own,
+                fmt.milliseconds(result.cpu_ms),
+                *([fmt.milliseconds(result.gpu_ms)] if on_gpu else []),
+                fmt.rate(result.throughput) if result.throughput is not None else None,
+                f"{result.load_seconds:.2f}" if result.load_seconds is not None else None,
+                fmt.size(result.peak_bytes),
+            )
+        )
+    gpu = ("GPU ms",) if on_gpu else ()
+    return ("candidate", *columns, "CPU ms", *gpu, "samples/s", "load s", "memory"), rows
+
+
+def _print_ratios(console: Console, report: BenchReport, names: Sequence[str]) -> None:
+    by_candidate: dict[str, str] = {}
+    for name, result in zip(names, report.results, strict=True):
+        by_candidate.setdefault(result.candidate.name, name)
+    rows: list[tuple[str, ...]] = []
+    for name, result in zip(names, report.results, strict=True):
+        for ratio in (result.ratio, result.change):
+            if ratio is not None:
+                over = by_candidate.get(ratio.over, ratio.over)
+                cpu = result.cpu_ratio if ratio is result.ratio else None
+                rows.append((name, over, ratio.verdict, _interval(ratio), _interval(cpu)))
+    if rows:
+        print_table(console, "Time, as a share of another", ("candidate", "over", "verdict", "wall", "CPU"), rows)
+
+
+def _interval(ratio: Ratio | None) -> str:
+    return f"{ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f})" if ratio is not None else fmt.MISSING
