@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from s2mlp_deploy.errors import CheckpointError
 from s2mlp_deploy.models.config import ModelConfig
 from s2mlp_deploy.models.registry import build_model, list_models
+from s2mlp_deploy.sources.bounds import check_bounds
 from s2mlp_deploy.sources.isolation import USER_CODE
 from s2mlp_deploy.text import first_line_of, join_names
 
@@ -34,17 +35,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     ``torch.load`` runs with ``weights_only=True``: a pickle that holds anything but tensors is refused, not run.
 
     Raises:
-        CheckpointError: The file is missing, truncated, or holds something else.
+        CheckpointError: The file is missing, truncated, holds something else, or claims more than it can hold.
     """
     if not path.is_file():
         raise CheckpointError("no such checkpoint file", where=str(path), fix="check the path")
     try:
+        check_bounds(path)
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
         with USER_CODE, torch.serialization.safe_globals(list(_HARMLESS)):
             state = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         if not _looks_like_pickle(path):
             raise _unreadable(path, "it is neither safetensors nor written by torch.save") from error
