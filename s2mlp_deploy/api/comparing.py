@@ -25,6 +25,7 @@ from s2mlp_deploy.artifact import (
     current_fields,
     fitting_batch,
     model_file,
+    read_description,
     read_manifest,
     verify_file,
 )
@@ -37,6 +38,7 @@ from s2mlp_deploy.evidence.machine import environment_here
 from s2mlp_deploy.evidence.parity import GraphProof, ParityReport, Tolerances, Weights
 from s2mlp_deploy.evidence.store import read_record
 from s2mlp_deploy.files import sha256_of
+from s2mlp_deploy.graph.loading import load_graph
 from s2mlp_deploy.parity.compare import compare
 from s2mlp_deploy.parity.pixels import OnPixels, image_input, seeded_images
 from s2mlp_deploy.parity.probes import Tried, probes, try_probes
@@ -126,8 +128,10 @@ def parity(
     seed = (known.seed or 0) if seed is None else seed
     sessions: dict[str, Session] = {str(path): open_file(path, provider=provider, batch=batch) for path in paths}
     first, outputs = str(paths[0]), [info.name for info in sessions[str(paths[0])].outputs]
-    descriptions = {key: _description(session) for key, session in sessions.items()}
-    graphs = {str(path): ir.load(path).graph for path in paths if not is_engine(path)}
+    descriptions = {
+        key: read_description(session.metadata.get(METADATA_KEY), Path(key)) for key, session in sessions.items()
+    }
+    graphs = {str(path): load_graph(path, valid=False).model.graph for path in paths if not is_engine(path)}
     precisions = {key: precision_of(graphs.get(key), descriptions[key].get("precision")) for key in sessions}
     on_pixels = [key for key in sessions if descriptions[key].get("preprocessing_in_graph") is True]
     limits: dict[str, dict[str, Tolerances]] = {}
@@ -315,15 +319,6 @@ def _check_options(
             "batch and samples must be at least 1", where=f"batch {batch}, samples {samples}", fix="give larger numbers"
         )
     refuse_late_options(source, loading=loading, capturing={})
-
-
-def _description(session: Session) -> Mapping[str, Any]:
-    """What a file says of itself: its metadata entry, or what the engine's sidecar keeps of that."""
-    try:
-        described = msgspec.json.decode(session.metadata.get(METADATA_KEY, "{}"))
-    except msgspec.DecodeError:
-        return {}
-    return described if isinstance(described, dict) else {}
 
 
 def _inputs(

@@ -9,6 +9,7 @@ from typing import Any
 
 from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo, read_description
 from s2mlp_deploy.export.write import tensor_infos
+from s2mlp_deploy.graph.checking import problem_of_file
 from s2mlp_deploy.graph.loading import load_graph
 
 
@@ -27,6 +28,7 @@ class FileInspection:
         operators: How often each operator stands in the graph, the commonest first.
         weights: Bytes of weights by element type.
         metadata: The timeless manifest of an artifact's file; empty for others.
+        problem: What ONNX's checker says of the graph; empty where it accepts it.
     """
 
     file: str
@@ -39,6 +41,7 @@ class FileInspection:
     operators: dict[str, int]
     weights: dict[str, int]
     metadata: dict[str, Any]
+    problem: str = ""
 
 
 def inspect_file(path: str | Path) -> FileInspection:
@@ -49,7 +52,7 @@ def inspect_file(path: str | Path) -> FileInspection:
     """
     file = Path(path)
     # Sizes are in the graph itself; weights beside it stay on the disk.
-    loaded = load_graph(file)
+    loaded = load_graph(file, valid=False)
     model = loaded.model
     weights: collections.Counter[str] = collections.Counter()
     for value in model.graph.initializers.values():
@@ -69,4 +72,5 @@ def inspect_file(path: str | Path) -> FileInspection:
         operators=dict(operators.most_common()),
         weights=dict(weights.most_common()),
         metadata=read_description(model.metadata_props.get(METADATA_KEY), file),
+        problem=problem_of_file(file),
     )

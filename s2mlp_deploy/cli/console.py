@@ -111,7 +111,9 @@ class _Warnings(logging.Handler):
 
 
 def set_up_logging() -> None:
-    """Notes and warnings of the package go to stderr."""
+    """Notes and warnings of the package go to stderr; what it makes of onnx-ir's, it says in its own words."""
+    # Python prints what nobody handles, and onnx-ir logs the traceback of every graph that it cannot infer.
+    logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
     logger = logging.getLogger("s2mlp_deploy")
     if not logger.handlers:
         logger.addHandler(_Warnings())

@@ -138,6 +138,8 @@ def print_file_inspection(console: Console, found: FileInspection, path: Path) -
             ("weights", weights or "none"),
         ],
     )
+    if found.problem:
+        console.print(visible_text(console, f"The graph is not valid ONNX: {found.problem}", "red"))
     operators = list(found.operators.items())
     rest = sum(count for _, count in operators[_OPERATORS:])
     rows = [*operators[:_OPERATORS], *([("others", rest)] if rest else [])]

@@ -102,7 +102,8 @@ class OnnxRuntimeEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        # Errors reach the user as exceptions; the same words, with source lines, would stand beside them on stderr.
+        options.log_severity_level = 4
         options.enable_cpu_mem_arena = arena
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
         # Where the processor would saturate int8 products; elsewhere the faster kernels stay.

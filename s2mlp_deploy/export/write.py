@@ -12,13 +12,10 @@ import onnx_ir as ir
 
 from s2mlp_deploy.artifact import METADATA_KEY, ArtifactWriter, Manifest, TensorInfo, data_file
 from s2mlp_deploy.errors import ExportError
-from s2mlp_deploy.text import first_line_of
+from s2mlp_deploy.graph.checking import problem_of, weight_proto
 
 MAX_SINGLE_FILE = 2_000_000_000
 """protobuf refuses messages from 2 GiB on; above this the weights go to ``<file>.data`` beside the graph."""
-
-_CONSTANT_BYTES = 1024
-"""Initializers up to this size are shapes, axes and scalars, which shape inference needs to see."""
 
 _TOOLS = ("torch", "onnx", "onnxscript", "onnx-ir")
 
@@ -99,11 +96,16 @@ def save_model(model: ir.Model, path: Path) -> None:
     Raises:
         ExportError: ONNX's checker refuses the graph.
     """
+    if problem := problem_of(model):
+        raise ExportError(
+            f"the graph is not valid ONNX: {problem}",
+            where=path.name,
+            fix="--exclude the layer that is named, or export the model again with a newer --opset",
+        )
     shell = model.clone()
     weights = dict(shell.graph.initializers)
     shell.graph.initializers.clear()
     proto = ir.to_proto(shell)
-    _check(proto, weights.values(), path.name)
     if sum(_size(value) for value in weights.values()) > MAX_SINGLE_FILE:
         ir.save(model, path, external_data=data_file(path.name))
     else:
@@ -114,28 +116,6 @@ def _size(value: ir.Value) -> int:
     return value.const_value.nbytes if value.const_value is not None else 0
 
 
-def _check(proto: onnx.ModelProto, weights: Iterable[ir.Value], name: str) -> None:
-    """Runs ONNX's checker, every shape and type inferred again, on the graph with its large weights as inputs.
-
-    The checker copies what it checks; without the weights that costs nothing. Shapes and axes stay constants.
-    """
-    checked = onnx.ModelProto()
-    checked.CopyFrom(proto)
-    for value in weights:
-        if value.const_value is not None and value.const_value.nbytes <= _CONSTANT_BYTES:
-            checked.graph.initializer.append(_weight_proto(value))
-        else:
-            checked.graph.input.append(ir.to_proto(value))
-    try:
-        onnx.checker.check_model(checked, full_check=True)
-    except Exception as error:
-        raise ExportError(
-            f"the graph is not valid ONNX: {first_line_of(error)}",
-            where=name,
-            fix="--exclude the layer that is named, or export the model again with a newer --opset",
-        ) from error
-
-
 def _write_in_pieces(proto: onnx.ModelProto, weights: Iterable[ir.Value], path: Path) -> None:
     """Writes a model one weight at a time: the whole in memory, as protobuf would have it, is two more copies of it.
 
@@ -144,7 +124,7 @@ def _write_in_pieces(proto: onnx.ModelProto, weights: Iterable[ir.Value], path: 
     """
     graph = proto.graph.SerializeToString(deterministic=True)
     values = [value for value in weights if value.const_value is not None]
-    lengths = [_weight_proto(value).ByteSize() for value in values]
+    lengths = [weight_proto(value).ByteSize() for value in values]
     total = len(graph) + sum(len(_field(_INITIALIZER, length)) + length for length in lengths)
     proto.ClearField("graph")
     with path.open("wb") as stream:
@@ -153,19 +133,7 @@ def _write_in_pieces(proto: onnx.ModelProto, weights: Iterable[ir.Value], path: 
         stream.write(graph)
         for value, length in zip(values, lengths, strict=True):
             stream.write(_field(_INITIALIZER, length))
-            stream.write(_weight_proto(value).SerializeToString(deterministic=True))
-
-
-def _weight_proto(value: ir.Value) -> onnx.TensorProto:
-    tensor = value.const_value
-    assert tensor is not None
-    if isinstance(tensor, ir.ExternalTensor):
-        # Written as it is, it would refer to the file that it was read from.
-        tensor = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, shape=tensor.shape)
-    proto = ir.to_proto(tensor)
-    # The tensor may be known by an older name; what nodes refer to is the value's.
-    proto.name = value.name or ""
-    return proto
+            stream.write(weight_proto(value).SerializeToString(deterministic=True))
 
 
 _GRAPH = onnx.ModelProto.DESCRIPTOR.fields_by_name["graph"].number

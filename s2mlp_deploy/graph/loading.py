@@ -10,6 +10,7 @@ from onnx_ir.passes.common import ShapeInferencePass
 
 from s2mlp_deploy.artifact import check_onnx
 from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.graph.checking import problem_of_file
 from s2mlp_deploy.text import first_line_of
 
 
@@ -26,15 +27,25 @@ class LoadedGraph:
     beside: tuple[str, ...]
 
 
-def load_graph(path: Path) -> LoadedGraph:
+def load_graph(path: Path, *, valid: bool = True) -> LoadedGraph:
     """Reads an ONNX file that :func:`~s2mlp_deploy.artifact.check_onnx` accepts, and infers its types.
 
     Types are those that the exporter did not write down; where inference fails they stay unknown.
 
+    Args:
+        path: The file.
+        valid: Whether ONNX's checker must accept it; not where the file is only looked at.
+
     Raises:
-        ArtifactError: It is no ONNX file, or is not safe to load.
+        ArtifactError: It is no ONNX file, is not safe to load, or is not valid.
     """
     beside = check_onnx(path)
+    if valid and (problem := problem_of_file(path)):
+        raise ArtifactError(
+            f"the graph is not valid ONNX: {problem}",
+            where=str(path),
+            fix="write the file again with the tool that made it",
+        )
     try:
         # By its content: the suffixes .json and .txt have other readers.
         model = ir.load(path, format="protobuf")

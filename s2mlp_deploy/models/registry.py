@@ -167,7 +167,7 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
     if isinstance(value, str) and kind is not str:
         try:
             value = msgspec.json.decode(value.encode())
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):  # Nested too deeply.
             if "," in value:
                 value = [part.strip() for part in value.split(",")]
     if name == "image_size" and isinstance(value, int):

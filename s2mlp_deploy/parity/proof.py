@@ -14,6 +14,7 @@ from torch import nn
 from s2mlp_deploy.artifact import ShiftRecord
 from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.evidence.parity import GraphProof
+from s2mlp_deploy.graph.loading import load_graph
 from s2mlp_deploy.parity.constants import compare_constants, constants_of, state_of
 from s2mlp_deploy.parity.shift_maps import prove_shifts
 from s2mlp_deploy.shift.spec import ShiftSpec
@@ -41,7 +42,7 @@ def prove(
     """
     proof = prove_shifts(graph, shifts, source)
     if float32 is not None:
-        originals = constants_of(ir.load(float32).graph)
+        originals = constants_of(load_graph(float32, valid=False).model.graph)
     elif module is not None:
         originals = state_of(module)
     else:

@@ -120,7 +120,6 @@ class Quantizer:
     def __init__(self, model: ir.Model, scheme: Scheme) -> None:
         self.editor = Editor(model.graph)
         self.scheme = scheme
-        self._weights: dict[tuple[str, int, bytes], tuple[ir.Value, ir.Value, ir.Value, NDArray[np.float32]]] = {}
 
     def activation(
         self, value: ir.Value, chosen: Range, ops: Sequence[QuantizableOp], *, through_movement: bool
@@ -175,19 +174,19 @@ class Quantizer:
         Returns:
             Their scales, one per output channel.
         """
-        key = (str(op.weight.name), op.axis, b"" if least is None else least.tobytes())
-        if key not in self._weights:
-            integers, scales = self.scheme.weights(op.weights, op.axis, least)
-            zeros = np.zeros(scales.shape, integers.dtype)
-            self._weights[key] = (
-                self.editor.constant(integers, f"{key[0]}.quantized"),
-                self.editor.constant(scales, f"{key[0]}.scale"),
-                self.editor.constant(zeros, f"{key[0]}.zero_point"),
-                scales,
+        integers, scales = self.scheme.weights(op.weights, op.axis, least)
+        # Layers that share weights get copies: ONNX Runtime 1.32's exact kernels for processors without VNNI turn them
+        # into uint8 once for each DQ, and it fails to load a graph where two of them read one tensor.
+        stored = [
+            self.editor.constant(array, f"{op.weight.name}.{kind}")
+            for array, kind in (
+                (integers, "quantized"),
+                (scales, "scale"),
+                (np.zeros(scales.shape, integers.dtype), "zero_point"),
             )
-        integers_value, scale, zero, scales = self._weights[key]
+        ]
         restored = self._dequantize(
-            [integers_value, scale, zero],
+            stored,
             name=f"{op.layer}/weight",
             shape=op.weight.shape,
             axis=op.axis,

@@ -46,7 +46,7 @@ class Origin:
             return cls()
         try:
             origin = cls(**json.loads(text))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"not the origin of a shift: {text!r}") from error
         if any(type(value) is not type(getattr(cls(), name)) for name, value in asdict(origin).items()):
             raise ValueError(f"not the origin of a shift: {text!r}")

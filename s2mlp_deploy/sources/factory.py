@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from s2mlp_deploy.errors import SourceError
+from s2mlp_deploy.files import from_json
 from s2mlp_deploy.preprocess import Sidecar
 from s2mlp_deploy.sources.importing import find_function, told
 from s2mlp_deploy.sources.isolation import isolated
@@ -85,6 +85,6 @@ def _value(text: Any) -> Any:
     if not isinstance(text, str):
         return text
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return from_json(text)
+    except ValueError:
         return text

@@ -140,10 +140,23 @@ def preflight(
 
 
 def _unchecked(file: OnnxFile) -> tuple[Finding, ...]:
-    """What no rule could judge: most rules are about types, and these are not known.
+    """What no rule could judge: most rules are about types, and these are not known, or do not fit together.
 
     A dry run only: a real build asks the parser itself.
     """
+    from s2mlp_deploy.graph.checking import problem_of  # It needs onnx, which only reading a file asks for.
+
+    if problem := problem_of(file.model):
+        return (
+            Finding(
+                "shapes",
+                f"the graph's types and shapes do not fit together: {problem}",
+                (),
+                (),
+                (),
+                "write the file again with the tool that made it",
+            ),
+        )
     unknown = [node for node in file.nodes if any(value.name and value.dtype is None for value in node.outputs)]
     if not unknown:
         return ()
