@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
@@ -40,23 +41,39 @@ def load_graph(path: Path, *, valid: bool = True) -> LoadedGraph:
         ArtifactError: It is no ONNX file, is not safe to load, or is not valid.
     """
     beside = check_onnx(path)
-    if valid and (problem := problem_of_file(path)):
-        raise ArtifactError(
-            f"the graph is not valid ONNX: {problem}",
-            where=str(path),
-            fix="write the file again with the tool that made it",
-        )
     try:
         # By its content: the suffixes .json and .txt have other readers.
         model = ir.load(path, format="protobuf")
         known = "" in model.opset_imports and bool(model.graph.outputs)
     except Exception as error:  # protobuf and onnx_ir raise types of their own.
         raise ArtifactError(
-            f"not an ONNX file: {first_line_of(error)}", where=str(path), fix="name an ONNX file"
+            f"not an ONNX file: {problem_of_file(path) or first_line_of(error)}",
+            where=str(path),
+            fix="name an ONNX file",
         ) from error
     if not known:
         # Bytes that are no protobuf of a graph can be read as a message without outputs.
         raise ArtifactError("there is no ONNX graph in the file", where=str(path), fix="name an ONNX file")
+    if valid:
+        _check(model, path)
     if any(value.dtype is None or value.shape is None for node in model.graph for value in node.outputs if value.name):
         ShapeInferencePass()(model)
     return LoadedGraph(model, beside)
+
+
+def _check(model: ir.Model, path: Path) -> None:
+    """Refuses a graph that the installed onnx does not know, or that its checker does not accept."""
+    written, newest = model.opset_imports[""], onnx.defs.onnx_opset_version()
+    if written > newest or model.ir_version > onnx.IR_VERSION:
+        raise ArtifactError(
+            f"the file is written for opset {written} and IR version {model.ir_version}; the installed onnx "
+            f"{onnx.__version__} knows opset {newest} and IR version {onnx.IR_VERSION}",
+            where=str(path),
+            fix="export with a lower --opset, or install a newer onnx",
+        )
+    if problem := problem_of_file(path):
+        raise ArtifactError(
+            f"the graph is not valid ONNX: {problem}",
+            where=str(path),
+            fix="write the file again with the tool that made it",
+        )

@@ -105,7 +105,7 @@ class ForOnnxRuntime(Placement):
     ) -> None:
         chosen = calibrated.range(value, self.scheme)
         scale = float(self.scheme.parameters(chosen)[0])
-        quantizer.activation(value, chosen, ops, through_movement=True)
+        quantizer.activation(quantizer.moved.get(value, value), chosen, ops, through_movement=True)
         for op in ops:
             bias = quantizer.weight_and_bias(op, scale)
             if op.node.op_type == "Conv":
@@ -212,6 +212,7 @@ def _as_gemm(quantizer: Quantizer, op: QuantizableOp, bias: ir.Value | None) -> 
             before=op.node,
         )
     move(op.output, result)
+    quantizer.moved[op.output] = result
     remove(graph, [node for node in (op.add, op.node) if node is not None])
 
 

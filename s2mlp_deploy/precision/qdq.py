@@ -115,11 +115,15 @@ class Quantizer:
     Args:
         model: A float32 graph.
         scheme: Of the activations.
+
+    Attributes:
+        moved: What stands for results of ops that were written anew; another op may read such a result directly.
     """
 
     def __init__(self, model: ir.Model, scheme: Scheme) -> None:
         self.editor = Editor(model.graph)
         self.scheme = scheme
+        self.moved: dict[ir.Value, ir.Value] = {}
 
     def activation(
         self, value: ir.Value, chosen: Range, ops: Sequence[QuantizableOp], *, through_movement: bool

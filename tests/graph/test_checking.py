@@ -47,7 +47,7 @@ def test_a_graph_that_means_nothing_is_refused(tmp_path, kind):
     nodes, expected = MEANINGLESS[kind]
     path = save(tmp_path, nodes)
     assert expected in problem_of_file(path)
-    with pytest.raises(ArtifactError, match="the graph is not valid ONNX") as caught:
+    with pytest.raises(ArtifactError, match=r"valid ONNX|not an ONNX file") as caught:
         load_graph(path)
     assert expected in str(caught.value)
 

@@ -386,19 +386,3 @@ def test_a_bias_is_kept_where_weights_are_tiny_or_zero():
     assert integers.dtype == np.int32
     # The accumulator has room for the products beside it.
     assert np.abs(integers.astype(np.int64)).max() <= 2**30
-
-
-def test_tied_weights_are_stored_once():
-    nodes = [
-        helper.make_node("MatMul", ["x", "w"], ["a"], name="one/MatMul"),
-        helper.make_node("Relu", ["a"], ["b"]),
-        helper.make_node("MatMul", ["b", "w"], ["z"], name="two/MatMul"),
-    ]
-    square = RANDOM.normal(size=(6, 6)).astype(np.float32)
-    model = hand_made(nodes, {"x": ["n", 4, 6]}, {"z": None}, {"w": square})
-    feeds = {"x": RANDOM.normal(size=(3, 4, 6)).astype(np.float32)}
-    for precision in PLACEMENTS:
-        quantized = PLACEMENTS[precision].apply(model, Calibrated(statistics(model, feeds).histograms, "minmax"))
-        big = [v for v in quantized.graph.initializers.values() if v.shape == (6, 6)]
-        assert len(big) == 1
-        assert len(kinds(quantized, "QuantizeLinear")) == 2
