@@ -10,7 +10,7 @@ from typing import Literal
 
 from s2mlp_deploy.evidence.accuracy import AccuracyReport, BudgetSearch
 from s2mlp_deploy.evidence.build import BuildRecord
-from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, unmet_limits
+from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Weights, unmet_limits
 from s2mlp_deploy.metrics import TensorMetrics
 from s2mlp_deploy.report import format as fmt
 
@@ -36,6 +36,13 @@ def data_in_words(report: ParityReport) -> str:
     """What was compared on, with the number of images where the description does not say it."""
     says_it = str(report.images) in report.data.replace(",", "").split()
     return report.data if says_it else f"{report.data} ({fmt.count(report.images, 'image')})"
+
+
+def weights_in_words(weights: Weights) -> str:
+    """Which weights the reference had."""
+    if weights.checkpoint is not None:
+        return weights.checkpoint + (f" (sha256 {fmt.short_hash(weights.sha256)})" if weights.sha256 else "")
+    return "as the source made them" if weights.seed is None else f"random (seed {weights.seed})"
 
 
 def proven_in_words(report: ParityReport) -> str:

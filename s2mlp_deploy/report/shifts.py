@@ -26,7 +26,7 @@ STAYS = "stays"
 # The drawing, in its own units; the page shows it at three quarters of that or larger.
 _WIDTH, _PITCH, _TILE, _TILE_TOP, _BAR = 480.0, 68.0, 54.0, 42.0, 18.0
 _STRIPS = (9.0, 15.0, 21.0)
-_MOST_TILES = 24
+_MOST_TILES, _MOST_IN_A_ROW = 24, 7
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class Tile:
         bar_x: Left end of its piece of the bar.
         bar_width: Proportional to its channels.
         x: Left side of its square.
+        y: Upper side of its square.
         channels: How many.
         moves: Whether any offset differs from 0.
         angle: Where the arrow points, in degrees clockwise from the right; None where a plane has no such direction.
@@ -81,6 +82,7 @@ class Tile:
     bar_x: float
     bar_width: float
     x: float
+    y: float
     channels: int
     moves: bool
     angle: float | None
@@ -100,7 +102,7 @@ class Drawing:
         height: Of the drawing.
         bar: Height of the bar of channels.
         tile: Side of a square.
-        tile_top: Upper side of the squares.
+        tile_top: Upper side of the first row of squares.
         tiles: The groups that have a square.
         rank: Number of axes the offsets speak of.
         rest: Pieces of the bar beyond those: x, width and colour.
@@ -205,8 +207,13 @@ def _colour(offsets: tuple[int, ...]) -> int:
 
 def _draw(spec: ShiftSpec) -> Drawing:
     shown = spec.groups[:_MOST_TILES]
-    width = max(_WIDTH, _PITCH * len(shown))
-    pitch = width / len(shown)
+    # Rows of equal length, so that a phone can show them whole.
+    rows = -(-len(shown) // _MOST_IN_A_ROW)
+    in_a_row = -(-len(shown) // rows)
+    width = max(_WIDTH, _PITCH * in_a_row)
+    pitch = width / in_a_row
+    lines = 1 + max(len(_steps(spec, group.offsets)) for group in shown)
+    tall = _TILE + 8 + 16 * lines
     tiles, rest, first = [], [], 0
     for index, group in enumerate(spec.groups):
         channels, offsets = group.channels, group.offsets
@@ -215,28 +222,29 @@ def _draw(spec: ShiftSpec) -> Drawing:
         if index >= len(shown):
             rest.append((round(bar_x, 2), round(bar_width, 2), _colour(offsets)))
             continue
-        x = pitch * index + (pitch - _TILE) / 2
+        x = pitch * (index % in_a_row) + (pitch - _TILE) / 2
+        y = _TILE_TOP + tall * (index // in_a_row)
         tiles.append(
             Tile(
                 colour=_colour(offsets),
                 bar_x=round(bar_x, 2),
                 bar_width=round(bar_width, 2),
                 x=round(x, 2),
+                y=y,
                 channels=channels,
                 moves=any(offsets),
                 angle=_angle(offsets),
                 labels=_steps(spec, offsets),
                 inside="" if _angle(offsets) is not None or not any(offsets) else _written(offsets),
-                strips=_strips(x, offsets),
+                strips=_strips(x, y, offsets),
             )
         )
-    lines = 1 + max(len(tile.labels) for tile in tiles)
     more = f"; {count(len(rest), 'more group')} without a square" if rest else ""
     return Drawing(
         title=f"A shift of {count(spec.channels, 'channel')} in {count(len(spec.groups), 'group')}: {_direction(spec)}",
         description=f"{join_names(_group_texts(spec)[:_MOST_TILES], limit=None)}{more}; {BORDERS[spec.border]}.",
         width=round(width, 2),
-        height=_TILE_TOP + _TILE + 8 + 16 * lines,
+        height=_TILE_TOP + tall * rows,
         bar=_BAR,
         tile=_TILE,
         tile_top=_TILE_TOP,
@@ -259,15 +267,15 @@ def _written(offsets: tuple[int, ...]) -> str:
     return moved[0] if len(moved) == 1 else " ".join(str(step) for step in offsets)
 
 
-def _strips(x: float, offsets: tuple[int, ...]) -> tuple[tuple[float, float, float, float], ...]:
+def _strips(x: float, y: float, offsets: tuple[int, ...]) -> tuple[tuple[float, float, float, float], ...]:
     if len(offsets) not in (1, 2):
         return ()
     rows, columns = offsets if len(offsets) == 2 else (0, *offsets)
     strips = []
     if rows:
         deep = _STRIPS[min(abs(rows), 3) - 1]
-        strips.append((x, _TILE_TOP if rows > 0 else _TILE_TOP + _TILE - deep, _TILE, deep))
+        strips.append((x, y if rows > 0 else y + _TILE - deep, _TILE, deep))
     if columns:
         deep = _STRIPS[min(abs(columns), 3) - 1]
-        strips.append((x if columns > 0 else x + _TILE - deep, _TILE_TOP, deep, _TILE))
+        strips.append((x if columns > 0 else x + _TILE - deep, y, deep, _TILE))
     return tuple((round(a, 2), round(b, 2), round(c, 2), round(d, 2)) for a, b, c, d in strips)

@@ -13,7 +13,15 @@ from rich.console import Console
 from s2mlp_deploy.artifact import Manifest, SourceInfo
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.figures import data_in_words, measured, not_finite, proven_in_words, psnr, state_of
+from s2mlp_deploy.report.figures import (
+    data_in_words,
+    measured,
+    not_finite,
+    proven_in_words,
+    psnr,
+    state_of,
+    weights_in_words,
+)
 from s2mlp_deploy.report.shifts import summarise
 from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
 from s2mlp_deploy.report.verdict import STATES, TONES, build_command, comparable, file_of, parity_command
@@ -36,6 +44,7 @@ def print_parity(console: Console, report: ParityReport) -> None:
         console,
         [
             ("reference", report.reference),
+            *([("weights", weights_in_words(report.weights))] if report.weights else []),
             ("candidate", report.candidate),
             ("precision", report.precision),
             ("data", data_in_words(report)),

@@ -155,6 +155,17 @@ def test_labels(
     assert "elements that leave come back in on the other side" in page.of("dd")
 
 
+def test_many_groups_stand_in_rows_that_a_phone_can_show(tmp_path: Path) -> None:
+    page = draw(tmp_path, ShiftSpec.equal_groups(90, [DOWN, UP] * 4 + [STAY], axes=(1, 2), channel_axis=3))
+    (drawing,) = page.drawings
+    assert float((drawing["viewbox"] or "").split()[2]) <= 482
+    frames = [(float(a["x"] or 0), float(a["y"] or 0)) for _, a in page.with_class("frame")]
+    assert [sum(y == row for _, y in frames) for row in sorted({y for _, y in frames})] == [5, 4]
+    assert len(set(frames)) == 9
+    # Only squares of the first row stand below their piece of the bar.
+    assert len(page.with_class("lead")) == 5
+
+
 def test_many_groups_stay_legible(tmp_path: Path) -> None:
     page = draw(tmp_path, ShiftSpec.equal_groups(300, [DOWN] * 100, axes=(1, 2), channel_axis=3))
     assert len(page.with_class("segment")) == 100

@@ -16,7 +16,7 @@ from rich.console import Console
 from s2mlp_deploy.artifact import FileRecord, Manifest, ShiftRecord, SourceInfo, TensorInfo
 from s2mlp_deploy.evidence.accuracy import AccuracyReport, BudgetSearch, KeptLayer
 from s2mlp_deploy.evidence.build import BuildRecord, Contents, InputProfile, MatrixOp
-from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
+from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Weights
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
 from s2mlp_deploy.parity.tolerances import TOLERANCES, apply_tolerances
 from s2mlp_deploy.report.accuracy import print_accuracy
@@ -58,6 +58,7 @@ def parity(max_abs: float | None = 7.63e-6, **changes: Any) -> ParityReport:
         "digits",
         1000,
         (OutputParity("logits", replace(metrics, **changes), RankMetrics(1000, 0.9995, 1.0, 0.972, 0.971)),),
+        weights=Weights("digits.safetensors", "c0ffee" * 10),
     )
     return apply_tolerances(report, TOLERANCES["fp32"])
 
@@ -85,6 +86,7 @@ def test_parity_that_holds() -> None:
     print_parity(pipe.console, parity())
     assert pipe.text.startswith("Parity of model.fp32.onnx: holds\n")
     assert "data       digits (1,000 images)" in pipe.text
+    assert "weights    digits.safetensors (sha256 c0ffeec0ffee)" in pipe.text
     for line in (
         "max abs difference 7.63e-06 <= 0.0184",
         "cosine 0.9999999 >= 0.99999",

@@ -11,7 +11,7 @@ from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Weights
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.environment import time_in_words
-from s2mlp_deploy.report.figures import data_in_words, is_over, measured, not_finite, psnr, worst_of
+from s2mlp_deploy.report.figures import data_in_words, is_over, measured, not_finite, psnr, weights_in_words, worst_of
 from s2mlp_deploy.report.page.cells import Cell, Table
 from s2mlp_deploy.report.standing import Comparison, comparisons, standings
 from s2mlp_deploy.report.verdict import STATES, TONES, file_of
@@ -105,12 +105,7 @@ def _rows(file: Cell, state: Cell, outputs: Sequence[OutputParity]) -> list[tupl
 
 
 def _weights(weights: Weights) -> Cell:
-    if weights.checkpoint is not None:
-        digest = weights.sha256 or ""
-        return Cell(weights.checkpoint, note=f"sha256 {fmt.short_hash(digest)}" if digest else "", title=digest)
-    if weights.seed is not None:
-        return Cell(f"random, seed {weights.seed}", tone="warn")
-    return Cell("as the source made them")
+    return Cell(weights_in_words(weights), title=weights.sha256 or "")
 
 
 def _cells(output: OutputParity) -> tuple[Cell, ...]:
