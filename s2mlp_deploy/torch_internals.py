@@ -175,6 +175,8 @@ def failed_guard(module: torch.fx.GraphModule, leaves: Sequence[Any]) -> str | N
             guards(*leaves)
     except AssertionError as error:
         return str(error).partition("\n")[0]
+    except ZeroDivisionError:
+        return "a length that it divides by is 0"
     return None
 
 

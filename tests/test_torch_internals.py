@@ -121,6 +121,17 @@ class TestSizes:
         assert "\n" not in refused
         assert answers(Linear()) == [None] * 3
 
+    def test_a_guard_that_divides_by_nothing_at_a_size_is_an_answer(self) -> None:
+        class Halves(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return torch.cat(x.split(x.shape[0] // 2), 1)
+
+        with torch.no_grad():
+            program = torch.export.export(Halves(), (torch.ones(6, 4),), dynamic_shapes=({0: Dim.AUTO},))
+        captured = program.module()
+        assert isinstance(captured, torch.fx.GraphModule)
+        assert "is 0" in (internals.failed_guard(captured, [torch.empty(1, 4, device="meta")]) or "")
+
     def test_a_branch_on_values_has_an_error_of_its_own(self) -> None:
         with pytest.raises(internals.GuardOnDataDependentSymNode), internals.quiet_exporter():
             exported(Deciding())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -18,11 +19,13 @@ _ATTENTION, _ROLL = torch.ops.aten.scaled_dot_product_attention.default, torch.o
 _SLICES, _ROWS = torch.ops.aten.slice_scatter.default, torch.ops.aten.select_scatter.default
 _AS_IT_IS = cast(Tensor, NotImplemented)
 _CENTRE, _UNCENTRE = torch.ops.aten.fft_fftshift.default, torch.ops.aten.fft_ifftshift.default
+_SPLITS = (torch.ops.aten.split.Tensor, torch.ops.aten.unsafe_split.Tensor)
 _ALWAYS = (_ATTENTION, _CENTRE, _UNCENTRE, _SLICES, _ROWS)
 
 
 def decomposed(program: ExportedProgram) -> ExportedProgram:
     """The program with those operators as others; itself without one."""
+    _slice_free_splits(program)
     if not any(node.target in _ALWAYS or _is_free_roll(node) for node in all_nodes(program)):
         return program
     without_strides(program)
@@ -38,6 +41,32 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
             }
         )
     return written
+
+
+def _slice_free_splits(program: ExportedProgram) -> None:
+    """Pieces of a length that depends on sizes become slices: the exporter makes sequences, which it fails to fold."""
+    for node in list(all_nodes(program)):
+        if node.target not in _SPLITS or isinstance(node.args[1], int):
+            continue
+        source, length = node.args[:2]
+        axis = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
+        for piece in list(node.users):
+            with node.graph.inserting_before(piece):
+                start, end = (_times(piece, length, cast(int, piece.args[1]) + more) for more in (0, 1))
+                cut = node.graph.call_function(torch.ops.aten.slice.Tensor, (source, axis, start, end))
+            cut.meta = dict(piece.meta)
+            piece.replace_all_uses_with(cut)
+            node.graph.erase_node(piece)
+        node.graph.erase_node(node)
+
+
+def _times(piece: Node, size: Any, number: int) -> Any:
+    """A multiple of a size, as a node that speaks of the same line as the piece."""
+    if not number:
+        return 0
+    made = piece.graph.call_function(operator.mul, (size, number))
+    made.meta = {**piece.meta, "val": size.meta["val"] * number}
+    return made
 
 
 def _is_free_roll(node: Node) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,10 +19,34 @@ from s2mlp_deploy.shift.origin import CONVOLUTION
 
 aten = torch.ops.aten
 
-SLICES = {aten.chunk, aten.narrow, aten.select, aten.slice, aten.split, aten.split_with_sizes, aten.unbind}
+SLICES = {
+    aten.chunk,
+    aten.narrow,
+    aten.narrow_copy,
+    aten.select,
+    aten.slice,
+    aten.split,
+    aten.split_with_sizes,
+    aten.unbind,
+}
 SPLITS = {aten.chunk, aten.split, aten.split_with_sizes, aten.unbind, aten.unsafe_split}
 ASSIGNMENTS = {aten.copy, aten.select_scatter, aten.slice_scatter}
-CONCATENATIONS = {aten.cat, aten.stack}
+# A program before decomposition has an operator for each of torch's names of one and the same.
+CONCATENATIONS = {
+    aten.cat,
+    aten.column_stack,
+    aten.concat,
+    aten.concatenate,
+    aten.dstack,
+    aten.hstack,
+    aten.row_stack,
+    aten.stack,
+    aten.vstack,
+}
+FLIPS = {aten.flip, aten.fliplr, aten.flipud, aten.rot90}
+REPEATS = {aten.expand, aten.repeat, aten.repeat_interleave, aten.tile}
+# Elements in another order, some of them several times.
+FOLDS = {aten.channel_shuffle, aten.im2col, aten.pixel_shuffle, aten.pixel_unshuffle, aten.unfold}
 REFLECTIONS = {aten.reflection_pad1d, aten.reflection_pad2d, aten.reflection_pad3d}
 REPLICATIONS = {aten.replication_pad1d, aten.replication_pad2d, aten.replication_pad3d}
 PADS = {aten.pad, aten.constant_pad_nd} | REFLECTIONS | REPLICATIONS
@@ -55,7 +79,10 @@ MOVES = (
     | PADS
     | COPIES
     | RESHAPES
-    | {aten.expand, aten.flip, aten.repeat, aten.roll}
+    | FLIPS
+    | REPEATS
+    | FOLDS
+    | {aten.roll}
 )
 # Operators that move elements by an index, which must be the same for every input: positions of the indices.
 INDEXED = {
@@ -64,6 +91,8 @@ INDEXED = {
     aten.index_select: (2,),
     aten.gather: (2,),
     aten.index_put: (1,),
+    aten.masked_fill: (1,),
+    aten.take_along_dim: (1,),
     aten.where: (0,),
 }
 # Operators whose result holds only one constant, whatever their tensor argument holds; its value where it is fixed.
@@ -82,15 +111,18 @@ FILLS: dict[Any, float | None] = {
 }
 # Allocated but not written: every element must be overwritten before it is read.
 ALLOCATIONS = {aten.empty_like, aten.new_empty, aten.empty, aten.new_empty_strided, aten.empty_permuted}
-CONVOLUTIONS = {aten.conv1d, aten.conv2d, aten.conv3d, aten.convolution}
+TRANSPOSED_CONVOLUTIONS = {aten.conv_transpose1d, aten.conv_transpose2d, aten.conv_transpose3d}
+CONVOLUTIONS = {aten.conv1d, aten.conv2d, aten.conv3d, aten.convolution} | TRANSPOSED_CONVOLUTIONS
 
 IDIOM_OF: dict[Any, str] = {
     **dict.fromkeys([*ASSIGNMENTS, aten.index_put], "slice assignment"),
     aten.roll: "roll",
     **dict.fromkeys(CONVOLUTIONS, CONVOLUTION),
-    **dict.fromkeys([aten.index, aten.index_select, aten.gather, aten._unsafe_index], "index table"),
-    aten.where: "mask",
-    aten.flip: "flip",
+    **dict.fromkeys(
+        [aten.index, aten.index_select, aten.gather, aten._unsafe_index, aten.take_along_dim], "index table"
+    ),
+    **dict.fromkeys([aten.where, aten.masked_fill], "mask"),
+    **dict.fromkeys(FLIPS, "flip"),
     **dict.fromkeys(PADS, "pad"),
     **dict.fromkeys(CONCATENATIONS, "concatenation"),
     **dict.fromkeys(SLICES, "slices"),
@@ -143,8 +175,40 @@ def moves_by_known_rule(node: Node) -> bool:
     """Whether an operator of :data:`INDEXED` only moves, given that its indices are known."""
     if packet(node) is aten.where:
         return len(node.args) == 3 and all(isinstance(arg, Node) or is_plain_zero(arg) for arg in node.args[1:])
+    if packet(node) is aten.masked_fill:
+        return not isinstance(node.args[2], Node) and is_plain_zero(node.args[2])
     # With accumulate, index_put adds.
     return packet(node) is not aten.index_put or not argument(node, 3, "accumulate", False)
+
+
+def convolution_arguments(node: Node, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a convolution by name, those after the bias; ``transposed`` where it is one.
+
+    Args:
+        node: The operator's.
+        args: Its arguments.
+        kwargs: Its arguments by name.
+    """
+    op = packet(node)
+    names = ["stride", "padding", "dilation", "groups"]
+    if op is aten.convolution:
+        names[3:3] = ["transposed", "output_padding"]
+    elif op in TRANSPOSED_CONVOLUTIONS:
+        names[2:] = ["output_padding", "groups", "dilation"]
+    defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+    named = {name: value for name, value in kwargs.items() if name in names}
+    given = defaults | dict(zip(names, args[3:], strict=False)) | named
+    return given | ({"transposed": True} if op in TRANSPOSED_CONVOLUTIONS else {})
+
+
+def has_one_hot_kernel(node: Node, kernel: Tensor) -> bool:
+    """Whether a convolution's kernel gives every output element exactly one input element, its bias aside."""
+    given = convolution_arguments(node, node.args, node.kwargs)
+    if not given.get("transposed"):
+        return is_one_hot(kernel)
+    # Other steps leave holes between the elements.
+    plain = {*_listed(given["stride"])} == {1} and {*_listed(given.get("output_padding", 0))} == {0}
+    return plain and is_one_hot(_turned(kernel, given["groups"]))
 
 
 def is_one_hot(kernel: Tensor) -> bool:
@@ -165,17 +229,10 @@ def run_movement(node: Node, args: Sequence[Any], kwargs: dict[str, Any]) -> Any
     """
     op = packet(node)
     if op in CONVOLUTIONS:
-        transposed = op is aten.convolution
-        names = ("stride", "padding", "dilation", *(("transposed", "output_padding") if transposed else ()), "groups")
-        given = {**dict(zip(names, args[3:], strict=False)), **kwargs}
-        return convolve(
-            args[0],
-            args[1],
-            stride=given.get("stride", 1),
-            padding=given.get("padding", 0),
-            dilation=given.get("dilation", 1),
-            groups=given.get("groups", 1),
-        )
+        given = convolution_arguments(node, args, kwargs)
+        transposed = given.pop("transposed", False)
+        given.pop("output_padding", None)
+        return (convolve_transposed if transposed else convolve)(args[0], args[1], **given)
     if op in REFLECTIONS or op in REPLICATIONS:
         return pad(args[0], args[1], "reflect" if op in REFLECTIONS else "replicate")
     if op is aten.pad:
@@ -188,6 +245,11 @@ def run_movement(node: Node, args: Sequence[Any], kwargs: dict[str, Any]) -> Any
     if op in RESHAPES:
         # The numbers' memory layout is not the network's, so a view of them may need a copy.
         return args[0].reshape(args[1])
+    if op is aten.im2col:
+        # Not there for integers, and exact in doubles.
+        return aten.im2col(args[0].double(), *args[1:], **kwargs).to(args[0].dtype)
+    if op is aten.masked_fill:
+        return args[0].masked_fill(args[1], 0)
     if op is aten.where:
         # A Python zero would make floats of the numbers.
         args = [args[0], *(arg if isinstance(arg, Tensor) else 0 for arg in args[1:])]
@@ -269,6 +331,35 @@ def convolve(x: Tensor, kernel: Tensor, *, stride: Any, padding: Any, dilation: 
     return result if batched else result[0]
 
 
+def convolve_transposed(x: Tensor, kernel: Tensor, *, stride: Any, padding: Any, dilation: Any, groups: int) -> Tensor:
+    """A transposed convolution with one-hot kernels and steps of 1, for tensors of any type.
+
+    Args:
+        x: [batch, channels, ...] or [channels, ...].
+        kernel: [channels, outputs / groups, ...], as ``aten.conv_transpose2d`` takes it; turned round it is that of the
+            convolution that computes the same.
+        stride: 1.
+        padding: Amounts.
+        dilation: As ``aten.conv_transpose2d`` takes it.
+        groups: See there.
+    """
+    rank = kernel.dim() - 2
+    reach = [gap * (size - 1) for gap, size in zip(_per_axis(dilation, rank), kernel.shape[2:], strict=True)]
+    amounts = [far - amount for far, amount in zip(reach, _per_axis(padding, rank), strict=True)]
+    turned = _turned(kernel, groups)
+    return convolve(x, turned, stride=stride, padding=amounts, dilation=dilation, groups=groups)
+
+
+def _turned(kernel: Tensor, groups: int) -> Tensor:
+    """[channels, outputs / groups, ...] to [outputs, channels / groups, ...], every axis behind reversed."""
+    parts = kernel.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    return parts.flip(list(range(2, kernel.dim())))
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
 def _per_axis(value: Any, rank: int) -> list[int]:
-    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    values = _listed(value)
     return [int(item) for item in (values * rank if len(values) == 1 else values)]

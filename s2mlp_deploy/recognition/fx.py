@@ -155,10 +155,9 @@ class FxGraph:
 
     def _has_one_hot_kernel(self, node: Node) -> bool:
         weight, bias = node.args[1], aten.argument(node, 2, "bias")
-        transposed = packet(node) is aten.aten.convolution and node.args[6]
-        if transposed or not isinstance(weight, Node) or not self._is_known(weight):
+        if not isinstance(weight, Node) or not self._is_known(weight):
             return False
-        return self._is_zero(bias) and aten.is_one_hot(self._example.constant(weight))
+        return self._is_zero(bias) and aten.has_one_hot_kernel(node, self._example.constant(weight))
 
     def _is_zero(self, bias: Any) -> bool:
         if not isinstance(bias, Node):

@@ -182,3 +182,30 @@ def test_writes_into_places_that_a_free_size_decides_are_right_too() -> None:
     other = torch.randn(1, 3, 11, 4)
     found = session.run(None, {"x": other.numpy()})[0]
     np.testing.assert_allclose(found, Half()(other).numpy(), rtol=1e-5, atol=1e-6)
+
+
+SPLITS: dict[str, tuple[Callable[[Tensor], Any], tuple[int, ...]]] = {
+    "halves of the batch": (lambda x: x.chunk(2, 0), (0,)),
+    "thirds of the height": (lambda x: x.chunk(3, dim=2), (0, 2)),
+    "pieces as long as half of the height": (lambda x: torch.split(x, (x.shape[2] + 1) // 2, 2), (2,)),
+    "one piece alone": (lambda x: x.chunk(2, 2)[1:], (0, 2)),
+}
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_pieces_of_a_length_that_sizes_decide_are_slices(name: str) -> None:
+    # torch's exporter writes a sequence of tensors, and onnxscript's folding fails on it.
+    split, axes = SPLITS[name]
+
+    class Weighs(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([piece * (number + 1) for number, piece in enumerate(split(x))], axes[-1])
+
+    dynamic = [axis for axis, index in (("batch", 0), ("height", 2)) if index in axes]
+    known = analyze(Weighs().eval(), (torch.randn(4, 3, 12, 5),), dynamic=dynamic)  # type: ignore[arg-type]
+    model = to_canonical(known.captured)
+    assert "SplitToSequence" not in {node.op_type for node in model.graph}
+    session = ort.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    for shape in ((4, 3, 12, 5), (5, 3, 14 if 2 in axes else 12, 5), (8, 3, 15 if 2 in axes else 12, 5)):
+        other = torch.randn(4 if 0 not in axes else shape[0], *shape[1:])
+        np.testing.assert_array_equal(session.run(None, {"x": other.numpy()})[0], Weighs()(other).numpy())

@@ -40,6 +40,14 @@ def one_hot(outputs: int, inputs: int, *sizes: int) -> Known:
     return Known(kernel)
 
 
+def permuting(channels: int, *sizes: int) -> Known:
+    """A kernel of a transposed convolution of one group whose outputs read each from another input and position."""
+    kernel = torch.zeros(channels, channels, *sizes)
+    for output in range(channels):
+        kernel[(output + 1) % channels, output].flatten()[(3 * output + 1) % kernel[0, 0].numel()] = 1
+    return Known(kernel)
+
+
 CALLS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "alias": (aten.alias.default, (X,)),
     "detach": (aten.detach.default, (X,)),
@@ -94,6 +102,36 @@ CALLS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "index_put": (aten.index_put.default, (X, [None, None, Known(torch.tensor([1, 4]))], Y[:, :, :2])),
     "where": (aten.where.self, (Known(torch.arange(6) > 2), X, Y)),
     "where-zero": (aten.where.ScalarOther, (Known(torch.arange(6) > 2), X, 0.0)),
+    "narrow_copy": (aten.narrow_copy.default, (X, 2, 1, 3)),
+    "concat": (aten.concat.default, ([X, ROW], 2)),
+    "concatenate": (aten.concatenate.default, ([X, ROW], -2)),
+    "hstack": (aten.hstack.default, ([X, Y],)),
+    "vstack": (aten.vstack.default, ([X, Y],)),
+    "row_stack": (aten.row_stack.default, ([X, Y],)),
+    "dstack": (aten.dstack.default, ([X, ROW],)),
+    "column_stack": (aten.column_stack.default, ([X, Y],)),
+    "fliplr": (aten.fliplr.default, (X,)),
+    "flipud": (aten.flipud.default, (X,)),
+    "rot90": (aten.rot90.default, (X, 1, [2, 3])),
+    "tile": (aten.tile.default, (ROW, [2, 3, 1])),
+    "repeat_interleave": (aten.repeat_interleave.self_int, (X, 2, 3)),
+    "channel_shuffle": (aten.channel_shuffle.default, (X, 2)),
+    "pixel_shuffle": (aten.pixel_shuffle.default, (X, 2)),
+    "pixel_unshuffle": (aten.pixel_unshuffle.default, (X[..., :4, :], 2)),
+    "unfold": (aten.unfold.default, (X, 3, 3, 2)),
+    "im2col": (aten.im2col.default, (X, [2, 3], [2, 1], [1, 2], [1, 3])),
+    "masked_fill": (aten.masked_fill.Scalar, (X, Known(torch.arange(6) > 2), 0.0)),
+    "take_along_dim": (aten.take_along_dim.default, (X, Known(torch.tensor([5, 0, 1]).view(1, 1, 1, 3)), 3)),
+    "conv_transpose1d": (aten.conv_transpose1d.default, (BOARD, one_hot(4, 1, 3), None, [1], [1], [0], 4)),
+    "conv_transpose2d": (
+        aten.conv_transpose2d.input,
+        (X, one_hot(4, 1, 3, 2), None, [1, 1], [3, 0], [0, 0], 4, [1, 2]),
+    ),
+    "conv_transpose3d": (aten.conv_transpose3d.input, (X[None], permuting(2, 2, 3, 1))),
+    "convolution-transposed": (
+        aten.convolution.default,
+        (X, permuting(4, 3, 1), None, [1, 1], [1, 0], [2, 1], True, [0, 0], 1),
+    ),
     "conv1d": (aten.conv1d.default, (BOARD, one_hot(8, 1, 3), None, [1], [1], [1], 4)),
     "conv2d": (aten.conv2d.default, (X, one_hot(6, 4, 3, 3), None, [2, 1], [1, 2], [1, 2])),
     "conv2d-same": (aten.conv2d.padding, (X, one_hot(4, 2, 2, 3), None, [1, 1], "same", [2, 1], 2)),

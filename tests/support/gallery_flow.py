@@ -10,6 +10,7 @@ from pathlib import Path
 
 import gallery_deform
 import gallery_in_place
+import gallery_names
 import gallery_near_misses
 import gallery_networks
 import gallery_relatives
@@ -35,6 +36,7 @@ SHIFTS: tuple[Case, ...] = tuple(
         gallery_in_place.gallery,
         gallery_slices.gallery,
         gallery_tables.gallery,
+        gallery_names.gallery,
         gallery_deform.gallery,
         gallery_networks.gallery,
         gallery_relatives.gallery,
