@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -302,10 +303,16 @@ class Quantizer:
             for value in node.outputs:
                 value.type = ir.TensorType(self.scheme.dtype)
             if node.op_type == "Pad" and fills_with_constant(node):
-                # Also where the graph leaves it out: the default is the integer 0, which is not what 0 becomes.
-                node.resize_inputs(max(3, len(node.inputs)))
-                node.replace_input_with(2, self.editor.constant(zero_array, f"{node.name}.zero"))
+                self._fill_with(node, zero_array)
         return last
+
+    def _fill_with(self, pad: ir.Node, zero: NDArray[Any]) -> None:
+        """What a padding of integers adds: the integer that 0 becomes.
+
+        TensorRT takes no integer constant but before a DQ, so the default, the integer 0, is left out where it is right.
+        """
+        pad.resize_inputs(max(3, len(pad.inputs)))
+        pad.replace_input_with(2, self.editor.constant(zero, f"{pad.name}.zero") if zero.any() else None)
 
     def _one_hot(self, node: ir.Node, scale: ir.Value, zero: ir.Value) -> ir.Value:
         """A convolution takes no integers in Q/DQ form: DQ before it and Q behind it, with one scale for both.

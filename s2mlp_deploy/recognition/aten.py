@@ -352,7 +352,7 @@ def convolve_transposed(x: Tensor, kernel: Tensor, *, stride: Any, padding: Any,
 
 def _turned(kernel: Tensor, groups: int) -> Tensor:
     """[channels, outputs / groups, ...] to [outputs, channels / groups, ...], every axis behind reversed."""
-    parts = kernel.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    parts = kernel.reshape(groups, -1, *kernel.shape[1:]).transpose(1, 2).flatten(0, 1)
     return parts.flip(list(range(2, kernel.dim())))
 
 

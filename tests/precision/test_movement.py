@@ -12,6 +12,7 @@ pytest.importorskip("torch")
 from onnx import helper
 from small_nets import FORMS, LAYOUTS, graph, hand_made, images, kinds, run, statistics
 
+from s2mlp_deploy.api import build
 from s2mlp_deploy.precision import qdq
 from s2mlp_deploy.precision.movement import Movement, movement_before
 from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
@@ -190,6 +191,7 @@ def test_a_pad_fills_with_what_zero_became(fill, precision):
     quantized = PLACEMENTS[precision].apply(model, Calibrated(seen.histograms, "minmax"))
     (node,) = kinds(quantized, "Pad")
     assert node.inputs[0].dtype == INTEGERS[precision]
+    assert len(node.inputs) < 3 or node.inputs[2] is None or precision == "int8", "TensorRT takes no such constant"
     difference = np.abs(run(quantized, feeds)[0] - run(model, feeds)[0]).max()
     assert difference < 0.15, "the padding became something else"
 
@@ -215,3 +217,24 @@ def test_sources_that_meet_in_a_concat_share_one_scale():
     assert {value.dtype for value in concat.inputs} == {ir.DataType.INT8}
     assert len({node.inputs[1].name for node in kinds(quantized, "QuantizeLinear")}) == 1
     assert np.abs(run(quantized, feeds)[0] - run(model, feeds)[0]).max() < 0.15
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_tensorrt_builds_integers_that_move_with_zeros_coming_in(form, tmp_path):
+    # It takes no constant of integers but before a DQ: not what a padding adds, not what is put beside a tensor.
+    pytest.importorskip("tensorrt_rtx")
+    path = tmp_path / "model.onnx"
+    ir.save(place("int8-trt", "v1", form, "channels-last", "zero"), path)
+    shapes = {"input": (2, 3, 16, 16)}
+    made = build(path, targets=["sm89"], min_shapes=shapes, opt_shapes=shapes, max_shapes=shapes)
+    assert made.contents.matrix_ops
+
+
+def test_tensorrt_builds_integers_beside_a_constant(tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    concat = helper.make_node("Concat", ["x", "c"], ["y"], axis=1)
+    model = shifted_product(concat, constants={"c": np.full((1, 2, 6), 0.5, np.float32)}, shape=(1, 4, 6))
+    seen = statistics(model, {"x": np.random.default_rng(2).normal(size=(1, 4, 6)).astype(np.float32)})
+    path = tmp_path / "model.onnx"
+    ir.save(PLACEMENTS["int8-trt"].apply(model, Calibrated(seen.histograms, "minmax")), path)
+    assert build(path, targets=["sm89"]).contents.matrix_ops
