@@ -309,7 +309,7 @@ class Quantizer:
     def _fill_with(self, pad: ir.Node, zero: NDArray[Any]) -> None:
         """What a padding of integers adds: the integer that 0 becomes.
 
-        TensorRT takes no integer constant but before a DQ: where the default, the integer 0, is right, nothing is given.
+        TensorRT takes no integer constant but before a DQ: where the default, the integer 0, is right, none is given.
         """
         pad.resize_inputs(max(3, len(pad.inputs)))
         pad.replace_input_with(2, self.editor.constant(zero, f"{pad.name}.zero") if zero.any() else None)
