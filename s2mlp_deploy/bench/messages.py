@@ -35,6 +35,7 @@ class Opened(msgspec.Struct, tag=True, frozen=True):
         description: What the file says of itself, as JSON.
         seconds: Wall time of loading, imports of the runtime included.
         base_bytes: Resident memory before.
+        versions: Of what the process had loaded.
     """
 
     runtime: str
@@ -43,6 +44,7 @@ class Opened(msgspec.Struct, tag=True, frozen=True):
     description: str
     seconds: float
     base_bytes: int
+    versions: dict[str, str]
 
 
 class Warm(msgspec.Struct, tag=True, frozen=True):

@@ -73,6 +73,8 @@ def measure(
     if any(any(launch.gpu_ms for launch in result.launches) for result in results):
         warnings += gpu_throttling()
     environment = environment_here()
+    for track in tracks:
+        environment.versions.update(track.versions)
     cores = environment.machine.usable_cores
     if cores is not None and options.threads > cores:
         warnings += (f"{options.threads} threads on {cores:g} processors: use at most --threads {int(cores) or 1}",)

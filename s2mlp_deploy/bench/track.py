@@ -113,6 +113,11 @@ class Track:
         )
 
     @property
+    def versions(self) -> dict[str, str]:
+        """Of what its process had loaded, by module; of one that failed early nothing is known."""
+        return self._opened.versions if self._opened is not None else {}
+
+    @property
     def candidate(self) -> Candidate:
         """What is measured, as far as it is known."""
         opened, shapes = self._opened, tuple(self.shapes.values())

@@ -26,6 +26,7 @@ from s2mlp_deploy.bench.engines import is_timed_on_gpu, open_engine
 from s2mlp_deploy.bench.timing import Calls, Timed, warm_up
 from s2mlp_deploy.data.noise import noise
 from s2mlp_deploy.errors import S2MLPDeployError
+from s2mlp_deploy.evidence.machine import environment_here
 
 
 def main() -> None:
@@ -96,7 +97,13 @@ class Worker:
         seconds = time.perf_counter() - start
         self._engine = engine
         return messages.Opened(
-            runtime, engine.inputs, engine.limits, engine.metadata.get(METADATA_KEY, ""), seconds, base
+            runtime=runtime,
+            inputs=engine.inputs,
+            limits=engine.limits,
+            description=engine.metadata.get(METADATA_KEY, ""),
+            seconds=seconds,
+            base_bytes=base,
+            versions=environment_here().versions,
         )
 
     def _warm(self, command: messages.Warm) -> messages.Ran:

@@ -11,6 +11,12 @@ from s2mlp_deploy.evidence.bench import BenchReport, BenchResult, Ratio
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
 
+_COLUMNS = {
+    "single-stream": ("p50 ms", "p90 ms", "p99 ms"),
+    "offline": ("ms a run",),
+    "server": ("ms alone", "p99 bound ms", "queries/s"),
+}
+
 
 def candidate_names(results: Sequence[BenchResult]) -> list[str]:
     """What to call the candidates of a benchmark: files without the folder that all lie in, and what differs besides.
@@ -74,8 +80,13 @@ def print_bench(console: Console, report: BenchReport) -> None:
     )
     measured = [(name, result) for name, result in zip(names, report.results, strict=True) if not result.failure]
     if measured:
-        columns, rows = _figures(report.scenario, measured)
-        print_table(console, None, columns, rows)
+        columns, rows = figures(report.scenario, [result for _, result in measured])
+        print_table(
+            console,
+            None,
+            ("candidate", *columns),
+            [(name, *row) for (name, _), row in zip(measured, rows, strict=True)],
+        )
     for name, result in zip(names, report.results, strict=True):
         if result.failure:
             console.print(visible_text(console, f"FAILED  {name}: {result.failure}", "red"), soft_wrap=True)
@@ -87,38 +98,38 @@ def print_bench(console: Console, report: BenchReport) -> None:
             console.print(visible_text(console, f"DOUBT  {name}: {warning}", "yellow"), soft_wrap=True)
 
 
-def _figures(
-    scenario: str, measured: Sequence[tuple[str, BenchResult]]
-) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
-    on_gpu = any(result.gpu_ms is not None for _, result in measured)
-    columns = {
-        "single-stream": ("p50 ms", "p90 ms", "p99 ms"),
-        "offline": ("ms a run",),
-        "server": ("ms alone", "p99 bound ms", "queries/s"),
-    }[scenario]
-    rows: list[tuple[object, ...]] = []
-    for name, result in measured:
+def figures(scenario: str, measured: Sequence[BenchResult]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Headings, and the figures of each candidate in words.
+
+    Args:
+        scenario: Of the benchmark.
+        measured: Candidates that did not fail.
+    """
+    on_gpu = any(result.gpu_ms is not None for result in measured)
+    columns = _COLUMNS.get(scenario, _COLUMNS["offline"])
+    rows = []
+    for result in measured:
         latency, server = result.latency, result.server
-        if latency is not None:
+        if latency is not None and scenario == "single-stream":
             own = tuple(fmt.milliseconds(value) for value in (latency.p50, latency.p90, latency.p99))
-        elif server is not None:
+        elif server is not None and scenario == "server":
             rate = fmt.rate(server.rate) if server.rate is not None else "none holds"
             own = (fmt.milliseconds(result.wall_ms), f"{server.bound_ms:g}", rate)
         else:
-            own = (fmt.milliseconds(result.wall_ms),)
+            # Of a damaged record too, every column has something.
+            own = (fmt.milliseconds(result.wall_ms), *[fmt.MISSING] * (len(columns) - 1))
         rows.append(
             (
-                name,
                 *own,
                 fmt.milliseconds(result.cpu_ms),
                 *([fmt.milliseconds(result.gpu_ms)] if on_gpu else []),
-                fmt.rate(result.throughput) if result.throughput is not None else None,
-                f"{result.load_seconds:.2f}" if result.load_seconds is not None else None,
+                fmt.rate(result.throughput) if result.throughput is not None else fmt.MISSING,
+                f"{result.load_seconds:.2f}" if result.load_seconds is not None else fmt.MISSING,
                 fmt.size(result.peak_bytes),
             )
         )
     gpu = ("GPU ms",) if on_gpu else ()
-    return ("candidate", *columns, "CPU ms", *gpu, "samples/s", "load s", "memory"), rows
+    return (*columns, "CPU ms", *gpu, "samples/s", "load s", "memory"), rows
 
 
 def _print_ratios(console: Console, report: BenchReport, names: Sequence[str]) -> None:
@@ -131,10 +142,11 @@ def _print_ratios(console: Console, report: BenchReport, names: Sequence[str]) -
             if ratio is not None:
                 over = by_candidate.get(ratio.over, ratio.over)
                 cpu = result.cpu_ratio if ratio is result.ratio else None
-                rows.append((name, over, ratio.verdict, _interval(ratio), _interval(cpu)))
+                rows.append((name, over, ratio.verdict, interval(ratio), interval(cpu)))
     if rows:
         print_table(console, "Time, as a share of another", ("candidate", "over", "verdict", "wall", "CPU"), rows)
 
 
-def _interval(ratio: Ratio | None) -> str:
+def interval(ratio: Ratio | None) -> str:
+    """A ratio and where the true one lies."""
     return f"{ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f})" if ratio is not None else fmt.MISSING

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from report_samples import bench
+from report_samples import Page, artifact, bench, quantized_manifest
 from rich.console import Console
 
 from s2mlp_deploy.evidence.bench import NO_DIFFERENCE, BenchReport, Ratio, ServerResult
 from s2mlp_deploy.report.bench import candidate_names, print_bench
+from s2mlp_deploy.report.html import write_report
 
 
 def shown(report: BenchReport, width: int = 200) -> str:
@@ -72,3 +74,30 @@ def test_other_peoples_text_is_no_markup_and_no_command():
     failed = replace(bench().results[2], failure="[bold]\x1b[2J")
     text = shown(replace(bench(), results=(failed,)))
     assert "[bold]\\x1b[2J" in text
+
+
+def test_a_page_shows_benchmarks_with_what_is_old_failed_or_doubtful(tmp_path: Path):
+    pytest.importorskip("jinja2")
+    changed = replace(bench().results[1].candidate, sha256="0" * 64)
+    report = replace(
+        bench(), results=(bench().results[0], replace(bench().results[1], candidate=changed), bench().results[2])
+    )
+    page = Page(write_report(artifact(tmp_path / "a", quantized_manifest(), bench_single_stream=report)).read_text())
+    assert not page.mistakes
+    assert "Speed" in page.of("h2")
+    cells = page.of("td")
+    assert "model.fp32.onnx, onnxruntime" in cells
+    assert "model.int8.onnx, onnxruntimeof an older file" in cells
+    assert "2.00 times as fast0.500 (0.480 to 0.520)" in cells
+    assert "model.fp32.onnx, tensorrt-rtxfailed: it was ended by SIGSEGV" in cells
+    assert "Doubtful: other programs kept 1.5 processors busy." in page.of("p")
+
+
+def test_other_peoples_text_is_escaped_on_a_page(tmp_path: Path):
+    pytest.importorskip("jinja2")
+    failed = replace(bench().results[2], failure="<script>alert(1)</script>")
+    report = replace(bench(), scenario="<b>", warnings=("<i>",), results=(failed,))
+    text = write_report(artifact(tmp_path / "a", bench_single_stream=report)).read_text()
+    assert "<script>alert(1)" not in text
+    assert "<b></h3>" not in text
+    assert "<i>." not in text

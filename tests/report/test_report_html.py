@@ -250,8 +250,8 @@ def test_equal_tensors_have_no_psnr(tmp_path: Path) -> None:
 
 
 def test_unknown_evidence_is_listed_by_name_and_unknown_fields_are_ignored(tmp_path: Path) -> None:
-    page = page_of(artifact(tmp_path, bench_fp32=b"{}", parity_fp32=document(later={"layers": [1]}), paritylike=b"{}"))
-    assert {"bench-fp32.json", "paritylike.json"} <= set(page.of("code"))
+    page = page_of(artifact(tmp_path, tune_fp32=b"{}", parity_fp32=document(later={"layers": [1]}), paritylike=b"{}"))
+    assert {"tune-fp32.json", "paritylike.json"} <= set(page.of("code"))
     assert tone(page) == "good"
 
 

@@ -12,6 +12,7 @@ from s2mlp_deploy.evidence.store import read_evidence
 from s2mlp_deploy.files import inside
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.banner import parity_verdict, race_warning
+from s2mlp_deploy.report.page.bench import BenchView, view_benches
 from s2mlp_deploy.report.page.builds import engine_table
 from s2mlp_deploy.report.page.cells import Cell, Table
 from s2mlp_deploy.report.page.measurements import MachineView, view_machines
@@ -44,6 +45,7 @@ class ArtifactView:
         hashes: Of every file, as ``sha256sum --check`` reads them.
         precision: What files of other precisions cost and score; None where float32 is all there is.
         engines: Engines built.
+        benches: How long files take.
         build: The command that builds one; empty where there is no file to build.
         hazards: Lines that mean different things to different runtimes.
         deviation: How far eager is from the functional meaning, in words; empty where nothing races.
@@ -67,6 +69,7 @@ class ArtifactView:
     hashes: str
     precision: PrecisionView | None
     engines: Table
+    benches: tuple[BenchView, ...]
     build: str
     hazards: Table
     shifts: tuple[ShiftSummary, ...]
@@ -114,6 +117,7 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
         files=_files(directory, manifest, files, base),
         hashes="\n".join(f"{record.sha256}  {record.path}" for record in manifest.files),
         engines=engine_table(directory, manifest, evidence, base),
+        benches=view_benches(manifest, evidence),
         build=build_command(name) if manifest.files else "",
         hazards=_hazards(manifest),
         precision=view_precision(manifest, evidence),
