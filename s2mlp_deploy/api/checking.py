@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from s2mlp_deploy.api.capturing import CapturedSource
 from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.choices import MIN_SAMPLES
-from s2mlp_deploy.data.collect import collect
 from s2mlp_deploy.data.dataset import open_data
-from s2mlp_deploy.errors import DataError, InputError, PreprocessingError
+from s2mlp_deploy.errors import InputError, PreprocessingError
+from s2mlp_deploy.export.preprocessing import check_image_input
+from s2mlp_deploy.parity.matching import match_names
 from s2mlp_deploy.precision.options import PrecisionOptions
 from s2mlp_deploy.sources.source import Source
 from s2mlp_deploy.text import join_names
@@ -41,36 +45,14 @@ def refuse_late_options(
             )
 
 
-def check_precision_data(options: PrecisionOptions) -> None:
-    """Refuses data that is not there, before a model is loaded.
-
-    Raises:
-        DataError: There is no such data, none that can be used, or too little of it.
-    """
-    for data in (options.data, options.eval_data):
-        if isinstance(data, (str, Path)):
-            found = len(collect(Path(data), classes=None, limit=MIN_SAMPLES, seed=options.seed))
-            if found < MIN_SAMPLES:
-                raise DataError(
-                    f"There are only {found} samples, at least {MIN_SAMPLES} are needed",
-                    where=str(data),
-                    fix="give more; some hundreds that look like the model's work are best",
-                )
-
-
 def check_data_fits(options: PrecisionOptions, source: Source, *, with_preprocessing: bool) -> None:
     """Refuses data that does not fit the source, before it is captured.
 
     Raises:
         DataError: The data has other inputs or classes.
-        PreprocessingError: It is images, and no preprocessing is configured.
+        PreprocessingError: It is images, and no preprocessing is configured, or the model takes several inputs.
     """
-    tensors = source.example_tensors
-    names = source.input_names or tuple(f"input_{index}" for index in range(len(tensors)))
-    inputs = tuple(
-        TensorInfo(name, str(tensor.dtype).removeprefix("torch."), ("batch", *tensor.shape[1:]))
-        for name, tensor in zip(names, tensors, strict=True)
-    )
+    inputs = _inputs_of(source)
     if with_preprocessing:
         inputs = (TensorInfo("image", "uint8", ("batch", "height", "width", 3)),)
     for data in (options.data, options.eval_data):
@@ -88,10 +70,11 @@ def check_data_fits(options: PrecisionOptions, source: Source, *, with_preproces
 
 
 def check_preprocessing(source: Source) -> None:
-    """Refuses a graph that is to do a preprocessing that is not known.
+    """Refuses a graph that is to do a preprocessing that is not known, or that its model does not take.
 
     Raises:
         PreprocessingError: No preprocessing is configured.
+        ExportError: The model takes no image of the size that the preprocessing makes.
     """
     if source.preprocessing is None:
         raise PreprocessingError(
@@ -99,3 +82,53 @@ def check_preprocessing(source: Source) -> None:
             where="--with-preprocessing",
             fix="--preprocess FILE.json with size, mean and std",
         )
+    check_image_input(_inputs_of(source), source.preprocessing)
+
+
+def check_same_inputs(source: Source, file: str, inputs: Sequence[TensorInfo]) -> None:
+    """Refuses a file that cannot be the source's, by what both take, before the source is captured.
+
+    Args:
+        source: What the file is compared with.
+        file: Its name.
+        inputs: Of the file.
+
+    Raises:
+        InputError: They have another number of inputs, or their only ones have other sizes.
+    """
+    own = _inputs_of(source)
+    sides = (f"the model {source.info.reference}", file)
+    match_names([info.name for info in own], [info.name for info in inputs], what="input", sides=sides)
+    if len(own) != 1:
+        return  # Which is which is known by their names, once the source is captured.
+    mine, other = own[0].shape[1:], inputs[0].shape[1:]
+    if len(mine) != len(other) or any(
+        isinstance(size, int) and size != wanted for size, wanted in zip(other, mine, strict=True)
+    ):
+        raise InputError(
+            f"the inputs differ: {sides[0]} takes {'x'.join(map(str, mine))}, {file} takes {'x'.join(map(str, other))}",
+            where=file,
+            fix="compare with the source, checkpoint and settings that the file was exported from",
+        )
+
+
+def _inputs_of(source: Source) -> tuple[TensorInfo, ...]:
+    """A source's inputs before it is captured, with the example's sizes."""
+    tensors = source.example_tensors
+    return tuple(
+        TensorInfo(name, str(tensor.dtype).removeprefix("torch."), ("batch", *tensor.shape[1:]))
+        for name, tensor in zip(_names_of(source), tensors, strict=True)
+    )
+
+
+def _names_of(source: Source) -> tuple[str, ...]:
+    """What a source's inputs are called, in messages: the parameters of ``forward`` until a capture names them."""
+    count = len(source.example_tensors)
+    if source.input_names is not None:
+        return source.input_names
+    if isinstance(source.module, nn.Module) and len(source.example_inputs) == count:
+        parameters = list(inspect.signature(source.module.forward).parameters.values())[:count]
+        plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        if len(parameters) == count and all(parameter.kind in plain for parameter in parameters):
+            return tuple(parameter.name for parameter in parameters)
+    return tuple(f"input_{index}" for index in range(count))

@@ -12,10 +12,11 @@ import onnx_ir as ir
 
 from s2mlp_deploy.api.artifacts import Known, find_checkpoint, is_same_source, known_of
 from s2mlp_deploy.api.capturing import CapturedSource
-from s2mlp_deploy.api.checking import refuse_late_options
+from s2mlp_deploy.api.checking import check_same_inputs, refuse_late_options
 from s2mlp_deploy.api.evidence import save_evidence
 from s2mlp_deploy.api.opening import is_engine, open_file
 from s2mlp_deploy.api.references import Session, evaluation, references_of
+from s2mlp_deploy.api.refusals import check_data, check_parity
 from s2mlp_deploy.artifact import (
     MANIFEST,
     METADATA_KEY,
@@ -115,6 +116,7 @@ def parity(
             that a loaded source cannot honour (its subclasses say what).
     """
     _check_options(source, files, batch, samples, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess)
+    check_data(data, minimum=1)
     paths = [path for file in files for path in _files_of(Path(file))]
     for path in paths:
         if not path.is_file():
@@ -140,6 +142,7 @@ def parity(
         limits[key] = tolerances_by_output(outputs, base, atol=atol, rtol=rtol)
     named = source if isinstance(source, str) else ""
     if isinstance(source, str):
+        progress("loading the model", 0, None)
         source = load_source(
             source,
             checkpoint=weights,
@@ -158,7 +161,18 @@ def parity(
             where=", ".join(sorted(on_pixels)),
             fix="--preprocess FILE.json, or the checkpoint, that the file was exported with",
         )
-    references = references_of(source, first, sessions[first], on_pixels=bool(on_pixels))
+    if not on_pixels:
+        check_same_inputs(origin, first, sessions[first].inputs)
+    sizes = tuple(limit for session in sessions.values() for limit in session.limits)
+    size, whole = fitting_batch(sizes, batch)
+    made = None
+    if on_pixels and data is None and origin.preprocessing is not None:
+        data = made = seeded_images(origin.preprocessing, samples or NOISE_SAMPLES, seed)
+    opened: ModelData | NoiseBatches | None = None
+    if data is not None:  # Opened before the source is captured, which takes long; a file's inputs tell as much.
+        taken = (image_input([sessions[key].inputs[0] for key in on_pixels]),) if on_pixels else None
+        opened = _opened(origin, taken or _single(sessions[first].inputs), data, samples, size, whole, seed, progress)
+    references = references_of(source, first, sessions[first], on_pixels=bool(on_pixels), progress=progress)
     reference = references.engine
     progress("reading shifts", 0, None)
     proofs = {
@@ -175,11 +189,11 @@ def parity(
             key: engine if key in on_pixels else OnPixels(engine, origin.preprocessing)
             for key, engine in engines.items()
         }
-    sizes = tuple(limit for session in sessions.values() for limit in session.limits)
-    made = None
-    if on_pixels and data is None and origin.preprocessing is not None:
-        data = made = seeded_images(origin.preprocessing, samples or NOISE_SAMPLES, seed)
-    inputs = _inputs(origin, fed, data, samples, *fitting_batch(sizes, batch), seed, progress)
+    examples = [tensor.numpy() for tensor in origin.example_tensors]
+    inputs = opened
+    if inputs is None:
+        count = samples or NOISE_SAMPLES
+        inputs = NoiseBatches(fed, examples, samples=count, batch=size, whole=whole, seed=seed)
     if made is not None:
         inputs.described = f"{inputs.count} seeded images of noise (seed {seed})"
     done = 0
@@ -199,7 +213,7 @@ def parity(
                 reference,
                 sessions,
                 {key: limits[key] for key in sessions if precisions[key] in ("fp32", "fp16")},
-                probes(fed, [tensor.numpy() for tensor in origin.example_tensors], sizes, seed),
+                probes(fed, examples, sizes, seed),
                 float32=[key for key in sessions if precisions[key] == "fp32"],
             )
     # Engines are loaded by now, so that their versions are known.
@@ -312,8 +326,7 @@ def _check_options(
     samples: int | None,
     **loading: object,
 ) -> None:
-    if not files:
-        raise InputError("no files to compare", fix="name at least one .onnx file")
+    check_parity(files)
     if batch < 1 or (samples is not None and samples < 1):
         raise InputError(
             "batch and samples must be at least 1", where=f"batch {batch}, samples {samples}", fix="give larger numbers"
@@ -321,19 +334,16 @@ def _check_options(
     refuse_late_options(source, loading=loading, capturing={})
 
 
-def _inputs(
+def _opened(
     source: Source,
     inputs: Sequence[TensorInfo],
-    data: str | Path | Iterable[Any] | None,
+    data: str | Path | Iterable[Any],
     samples: int | None,
     batch: int,
     whole: bool,
     seed: int,
     progress: ProgressCallback,
-) -> ModelData | NoiseBatches:
-    if data is None:
-        examples = [tensor.numpy() for tensor in source.example_tensors]
-        return NoiseBatches(inputs, examples, samples=samples or NOISE_SAMPLES, batch=batch, whole=whole, seed=seed)
+) -> ModelData:
     return open_data(
         data,
         inputs=tuple(inputs),
@@ -347,3 +357,8 @@ def _inputs(
         on_broken="raise",
         progress=progress,
     )
+
+
+def _single(inputs: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
+    """A file's inputs as its source takes them: in float32 where they are float16."""
+    return tuple(replace(info, dtype="float32") if info.dtype == "float16" else info for info in inputs)

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2mlp_deploy.api.capturing import CapturedSource, capture
-from s2mlp_deploy.api.checking import check_data_fits, check_precision_data, check_preprocessing, refuse_late_options
+from s2mlp_deploy.api.checking import check_data_fits, check_preprocessing, refuse_late_options
 from s2mlp_deploy.api.evidence import save_evidence, save_scores
+from s2mlp_deploy.api.refusals import check_export
 from s2mlp_deploy.api.sources import load
-from s2mlp_deploy.artifact import REPORT, ArtifactWriter, Manifest, check_output, fitting_batch, model_file
+from s2mlp_deploy.artifact import REPORT, ArtifactWriter, Manifest, fitting_batch, model_file
 from s2mlp_deploy.choices import DynamicAxis, OnHazard, ShiftFormName
 from s2mlp_deploy.data.noise import NOISE_SAMPLES, NoiseBatches
 from s2mlp_deploy.errors import ExportError
@@ -25,10 +26,8 @@ from s2mlp_deploy.export.forms import find_form
 from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.export.preprocessing import add_preprocessing
 from s2mlp_deploy.export.write import GraphFile, stage
-from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, check_opset
 from s2mlp_deploy.precision.convert import convert, with_precisions
 from s2mlp_deploy.precision.options import PrecisionOptions
-from s2mlp_deploy.precision.options import check_opset as check_precisions
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 from s2mlp_deploy.sources.source import Source
 
@@ -122,30 +121,24 @@ def export(
     axes: Sequence[DynamicAxis] = ("batch",) if dynamic is None else dynamic
     hazards: OnHazard = on_hazard or "warn"
     check_options(axes, hazards)
-    check_opset(DEFAULT_OPSET if opset is None else opset)
     if with_preprocessing and {"height", "width"} & set(axes):
         raise ExportError(
             "a graph that resizes to one size has no free height and width",
             where="--dynamic and --with-preprocessing",
             fix="leave height and width out of --dynamic; images of every size are taken anyway",
         )
-    if precision is not None:
-        precision.check()
+    known = source.canonical.opset_imports[""] if isinstance(source, CapturedSource) else opset
+    names = check_export(directory, force=force, opset=known, precision=precision)
     wanted = precision if precision is not None and precision.files else None
-    if wanted is not None:
-        known = source.canonical.opset_imports[""] if isinstance(source, CapturedSource) else opset
-        check_precisions(wanted.files, DEFAULT_OPSET if known is None else known)
-        check_precision_data(wanted)
-    names = [model_file(name) for name in ("fp32", *(wanted.files if wanted is not None else ()))]
-    check_output(directory, force=force, files=names)
     if isinstance(source, str):
+        progress("loading the model", 0, None)
         source = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess, seed=seed or 0)
     origin = source.source if isinstance(source, CapturedSource) else source
     if with_preprocessing:
         check_preprocessing(origin)
     if wanted is not None:
         check_data_fits(wanted, origin, with_preprocessing=with_preprocessing)
-    with ArtifactWriter(directory, force=force, files=names) as writer:
+    with ArtifactWriter(directory, force=force, files=names, checked=True) as writer:
         if not isinstance(source, CapturedSource):
             source = capture(source, opset=opset, dynamic=axes, on_hazard=hazards, progress=progress)
         progress("writing shifts", 0, None)

@@ -14,6 +14,7 @@ from s2mlp_deploy.artifact import Hazard, ShiftRecord
 from s2mlp_deploy.capture.axes import input_shapes
 from s2mlp_deploy.choices import DynamicAxis
 from s2mlp_deploy.export.rewrite import NearMissRecord
+from s2mlp_deploy.progress import ProgressCallback, no_progress
 from s2mlp_deploy.sources.source import Source
 
 
@@ -49,6 +50,7 @@ def inspect_source(
     overrides: Mapping[str, Any] | None = None,
     preprocess: str | Path | None = None,
     dynamic: Sequence[DynamicAxis] | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> SourceInspection:
     """Finds every shift, near miss and hazard of a source; writes nothing.
 
@@ -59,6 +61,7 @@ def inspect_source(
         overrides: See there.
         preprocess: See there.
         dynamic: See :func:`~s2mlp_deploy.api.analyze`.
+        progress: Told what is being done.
 
     Raises:
         InputError: An option of a step that is done already.
@@ -70,10 +73,12 @@ def inspect_source(
         capturing={"dynamic": dynamic},
     )
     if isinstance(source, str):
+        progress("loading the model", 0, None)
         source = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess)
     if isinstance(source, CapturedSource):
         loaded, known = source.source, source.analysis
     else:
+        progress("capturing the model", 0, None)
         loaded, known = source, analyze(source, dynamic=("batch",) if dynamic is None else dynamic)
     program = known.captured.program
     return SourceInspection(

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s2mlp_deploy.api.evidence import save_scores
+from s2mlp_deploy.api.refusals import check_quantize
 from s2mlp_deploy.artifact import ArtifactWriter, Manifest, model_file, read_manifest, verify_precision
-from s2mlp_deploy.errors import DataError, InputError, OutputError
+from s2mlp_deploy.errors import OutputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.export.write import GraphFile, stage
 from s2mlp_deploy.graph.loading import load_graph
@@ -52,13 +53,8 @@ def quantize(
         CheckFailedError: The accuracy budget cannot be kept.
         OutputError: The artifact cannot be written, or another command replaced its float32 file meanwhile.
     """
-    if not options.files:
-        raise InputError("fp32 is there already", fix="ask for fp16, int8 or fp8")
-    if options.data is None:
-        raise DataError("there is no data to measure on", fix="--data PATH")
-    options.check()
     root = Path(directory)
-    read_manifest(root).file("fp32")  # What is no artifact is refused before another command is waited for.
+    check_quantize(root, options)  # Before another command is waited for.
     with ArtifactWriter(root, force=True, files=[model_file(precision) for precision in options.files]) as writer:
         manifest = read_manifest(root)
         origin = manifest.file("fp32")

@@ -23,6 +23,7 @@ from s2mlp_deploy.models.registry import MODELS
 from s2mlp_deploy.parity.matching import match_names
 from s2mlp_deploy.parity.pixels import preprocessed_input
 from s2mlp_deploy.parity.proof import shifts_of
+from s2mlp_deploy.progress import ProgressCallback, no_progress
 from s2mlp_deploy.shift.spec import ShiftSpec
 from s2mlp_deploy.sources.source import Source
 
@@ -50,7 +51,14 @@ class References:
     eager: Engine | None = None
 
 
-def references_of(source: Source | CapturedSource, file: str, session: Session, *, on_pixels: bool) -> References:
+def references_of(
+    source: Source | CapturedSource,
+    file: str,
+    session: Session,
+    *,
+    on_pixels: bool,
+    progress: ProgressCallback = no_progress,
+) -> References:
     """What a file is compared with.
 
     Args:
@@ -58,6 +66,7 @@ def references_of(source: Source | CapturedSource, file: str, session: Session, 
         file: The file whose names the reference takes.
         session: That file.
         on_pixels: Whether files preprocess: the module's input is then what Python's preprocessing makes.
+        progress: Told that the module is captured.
     """
     origin = source.source if isinstance(source, CapturedSource) else source
     module = origin.module
@@ -71,6 +80,8 @@ def references_of(source: Source | CapturedSource, file: str, session: Session, 
     # The height and width of images that a graph preprocesses are not the module's.
     free = {name for info in session.inputs for name in info.shape if name == "batch" or not on_pixels}
     dynamic: list[DynamicAxis] = [name for name in get_args(DynamicAxis) if name in free]
+    if not isinstance(source, CapturedSource):
+        progress("capturing the model", 0, None)
     known = source.analysis if isinstance(source, CapturedSource) else analyze(origin, dynamic=dynamic)
     names = known.captured.input_names, known.captured.output_names
     inputs, outputs = _interface(origin, *names, file, session, on_pixels)

@@ -53,21 +53,24 @@ class ArtifactWriter:
         directory: Where the artifact goes.
         force: Whether an artifact that is there may be replaced, or added to.
         files: Names of the ONNX files that will be written, as far as they are known.
+        checked: Whether :func:`check_output` has passed before: an artifact that is there now is another command's.
 
     Raises:
         OutputError: As :func:`check_output`, or another writer had the directory for ten minutes.
     """
 
-    def __init__(self, directory: Path, *, force: bool = False, files: Collection[str] = _DEFAULT) -> None:
+    def __init__(
+        self, directory: Path, *, force: bool = False, files: Collection[str] = _DEFAULT, checked: bool = False
+    ) -> None:
         self.directory = directory
         self._force = force
-        check_output(directory, force=force, files=files)
+        check_output(directory, force=force, files=files, again=checked)
         self._lock = contextlib.ExitStack()
         work: Path | None = None
         try:
             alone = self._lock.enter_context(locked(directory / _WRITER_LOCK, wait=_WRITER_WAIT))
             # Another command may have written an artifact while this one waited.
-            check_output(directory, force=force, files=files)
+            check_output(directory, force=force, files=files, again=True)
             with lock_artifact(directory):
                 if alone:
                     _remove_abandoned(directory)
@@ -113,7 +116,7 @@ class ArtifactWriter:
         write_file(self.staging / MANIFEST, to_json(manifest))
         with lock_artifact(self.directory):
             # Where the file system has no locks, another command may have written an artifact since this one began.
-            check_output(self.directory, force=self._force, files=names)
+            check_output(self.directory, force=self._force, files=names, again=True)
             try:
                 self._remove_old(keep_cache=manifest.calibration is not None)
                 for name in (*names, MANIFEST):
@@ -215,7 +218,7 @@ def _remove_abandoned(directory: Path) -> None:
         remove_abandoned(place)
 
 
-def check_output(directory: Path, *, force: bool, files: Collection[str] = _DEFAULT) -> None:
+def check_output(directory: Path, *, force: bool, files: Collection[str] = _DEFAULT, again: bool = False) -> None:
     """Refuses, before any work is done, a directory that an artifact cannot be written to.
 
     Only what belongs to an artifact is replaced, and that only with ``force``: anything else by one of its names has to
@@ -225,6 +228,7 @@ def check_output(directory: Path, *, force: bool, files: Collection[str] = _DEFA
         directory: Where the artifact goes.
         force: Whether an artifact that is there may be replaced.
         files: Names of the files that will be written.
+        again: Whether it was checked before: what is there now and was not then, another command has written meanwhile.
 
     Raises:
         OutputError: It is a file, holds an artifact (unless ``force``) or something else that would be replaced, or
@@ -247,7 +251,11 @@ def check_output(directory: Path, *, force: bool, files: Collection[str] = _DEFA
         ) from error
     if there is not None and not force:
         raise OutputError(
-            "the output already holds an artifact", where=str(directory), fix="pass --force to replace it"
+            "an artifact was finished here meanwhile by another export"
+            if again
+            else "the output already holds an artifact",
+            where=str(directory),
+            fix="pass --force to replace it",
         )
     killed = manifests_in(
         *(place for work in directory.glob(f"{_STAGING}*") for place in (work / _REPLACED, work / "files"))

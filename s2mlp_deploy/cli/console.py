@@ -7,6 +7,8 @@ import logging
 import os
 import re
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -17,7 +19,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from s2mlp_deploy.files import to_json
-from s2mlp_deploy.progress import ProgressCallback, no_progress
+from s2mlp_deploy.progress import ProgressCallback
 
 BROKEN_PIPE = 141
 """Exit status where nobody reads the output, as of a process that SIGPIPE ended. 1 would be a check that failed."""
@@ -123,11 +125,16 @@ def set_up_logging() -> None:
     logging.getLogger("s2mlp_deploy.api").setLevel(logging.INFO)
 
 
+_EVERY = 5.0
+"""Seconds between two lines of progress where there is no terminal to draw a bar on."""
+
+
 @contextmanager
 def progress() -> Iterator[ProgressCallback]:
-    """A progress bar on stderr where that is a terminal; nothing in a pipe."""
+    """A progress bar on stderr where that is a terminal; elsewhere, in a pipe or a log, a line every few seconds."""
     if not ERR.is_terminal:
-        yield no_progress
+        with _lines() as callback:
+            yield callback
         return
     from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
@@ -146,3 +153,32 @@ def progress() -> Iterator[ProgressCallback]:
             bar.update(task, description=what, completed=done, total=total)
 
         yield report
+
+
+@contextmanager
+def _lines() -> Iterator[ProgressCallback]:
+    """Says on stderr every few seconds what is being done, from a thread: a capture reports nothing while it runs."""
+    start, ended = time.monotonic(), threading.Event()
+    state: tuple[str, int, int | None] = ("starting", 0, None)
+
+    def report(what: str, done: int, total: int | None) -> None:
+        nonlocal state
+        state = (what, done, total)
+
+    def tell() -> None:
+        while not ended.wait(_EVERY):
+            what, done, total = state
+            count = "" if total is None else f", {done} of {total}"
+            line = harmless(f"{what}{count} ({time.monotonic() - start:.0f} s)")
+            # Not through the console: where nobody reads stderr, that is no reason to end the work.
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.write(f"{line}\n")
+                sys.stderr.flush()
+
+    thread = threading.Thread(target=tell, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield report
+    finally:
+        ended.set()
+        thread.join()

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from s2mlp_deploy import api
+from s2mlp_deploy.api.refusals import check_export, check_source
 from s2mlp_deploy.choices import (
     CALIBRATION_METHOD,
     CALIBRATION_SAMPLES,
@@ -90,6 +91,29 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Export a model to ONNX with a manifest that describes it."""
         options.refuse_unused_calibration(context, precision or ["fp32"], calibration_data)
+        wanted = api.PrecisionOptions(
+            precisions=precision or ["fp32"],
+            data=calibration_data,
+            method=method,
+            samples=samples,
+            max_drop=max_drop,
+            min_cosine=min_cosine,
+            min_top1=min_top1,
+            limits=api.read_limits(limits) if limits is not None else None,
+            metric=api.load_metric(metric) if metric is not None else None,
+            score_output=score_output,
+            eval_data=eval_data,
+            eval_samples=eval_samples,
+            exclude=exclude or (),
+            exclude_ops=exclude_op or (),
+            reduce_range=reduce_range,
+            cache=calibration_cache,
+            half_io=half_io,
+            seed=seed,
+        )
+        # Before torch is imported.
+        check_source(source, checkpoint=checkpoint, preprocess=preprocess)
+        check_export(output, force=force, opset=opset, precision=wanted)
         with progress() as report:
             result = api.export(
                 source,
@@ -104,26 +128,7 @@ def register(app: typer.Typer) -> None:
                 on_hazard=on_hazard,
                 force=force,
                 seed=seed,
-                precision=api.PrecisionOptions(
-                    precisions=precision or ["fp32"],
-                    data=calibration_data,
-                    method=method,
-                    samples=samples,
-                    max_drop=max_drop,
-                    min_cosine=min_cosine,
-                    min_top1=min_top1,
-                    limits=api.read_limits(limits) if limits is not None else None,
-                    metric=api.load_metric(metric) if metric is not None else None,
-                    score_output=score_output,
-                    eval_data=eval_data,
-                    eval_samples=eval_samples,
-                    exclude=exclude or (),
-                    exclude_ops=exclude_op or (),
-                    reduce_range=reduce_range,
-                    cache=calibration_cache,
-                    half_io=half_io,
-                    seed=seed,
-                ),
+                precision=wanted,
                 progress=report,
             )
 

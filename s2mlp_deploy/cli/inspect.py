@@ -10,7 +10,8 @@ from rich.console import Console
 
 from s2mlp_deploy import api
 from s2mlp_deploy.api.opening import is_engine
-from s2mlp_deploy.cli.console import Json, emit
+from s2mlp_deploy.api.refusals import check_source
+from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.engine_tables import print_engine_inspection
 from s2mlp_deploy.cli.inspection_tables import print_artifact, print_file_inspection, print_source_inspection
 from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Settings, parse_settings
@@ -49,9 +50,15 @@ def register(app: typer.Typer) -> None:
         elif target.endswith(".onnx"):
             result = api.inspect_file(target)
         else:
-            result = api.inspect_source(
-                target, checkpoint=checkpoint, overrides=parse_settings(settings), preprocess=preprocess
-            )
+            check_source(target, checkpoint=checkpoint, preprocess=preprocess)  # Before torch is imported.
+            with progress() as report:
+                result = api.inspect_source(
+                    target,
+                    checkpoint=checkpoint,
+                    overrides=parse_settings(settings),
+                    preprocess=preprocess,
+                    progress=report,
+                )
 
         def render(console: Console) -> None:
             if isinstance(result, api.ArtifactInspection):

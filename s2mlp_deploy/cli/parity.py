@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from s2mlp_deploy import api
+from s2mlp_deploy.api.refusals import check_parity, check_source
 from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Settings, Source, parse_settings
 from s2mlp_deploy.errors import CheckFailedError
@@ -63,6 +64,9 @@ def register(app: typer.Typer) -> None:
         from s2mlp_deploy.parity.tolerances import parse_limits
 
         absolute, relative = parse_limits(atol or [], "--atol"), parse_limits(rtol or [], "--rtol")
+        # Before torch is imported.
+        check_source(source, checkpoint=checkpoint, preprocess=preprocess)
+        check_parity(files, data)
         with progress() as report:
             reports = api.parity(
                 source,

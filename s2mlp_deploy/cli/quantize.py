@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from s2mlp_deploy import api
+from s2mlp_deploy.api.refusals import check_quantize
 from s2mlp_deploy.cli import options
 from s2mlp_deploy.cli.console import Json, emit, progress
 
@@ -47,29 +48,31 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Add float16 and quantized files to an artifact, and score them."""
         options.refuse_unused_calibration(context, precision or ["int8"], data)
+        wanted = api.PrecisionOptions(
+            precisions=precision or ["int8"],
+            data=data,
+            method=method,
+            samples=samples,
+            max_drop=max_drop,
+            min_cosine=min_cosine,
+            min_top1=min_top1,
+            limits=api.read_limits(limits) if limits is not None else None,
+            metric=api.load_metric(metric) if metric is not None else None,
+            score_output=score_output,
+            eval_data=eval_data,
+            eval_samples=eval_samples,
+            exclude=exclude or (),
+            exclude_ops=exclude_op or (),
+            reduce_range=reduce_range,
+            cache=calibration_cache,
+            half_io=half_io,
+            seed=seed,
+        )
+        check_quantize(directory, wanted)  # Before onnx is imported.
         with progress() as report:
             result = api.quantize(
                 directory,
-                api.PrecisionOptions(
-                    precisions=precision or ["int8"],
-                    data=data,
-                    method=method,
-                    samples=samples,
-                    max_drop=max_drop,
-                    min_cosine=min_cosine,
-                    min_top1=min_top1,
-                    limits=api.read_limits(limits) if limits is not None else None,
-                    metric=api.load_metric(metric) if metric is not None else None,
-                    score_output=score_output,
-                    eval_data=eval_data,
-                    eval_samples=eval_samples,
-                    exclude=exclude or (),
-                    exclude_ops=exclude_op or (),
-                    reduce_range=reduce_range,
-                    cache=calibration_cache,
-                    half_io=half_io,
-                    seed=seed,
-                ),
+                wanted,
                 progress=report,
             )
 

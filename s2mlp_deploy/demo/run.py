@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 from s2mlp_deploy import api
+from s2mlp_deploy.api.checking import check_data_fits
+from s2mlp_deploy.api.refusals import check_data, check_export
 from s2mlp_deploy.artifact import FileRecord, Manifest
 from s2mlp_deploy.bench.timing import interleaved
-from s2mlp_deploy.choices import ShiftFormName
-from s2mlp_deploy.data.collect import collect
+from s2mlp_deploy.choices import MIN_SAMPLES, ShiftFormName
 from s2mlp_deploy.demo.digits import load_digits, weights_path, write_pngs
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.engines.tensorrt.flavours import check_targets, flavour
@@ -93,21 +94,21 @@ def run_demo(
     page = output / "report.html"
     check_page(page)
     if images is not None:
-        # A folder without images is refused now, not after the exports.
-        collect(images)
+        # A folder without images, or with too few of them, is refused now, not after the exports.
+        check_data(images, minimum=MIN_SAMPLES)
+    for path in _artifacts(output).values():
+        check_export(path, force=True)
     if images is None:
         progress("writing the held-out digits", 0, None)
         images = output / "images"
         write_pngs(load_digits()[1], images)
-    captured = api.capture(api.load("s2mlpv2_nano", checkpoint=weights_path()), progress=progress)
-    forms: list[ShiftFormName] = [
-        DEFAULT_FORM,
-        *(name for name in get_args(ShiftFormName) if name not in ("auto", DEFAULT_FORM)),
-    ]
-    artifacts = {name: output / ("artifact" if name == DEFAULT_FORM else f"forms/{name}") for name in forms}
+    artifacts = _artifacts(output)
     precision = api.PrecisionOptions(
         precisions=["fp16", "int8"], data=_training_digits(), samples=_CALIBRATION, eval_data=images
     )
+    source = api.load("s2mlpv2_nano", checkpoint=weights_path())
+    check_data_fits(precision, source, with_preprocessing=False)
+    captured = api.capture(source, progress=progress)
     manifests = {
         name: api.export(
             captured,
@@ -135,13 +136,19 @@ def run_demo(
         images,
         artifacts,
         manifests,
-        dict(zip(forms, forms_reports, strict=True)),
+        dict(zip(artifacts, forms_reports, strict=True)),
         {record.precision: report for record, report in zip(derived, precision_reports, strict=True)},
         _latency(first, manifests[DEFAULT_FORM], progress),
         engines,
         missing,
         page,
     )
+
+
+def _artifacts(output: Path) -> dict[ShiftFormName, Path]:
+    """Where the artifact of each form goes, the default form first."""
+    others = (name for name in get_args(ShiftFormName) if name not in ("auto", DEFAULT_FORM))
+    return {DEFAULT_FORM: output / "artifact"} | {name: output / "forms" / name for name in others}
 
 
 def _training_digits() -> list[tuple[Image.Image, int]]:

@@ -18,9 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.filters import FILTERS, SCOPE, Builder, Part
 from s2mlp_deploy.export.graph_builder import END
+from s2mlp_deploy.export.write import tensor_infos
 from s2mlp_deploy.preprocess import Preprocessing
 
 IMAGE = "image"
@@ -47,7 +49,8 @@ def add_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> ir.Model
     """
     model = model.clone()
     graph = model.graph
-    old = _image_input(graph, preprocessing)
+    check_image_input(tensor_infos(graph.inputs), preprocessing)
+    old = graph.inputs[0]
     assert old.shape is not None
     batch = old.shape[0]
     sides = preprocessing.size if preprocessing.interpolation == "none" else ("height", "width")
@@ -73,38 +76,39 @@ def add_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> ir.Model
     return model
 
 
-def _image_input(graph: ir.Graph, preprocessing: Preprocessing) -> ir.Value:
-    """The input that images become.
+def check_image_input(inputs: Sequence[TensorInfo], preprocessing: Preprocessing) -> None:
+    """Refuses inputs that images cannot become.
+
+    Args:
+        inputs: Of the model.
+        preprocessing: What makes images its input.
 
     Raises:
         ExportError: There is not one input, or it is no image of the size that the preprocessing makes.
     """
-    if len(graph.inputs) != 1:
-        names = ", ".join(str(value.name) for value in graph.inputs)
+    if len(inputs) != 1:
         raise ExportError(
-            f"the model has {len(graph.inputs)} inputs, and an image can only be one",
-            where=names,
+            f"the model has {len(inputs)} inputs, and an image can only be one",
+            where=", ".join(info.name for info in inputs),
             fix="export without --with-preprocessing",
         )
-    value = graph.inputs[0]
-    made = (preprocessing.channels, *preprocessing.size)
-    shape = tuple(value.shape) if value.shape is not None else ()
-    if value.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16) or len(shape) != 4:
+    info = inputs[0]
+    made, shape = (preprocessing.channels, *preprocessing.size), info.shape
+    if info.dtype not in ("float32", "float16") or len(shape) != 4:
         raise ExportError(
-            f"the input {value.name} ({value.dtype}, {_text(shape)}) is no float image, NCHW",
+            f"the input {info.name} ({info.dtype}, {_text(shape)}) is no float image, NCHW",
             fix="export without --with-preprocessing",
         )
     if any(not isinstance(size, int) for size in shape[1:]):
         raise ExportError(
-            f"the input {value.name} is {_text(shape)}, and the preprocessing makes one size, {_text(made)}",
+            f"the input {info.name} is {_text(shape)}, and the preprocessing makes one size, {_text(made)}",
             fix="leave height and width out of --dynamic; with --with-preprocessing every image size is taken anyway",
         )
     if shape[1:] != made:
         raise ExportError(
-            f"the preprocessing makes {_text(made)}, and the input {value.name} takes {_text(shape[1:])}",
+            f"the preprocessing makes {_text(made)}, and the input {info.name} takes {_text(shape[1:])}",
             fix="give the size and color that the model takes with --preprocess FILE.json",
         )
-    return value
 
 
 def _text(shape: Sequence[object]) -> str:

@@ -12,6 +12,7 @@ from s2mlp_deploy.artifact import model_file
 from s2mlp_deploy.calibration.ranges import check_method
 from s2mlp_deploy.choices import CALIBRATION_METHOD, CALIBRATION_SAMPLES, EVAL_SAMPLES, MIN_SAMPLES
 from s2mlp_deploy.errors import DataError, InputError, OutputError
+from s2mlp_deploy.graph.operators import MATRIX_OPS
 from s2mlp_deploy.precision.exclusion import Exclusion
 from s2mlp_deploy.precision.limits import FileLimits, Limits
 from s2mlp_deploy.text import join_names
@@ -192,6 +193,13 @@ class PrecisionOptions:
                 "a metric of your own is no top-1 score, which min_top1 is a limit of",
                 where="--metric",
                 fix="leave one of both out; max_drop is in points of the metric",
+            )
+        # A float16 file keeps any operator in float32; which there are, only the graph tells.
+        strange = [name for name in self.exclude_ops if name not in MATRIX_OPS and "fp16" not in files]
+        if strange:
+            raise InputError(
+                f"--exclude-op {strange[0]} excludes nothing: int8 and fp8 quantize {join_names(sorted(MATRIX_OPS))}",
+                fix="choose one of these, or leave it out",
             )
         if self.cache is not None:
             _check_cache(Path(self.cache))

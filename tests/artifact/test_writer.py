@@ -264,7 +264,7 @@ def write_at_once(directory: Path, how: tuple[str, str]) -> list[tuple[int, str]
 
 def test_the_second_of_two_writers_meets_the_artifact_of_the_first(tmp_path):
     results = write_at_once(tmp_path / "out", ("plain", "plain"))
-    assert results == [(0, ""), (1, "the output already holds an artifact")]
+    assert results == [(0, ""), (1, "an artifact was finished here meanwhile by another export")]
     verify_file(tmp_path / "out", read_manifest(tmp_path / "out").files[0])
 
 
@@ -280,7 +280,8 @@ def test_a_writer_that_fails_leaves_the_place_to_the_next(tmp_path):
         directory = tmp_path / how[0] / "deep" / "out"
         directory.parent.mkdir(parents=True)
         results = write_at_once(directory, how)
-        assert results in ([(0, ""), (1, "a failure")], [(0, ""), (1, "the output already holds an artifact")])
+        met = "an artifact was finished here meanwhile by another export"
+        assert results in ([(0, ""), (1, "a failure")], [(0, ""), (1, met)])
         verify_file(directory, read_manifest(directory).files[0])
 
 

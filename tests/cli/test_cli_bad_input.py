@@ -338,7 +338,7 @@ def test_a_top_that_names_nobody_is_refused(cli, top):
         (("--atol", "logit=1"), "logit, which is no output"),
         (("--provider", "Nope"), "CPUExecutionProvider"),
         (("--set", "classes=11"), "'logits' has the shape"),
-        (("--set", "image_size=64"), "the graph takes input"),
+        (("--set", "image_size=64"), "the model s2mlpv2_nano takes 3x64x64"),
     ],
 )
 def test_parity_that_cannot_be_measured_is_no_success(refused, graph, arguments, says):

@@ -28,7 +28,7 @@ class ReachedError(CheckFailedError):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_reaches_its_function(cli, monkeypatch, command):
+def test_a_command_reaches_its_function(cli, monkeypatch, unchecked, command):
     pytest.importorskip("torch")
     arguments, name = COMMANDS[command]
     calls: list[tuple[Any, ...]] = []

@@ -79,7 +79,7 @@ class ReachedError(Exception):
         (("build", "model.onnx", "--dry-run"), ("--target", "sm89", "--precision", "fp16", *SHAPES[0])),
     ],
 )
-def test_what_is_used_is_not_refused(cli, monkeypatch, command, options):
+def test_what_is_used_is_not_refused(cli, monkeypatch, unchecked, command, options):
     def reached(*_, **__):
         raise ReachedError
 

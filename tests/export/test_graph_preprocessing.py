@@ -385,7 +385,9 @@ def test_the_command_line_passes_it_on(monkeypatch, tmp_path):
 
     monkeypatch.setattr("s2mlp_deploy.api.export", export)
     for extra, wanted in ((["--with-preprocessing"], True), ([], False)):
-        monkeypatch.setattr("sys.argv", ["s2mlp-deploy", "export", "net", "--output", str(tmp_path / "out"), *extra])
+        monkeypatch.setattr(
+            "sys.argv", ["s2mlp-deploy", "export", "s2mlpv2_nano", "--output", str(tmp_path / "out"), *extra]
+        )
         with pytest.raises(SystemExit):
             main()
         assert given["with_preprocessing"] is wanted

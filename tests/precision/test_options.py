@@ -66,6 +66,7 @@ def test_what_can_be_used_passes(folder: Path, tmp_path: Path) -> None:
         ({"precisions": ("fp16",), "data": None, "cache": "c.npz"}, InputError, "--calibration-cache is given"),
         ({"precisions": ("fp32",), "data": None, "exclude": ("a",)}, InputError, "--exclude is given"),
         ({"precisions": ("fp32",), "data": None, "exclude_ops": ("Conv",)}, InputError, "--exclude-op is given"),
+        ({"exclude_ops": ("Softmax",)}, InputError, "--exclude-op Softmax excludes nothing: .* Conv, Gemm and MatMul"),
         ({"precisions": ("fp8",), "reduce_range": True}, InputError, "--reduce-range is given"),
         ({"precisions": ("fp32",), "data": None, "half_io": True}, InputError, "--half-io is given"),
     ],

@@ -1,0 +1,146 @@
+"""Refusing what arguments and files show to be wrong: in a second, before torch is imported and a model is captured.
+
+Imports neither torch nor onnx. What only a loaded model can tell is in :mod:`.checking`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from s2mlp_deploy.artifact import Manifest, check_output, model_file, read_manifest
+from s2mlp_deploy.choices import MIN_SAMPLES
+from s2mlp_deploy.data.archive import is_archive
+from s2mlp_deploy.data.collect import collect, split_path
+from s2mlp_deploy.data.dataset import open_data
+from s2mlp_deploy.errors import ArtifactError, CheckpointError, DataError, InputError, SourceError
+from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, check_opset
+from s2mlp_deploy.models.registry import get_model
+from s2mlp_deploy.precision.options import PrecisionOptions
+from s2mlp_deploy.precision.options import check_opset as check_precisions
+from s2mlp_deploy.preprocess import Preprocessing, load_sidecar
+
+
+def check_source(source: str, *, checkpoint: str | Path | None = None, preprocess: str | Path | None = None) -> None:
+    """Refuses a source that cannot be loaded: files that are not there, a zoo name that nobody has.
+
+    Raises:
+        SourceError: There is no such file or model.
+        CheckpointError: There is no such checkpoint.
+        PreprocessingError: The description is wrong.
+    """
+    if preprocess is not None:
+        load_sidecar(Path(preprocess))
+    if checkpoint is not None and not Path(checkpoint).is_file():
+        raise CheckpointError("no such checkpoint file", where=str(checkpoint), fix="check the path")
+    place = source.rpartition(":")[0] or source
+    if place.endswith((".py", ".pt2")):
+        if not Path(place).is_file():
+            raise SourceError("no such file", where=place, fix="check the path")
+    elif ":" not in source:
+        get_model(source)
+
+
+def check_data(data: object, *, minimum: int, seed: int = 0) -> None:
+    """Refuses data that is not there, or too little of it.
+
+    Of an archive, whose listing may take as long as unpacking it, only whether it is there; of a Python object nothing.
+
+    Raises:
+        DataError: There is no such data, none that can be used, or too little of it.
+        MissingDependencyError: It was saved by ``datasets``, which is not installed.
+    """
+    if not isinstance(data, (str, Path)) or is_archive(split_path(Path(data))[0].name):
+        return
+    found = len(collect(Path(data), classes=None, limit=minimum, seed=seed))
+    if found < minimum:
+        raise DataError(
+            f"There are only {found} samples, at least {minimum} are needed",
+            where=str(data),
+            fix="give more; some hundreds that look like the model's work are best",
+        )
+
+
+def check_export(
+    output: str | Path, *, force: bool, opset: int | None = None, precision: PrecisionOptions | None = None
+) -> tuple[str, ...]:
+    """Refuses what no export could do: an output that is not to be written, data that is not there, and so on.
+
+    Args:
+        output: The directory to write.
+        force: Whether an artifact that is there may be replaced.
+        opset: Of the files; None for the default.
+        precision: Which files to make beside float32.
+
+    Returns:
+        The names of the ONNX files to write.
+
+    Raises:
+        ExportError: The opset cannot be written.
+        InputError: An option has a value that cannot be used, or nothing that is wanted uses it.
+        DataError: Data is missing, or too little.
+        OutputError: The directory cannot be written, or holds an artifact.
+    """
+    opset = DEFAULT_OPSET if opset is None else opset
+    check_opset(opset)
+    files: tuple[str, ...] = ()
+    if precision is not None:
+        precision.check()
+        files = precision.files
+        check_precisions(files, opset)
+    names = tuple(model_file(name) for name in ("fp32", *files))
+    check_output(Path(output), force=force, files=names)
+    if precision is not None and files:
+        for data in (precision.data, precision.eval_data):
+            check_data(data, minimum=MIN_SAMPLES, seed=precision.seed)
+    return names
+
+
+def check_quantize(directory: str | Path, options: PrecisionOptions) -> Manifest:
+    """Refuses what no quantization of an artifact could do.
+
+    Returns:
+        The artifact's manifest.
+
+    Raises:
+        ArtifactError: There is no artifact, or it has no float32 file.
+        InputError: An option has a value that cannot be used.
+        DataError: The data cannot be used, or does not fit the model.
+        PreprocessingError: The data is images, and no preprocessing is configured, or they cannot be an input.
+    """
+    if not options.files:
+        raise InputError("fp32 is there already", fix="ask for fp16, int8 or fp8")
+    if options.data is None:
+        raise DataError("there is no data to measure on", fix="--data PATH")
+    options.check()
+    manifest = read_manifest(Path(directory))
+    manifest.file("fp32")
+    check_precisions(options.files, manifest.opset)
+    for data in (options.data, options.eval_data):
+        check_data(data, minimum=MIN_SAMPLES, seed=options.seed)
+        if isinstance(data, (str, Path)) and not is_archive(split_path(Path(data))[0].name):
+            open_data(
+                data,
+                inputs=manifest.inputs,
+                preprocessing=Preprocessing.from_dict(manifest.preprocessing) if manifest.preprocessing else None,
+                classes=manifest.classes,
+                minimum=MIN_SAMPLES,
+                seed=options.seed,
+            )
+    return manifest
+
+
+def check_parity(files: Sequence[str | Path], data: object = None) -> None:
+    """Refuses a comparison of nothing, of files that are not there, or on data that is not there.
+
+    Raises:
+        InputError: No files are named.
+        ArtifactError: There is no such file.
+        DataError: There is no such data.
+    """
+    if not files:
+        raise InputError("no files to compare", fix="name at least one .onnx file")
+    for file in map(Path, files):
+        if not file.exists():
+            raise ArtifactError("no such file", where=str(file), fix="check the path")
+    check_data(data, minimum=1)
