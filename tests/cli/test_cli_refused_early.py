@@ -151,7 +151,7 @@ ONCE_LOADED = [
     (export(ONE, *INT8, *data("images"), "--preprocess", "9.json"), "shape"),
     (("parity", TWO, "pictures/model.fp32.onnx"), "number of inputs differs"),
     (("parity", TOKENS, "pictures/model.fp32.onnx"), "the inputs differ"),
-    (("parity", ONE, "pictures/model.fp32.onnx", "--data", "images"), "no preprocessing"),
+    (("parity", ONE, "undescribed/model.fp32.onnx", "--data", "images"), "no preprocessing"),
     (("parity", ONE, "pictures/model.fp32.onnx", "--data", "wrong.npz"), "shape"),
 ]
 
