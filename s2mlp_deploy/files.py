@@ -12,8 +12,10 @@ import platform
 import re
 import secrets
 import shlex
+import shutil
 import stat
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path, PurePath
@@ -33,6 +35,8 @@ LOG = logging.getLogger(__name__)
 _TEMPORARY = ".tmp"
 _TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 """What :func:`_temporary` makes; other hidden files are somebody else's."""
+
+_SCRATCH, _SCRATCH_LOCK = "s2mlp-deploy-", ".lock"
 
 _MODE = 0o666
 """Of new files, less what the user's umask takes away."""
@@ -182,6 +186,33 @@ def _is_abandoned(path: Path) -> bool:
         return False
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def scratch_directory() -> Iterator[Path]:
+    """A directory of this process's own, outside of anything of the user's, for files of moments.
+
+    It goes when the block ends; what killed processes of the same user left of theirs goes when the next one begins.
+
+    Raises:
+        OutputError: There is no place for temporary files.
+    """
+    place = Path(tempfile.gettempdir())
+    for left in place.glob(f"{_SCRATCH}*"):
+        if is_regular(left / _SCRATCH_LOCK) and _is_abandoned(left / _SCRATCH_LOCK):
+            shutil.rmtree(left, ignore_errors=True)
+    try:
+        directory = Path(tempfile.mkdtemp(prefix=_SCRATCH))
+        handle = os.open(directory / _SCRATCH_LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise output_error(place, error) from error
+    try:
+        with contextlib.suppress(OSError):  # A file system without locks: what is left there stays.
+            _try_lock(handle)
+        yield directory
+    finally:
+        os.close(handle)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextlib.contextmanager

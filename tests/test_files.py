@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tiny_artifact import largest_file
 
 from s2mlp_deploy import files
 from s2mlp_deploy.errors import OutputError
-from s2mlp_deploy.files import locked, remove_abandoned, replacing, to_json, write_file
+from s2mlp_deploy.files import locked, remove_abandoned, replacing, scratch_directory, to_json, write_file
 
 
 def test_replacing_puts_the_new_content_in_place(tmp_path):
@@ -204,3 +205,28 @@ def test_only_what_a_killed_process_of_ours_left_is_removed(tmp_path):
 def test_writing_never_touches_the_umask_of_the_process(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("other threads would make files with this mask"))
     write_file(tmp_path / "file", b"x")
+
+
+def test_a_scratch_directory_goes_and_takes_what_killed_processes_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    script = (
+        "import os, s2mlp_deploy.files as f\nwith f.scratch_directory() as d: (d / 'model.onnx').touch(); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", script], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
+    (left,) = tmp_path.iterdir()
+    assert (left / "model.onnx").exists()
+    others = [tmp_path / "s2mlp-deploy-notes", tmp_path / "s2mlp-deploy-folder" / "x"]
+    others[0].write_text("mine")
+    others[1].mkdir(parents=True)
+    with scratch_directory() as first, scratch_directory() as second:
+        assert first.is_dir()  # A living process holds it.
+        assert second.is_dir()
+        assert first != second
+        assert not left.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s2mlp-deploy-folder", "s2mlp-deploy-notes"]
+
+
+def test_no_place_for_temporary_files_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(OutputError, match="cannot write"), scratch_directory():
+        pass

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from s2mlp_deploy.calibration.histogram import Histogram
-from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from s2mlp_deploy.engines.of_graph import open_graph
 from s2mlp_deploy.errors import QuantizationError
 from s2mlp_deploy.graph.editing import FLOATS, PREPROCESSING, Editor
 from s2mlp_deploy.graph.operators import array_of, is_movement
@@ -54,7 +52,7 @@ class Observer:
         self._peaks: dict[str, str] = {}
         self._results = [str(value.name) for value in model.graph.outputs]
         self._may_be_infinite = _infinite_by_design(model.graph)
-        self._engine = _engine(self._with_outputs(), threads)
+        self._engine = open_graph(self._with_outputs(), threads=threads)
 
     def update(self, statistics: Statistics, feeds: Mapping[str, NDArray[Any]]) -> Statistics:
         """Statistics with one batch more; those given stay as they are, so an interrupt never leaves half a batch.
@@ -141,7 +139,7 @@ class Observer:
         one = {name: array[:1] for name, array in feeds.items()}
         # Everything at once takes memory, so the first sample is tried alone.
         for inputs in (one, feeds) if free else (feeds,):
-            outputs = _engine(model, 0).run(inputs)
+            outputs = open_graph(model).run(inputs)
             for node in self._model.graph:
                 for value in node.outputs:
                     result = outputs.get(str(value.name))
@@ -206,11 +204,3 @@ def _reduced(editor: Editor, name: str, value: ir.Value, op_type: str) -> ir.Val
 def _later(graph: ir.Graph, *values: ir.Value) -> ir.Node:
     producers = {value.producer() for value in values}
     return next(node for node in reversed(graph) if node in producers)
-
-
-def _engine(model: ir.Model, threads: int) -> OnnxRuntimeEngine:
-    """Through a file: a graph may be too large for one protobuf message in memory."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "observed.onnx"
-        ir.save(model, path, external_data="observed.data")
-        return OnnxRuntimeEngine(path, threads=threads)

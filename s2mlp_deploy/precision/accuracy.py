@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from PIL import Image
 from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.data.caching import Batches
 from s2mlp_deploy.engines.base import Engine
+from s2mlp_deploy.engines.of_graph import open_graph
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, AccuracyRow, BudgetSearch, Guess, WorstImage
@@ -319,7 +318,4 @@ def engine_of(model: ir.Model, *, rounded: bool, threads: int = 0) -> OnnxRuntim
         rounded: Whether float16 results are really rounded to float16 (:mod:`s2mlp_deploy.precision.rounding`).
         threads: Of ONNX Runtime; 0 lets it choose.
     """
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "model.onnx"
-        ir.save(round_like_half(model) if rounded else model, path, external_data="model.data")
-        return OnnxRuntimeEngine(path, threads=threads)
+    return open_graph(round_like_half(model) if rounded else model, threads=threads)

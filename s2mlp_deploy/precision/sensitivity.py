@@ -7,16 +7,14 @@ rounded. The ratio of the two sums of squares is the layer's signal-to-quantizat
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from s2mlp_deploy.engines.of_graph import open_graph
 from s2mlp_deploy.graph.editing import Editor
 from s2mlp_deploy.precision.exclusion import NOTHING, Exclusion
 from s2mlp_deploy.precision.placements import Calibrated
@@ -75,13 +73,10 @@ def layer_sqnr(
             energy.name = f"{kind}.{index}"
             graph.outputs.append(energy)
     sums = np.zeros((len(ops), 2))
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "sensitivity.onnx"
-        ir.save(model, path, external_data="sensitivity.data")
-        engine = OnnxRuntimeEngine(path, threads=threads)
-        for feeds in batches:
-            outputs = engine.run(feeds)
-            sums += [[outputs[f"signal.{index}"], outputs[f"noise.{index}"]] for index in range(len(ops))]
+    engine = open_graph(model, threads=threads)
+    for feeds in batches:
+        outputs = engine.run(feeds)
+        sums += [[outputs[f"signal.{index}"], outputs[f"noise.{index}"]] for index in range(len(ops))]
     found: dict[str, float] = {}
     for op, (signal, lost) in zip(ops, sums.tolist(), strict=True):
         ratio = _decibels(signal, lost)
