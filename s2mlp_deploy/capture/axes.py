@@ -117,6 +117,20 @@ def free_axes(program: ExportedProgram) -> list[FreeAxis]:
     return found
 
 
+def check_free(program: ExportedProgram, required: Sequence[str]) -> None:
+    """Refuses a program with a constant where a size was to be free.
+
+    torch may make one of it while it replaces in-place writes too: of the batch in ``for part in x.unbind(2):
+    part.mul_(2)``, for example.
+
+    Raises:
+        ExportError: Says which and what it must be.
+    """
+    for node, name, size in _named_sizes(program):
+        if name in required and (not isinstance(size, torch.SymInt) or str(size).isdigit()):
+            raise cannot_be_free(name, f"{node.name} must have {size}")
+
+
 def size_limits(
     program: ExportedProgram, inputs: tuple[Any, ...], required: Sequence[str]
 ) -> dict[FreeAxis, SizeLimit]:
@@ -134,9 +148,7 @@ def size_limits(
     Raises:
         ExportError: A required axis is not free, or only at sizes that are no range of multiples.
     """
-    for node, name, size in _named_sizes(program):
-        if name in required and (not isinstance(size, torch.SymInt) or str(size).isdigit()):
-            raise cannot_be_free(name, f"{node.name} must have {size}")
+    check_free(program, required)
     limits = {}
     refuses = Guards(program, inputs)
     for axis in free_axes(program):

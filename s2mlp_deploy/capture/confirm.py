@@ -84,18 +84,30 @@ class Comparison:
         """How they differ where a symbol of the sizes has another value, in words; None where they do not.
 
         Raises:
-            UncomparableError: The module does not run at this size, or the inputs would be very large.
+            RefusedError: The module does not run at this size, and the program does.
+            UncomparableError: Neither does, or the inputs would be very large.
         """
         pairs = list(zip(self._leaves, self._values, strict=True))
         shapes = resized_shapes(pairs, {symbol: number})
         if sum(math.prod(shape) for shape in shapes if shape is not None) > _MOST_ELEMENTS:
             raise UncomparableError
         resized = [leaf if s is None else _resized(leaf, s) for leaf, s in zip(self._leaves, shapes, strict=True)]
-        return _compare(self._reference, self._program, internals.tree_unflatten(resized, self._structure))
+        inputs = internals.tree_unflatten(resized, self._structure)
+        try:
+            return _compare(self._reference, self._program, inputs)
+        except UncomparableError as error:
+            # functionalize may fail where the module itself does not.
+            if _runs(self._program, inputs) and not _runs(self._module, inputs):
+                raise RefusedError from error
+            raise
 
 
 class UncomparableError(Exception):
     """Nothing can be said at this size."""
+
+
+class RefusedError(UncomparableError):
+    """The module has no result at this size, and the program computes one."""
 
 
 def confirm(
@@ -117,10 +129,12 @@ def confirm(
 
     Returns:
         The limits, wider where both agree at smaller sizes (torch demands two clips of a program that was traced with
-        two), and from 2 on where a height or width of 1 is another thing to the module.
+        two), from 2 on where a height or width of 1 is another thing to the module, and without small sizes that the
+        module refuses (circular padding by more than there is) and the program does not.
 
     Raises:
-        ExportError: The program computes something else than the module at a size that it takes.
+        ExportError: The program computes something else than the module at a size that it takes, or something where
+            the module refuses a large size.
     """
     rules = dict(limits)
     axes: dict[sympy.Symbol, FreeAxis] = {}
@@ -133,6 +147,8 @@ def confirm(
             LOG.warning("%s: free sizes could not be compared with the module's own results", type(module).__name__)
             return rules
         started = time.monotonic()
+        taken = {symbol: {axis.example} for symbol, axis in axes.items()}
+        refused: dict[sympy.Symbol, set[int]] = {symbol: set() for symbol in axes}
         for symbol, number in _choices(axes):
             axis, size = axes[symbol], axes[symbol].at(number)
             if time.monotonic() - started > seconds:
@@ -141,15 +157,54 @@ def confirm(
                 continue
             try:
                 what = comparison.at(symbol, number)
-            except UncomparableError:
+            except UncomparableError as error:
+                if isinstance(error, RefusedError):
+                    refused[symbol].add(number)
                 continue
             if what is not None and (axis.name == "batch" or size > 1):
                 raise cannot_be_free(axis.name, f"at {size} (the example has {axis.at(axis.example)}), {what}")
-            if what is not None:
+            if what is None:
+                taken[symbol].add(number)
+            else:
                 rules |= {a: replace(rule, min=2) for a, rule in rules.items() if a.symbol is symbol and rule.min < 2}
         for symbol, axis in axes.items():
+            own = {a: rule for a, rule in rules.items() if a.symbol is symbol}
+            if refused[symbol]:
+                rules |= _raised(comparison, symbol, axis, own, min(taken[symbol]), max(refused[symbol]))
             rules |= _lowered(comparison, symbol, axis, {a: r for a, r in rules.items() if a.symbol is symbol})
     return rules
+
+
+def _raised(
+    comparison: Comparison,
+    symbol: sympy.Symbol,
+    axis: FreeAxis,
+    rules: Mapping[FreeAxis, SizeLimit],
+    least: int,
+    refused: int,
+) -> dict[FreeAxis, SizeLimit]:
+    """The rules of one symbol without the small sizes that the module refuses.
+
+    Args:
+        comparison: Of the program with its module.
+        symbol: Of the size.
+        axis: One that has it.
+        rules: Of all that have it.
+        least: The smallest value that the module takes, of those tried.
+        refused: The largest that it refuses.
+    """
+    if refused > least:
+        raise cannot_be_free(
+            axis.name, f"at {axis.at(refused)} (the example has {axis.at(axis.example)}), the module does not run"
+        )
+    for number in range(least - 1, refused, -1):
+        try:
+            if comparison.at(symbol, number) is not None:
+                break
+        except UncomparableError:
+            break
+        least = number
+    return {a: replace(rule, min=max(rule.min, a.at(least))) for a, rule in rules.items()}
 
 
 def _lowered(
@@ -230,6 +285,14 @@ def _compare(reference: Callable[..., Any], program: Callable[..., Any], inputs:
         if not torch.allclose(one, other, rtol=_RTOL, atol=_RTOL * peak, equal_nan=True):
             return "the captured program gives other numbers than the module"
     return None
+
+
+def _runs(function: Callable[..., Any], inputs: tuple[Any, ...]) -> bool:
+    try:
+        _run(function, inputs)
+    except Exception:  # A module of the user's own may raise anything.
+        return False
+    return True
 
 
 def _run(function: Callable[..., Any], inputs: tuple[Any, ...]) -> list[Tensor]:

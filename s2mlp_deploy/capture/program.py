@@ -21,7 +21,7 @@ from torch.export.graph_signature import ConstantArgument, OutputKind
 import s2mlp_deploy.shift.op  # noqa: F401  registers s2mlp::shift
 from s2mlp_deploy import torch_internals as internals
 from s2mlp_deploy.artifact import SizeLimit
-from s2mlp_deploy.capture.axes import FreeAxis, cannot_be_free, dynamic_shapes, size_limits, with_batches
+from s2mlp_deploy.capture.axes import FreeAxis, cannot_be_free, check_free, dynamic_shapes, size_limits, with_batches
 from s2mlp_deploy.capture.checks import (
     check_operators,
     check_runs,
@@ -141,6 +141,7 @@ def _export(
                 program = _try_export(module, example, dynamic_shapes(example, free, automatic))
                 limits = size_limits(program, example, free)
                 program = _functional(program)
+                check_free(program, free)
                 limits = confirm(program, module, example, limits)
                 if "batch" in free:
                     _check_batch(limits, inputs)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s2mlp_deploy.capture.axes import input_shapes
@@ -37,7 +38,28 @@ def frames(x: Tensor) -> Tensor:
     return y.view(x.shape)
 
 
+class Limited:
+    """A check that torch.export does not see."""
+
+    @staticmethod
+    def check(x: Tensor) -> None:
+        if not torch.compiler.is_compiling() and x.shape[2] > 6:
+            raise ValueError("too high")
+
+
 class TestBatch:
+    @pytest.mark.parametrize("batch", [1, 3])
+    def test_that_becomes_constant_when_writes_do_is_the_examples(self, batch: int) -> None:
+        def parts(x: Tensor) -> Tensor:
+            y = x.clone()
+            for part in y.unbind(2):
+                part.mul_(2)
+            return y
+
+        found = captured(parts, batch, 3, 2, 5)
+        assert input_shapes(found.program) == [(batch, 3, 2, 5)]
+        assert found.notes == (f"the batch is fixed: batch cannot be free: x must have {max(batch, 2)}",)
+
     @pytest.mark.parametrize("clips", [1, 2])
     def test_of_whole_clips_is_free_in_multiples(self, clips: int) -> None:
         found = captured(frames, 5 * clips, 3, 4, 4)
@@ -101,6 +123,21 @@ class TestHeight:
         found = captured(flipped, 2, 2, 6, 5, dynamic=("batch", "height"))
         assert found.notes == ("the height of x is a multiple of 3",)
         assert [limit.min for limit in found.limits] == [3]
+
+    def test_that_the_module_refuses_is_refused_where_the_program_runs(self) -> None:
+        """Circular padding wraps around once in torch, and as often as it takes in a graph."""
+        found = captured(
+            lambda x: F.pad(x, (1, 1, 4, 4), mode="circular"), 2, 3, 7, 6, dynamic=("batch", "height", "width")
+        )
+        assert found.notes == ("the height of x is at least 4",)
+
+    def test_that_the_module_refuses_beyond_the_example_cannot_be_free(self) -> None:
+        def few(x: Tensor) -> Tensor:
+            Limited.check(x)
+            return x * 2
+
+        with pytest.raises(ExportError, match=r"height cannot be free: at \d+ .*the module does not run"):
+            captured(few, 2, 2, 6, 5, dynamic=("batch", "height"))
 
     def test_that_no_range_of_multiples_describes_is_refused(self) -> None:
         def prime(x: Tensor) -> Tensor:
