@@ -21,7 +21,7 @@ from s2mlp_deploy.files import replacing
 
 _VERSION = 2
 
-_MOST_BYTES = 2**30
+_MOST_BYTES = 2**28
 """Of a cache's arrays: a histogram takes 16 KiB, and networks have hundreds to thousands."""
 
 Foreign: TypeAlias = Literal["refuse", "refuse graph", "ignore"]
@@ -123,7 +123,7 @@ def load(path: Path, key: Key, *, foreign: Foreign = "refuse graph") -> tuple[St
         with zipfile.ZipFile(path) as archive:
             check_members(path, archive.infolist())
             if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
-                raise ValueError(f"its arrays take more than {_MOST_BYTES >> 30} GiB")
+                raise ValueError(f"its arrays take more than {_MOST_BYTES >> 20} MiB")
         with np.load(path, allow_pickle=False) as archived:
             stored = {name: archived[name] for name in archived.files}
             described = json.loads(str(stored.pop("described")))
