@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from s2mlp_deploy.artifact import EVIDENCE, Manifest
+from s2mlp_deploy.artifact import EVIDENCE, Hazard, Manifest
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
@@ -107,7 +107,7 @@ def race_warning(manifest: Manifest, evidence: Evidence, directory: str) -> Verd
     races = [hazard for hazard in manifest.hazards if hazard.kind == "race"]
     if not races:
         return None
-    lines = join_names(dict.fromkeys(hazard.where or "an unknown line" for hazard in races))
+    lines = _lines(races)
     deviation = fmt.deviation(next((hazard.eager_deviation for hazard in races if hazard.eager_deviation), None))
     compared = [item.report for item in comparisons(manifest, evidence) if item.counts and item.report.eager]
     sentences = [
@@ -142,6 +142,21 @@ def race_warning(manifest: Manifest, evidence: Evidence, directory: str) -> Verd
     else:
         advice = f"eager scores better, the weights fit the race (the functional meaning has {scores}): {retrain}"
     return Verdict("warn", "Eager PyTorch computes something else", (*sentences, f"What to do: {advice}."))
+
+
+def _lines(races: Sequence[Hazard]) -> str:
+    """Where they are, each file named once: ``net.py, lines 15, 16 and 18``."""
+    by_file: dict[str, dict[str, None]] = {}
+    for hazard in races:
+        file, colon, line = hazard.where.rpartition(":")
+        by_file.setdefault(file if colon else hazard.where or "an unknown line", {})[line if colon else ""] = None
+    return join_names(
+        (
+            file if "" in lines else f"{file}, line{'s' if len(lines) > 1 else ''} {join_names(lines)}"
+            for file, lines in by_file.items()
+        ),
+        separator="; ",
+    )
 
 
 def _eager_in_words(eager: Sequence[OutputParity]) -> str:

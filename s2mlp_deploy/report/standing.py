@@ -64,10 +64,15 @@ class Standing:
         return bool(self.basis) and all(item.report.noise for item in self.basis)
 
 
+def hashes_of(manifest: Manifest, evidence: Evidence) -> dict[str, str]:
+    """The hash of each file that is there, by name: graphs as the manifest lists them, engines as they were built."""
+    present = {PurePath(record.path).name: record.sha256 for record in manifest.files}
+    return present | {item.record.engine: item.record.engine_sha256 for item in evidence.of(BuildRecord)}
+
+
 def comparisons(manifest: Manifest, evidence: Evidence) -> tuple[Comparison, ...]:
     """Every saved comparison, images before noise, else in the order of the documents."""
-    present = {PurePath(record.path).name: record.sha256 for record in manifest.files}
-    present |= {item.record.engine: item.record.engine_sha256 for item in evidence.of(BuildRecord)}
+    present = hashes_of(manifest, evidence)
     weights = Weights.of(manifest.source)
     found = [Comparison(item.name, item.record, _state(item, present, weights)) for item in evidence.of(ParityReport)]
     return tuple(sorted(found, key=lambda item: item.report.noise))

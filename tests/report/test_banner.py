@@ -73,10 +73,18 @@ def test_without_a_race_nothing_is_said() -> None:
 
 def test_a_race_is_told_with_what_is_known_of_it() -> None:
     text = race()
-    assert "net.py:18" in text
+    assert text.startswith("net.py, line 18: a tensor is copied onto itself with overlap")
     assert "On the example inputs eager differs from that by 1.25 with 1 thread, - with 2 threads." in text
     assert "measure both on labelled images" in text
     assert text.endswith("\ns2mlp-deploy parity s2mlpv2_nano out")
+
+
+def test_lines_of_a_file_are_named_together() -> None:
+    where = ("a.py:15", "a.py:16", "b.py:3", "a.py:15", "", "<string>")
+    races = tuple(replace(RACE, where=item) for item in where)
+    found = race_warning(described(hazards=races), evidence(), "out")
+    assert found is not None
+    assert found.sentences[0].startswith("a.py, lines 15 and 16; b.py, line 3; an unknown line and <string>: a tensor")
 
 
 def test_what_was_measured_on_data_says_more_than_the_example() -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report_samples import accuracy, artifact, build, calibration, on_noise, quantized_manifest, report, shifts
+from report_samples import accuracy, artifact, bench, build, calibration, on_noise, quantized_manifest, report, shifts
 
 from s2mlp_deploy.artifact import Hazard
 from s2mlp_deploy.report.html import write_report
@@ -42,6 +42,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         parity_b=on_noise(),
         parity_c=replace(report(), file_sha256="1" * 64),
         build_a=build(),
+        bench_single_stream=bench(),
         accuracy=accuracy(),
         calibration=calibration(),
     )

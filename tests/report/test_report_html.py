@@ -11,10 +11,8 @@ from typing import Any
 import pytest
 from report_samples import (
     DOWN,
-    ENVIRONMENT,
     FILE,
     LEFT,
-    MACHINE,
     ONNX,
     RIGHT,
     SHA,
@@ -24,12 +22,13 @@ from report_samples import (
     artifact,
     build,
     manifest,
-    on_noise,
+    page_of,
     report,
     shifts,
+    tone,
 )
 
-from s2mlp_deploy.artifact import FileRecord, Hazard, ShiftRecord, SourceInfo, is_own_report
+from s2mlp_deploy.artifact import FileRecord, ShiftRecord, SourceInfo, is_own_report
 from s2mlp_deploy.errors import ArtifactError, InputError, OutputError
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
 from s2mlp_deploy.evidence.store import encode
@@ -37,17 +36,6 @@ from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.html import write_overview, write_report
 from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftGroup, ShiftSpec
-
-
-def page_of(directory: Path) -> Page:
-    page = Page(write_report(directory).read_text("utf-8"))
-    assert page.mistakes == []
-    return page
-
-
-def tone(page: Page) -> str:
-    ((_, attrs),) = page.with_class("verdict")
-    return (attrs["class"] or "").split()[-1]
 
 
 def test_page_shows_the_saved_figures(tmp_path: Path) -> None:
@@ -403,108 +391,3 @@ def test_numbers_never_round_to_perfection() -> None:
     assert fmt.cosine(0.99999999999) == "0.9999999"
     assert [fmt.size(value) for value in (999, 999_960, 2_000_000_000)] == ["999 bytes", "1.0 MB", "2.0 GB"]
     assert [fmt.seconds(value) for value in (0.5, 61)] == ["0.50 s", "1 min 01 s"]
-
-
-def test_a_race_is_told_with_its_line_and_its_effect(tmp_path: Path) -> None:
-    race = Hazard("race", "net.py:18", "x[1:] = x[:-1]", 1, 72, {"1": 1.25, "2": 1.5})
-    page = page_of(artifact(tmp_path, manifest(hazards=(race,), notes=("the batch is fixed: it says 8",))))
-    assert "net.py:18" in page.body
-    assert "x[1:] = x[:-1]" in page.body
-    assert "1.25 with 1 thread" in page.body
-    assert "The batch is fixed: it says 8." in page.body
-
-
-def test_the_race_stands_in_the_banner_with_what_to_do(tmp_path: Path) -> None:
-    race = Hazard("race", "net.py:18", "x[1:] = x[:-1]", 1, 72, {"1": 1.25})
-    page = page_of(artifact(tmp_path, manifest(hazards=(race,)), parity_fp32=report()))
-    banner = page.of("section")[0]
-    assert banner.startswith("Parity holds")
-    assert "Eager PyTorch computes something else" in banner
-    assert "What to do: " in banner
-    assert "s2mlp-deploy parity s2mlpv2_nano" in banner
-    assert page.body.count("1.25 with 1 thread") == 1
-
-
-def test_without_hazards_nothing_is_said_of_them(tmp_path: Path) -> None:
-    assert "Hazards" not in page_of(artifact(tmp_path, manifest())).body
-
-
-def test_the_eager_run_is_shown_once_and_not_judged(tmp_path: Path) -> None:
-    whole = report()
-    racing = replace(whole, eager=whole.outputs)
-    page = page_of(artifact(tmp_path, parity_a=racing, parity_b=replace(racing, file="other.onnx")))
-    assert tone(page) == "good"
-    assert page.of("td").count("not judged") == 1
-
-
-def regions(page: Page, label: str) -> list[str]:
-    return [a["aria-label"] or "" for _, a in page.elements if (a.get("aria-label") or "").startswith(label)]
-
-
-def test_figures_of_different_data_stand_in_different_tables_images_first(tmp_path: Path) -> None:
-    int8 = replace(report(), file="model.int8.onnx", precision="int8")
-    page = page_of(artifact(tmp_path, parity_a=on_noise(), parity_b=report(), parity_c=int8))
-    assert regions(page, "Parity on") == [
-        "Parity on held-out digits (1,000 images)",
-        "Parity on 16 samples of seeded Gaussian noise (seed 0)",
-    ]
-    cells = page.of("td")
-    # A file, its reference and its data are named once.
-    assert cells.count("model.int8.onnxint8, onnxruntime 1.22.0 (cpu)") == 1
-    assert page.of("dd").count("torch 2.13.0 (cpu)") == 2
-    assert f"sha256 {'da' * 6}"[7:] in page.of("dd")
-
-
-def test_further_outputs_of_a_file_do_not_name_it_again(tmp_path: Path) -> None:
-    two = replace(report(), outputs=(*report().outputs, replace(report().outputs[0], name="features")))
-    cells = page_of(artifact(tmp_path, parity_a=two)).of("td")
-    assert cells[cells.index("features") - 2 : cells.index("features")] == ["", ""]
-
-
-def test_a_tile_for_each_file(tmp_path: Path) -> None:
-    files = (*manifest().files, FileRecord("model.int8.onnx", "int8", "b" * 64, 9, 600))
-    page = page_of(artifact(tmp_path, manifest(files=files), parity_a=report()))
-    tiles = [text for text in page.of("section") if text.startswith(("fp32", "int8"))]
-    assert tiles[0].startswith(
-        "fp32 holds held-out digits (1,000 images) Max abs7.63e-06allowed 0.0184 Same top-199.95"
-    )
-    assert f"Accuracy97.10 %reference 97.20 % Size18 bytes {FILE}sha256 {SHA[:12]}" in tiles[0]
-    assert tiles[1].startswith("int8 not measured Size9 bytes50 % of fp32")
-
-
-def test_when_and_where_it_was_measured_is_told(tmp_path: Path) -> None:
-    page = page_of(artifact(tmp_path, parity_fp32=report()))
-    facts = set(page.of("dd"))
-    assert "Some Processor 9000, x86_64" in facts
-    assert "8, 16 hardware threads, 2 usable" in facts
-    assert "32.0 GB, limited to 4.0 GB" in facts
-    assert "avx2, avx512_vnni" in facts
-    cells = page.of("td")
-    start = cells.index("parity-fp32.json")
-    assert cells[start + 1 : start + 4] == [
-        "2026-11-27 21:55 UTC",
-        "s2mlp-deploy 0.1.0, torch 2.13.0",
-        "0.5 0.25 0",
-    ]
-
-
-def test_each_machine_has_its_own_measurements(tmp_path: Path) -> None:
-    later = replace(ENVIRONMENT, time="2026-11-28T10:00:00Z", machine=replace(MACHINE, memory=8 * 10**9))
-    page = page_of(
-        artifact(tmp_path, parity_a=report(), parity_b=on_noise(environment=later), build_a=replace(build()))
-    )
-    assert [text for text in page.of("h3") if text.startswith("Machine")] == ["Machine 1", "Machine 2"]
-    assert regions(page, "Measured on") == ["Measured on Machine 1", "Measured on Machine 2"]
-
-
-def test_evidence_that_does_not_say_when_is_shown_all_the_same(tmp_path: Path) -> None:
-    page = page_of(artifact(tmp_path, parity_a=saved(environment=None, weights=None, data_sha256="")))
-    assert tone(page) == "good"
-    assert "Machine" not in page.of("h3")
-
-
-def test_a_page_that_was_sent_without_its_files_names_them_with_their_hashes(tmp_path: Path) -> None:
-    page = page_of(artifact(tmp_path, parity_a=report(), build_a=build()))
-    assert f"{SHA} {FILE}" in page.of("pre")
-    assert SHA[:12] in page.of("td")
-    assert any(f"sha256 {'ab' * 6}" in cell for cell in page.of("td")), "an engine too"

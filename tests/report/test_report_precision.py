@@ -20,6 +20,7 @@ from report_samples import (
     artifact,
     calibration,
     manifest,
+    page_of,
     quantized_manifest,
 )
 
@@ -28,17 +29,11 @@ from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.calibration import ActivationRange, CalibrationReport
 from s2mlp_deploy.evidence.store import Evidence, Saved, decode, encode
-from s2mlp_deploy.report.html import write_overview, write_report
+from s2mlp_deploy.report.html import write_overview
 from s2mlp_deploy.report.page.charts import draw_histogram, draw_sqnr
 from s2mlp_deploy.report.page.precision import view_precision
 
 EVIL = '"><script>alert(1)</script>'
-
-
-def page_of(directory: Path) -> Page:
-    page = Page(write_report(directory).read_text("utf-8"))
-    assert page.mistakes == []
-    return page
 
 
 def quantized(directory: Path, **changes: Any) -> Page:

@@ -29,6 +29,7 @@ from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
 from s2mlp_deploy.parity.tolerances import TOLERANCES, apply_tolerances
 from s2mlp_deploy.precision.budget import keep_budget
 from s2mlp_deploy.processor import Processor
+from s2mlp_deploy.report.html import write_report
 from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
 
@@ -261,3 +262,21 @@ def artifact(directory: Path, described: Manifest | None = None, **evidence: Any
         write_file(directory / "evidence" / f"{name.replace('_', '-')}.json", data)
     write_file(directory / "manifest.json", to_json(described or manifest()))
     return directory
+
+
+def page_of(directory: Path) -> Page:
+    """The report of an artifact, which has no mistake in its nesting."""
+    page = Page(write_report(directory).read_text("utf-8"))
+    assert page.mistakes == []
+    return page
+
+
+def tone(page: Page) -> str:
+    """Of the verdict."""
+    ((_, attrs),) = page.with_class("verdict")
+    return (attrs["class"] or "").split()[-1]
+
+
+def regions(page: Page, label: str) -> list[str]:
+    """The labels of a page's regions that begin so, in order."""
+    return [a["aria-label"] or "" for _, a in page.elements if (a.get("aria-label") or "").startswith(label)]

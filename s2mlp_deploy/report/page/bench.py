@@ -7,11 +7,11 @@ from pathlib import PurePath
 
 from s2mlp_deploy.artifact import Manifest
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult
-from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report.bench import candidate_names, figures, interval
 from s2mlp_deploy.report.environment import time_in_words
 from s2mlp_deploy.report.page.cells import Cell, Table
+from s2mlp_deploy.report.standing import hashes_of
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ class BenchView:
 
 def view_benches(manifest: Manifest, evidence: Evidence) -> tuple[BenchView, ...]:
     """The saved benchmarks of an artifact's files."""
-    present = {PurePath(record.path).name: record.sha256 for record in manifest.files}
-    present |= {item.record.engine: item.record.engine_sha256 for item in evidence.of(BuildRecord)}
+    present = hashes_of(manifest, evidence)
     return tuple(_view(item.record, present) for item in evidence.of(BenchReport))
 
 

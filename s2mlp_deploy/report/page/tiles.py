@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from s2mlp_deploy.artifact import Manifest
 from s2mlp_deploy.evidence.accuracy import AccuracyReport, AccuracyRow
+from s2mlp_deploy.evidence.bench import BenchReport
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.figures import data_in_words, measured_in_words, worst_of
@@ -67,6 +68,7 @@ def file_tiles(manifest: Manifest, evidence: Evidence, files: Sequence[Standing]
                 figures=(
                     *_differences(standing),
                     *_score(scores, row, standing),
+                    *_latency(evidence, record.sha256),
                     ("Size", Cell(fmt.size(size), note=share)),
                 ),
             )
@@ -94,6 +96,24 @@ def _cautions(standing: Standing, row: AccuracyRow | None, precision: str) -> It
         yield "on noise alone: compare on images like those it was calibrated on"
     if row is not None:
         yield from row.failures
+
+
+def _latency(evidence: Evidence, sha256: str) -> list[tuple[str, Cell]]:
+    """How long a run takes: at the least batch and on the fastest engine of the last time that these bytes were run."""
+    reports = sorted((item.record for item in evidence.of(BenchReport)), key=lambda report: report.environment.time)
+    for report in reversed(reports):
+        found = [
+            (result.candidate.batch, result.latency.p50, result)
+            for result in report.measured
+            if result.candidate.sha256 == sha256 and result.latency is not None
+        ]
+        if not found:
+            continue
+        batch, time, result = min(found, key=lambda item: item[:2])
+        doubt = ", doubtful" if report.warnings or result.warnings else ""
+        note, title = f"batch {batch}, {result.candidate.engine}{doubt}", f"median, {result.candidate.runtime}"
+        return [("Latency", Cell(f"{fmt.milliseconds(time)} ms", note=note, title=title))]
+    return []
 
 
 def _differences(standing: Standing) -> list[tuple[str, Cell]]:
