@@ -131,6 +131,6 @@ def test_the_wheel_holds_weights_templates_and_the_typing_marker(tmp_path):
 
 def test_the_installed_entry_point_is_the_command_line():
     scripts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts == {"s2mlp-deploy": "s2mlp_deploy.cli.main:main"}
+    assert scripts == {"s2mlp-deploy": "s2mlp_deploy.__main__:main"}
     entry = importlib.metadata.EntryPoint("s2mlp-deploy", scripts["s2mlp-deploy"], "console_scripts")
     assert callable(entry.load())

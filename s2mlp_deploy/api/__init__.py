@@ -114,11 +114,11 @@ _HOMES = {
     ),
     "s2mlp_deploy.api.exporting": _Home(("ExportResult", "export"), _TORCH, "export"),
     "s2mlp_deploy.api.inspecting_artifacts": _Home(("ArtifactInspection", "inspect_artifact")),
-    "s2mlp_deploy.api.inspecting_files": _Home(("FileInspection", "inspect_file"), _GRAPH, "export"),
+    "s2mlp_deploy.api.inspecting_files": _Home(("FileInspection", "inspect_file"), _GRAPH, "onnx"),
     "s2mlp_deploy.api.inspecting_sources": _Home(("SourceInspection", "inspect_source"), _TORCH, "export"),
     "s2mlp_deploy.api.metrics": _Home(("load_metric",), ("torch", *_GRAPH), "export"),
     "s2mlp_deploy.api.predicting": _Home(("predict",)),
-    "s2mlp_deploy.api.quantizing": _Home(("Quantized", "quantize"), (*_GRAPH, "jinja2"), "export"),
+    "s2mlp_deploy.api.quantizing": _Home(("Quantized", "quantize"), (*_GRAPH, "jinja2"), "onnx"),
     "s2mlp_deploy.precision.limits": _Home(("Limits", "read_limits")),
     "s2mlp_deploy.precision.options": _Home(("PrecisionOptions",)),
     "s2mlp_deploy.api.sources": _Home(("from_module", "load"), _TORCH, "export"),
@@ -145,7 +145,7 @@ _HOMES = {
         )
     ),
     "s2mlp_deploy.engines.tensorrt.options": _Home(("BuildOptions",)),
-    "s2mlp_deploy.engines.tensorrt.preflight": _Home(("Preflight",), _GRAPH, "rtx"),
+    "s2mlp_deploy.engines.tensorrt.preflight": _Home(("Preflight",), _GRAPH, "onnx"),
     "s2mlp_deploy.errors": _Home(
         (
             "ArtifactError",

@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from s2mlp_deploy import api
-from s2mlp_deploy.api.checking import check_data_fits
 from s2mlp_deploy.api.refusals import check_data, check_export
 from s2mlp_deploy.artifact import FileRecord, Manifest
 from s2mlp_deploy.bench.timing import interleaved
@@ -107,6 +106,9 @@ def run_demo(
         precisions=["fp16", "int8"], data=_training_digits(), samples=_CALIBRATION, eval_data=images
     )
     source = api.load("s2mlpv2_nano", checkpoint=weights_path())
+    # It imports torch: where that is missing, the line above has said with which extra it comes.
+    from s2mlp_deploy.api.checking import check_data_fits
+
     check_data_fits(precision, source, with_preprocessing=False)
     captured = api.capture(source, progress=progress)
     manifests = {

@@ -177,7 +177,7 @@ def _environment() -> jinja2.Environment:
     try:
         import jinja2
     except ImportError:
-        raise MissingDependencyError("jinja2", extra="export", purpose="writing HTML reports") from None
+        raise MissingDependencyError("jinja2", extra="onnx", purpose="writing HTML reports") from None
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("s2mlp_deploy.report"),
         # Class names, module names and evidence are other people's text.

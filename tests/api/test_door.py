@@ -67,9 +67,9 @@ def test_what_needs_no_torch_imports_none(name):
         ("load", "safetensors", "export"),
         ("parity", "onnxscript", "export"),
         ("inspect_source", "onnx", "export"),
-        ("inspect_file", "onnx_ir", "export"),
-        ("quantize", "onnx", "export"),
-        ("Preflight", "onnx", "rtx"),
+        ("inspect_file", "onnx_ir", "onnx"),
+        ("quantize", "onnx", "onnx"),
+        ("Preflight", "onnx", "onnx"),
     ],
 )
 def test_a_package_that_is_missing_is_told_with_its_extra(monkeypatch, name, package, extra):

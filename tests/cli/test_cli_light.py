@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 
 import nano_artifact
 import pytest
@@ -61,6 +63,72 @@ def test_without_torch_the_extra_is_named(process, tmp_path, command):
     if command == "export":
         assert "s2mlp-deploy[export]" in result.err
     assert list(tmp_path.iterdir()) == []
+
+
+MAIN = """
+import contextlib, io, json, sys
+sys.modules.update(dict.fromkeys({blocked!r}))
+from s2mlp_deploy.cli.main import main
+told = []
+for arguments in {commands!r}:
+    sys.argv, out, err, code = ["s2mlp-deploy", *arguments], io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+    told.append((code, out.getvalue(), err.getvalue()))
+print(json.dumps(told))
+"""
+GRAPH, ZOO = "a/model.fp32.onnx", "s2mlpv2_nano"
+# What is installed with the extra `cpu` alone: what works, and which extra the others name.
+WITH_CPU_ALONE = [
+    (("models",), 0, ZOO),
+    (("doctor",), 0, "onnxruntime"),
+    (("predict", "a", "a.png"), 0, "red"),
+    (("inspect", "a"), 0, "colours"),
+    (("build", GRAPH, "--engine", "onnxruntime", "--optimize-for", "cpu"), 0, "Optimized"),
+    (("inspect", GRAPH), 2, "onnx"),
+    (("quantize", "a", "--data", "images"), 2, "onnx"),
+    (("build", GRAPH, "--target", "sm89", "--dry-run"), 2, "onnx"),
+    (("build", GRAPH, "--engine", "tensorrt", "--dry-run"), 2, "onnx"),
+    (("build", GRAPH, "--target", "sm89"), 2, "rtx"),
+    (("inspect", ZOO), 2, "export"),
+    (("export", ZOO, "-o", "out"), 2, "export"),
+    (("parity", ZOO, GRAPH), 2, "export"),
+    (("demo", "--images", "images"), 2, "demo"),
+    (("demo",), 2, "demo"),
+]
+
+
+@pytest.fixture(scope="module")
+def with_cpu_alone(tmp_path_factory):
+    """Each command in one process that cannot import what the extra `cpu` does not bring."""
+    from image_artifact import picture, write_image_artifact
+    from PIL import Image
+
+    place = tmp_path_factory.mktemp("cpu")
+    write_image_artifact(place / "a")
+    (place / "images").mkdir()
+    for name in ("a.png", *(f"images/{index}.png" for index in range(8))):
+        Image.fromarray(picture("red")).save(place / name)
+    blocked = (*HEAVY, "tensorrt", "cuda", "datasets")
+    code = MAIN.format(blocked=blocked, commands=[arguments for arguments, _, _ in WITH_CPU_ALONE])
+    env = os.environ | {"PYTHONPATH": nano_artifact.PACKAGE_ROOT}
+    done = subprocess.run([sys.executable, "-c", code], env=env, cwd=place, capture_output=True, check=True)
+    return dict(zip((arguments for arguments, _, _ in WITH_CPU_ALONE), json.loads(done.stdout), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    WITH_CPU_ALONE,
+    ids=lambda part: " ".join(part) if isinstance(part, tuple) else str(part),
+)
+def test_with_the_extra_cpu_alone_a_command_works_or_names_its_extra(with_cpu_alone, arguments, code, says):
+    ended, out, err = with_cpu_alone[arguments]
+    assert ended == code, err
+    assert says in out if code == 0 else f"pip install 's2mlp-deploy[{says}]'" in err
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize("command", ["models", "doctor"])

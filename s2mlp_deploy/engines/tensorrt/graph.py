@@ -112,8 +112,12 @@ def base_precision(name: str) -> str:
     return name.partition("-")[0]
 
 
-def read_onnx(path: Path) -> OnnxFile:
+def read_onnx(path: Path, *, extra: str = "onnx") -> OnnxFile:
     """Reads a graph and infers its types; weights stay where they are.
+
+    Args:
+        path: Of the file.
+        extra: What is to be installed where onnx is missing: that of a builder, which has onnx too, or onnx alone.
 
     Raises:
         MissingDependencyError: The package onnx is not installed.
@@ -122,7 +126,7 @@ def read_onnx(path: Path) -> OnnxFile:
     try:
         from s2mlp_deploy.graph.loading import load_graph
     except ImportError as error:
-        raise MissingDependencyError(error.name or "onnx", extra="rtx", purpose="reading ONNX files") from None
+        raise MissingDependencyError(error.name or "onnx", extra=extra, purpose="reading ONNX files") from None
     loaded = load_graph(path)
     model = loaded.model
     metadata = read_description(model.metadata_props.get(METADATA_KEY), path)

@@ -105,7 +105,7 @@ def make_plan(
     if chosen or wanted.targets:
         check_targets(wanted, chosen)
     check_options(options, wanted, gpu=bool(gpus()))
-    file = read_onnx(onnx_file)
+    file = read_onnx(onnx_file, extra=wanted.extra)
     required = required_precision(file, precision)
     refuse(file, find(file, wanted, chosen), wanted)
     profiles = profiles_of(file, *shapes)
