@@ -137,6 +137,13 @@ class RankMetrics:
     reference_accuracy: float | None = None
     candidate_accuracy: float | None = None
 
+    @property
+    def drop(self) -> float | None:
+        """Points of accuracy that the candidate loses; None without labels."""
+        if self.reference_accuracy is None or self.candidate_accuracy is None:
+            return None
+        return 100 * (self.reference_accuracy - self.candidate_accuracy)
+
 
 class RankComparison:
     """Accumulates :class:`RankMetrics` over batches of scores [N, classes]."""

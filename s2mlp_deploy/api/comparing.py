@@ -14,6 +14,7 @@ from s2mlp_deploy.api.artifacts import Known, find_checkpoint, is_same_source, k
 from s2mlp_deploy.api.capturing import CapturedSource
 from s2mlp_deploy.api.checking import check_same_inputs, refuse_late_options
 from s2mlp_deploy.api.evidence import save_evidence
+from s2mlp_deploy.api.judging import Judging
 from s2mlp_deploy.api.opening import is_engine, open_file
 from s2mlp_deploy.api.references import Session, evaluation, references_of
 from s2mlp_deploy.api.refusals import check_data, check_parity
@@ -44,7 +45,7 @@ from s2mlp_deploy.parity.compare import compare
 from s2mlp_deploy.parity.pixels import OnPixels, image_input, seeded_images
 from s2mlp_deploy.parity.probes import Tried, probes, try_probes
 from s2mlp_deploy.parity.proof import precision_of, prove
-from s2mlp_deploy.parity.tolerances import Limit, apply_tolerances, default_tolerances, tolerances_by_output
+from s2mlp_deploy.parity.tolerances import Limit, apply_tolerances
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 from s2mlp_deploy.report.verdict import comparable, parity_command
 from s2mlp_deploy.shift.spec import ShiftSpec
@@ -98,7 +99,8 @@ def parity(
             something to iterate over; without it the inputs are seeded noise, or images of it.
         samples: At most this many images (default: all; without data 16).
         batch: Images per run; a file with a fixed batch runs with that.
-        tolerances: Limits for every file; default by the precision that a file says it has, and wider where it
+        tolerances: Limits for every file; default what a file's own making measured of it
+            (:mod:`s2mlp_deploy.parity.own_limits`), and where that is not known by its precision, wider where it
             preprocesses.
         atol: Allowed absolute difference in place of the tolerances': a number, or numbers by the output's name, where
             ``""`` stands for all others.
@@ -136,10 +138,8 @@ def parity(
     graphs = {str(path): load_graph(path, valid=False).model.graph for path in paths if not is_engine(path)}
     precisions = {key: precision_of(graphs.get(key), descriptions[key].get("precision")) for key in sessions}
     on_pixels = [key for key in sessions if descriptions[key].get("preprocessing_in_graph") is True]
-    limits: dict[str, dict[str, Tolerances]] = {}
-    for key in sessions:
-        base = tolerances or default_tolerances(precisions[key], on_pixels=key in on_pixels)
-        limits[key] = tolerances_by_output(outputs, base, atol=atol, rtol=rtol)
+    judging = Judging(outputs, tolerances, atol, rtol)
+    limits = {key: judging.general(precisions[key], on_pixels=key in on_pixels) for key in sessions}
     named = source if isinstance(source, str) else ""
     if isinstance(source, str):
         progress("loading the model", 0, None)
@@ -224,6 +224,14 @@ def parity(
         key = str(path)
         if sha256_of(path) != hashes[path]:
             raise ArtifactError("the file was replaced while it was compared", where=key, fix="compare again")
+        allowed, basis = judging.of_file(
+            path,
+            hashes[path],
+            precisions[key],
+            on_pixels=key in on_pixels,
+            images=measured.images,
+            on_noise=noise,
+        )
         report = ParityReport(
             reference=f"{reference.name}, {origin.info.reference}",
             candidate=engines[key].name,
@@ -241,8 +249,9 @@ def parity(
             data_sha256=data_sha256,
             weights=Weights.of(origin.info),
             environment=environment,
+            limits=basis,
         )
-        report = apply_tolerances(report, limits[key])
+        report = apply_tolerances(report, allowed)
         reports.append(replace(report, failures=(*report.failures, *tried[key].failures)))
         save_evidence(path.parent, reports[-1], label=reports[-1].label)
     return tuple(reports)

@@ -31,12 +31,17 @@ class Tolerances:
         rtol: Allowed difference as a share of the reference's largest absolute value.
         min_cosine: Smallest cosine.
         min_top1_agreement: Smallest share of images whose first class agrees; checked for scores only.
+        min_sqnr: Smallest signal-to-noise ratio in dB; None sets none.
+        max_drop: Points of accuracy that may be lost, where there are labels: the agreement is not checked then. None
+            sets none.
     """
 
     atol: float
     rtol: float
     min_cosine: float
     min_top1_agreement: float
+    min_sqnr: float | None = None
+    max_drop: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("atol", self.atol), ("rtol", self.rtol)):
@@ -49,6 +54,10 @@ class Tolerances:
         ):
             if not least <= value <= 1:
                 raise InputError(f"{name} is {value}", fix=f"give a number from {least} to 1")
+        if self.min_sqnr is not None and not math.isfinite(self.min_sqnr):
+            raise InputError(f"min_sqnr is {self.min_sqnr}", fix="give decibels")
+        if self.max_drop is not None and not (math.isfinite(self.max_drop) and self.max_drop >= 0):
+            raise InputError(f"max_drop is {self.max_drop}", fix="give points of at least 0")
 
 
 @dataclass(frozen=True)
@@ -110,8 +119,20 @@ def unmet_limits(output: OutputParity) -> list[str]:
         failures.append("the cosine is not finite")
     elif not metrics.cosine >= limits.min_cosine:
         failures.append(f"cosine {metrics.cosine:.7f} < {limits.min_cosine:g}")
-    if ranks is not None and not ranks.top1_agreement >= limits.min_top1_agreement:
-        failures.append(f"top-1 agreement {ranks.top1_agreement:.4f} < {limits.min_top1_agreement:g}")
+    # Equal tensors have no ratio, and neither has a reference of zeros, of which the differences above tell.
+    if limits.min_sqnr is not None and metrics.max_abs != 0 and metrics.peak != 0:
+        if metrics.sqnr is None:
+            failures.append("the SQNR is not finite")
+        elif not metrics.sqnr >= limits.min_sqnr:
+            failures.append(f"SQNR {metrics.sqnr:.1f} dB < {limits.min_sqnr:.1f} dB")
+    if ranks is None:
+        return failures
+    drop = ranks.drop
+    if limits.max_drop is not None and drop is not None:
+        if not drop <= limits.max_drop + 1e-9:  # A difference of two shares has rounding of its own.
+            failures.append(f"accuracy is {drop:.2f} points lower, > {limits.max_drop:.2f}")
+    elif not ranks.top1_agreement >= limits.min_top1_agreement:
+        failures.append(f"top-1 agreement {ranks.top1_agreement:.4f} < {limits.min_top1_agreement:.4g}")
     return failures
 
 
@@ -182,6 +203,8 @@ class ParityReport:
         data_sha256: Of the samples and their labels; empty of noise, whose description determines it.
         weights: Of the reference.
         environment: When, where and with what it was measured.
+        limits: Where the limits come from: the precision in general, the file's own figures when it was made, or the
+            caller.
     """
 
     reference: str
@@ -201,6 +224,7 @@ class ParityReport:
     data_sha256: str = ""
     weights: Weights | None = None
     environment: Environment | None = None
+    limits: str = ""
 
     @property
     def passed(self) -> bool:

@@ -32,14 +32,17 @@ PIXEL_RTOL = 5e-3
 """Of files with preprocessing, whose pixels are now and then one step of 255 off (docs/preprocessing.md)."""
 
 
-def default_tolerances(precision: str, *, on_pixels: bool = False) -> Tolerances:
+def default_tolerances(precision: str, *, on_pixels: bool = False, images: int | None = None) -> Tolerances:
     """The limits of a precision; a precision without limits of its own is judged by float32's.
 
     Args:
         precision: ``int8-trt``, for example.
         on_pixels: Whether the file preprocesses images itself.
+        images: On how many it is judged, where that is known: on few one near tie decides, which rounding may turn.
     """
     limits = TOLERANCES.get(precision.partition("-")[0], TOLERANCES["fp32"])
+    if images and limits is not TOLERANCES["fp32"]:
+        limits = replace(limits, min_top1_agreement=min(limits.min_top1_agreement, (images - 1) / images))
     return replace(limits, rtol=max(limits.rtol, PIXEL_RTOL)) if on_pixels else limits
 
 

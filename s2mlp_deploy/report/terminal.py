@@ -19,6 +19,7 @@ from s2mlp_deploy.report.figures import (
     not_finite,
     proven_in_words,
     psnr,
+    sqnr_of,
     state_of,
     weights_in_words,
 )
@@ -50,6 +51,7 @@ def print_parity(console: Console, report: ParityReport) -> None:
             ("data", data_in_words(report)),
             *([("read off the file", proven)] if (proven := proven_in_words(report)) else []),
             *([("tried besides", ", ".join(report.tried))] if report.tried else []),
+            *([("limits", report.limits)] if report.limits else []),
             *(("note", note) for note in report.notes),
         ],
     )
@@ -85,8 +87,11 @@ def _figure_rows(output: OutputParity) -> list[tuple[str, str, str]]:
         ("cosine", measured(metrics.cosine, fmt.cosine), f">= {limits.min_cosine:.15g}" if limits else ""),
         ("PSNR", psnr(metrics), ""),
     ]
+    if limits is not None and limits.min_sqnr is not None:
+        rows.append(("SQNR", fmt.decibels(sqnr_of(metrics)), f">= {fmt.decibels(limits.min_sqnr)}"))
     if ranks is not None:
-        least = f">= {fmt.percent(limits.min_top1_agreement)}" if limits else ""
+        by_drop = limits is not None and limits.max_drop is not None and ranks.drop is not None
+        least = f">= {fmt.percent(limits.min_top1_agreement)}" if limits and not by_drop else ""
         rows += [
             ("top-1 agreement", fmt.percent(ranks.top1_agreement), least),
             ("top-5 agreement", fmt.percent(ranks.top5_agreement), ""),
@@ -94,7 +99,11 @@ def _figure_rows(output: OutputParity) -> list[tuple[str, str, str]]:
         if ranks.reference_accuracy is not None:
             rows += [
                 ("accuracy of reference", fmt.percent(ranks.reference_accuracy), ""),
-                ("accuracy of candidate", fmt.percent(ranks.candidate_accuracy), ""),
+                (
+                    "accuracy of candidate",
+                    fmt.percent(ranks.candidate_accuracy),
+                    f"<= {limits.max_drop:.2f} points lower" if limits and limits.max_drop is not None else "",
+                ),
             ]
     if count := not_finite(output):
         rows.append(("NaN or infinite values", fmt.integer(count), "0"))

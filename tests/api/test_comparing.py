@@ -19,7 +19,7 @@ from s2mlp_deploy.artifact import METADATA_KEY
 from s2mlp_deploy.errors import ArtifactError, InputError
 from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
 from s2mlp_deploy.evidence.store import decode
-from s2mlp_deploy.parity.tolerances import TOLERANCES
+from s2mlp_deploy.parity.tolerances import TOLERANCES, default_tolerances
 
 
 class SumAndDifference(nn.Module):
@@ -143,7 +143,8 @@ def test_precision_is_what_the_file_says_where_its_types_bear_it_out_and_never_i
     assert [report.precision for report in reports] == ["fp16", "fp32", "int8-trt"]
     assert (renamed.precision, silent.precision) == ("fp32", "int8")
     limits = [report.outputs[0].tolerances for report in reports]
-    assert limits == [TOLERANCES["fp16"], TOLERANCES["fp32"], TOLERANCES["int8"]]
+    assert limits == [default_tolerances(name, images=16) for name in ("fp16", "fp32", "int8")]
+    assert [report.limits for report in reports] == [f"those of {n} in general" for n in ("fp16", "fp32", "int8")]
 
 
 def test_limits_are_given_for_all_outputs_or_for_one(source, tmp_path):

@@ -18,11 +18,17 @@ from small_nets import captured, images
 
 from s2mlp_deploy import api
 from s2mlp_deploy.artifact import Manifest, read_manifest
+from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.calibration import CalibrationReport
-from s2mlp_deploy.evidence.parity import GraphProof
+from s2mlp_deploy.evidence.parity import GraphProof, unmet_limits
 from s2mlp_deploy.evidence.store import read_record
 from s2mlp_deploy.graph.operators import array_of
+from s2mlp_deploy.parity.own_limits import own_limits
 from s2mlp_deploy.parity.proof import prove
+from s2mlp_deploy.parity.tolerances import default_tolerances
+from s2mlp_deploy.precision.accuracy import engine_of
+from s2mlp_deploy.precision.fidelity import Beside
 
 # Each form and border once, both families, shifts in front of GEMMs (v1: integers are moved) and not.
 CASES = [
@@ -191,6 +197,50 @@ def test_no_mutant_of_a_shift_or_a_constant_passes(family: str, form: str, borde
         if not proof_of(directory, manifest, mutant, precision, only).failures:
             passed.append(name)
     assert passed == []
+
+
+@pytest.mark.parametrize(
+    ("family", "form", "precision"), [("v2", "slice-concat", "int8"), ("v1", "grouped-conv", "int8-trt")]
+)
+def test_a_wrong_weight_scale_is_beyond_the_files_own_figures_where_a_constant_passes_it(
+    family: str, form: str, precision: str
+) -> None:
+    """What the constants of a precision let through, wherever a file's weights cannot be proven."""
+    directory, _, _ = _artifact(family, form, "keep")
+    original = directory / f"model.{precision}.onnx"
+    made = read_record(directory, AccuracyReport)
+    assert made is not None
+    row = next(row for row in made.rows if row.precision == precision)
+    base = default_tolerances(precision, images=32)
+    own = own_limits(made, row, base, images=32, on_noise=False)
+    assert own is not None
+    reference = OnnxRuntimeEngine(directory / "model.fp32.onnx", threads=1)
+    beside = Beside(reference, [(images(32, seed=5), None)])
+
+    def unmet(model: ir.Model) -> tuple[list[str], list[str]]:
+        (figures,) = beside.run(engine_of(model, rounded=False, threads=1)).figures
+        return tuple(  # type: ignore[return-value]
+            unmet_limits(replace(figures, tolerances=limits)) for limits in (base, own.tolerances[figures.name])
+        )
+
+    assert unmet(ir.load(original)) == ([], [])
+    scales = {
+        str(node.inputs[1].name)
+        for node in ir.load(original).graph.all_nodes()
+        if node.op_type == "DequantizeLinear" and node.inputs[1] is not None
+        if (array := array_of(node.inputs[0])) is not None and array.ndim > 1
+    }
+    assert len(scales) > 4
+    by_constants = 0
+    for name in sorted(scales):
+        mutant = ir.load(original)
+        scale = array_of(mutant.graph.initializers[name])
+        assert scale is not None
+        _set(mutant.graph, name, (scale.astype(np.float32) * 1.25).astype(scale.dtype))
+        constant, measured = unmet(mutant)
+        assert measured, name
+        by_constants += bool(constant)
+    assert by_constants < len(scales) / 2
 
 
 def test_a_description_that_leaves_shifts_out_proves_nothing_of_them() -> None:

@@ -55,6 +55,46 @@ def test_one_figure_beyond_its_limit_is_one_failure_that_names_the_output(change
     assert failures(**changes) == (f"output 'out0': {says}",)
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"sqnr": 20.0}, None),
+        ({"sqnr": 19.9}, "SQNR 19.9 dB < 20.0 dB"),
+        ({"sqnr": None}, "the SQNR is not finite"),
+        ({"sqnr": math.nan}, "SQNR nan dB < 20.0 dB"),
+        # Equal tensors have none, and neither has a reference of zeros: what it may differ by stands in atol.
+        ({"sqnr": None, "max_abs": 0.0}, None),
+        ({"sqnr": None, "max_abs": 0.4, "peak": 0.0}, None),
+    ],
+)
+def test_the_signal_over_the_error_is_a_limit(changes: dict[str, Any], says: str | None) -> None:
+    assert failures(replace(LIMITS, min_sqnr=20.0), **changes) == ((f"output 'out0': {says}",) if says else ())
+
+
+def test_accuracy_is_judged_instead_of_agreement_where_a_budget_and_labels_are_known() -> None:
+    limits = replace(LIMITS, min_top1_agreement=0.9, max_drop=1.0)
+    labelled = replace(RANKS, reference_accuracy=0.8, candidate_accuracy=0.79)
+    assert failures(limits, ranks=labelled) == ()
+    worse = replace(labelled, candidate_accuracy=0.7)
+    assert failures(limits, ranks=worse) == ("output 'out0': accuracy is 10.00 points lower, > 1.00",)
+    assert failures(limits, ranks=RANKS) == ("output 'out0': top-1 agreement 0.7500 < 0.9",)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
+def test_a_drop_that_is_no_number_is_no_limit(value: float) -> None:
+    with pytest.raises(InputError, match="max_drop is"):
+        replace(LIMITS, max_drop=value)
+    if not math.isfinite(value):
+        with pytest.raises(InputError, match="min_sqnr is"):
+            replace(LIMITS, min_sqnr=value)
+
+
+@pytest.mark.parametrize("images", range(1, 60))
+def test_on_few_images_one_may_disagree_but_in_float32(images: int) -> None:
+    assert default_tolerances("fp16", images=images).min_top1_agreement == min(0.98, (images - 1) / images)
+    assert default_tolerances("fp32", images=images) == TOLERANCES["fp32"]
+
+
 def test_an_output_without_ranks_has_no_agreement_to_keep() -> None:
     assert failures(replace(LIMITS, min_top1_agreement=1.0), ranks=None) == ()
 

@@ -158,9 +158,15 @@ def _limits(reports: Iterable[ParityReport]) -> tuple[str, ...]:
         for output in report.outputs:
             if (limits := output.tolerances) is not None:
                 text = (
-                    f"atol {limits.atol:g}, rtol {limits.rtol:g}, min cosine {limits.min_cosine:g}, "
-                    f"min top-1 agreement {limits.min_top1_agreement:g}"
+                    f"atol {limits.atol:g}, rtol {limits.rtol:.4g}, min cosine {limits.min_cosine:.5g}, "
+                    f"min top-1 agreement {limits.min_top1_agreement:.4g}"
                 )
+                if limits.min_sqnr is not None:
+                    text += f", min SQNR {limits.min_sqnr:.1f} dB"
+                if limits.max_drop is not None:
+                    text += f", at most {limits.max_drop:.2f} points of accuracy lost"
+                if report.limits:
+                    text += f" ({report.limits})"
                 by_limits.setdefault(text, []).append(output.name)
         for text, names in by_limits.items():
             which = report.precision if len(by_limits) == 1 else f"{report.precision}, {join_names(names)}"
