@@ -96,7 +96,10 @@ def latency(args: argparse.Namespace) -> None:
             row["failed"] = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
         else:
             feeds = {
-                key: {info.name: x.float().numpy() for info, x in zip(s.get_inputs(), case.example(), strict=True)}
+                key: {
+                    info.name: (x.double() if "double" in info.type else x.float()).numpy()
+                    for info, x in zip(s.get_inputs(), case.example(), strict=True)
+                }
                 for key, s in sessions.items()
             }
             calls = {key: functools.partial(s.run, None, feeds[key]) for key, s in sessions.items()}

@@ -21,7 +21,7 @@ from s2mlp_deploy.artifact import ShiftRecord
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import BuildError
 from s2mlp_deploy.evidence.parity import GraphProof
-from s2mlp_deploy.graph.operators import array_of
+from s2mlp_deploy.graph.operators import array_of, data_inputs
 from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.spec import ShiftSpec
 
@@ -270,6 +270,11 @@ def _root(value: ir.Value) -> ir.Value:
 def _zero_of(value: ir.Value) -> int:
     """The zero point of integers that are moved; 0 for every other type."""
     producer = value.producer()
+    # Other movement may stand between the Q and the shift: nothing else has integers of one type on both sides.
+    while producer is not None and producer.op_type != "QuantizeLinear":
+        same = [producer.inputs[index] for index in data_inputs(producer)]
+        above = next((source for source in same if source is not None and source.producer() is not None), None)
+        producer = above.producer() if above is not None and above.dtype == value.dtype else None
     if producer is None or producer.op_type != "QuantizeLinear" or len(producer.inputs) < 3:
         return 0
     zero = array_of(producer.inputs[2])
