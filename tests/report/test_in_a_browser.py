@@ -34,14 +34,15 @@ document.title = JSON.stringify({width: innerWidth, page: document.documentEleme
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     long = "a_folder_with_a_long_name." * 4 + "photos"
     race = Hazard("race", "net.py:18", "x[1:] = x[:-1]", 1, 72, {"1": 1.25})
-    racing = replace(report(), eager=report().outputs, data=f"1000 images of {long}")
+    outputs = (*report().outputs, replace(report().outputs[0], name="features." * 12))
+    racing = replace(report(), outputs=outputs, eager=outputs, data=f"1000 images of {long}")
     directory = artifact(
         tmp_path_factory.mktemp("page"),
         quantized_manifest(hazards=(race,), shifts=shifts()),
         parity_a=racing,
         parity_b=on_noise(),
         parity_c=replace(report(), file_sha256="1" * 64),
-        build_a=build(),
+        build_a=replace(build(), layer_dtypes={f"a type of numbers {index}": 1000 for index in range(9)}),
         bench_single_stream=bench(),
         accuracy=accuracy(),
         calibration=calibration(),

@@ -142,7 +142,8 @@ def _proofs(counting: Iterable[Comparison]) -> Table:
             (
                 Cell(file_of(report), note=failed or unread, tone="bad" if failed else "warn" if unread else ""),
                 Cell(fmt.integer(proof.shifts) if proof is not None else fmt.MISSING),
-                Cell(fmt.integer(proof.constants) if proof is not None else fmt.MISSING),
+                # 0 is none that could be matched by name.
+                Cell(fmt.integer(proof.constants) if proof is not None and proof.constants else fmt.MISSING),
                 Cell(", ".join(report.tried) or fmt.MISSING),
             )
         ] = None
