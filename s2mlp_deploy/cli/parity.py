@@ -17,6 +17,8 @@ from s2mlp_deploy.evidence.store import document_of
 
 _NOISE = "; quantized files hold only near what they were calibrated on: give such --data instead of noise"
 
+_OTHER_DATA = "; a file's own figures hold for data like that which it was made on"
+
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
@@ -96,5 +98,6 @@ def register(app: typer.Typer) -> None:
             raise CheckFailedError(
                 "parity does not hold\n    " + "\n    ".join(failures),
                 fix="check that source, checkpoint and preprocessing are those of the export"
-                + _NOISE * (data is None and any(item.precision not in ("fp32", "fp16") for item in reports)),
+                + _NOISE * (data is None and any(item.precision not in ("fp32", "fp16") for item in reports))
+                + _OTHER_DATA * (data is not None and any(item.failures and item.own_limits for item in reports)),
             )

@@ -227,6 +227,11 @@ class ParityReport:
     limits: str = ""
 
     @property
+    def own_limits(self) -> bool:
+        """Whether it was judged by figures that were measured when the file was made."""
+        return any(output.tolerances is not None and output.tolerances.min_sqnr is not None for output in self.outputs)
+
+    @property
     def passed(self) -> bool:
         """Whether every limit holds."""
         return not self.failures

@@ -66,8 +66,10 @@ def own_limits(
     budget = None if on_noise else made.searches.get(row.precision)
     for name, output in figures.items():
         sqnr, largest = output.metrics.sqnr, output.metrics.max_rel
-        # Whole numbers, equal outputs and those that are not finite have the limits of their precision.
+        # Whole numbers, equal and not finite outputs, and figures that cannot be, have the limits of the precision.
         if sqnr is None or largest is None or output.metrics.not_finite or output.metrics.unequal is not None:
+            continue
+        if largest < 0 or (output.ranks is not None and not 0 <= output.ranks.top1_agreement <= 1):
             continue
         worst = min(worst, sqnr)
         least = max(sqnr - margin, _LEAST)
@@ -105,7 +107,7 @@ def _by_chance(expected: float) -> float:
 
 def _by_budget(limits: Tolerances, budget: BudgetSearch, output: OutputParity, images: int) -> Tolerances:
     """Limits of a file whose accuracy budget was kept: its score may drop by that, whatever agrees."""
-    if budget.max_drop is None or output.ranks is None:
+    if budget.max_drop is None or not 0 <= budget.max_drop <= 100 or output.ranks is None:
         return limits
     differing = images * (1 - output.ranks.top1_agreement)
     points = budget.max_drop + 100 * _by_chance(differing) / max(images, 1)

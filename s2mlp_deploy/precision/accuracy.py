@@ -52,7 +52,7 @@ _THUMBNAIL = 96
 
 def is_scores(info: TensorInfo) -> bool:
     """Whether an output is a list of scores for each sample."""
-    return len(info.shape) == 2 and info.shape[1] != 1
+    return info.dtype.startswith("float") and len(info.shape) == 2 and info.shape[1] != 1
 
 
 class Scorer:

@@ -28,6 +28,8 @@ _COMPARED_SAMPLES = 64
 def scored_output(manifest: Manifest, options: PrecisionOptions) -> TensorInfo | None:
     """The output that is scored: the user's choice, or the first that is a list of scores.
 
+    One with as many scores as there are names of classes goes first, as it does for ``predict``.
+
     Returns:
         None where no output is a list of scores, or a metric of the user's own takes what it likes.
 
@@ -37,7 +39,9 @@ def scored_output(manifest: Manifest, options: PrecisionOptions) -> TensorInfo |
     infos = {info.name: info for info in manifest.outputs}
     chosen = options.score_output
     if chosen is None:
-        return None if options.metric is not None else next(filter(is_scores, infos.values()), None)
+        scores = [] if options.metric is not None else [info for info in infos.values() if is_scores(info)]
+        named = [info for info in scores if manifest.classes and info.shape[1] == len(manifest.classes)]
+        return next(iter(named or scores), None)
     if chosen not in infos:
         raise InputError(
             f"the model has no output {chosen!r}", where="--score-output", fix=f"choose {join_names(infos, last='or')}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import onnx_ir as ir
 import pytest
@@ -12,7 +13,9 @@ pytest.importorskip("torch")
 from tiny_network import options
 
 from s2mlp_deploy import api
+from s2mlp_deploy.api import judging
 from s2mlp_deploy.evidence.parity import Tolerances
+from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.graph.operators import array_of
 from s2mlp_deploy.parity.tolerances import default_tolerances
 
@@ -65,6 +68,14 @@ def test_figures_of_other_bytes_are_not_its_own(mutable, captured):
     assert report.outputs[0].tolerances == default_tolerances("int8", images=16)
 
 
+def test_an_engine_has_the_figures_of_the_file_that_it_was_built_from(quantized, monkeypatch):
+    row = next(row for row in figures(quantized).values() if row["precision"] == "int8-trt")
+    sha256 = sha256_of(quantized / row["file"])
+    monkeypatch.setattr(judging, "read_engine", lambda path: SimpleNamespace(onnx_sha256=sha256))
+    _, found = judging.made_figures(quantized / "model.int8-trt.tensorrt.sm89.engine", "of the engine itself")
+    assert found.sqnr == row["sqnr"]
+
+
 def test_the_callers_limits_go_first(quantized, captured):
     limits = Tolerances(1.0, 1.0, 0.5, 0.1)
     (report,) = api.parity(captured, [quantized / INT8], tolerances=limits)
@@ -86,8 +97,6 @@ def test_a_wrong_weight_scale_is_found_by_the_files_own_figures_alone(mutable, c
     scale = scales[0]
     scale.const_value = ir.tensor(array_of(scale) * 1.5, name=scale.name)
     ir.save(graph, mutable / INT8)
-    from s2mlp_deploy.files import sha256_of
-
     evidence = mutable / "evidence" / "accuracy.json"
     told = json.loads(evidence.read_text())
     told["sha256"][INT8] = sha256_of(mutable / INT8)

@@ -45,6 +45,7 @@ def test_scores_of_other_files_are_kept_where_they_were_scored_on_the_same() -> 
     "changes",
     [
         {"metric": "mAP"},
+        {"output": "boxes"},
         {"data": "other"},
         {"images": 11},
         {"data_sha256": "e"},

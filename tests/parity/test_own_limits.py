@@ -89,6 +89,9 @@ def test_noise_is_judged_by_noise_and_data_by_data() -> None:
 def test_figures_that_say_nothing_set_no_limit(changes: dict[str, Any]) -> None:
     assert limits(replace(output(32.0), metrics=replace(output(32.0).metrics, **changes))) is None
     assert limits(output(None)) is None
+    # Whoever edits evidence gets the limits of the precision, not a traceback.
+    assert limits(output(32.0, max_rel=-0.1)) is None
+    assert limits(output(32.0, agreement=1.5)) is None
 
 
 @pytest.mark.parametrize("images", range(1, 50))
@@ -127,6 +130,7 @@ def test_a_budget_that_was_kept_goes_before_agreement() -> None:
     [
         {"searches": {"int8-trt": BUDGET}},
         {"searches": {"int8": replace(BUDGET, max_drop=None)}},
+        {"searches": {"int8": replace(BUDGET, max_drop=-1.0)}},
         {"searches": {"int8": replace(BUDGET, metric="my mAP")}},
         {"searches": {"int8": BUDGET}, "output": "boxes"},
     ],
