@@ -15,7 +15,7 @@ from s2mlp_deploy.api.checking import check_data_fits, check_preprocessing, refu
 from s2mlp_deploy.api.evidence import save_evidence, save_scores
 from s2mlp_deploy.api.refusals import check_export
 from s2mlp_deploy.api.sources import load
-from s2mlp_deploy.artifact import REPORT, ArtifactWriter, Manifest, fitting_batch, model_file
+from s2mlp_deploy.artifact import REPORT, ArtifactWriter, Manifest, check_served_name, fitting_batch, model_file
 from s2mlp_deploy.choices import DynamicAxis, OnHazard, ShiftFormName
 from s2mlp_deploy.data.noise import NOISE_SAMPLES, NoiseBatches
 from s2mlp_deploy.errors import ExportError
@@ -67,6 +67,7 @@ def export(
     checkpoint: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     preprocess: str | Path | None = None,
+    name: str | None = None,
     with_preprocessing: bool = False,
     shift_form: ShiftFormName = "auto",
     opset: int | None = None,
@@ -89,6 +90,7 @@ def export(
         checkpoint: See :func:`~s2mlp_deploy.api.load`.
         overrides: See there.
         preprocess: See there.
+        name: What to serve it as; default: the checkpoint's stem, or the model's name.
         with_preprocessing: Whether the graph itself resizes, crops and normalises: its input is then ``image``, uint8
             [batch, height, width, 3].
         shift_form: How shifts are written; ``auto`` chooses for each by what it costs.
@@ -113,6 +115,8 @@ def export(
     directory = Path(output)
     # Everything that can be refused is refused before minutes are spent: the arguments alone, then with the source.
     form = find_form(shift_form)
+    if name is not None:
+        check_served_name(name)
     refuse_late_options(
         source,
         loading={"checkpoint": checkpoint, "overrides": overrides, "preprocess": preprocess, "seed": seed},
@@ -149,7 +153,7 @@ def export(
             model,
             source.analysis,
             shifts,
-            name=origin.name,
+            name=origin.name if name is None else name,
             source=origin.info,
             preprocessing=origin.preprocessing,
             classes=origin.classes,

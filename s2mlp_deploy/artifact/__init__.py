@@ -24,6 +24,7 @@ from s2mlp_deploy.artifact.names import (
     MANIFEST,
     METADATA_KEY,
     REPORT,
+    check_served_name,
     data_file,
     model_file,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "TensorInfo",
     "check_onnx",
     "check_output",
+    "check_served_name",
     "check_sizes",
     "current_fields",
     "data_file",

@@ -269,25 +269,26 @@ def _named_sizes(program: ExportedProgram) -> Iterator[tuple[Node, str, Any]]:
 
 
 def input_shapes(program: ExportedProgram) -> list[tuple[int | str, ...]]:
-    """Shape of every tensor input in order, dynamic sizes as text."""
-    return [
-        tuple(_in_words(axis, size) for axis, size in enumerate(node.meta["val"].shape))
+    """Shape of every tensor input in order, dynamic sizes as text: the number, or ``batch``, ``8*batch``."""
+    shapes = [
+        tuple(node.meta["val"].shape)
         for node in program.graph.nodes
         if _is_user_input(program, node) and isinstance(node.meta.get("val"), Tensor)
     ]
+    names: dict[Any, str] = {}
+    for shape in shapes:
+        for axis, size in enumerate(shape):
+            symbols = list(internals.expression_of(size).free_symbols) if isinstance(size, torch.SymInt) else []
+            if len(symbols) == 1:
+                names.setdefault(symbols[0], axis_name(axis, f"axis{axis}"))
+    return [tuple(_in_words(size, names) for size in shape) for shape in shapes]
 
 
-def _in_words(axis: int, size: Any) -> int | str:
-    """A size for people: the number, or what the axis is called where it is free (``8*batch``)."""
-    text = str(size)
-    if text.isdigit():
-        return int(text)
+def _in_words(size: Any, names: Mapping[Any, str]) -> int | str:
+    """A size for people, in the names of torch's symbols."""
     if not isinstance(size, torch.SymInt):
-        return text
+        return int(size)
     expression = internals.expression_of(size)
-    symbols = expression.free_symbols
-    return str(
-        expression.subs({s: sympy.Symbol(axis_name(axis, str(s))) for s in symbols})
-        if len(symbols) == 1
-        else expression
-    )
+    known = {symbol: sympy.Symbol(names.get(symbol, str(symbol))) for symbol in expression.free_symbols}
+    text = str(expression.subs(known))
+    return int(text) if text.isdigit() else text

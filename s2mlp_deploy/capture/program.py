@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -238,7 +239,12 @@ def _reason(error: Exception) -> str:
     """What torch says of the failure; of violated constraints which, not where to read about them."""
     details = [line.strip(" -") for line in str(error).splitlines() if line.strip().startswith("- ")]
     said = details[0] if "Constraints violated" in first_line_of(error) and details else first_line_of(error)
-    return said.partition(" If you're using")[0]  # torch's advice is about torch's own calls.
+    said = said.partition(" If you're using")[0]  # torch's advice is about torch's own calls.
+    # What torch calls a size (s77) tells nobody anything.
+    symbols = list(dict.fromkeys(re.findall(r"\bs\d+\b", said)))
+    for number, symbol in enumerate(symbols, start=1):
+        said = re.sub(rf"\b{symbol}\b", f"size{number}" if len(symbols) > 1 else "size", said)
+    return said
 
 
 def _bound(module: nn.Module, shapes: tuple[Any, ...]) -> tuple[Any, ...]:

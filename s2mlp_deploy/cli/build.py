@@ -12,7 +12,7 @@ from s2mlp_deploy import api
 from s2mlp_deploy.choices import EngineName, HardwareCompatibility, RequiredPrecision
 from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.engine_tables import print_optimized, print_preflight
-from s2mlp_deploy.cli.options import choices, given_options, output_path, refuse_options
+from s2mlp_deploy.cli.options import choices, examples, given_options, output_path, refuse_options
 from s2mlp_deploy.engines.profiles import parse_shapes
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions, parse_size
 from s2mlp_deploy.errors import CheckFailedError, InputError
@@ -36,7 +36,14 @@ _ENGINES = "What to build for; onnxruntime with --optimize-for."
 def register(app: typer.Typer) -> None:
     """Adds the command."""
 
-    @app.command()
+    @app.command(
+        epilog=examples(
+            "build out --target sm89",
+            "build out --dry-run --engine tensorrt --engine-version 10.16",
+            "build model.onnx --target sm89 --max-shapes image:8x3x224x224",
+            "build out --engine onnxruntime --optimize-for cpu",
+        )
+    )
     def build(
         context: typer.Context,
         file: Annotated[
@@ -45,7 +52,7 @@ def register(app: typer.Typer) -> None:
                 metavar="DIR|FILE.onnx", help="The graph to build; of an artifact the file meant for the engine."
             ),
         ],
-        engine: Annotated[EngineName, typer.Option(help=_ENGINES, **choices(EngineName))] = "tensorrt-rtx",
+        engine: Annotated[EngineName, typer.Option(**choices(EngineName, _ENGINES))] = "tensorrt-rtx",
         target: Annotated[
             list[str] | None, typer.Option(help="Compute capability, for example sm89; may be repeated.")
         ] = None,
@@ -64,8 +71,7 @@ def register(app: typer.Typer) -> None:
         precision: Annotated[
             RequiredPrecision | None,
             typer.Option(
-                help="What GEMMs and convolutions must compute in. Default: the file's.",
-                **choices(RequiredPrecision),
+                **choices(RequiredPrecision, "What GEMMs and convolutions must compute in. Default: the file's."),
             ),
         ] = None,
         workspace: Annotated[
@@ -80,7 +86,7 @@ def register(app: typer.Typer) -> None:
         ] = False,
         hardware_compatible: Annotated[
             HardwareCompatibility,
-            typer.Option(help="Which other GPUs the engine runs on (tensorrt).", **choices(HardwareCompatibility)),
+            typer.Option(**choices(HardwareCompatibility, "Which other GPUs the engine runs on (tensorrt).")),
         ] = "none",
         refit: Annotated[bool, typer.Option("--refit", help="The weights can be replaced later.")] = False,
         strip_plan: Annotated[
@@ -102,7 +108,11 @@ def register(app: typer.Typer) -> None:
         output: Annotated[
             Path | None,
             typer.Option(
-                "--output", "-o", metavar="FILE", parser=output_path, help="Default: <stem>.<engine>.<targets>.engine."
+                "--output",
+                "-o",
+                metavar="FILE",
+                parser=output_path,
+                help="Default: beside the graph, named by graph, engine and targets.",
             ),
         ] = None,
         as_json: Json = False,

@@ -122,7 +122,8 @@ def set_up_logging() -> None:
         logger.propagate = False
     logger.setLevel(logging.WARNING)
     # What it does in the user's place is said: which file it took, for example.
-    logging.getLogger("s2mlp_deploy.api").setLevel(logging.INFO)
+    for room in ("api", "sources"):
+        logging.getLogger(f"s2mlp_deploy.{room}").setLevel(logging.INFO)
 
 
 _EVERY = 5.0

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from s2mlp_deploy.cli.console import Json, emit, progress
-from s2mlp_deploy.cli.options import output_path
+from s2mlp_deploy.cli.options import examples, output_path
 from s2mlp_deploy.errors import CheckFailedError
 from s2mlp_deploy.report.format import size
 from s2mlp_deploy.report.tables import print_table
@@ -18,7 +18,7 @@ from s2mlp_deploy.report.tables import print_table
 def register(app: typer.Typer) -> None:
     """Adds the command."""
 
-    @app.command()
+    @app.command(epilog=examples("demo", "demo --output demo --images digits"))
     def demo(
         output: Annotated[
             Path, typer.Option("--output", "-o", metavar="DIR", parser=output_path, help="Where to write.")

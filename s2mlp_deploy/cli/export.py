@@ -17,7 +17,6 @@ from s2mlp_deploy.choices import (
     EVAL_SAMPLES,
     Layout,
     OnHazard,
-    Precision,
     ShiftFormName,
 )
 from s2mlp_deploy.cli import options
@@ -29,7 +28,14 @@ from s2mlp_deploy.report.terminal import print_manifest, print_next
 def register(app: typer.Typer) -> None:
     """Adds the command."""
 
-    @app.command()
+    @app.command(
+        epilog=options.examples(
+            "export s2mlpv2_nano --output out",
+            "export net.py:make --checkpoint w.safetensors --output out",
+            "export net.py:make -o out --precision int8 --calibration-data dir",
+            "export net.py:make -o out --dynamic batch,height,width",
+        )
+    )
     def export(
         context: typer.Context,
         source: options.Source,
@@ -40,6 +46,10 @@ def register(app: typer.Typer) -> None:
         checkpoint: options.Checkpoint = None,
         settings: options.Settings = None,
         preprocess: options.Preprocess = None,
+        name: Annotated[
+            str | None,
+            typer.Option(help="What to serve it as. Default: the checkpoint's stem, or the model's name."),
+        ] = None,
         with_preprocessing: Annotated[
             bool,
             typer.Option(
@@ -49,23 +59,20 @@ def register(app: typer.Typer) -> None:
         ] = False,
         shift_form: Annotated[
             ShiftFormName,
-            typer.Option(help="How shifts are written; auto: by cost.", **options.choices(ShiftFormName)),
+            typer.Option(**options.choices(ShiftFormName, "How shifts are written; auto: by cost.")),
         ] = "auto",
         layout: Annotated[
-            Layout, typer.Option(help="Inner layout, of models of the zoo.", **options.choices(Layout))
+            Layout, typer.Option(**options.choices(Layout, "Inner layout, of models of the zoo."))
         ] = "as-is",
         dynamic: Annotated[
             str, typer.Option(help="Axes whose size is free, separated by commas: batch, height, width.")
         ] = "batch",
         on_hazard: Annotated[
             OnHazard,
-            typer.Option(help="What to do with code that eager PyTorch does not define.", **options.choices(OnHazard)),
+            typer.Option(**options.choices(OnHazard, "What to do with code that eager PyTorch does not define.")),
         ] = "warn",
         opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 25.")] = 20,
-        precision: Annotated[
-            list[str] | None,
-            typer.Option(help="What to write beside fp32; may be repeated.", **options.choices(Precision)),
-        ] = None,
+        precision: options.Precisions = None,
         calibration_data: Annotated[
             str | None,
             typer.Option(help="What int8 and fp8 are calibrated on: images in a folder or archive, .npy, .npz."),
@@ -90,9 +97,10 @@ def register(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Export a model to ONNX with a manifest that describes it."""
-        options.refuse_unused_calibration(context, precision or ["fp32"], calibration_data)
+        precisions = options.separated(precision, "fp32")
+        options.refuse_unused_calibration(context, precisions, calibration_data)
         wanted = api.PrecisionOptions(
-            precisions=precision or ["fp32"],
+            precisions=precisions,
             data=calibration_data,
             method=method,
             samples=samples,
@@ -121,6 +129,7 @@ def register(app: typer.Typer) -> None:
                 checkpoint=checkpoint,
                 overrides=options.parse_settings(settings) | ({} if layout == "as-is" else {"layout": layout}),
                 preprocess=preprocess,
+                name=name,
                 with_preprocessing=with_preprocessing,
                 shift_form=shift_form,
                 opset=opset,

@@ -14,19 +14,23 @@ from s2mlp_deploy.api.refusals import check_source
 from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.engine_tables import print_engine_inspection
 from s2mlp_deploy.cli.inspection_tables import print_artifact, print_file_inspection, print_source_inspection
-from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Settings, parse_settings
+from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Settings, examples, parse_settings
 from s2mlp_deploy.errors import CheckFailedError, InputError
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
 
-    @app.command()
+    @app.command(
+        epilog=examples(
+            "inspect net.py:make", "inspect out", "inspect out/model.fp32.onnx", "inspect s2mlpv2_nano --set dims=64,64"
+        )
+    )
     def inspect(
         target: Annotated[
             str,
             typer.Argument(
-                metavar="SOURCE|DIR|FILE.onnx|FILE.engine",
+                metavar="SOURCE|DIR|FILE",
                 help="A model as `export` takes it, an artifact, an ONNX or an engine file.",
             ),
         ],

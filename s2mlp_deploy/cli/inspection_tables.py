@@ -14,11 +14,13 @@ from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.shifts import summarise
 from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
 from s2mlp_deploy.report.terminal import print_manifest
+from s2mlp_deploy.text import join_names
 
 if TYPE_CHECKING:
     from s2mlp_deploy.api import ArtifactInspection, FileInspection, SourceInspection
 
 _OPERATORS = 12
+_PLACES = 4
 
 
 def print_artifact(console: Console, found: ArtifactInspection, directory: Path) -> None:
@@ -56,8 +58,11 @@ def print_source_inspection(console: Console, found: SourceInspection) -> None:
     _print_hazards(console, found.hazards)
     if not found.shifts:
         console.print("No shift was found.\n")
-    for index, shift in enumerate(found.shifts, start=1):
-        _print_shift(console, index, shift)
+    together: dict[tuple[object, ...], list[ShiftRecord]] = {}
+    for shift in found.shifts:
+        together.setdefault((shift.spec, shift.form, shift.origin.idiom, shift.origin.sizes), []).append(shift)
+    for index, equal in enumerate(together.values(), start=1):
+        _print_shifts(console, index, equal)
     misses = found.near_misses
     if misses:
         print_table(
@@ -68,10 +73,17 @@ def print_source_inspection(console: Console, found: SourceInspection) -> None:
         )
 
 
-def _print_shift(console: Console, index: int, shift: ShiftRecord) -> None:
-    origin, spec, summary = shift.origin, shift.spec, summarise([shift])[0]
-    line = f" ({origin.line})" if origin.line else ""
-    console.print(visible_text(console, f"Shift {index} in {origin.module or 'the root module'}{line}", "bold"))
+def _print_shifts(console: Console, index: int, equal: Sequence[ShiftRecord]) -> None:
+    """Prints equal shifts once, with every place that they are at, as far as these fit on some lines."""
+    origin, spec, summary = equal[0].origin, equal[0].spec, summarise(equal)[0]
+    places = dict.fromkeys(
+        f"{shift.origin.module or 'the root module'}{f' ({shift.origin.line})' if shift.origin.line else ''}"
+        for shift in equal
+    )
+    times = f", {len(equal)} times," if len(equal) > 1 else ""
+    heading = f"Shift {index}{times} in {join_names(places, limit=_PLACES)}"
+    console.print(visible_text(console, heading, "bold"))
+    codes = list(dict.fromkeys(shift.origin.code for shift in equal if shift.origin.code))
     checked = f", equal at {fmt.count(origin.sizes, 'input size')}" if origin.sizes else ""
     print_pairs(
         console,
@@ -81,8 +93,8 @@ def _print_shift(console: Console, index: int, shift: ShiftRecord) -> None:
             ("axes", f"{spec.axes}, channels on axis {spec.channel_axis}"),
             ("border", summary.border_kind),
             ("written as", f"{origin.idiom}{checked}"),
-            ("exported as", shift.form),
-            *([("code", origin.code)] if origin.code else []),
+            ("exported as", equal[0].form),
+            *([("code", join_names(codes, limit=1))] if codes else []),
         ],
     )
 
@@ -90,11 +102,12 @@ def _print_shift(console: Console, index: int, shift: ShiftRecord) -> None:
 def _print_hazards(console: Console, hazards: Sequence[Hazard]) -> None:
     if not hazards:
         return
+    lines = dict.fromkeys((hazard.kind, hazard.where, hazard.code) for hazard in hazards)
     print_table(
         console,
-        "Hazards: code that means different things to different runtimes",
+        "Hazards: code that means different things to different runtimes (docs/hazards.md)",
         ("Kind", "Where", "Code"),
-        [(hazard.kind, hazard.where, hazard.code) for hazard in hazards],
+        list(lines),
     )
     deviation = next((hazard.eager_deviation for hazard in hazards if hazard.eager_deviation), None)
     if deviation:

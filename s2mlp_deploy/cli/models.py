@@ -7,13 +7,14 @@ from rich.console import Console
 
 from s2mlp_deploy import api
 from s2mlp_deploy.cli.console import Json, emit
+from s2mlp_deploy.cli.options import examples
 from s2mlp_deploy.report.tables import print_table
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
 
-    @app.command()
+    @app.command(epilog=examples("models", "models --json"))
     def models(as_json: Json = False) -> None:
         """List the zoo: configurations, counted and published figures."""
         entries = api.models()

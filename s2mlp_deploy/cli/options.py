@@ -8,25 +8,63 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from s2mlp_deploy.choices import CalibrationMethod, DynamicAxis
+from s2mlp_deploy import api
+from s2mlp_deploy.choices import CalibrationMethod, DynamicAxis, Precision
 from s2mlp_deploy.errors import CheckFailedError, ExportError, InputError, OutputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.text import join_names
 
+_VALUE_COLUMN = 21
+"""Columns of a help page of 80 for the kind of value that an option takes."""
 
-def choices(literal: Any) -> dict[str, Any]:
-    """What an option of a ``Literal`` type needs: its choices in ``--help``, and words for a value that is none.
+
+def choices(literal: Any, help: str, *, several: bool = False) -> dict[str, Any]:
+    """What an option of a ``Literal`` type needs: its choices in ``--help`` and completion, and words for a wrong one.
 
     Not typer's own handling of ``Literal``, which knows no lists of them.
+
+    Args:
+        literal: The type.
+        help: What it is for; the choices are added where they are too many for the column of values.
+        several: Whether a value may be several choices, separated by commas; :func:`separated` takes them apart.
     """
     names = get_args(literal)
 
     def parse(text: str) -> str:
-        if text not in names:
-            raise InputError(f"there is no {text!r} here", fix=f"choose {join_names(names, last='or')}")
-        return text
+        for name in text.split(",") if several else (text,):
+            if name.strip() not in names:
+                raise InputError(f"there is no {name.strip()!r} here", fix=f"choose {join_names(names, last='or')}")
+        return text if several else text.strip()
 
-    return {"parser": parse, "metavar": "|".join(names)}
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",") if several else ("", "", incomplete)
+        return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+    metavar = "|".join(names) + ",..." * several
+    if len(metavar) > _VALUE_COLUMN:  # It would be broken inside a name.
+        metavar, help = "NAME", f"{help} One of {', '.join(names)}."
+    return {"help": help, "parser": parse, "metavar": metavar, "autocompletion": complete}
+
+
+def separated(values: Sequence[str] | None, default: str) -> list[str]:
+    """The names of an option that may be repeated and whose values may hold several, in their order.
+
+    >>> separated(["fp16,int8", "fp16"], "fp32")
+    ['fp16', 'int8']
+    """
+    names = [name.strip() for value in values or [default] for name in value.split(",")]
+    return list(dict.fromkeys(names))
+
+
+def examples(*commands: str) -> str:
+    """The end of a command's help: commands as they are typed, each on a line of its own."""
+    # Typer joins lines, and keeps paragraphs apart.
+    return "\n\n".join(["Examples:", *(f"  s2mlp-deploy {command}" for command in commands)])
+
+
+def _complete_source(incomplete: str) -> list[str]:
+    """Models of the zoo; a shell goes on with files where none fits."""
+    return [entry.name for entry in api.models() if entry.name.startswith(incomplete)]
 
 
 Source = Annotated[
@@ -34,6 +72,7 @@ Source = Annotated[
     typer.Argument(
         metavar="SOURCE",
         help="A zoo model (see `models`), module:function, file.py:function or model.pt2.",
+        autocompletion=_complete_source,
     ),
 ]
 Checkpoint = Annotated[
@@ -48,7 +87,11 @@ Preprocess = Annotated[
     Path | None,
     typer.Option(metavar="FILE.json", help="How an image becomes the input. Default: <checkpoint>.json."),
 ]
-Method = Annotated[CalibrationMethod, typer.Option(help="How ranges are chosen.", **choices(CalibrationMethod))]
+Precisions = Annotated[
+    list[str] | None,
+    typer.Option(**choices(Precision, "Separated by commas, or repeated.", several=True)),
+]
+Method = Annotated[CalibrationMethod, typer.Option(**choices(CalibrationMethod, "How ranges are chosen."))]
 Samples = Annotated[int, typer.Option(min=1, help="Measure ranges on at most so many samples.")]
 MaxDrop = Annotated[
     float | None,

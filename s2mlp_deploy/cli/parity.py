@@ -11,7 +11,7 @@ from rich.console import Console
 from s2mlp_deploy import api
 from s2mlp_deploy.api.refusals import check_parity, check_source
 from s2mlp_deploy.cli.console import Json, emit, progress
-from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Settings, Source, parse_settings
+from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Settings, Source, examples, parse_settings
 from s2mlp_deploy.errors import CheckFailedError
 from s2mlp_deploy.evidence.store import document_of
 
@@ -23,7 +23,13 @@ _OTHER_DATA = "; a file's own figures hold for data like that which it was made 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
 
-    @app.command()
+    @app.command(
+        epilog=examples(
+            "parity s2mlpv2_nano out",
+            "parity net.py:make out --data images --samples 200",
+            "parity net.py:make model.onnx --checkpoint w.pt --atol 1e-4",
+        )
+    )
     def parity(
         source: Source,
         files: Annotated[

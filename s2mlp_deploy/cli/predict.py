@@ -10,13 +10,16 @@ from rich.console import Console
 
 from s2mlp_deploy import api
 from s2mlp_deploy.cli.console import Json, emit
+from s2mlp_deploy.cli.options import examples
 from s2mlp_deploy.errors import CheckFailedError, ImageError
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
 
-    @app.command()
+    @app.command(
+        epilog=examples("predict out image.jpg", "predict out images --top 1", "predict out images --save all.npz")
+    )
     def predict(
         directory: Annotated[Path, typer.Argument(metavar="DIR", help="An artifact.")],
         images: Annotated[

@@ -17,7 +17,12 @@ from s2mlp_deploy.cli.console import Json, emit, progress
 def register(app: typer.Typer) -> None:
     """Adds the command."""
 
-    @app.command()
+    @app.command(
+        epilog=options.examples(
+            "quantize out --data images",
+            "quantize out --data data.zip --precision fp16,int8 --max-drop 1",
+        )
+    )
     def quantize(
         context: typer.Context,
         directory: Annotated[Path, typer.Argument(metavar="DIR", help="An artifact with model.fp32.onnx.")],
@@ -25,9 +30,7 @@ def register(app: typer.Typer) -> None:
             str,
             typer.Option(help="What to calibrate on: a folder or archive of images, .npy or .npz, a saved data set."),
         ],
-        precision: Annotated[
-            list[str] | None, typer.Option(help="fp16, int8 or fp8; may be repeated. Default: int8.")
-        ] = None,
+        precision: options.Precisions = None,
         method: options.Method = api.CALIBRATION_METHOD,
         samples: options.Samples = api.CALIBRATION_SAMPLES,
         max_drop: options.MaxDrop = None,
@@ -46,10 +49,11 @@ def register(app: typer.Typer) -> None:
         seed: options.Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """Add float16 and quantized files to an artifact, and score them."""
-        options.refuse_unused_calibration(context, precision or ["int8"], data)
+        """Add float16 and quantized files to an artifact (int8 by default), and score them."""
+        precisions = options.separated(precision, "int8")
+        options.refuse_unused_calibration(context, precisions, data)
         wanted = api.PrecisionOptions(
-            precisions=precision or ["int8"],
+            precisions=precisions,
             data=data,
             method=method,
             samples=samples,

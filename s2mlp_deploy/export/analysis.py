@@ -20,7 +20,7 @@ from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.forms import choose
 from s2mlp_deploy.export.rewrite import NearMissRecord, rewrite_shifts, shifted_tensors
 from s2mlp_deploy.graph.axes import DYNAMIC_AXES
-from s2mlp_deploy.text import first_line_of
+from s2mlp_deploy.text import first_line_of, join_names
 from s2mlp_deploy.torch_internals import exclusive
 
 LOG = logging.getLogger(__name__)
@@ -139,9 +139,9 @@ def _watch(module: nn.Module, functional: Callable[..., Any], inputs: Sequence[A
 def _report(found: Sequence[Hazard], on_hazard: str) -> None:
     races = [hazard for hazard in found if hazard.kind == "race"]
     if races:
-        lines = "; ".join(f"{hazard.where}: {hazard.code}" for hazard in races)
+        lines = join_names((f"{hazard.where}: {hazard.code}" for hazard in races), separator="; ")
         measured = races[0].eager_deviation or {}
-        deviation = ", ".join(f"{value:.3g} with {n} thread(s)" for n, value in measured.items())
+        deviation = ", ".join(f"{value:.3g} with {n} thread{'s' * (n != '1')}" for n, value in measured.items())
         if on_hazard == "error":
             raise ExportError(
                 "the module copies a tensor onto itself with overlap, which eager PyTorch does not define "
@@ -150,15 +150,18 @@ def _report(found: Sequence[Hazard], on_hazard: str) -> None:
                 fix="clone the right-hand side, use s2mlp_deploy.shift.op.shift, or export with --on-hazard warn",
             )
         LOG.warning(
-            "overlapping in-place copy, undefined in eager PyTorch: %s. The functional meaning is exported; eager "
-            "differs from it by %s on the example.",
-            lines,
+            "eager PyTorch does not define %s: %s%s\n"
+            "  The functional meaning is exported; on the example eager differs from it by %s.\n"
+            "  What it means and what to do: docs/hazards.md; all lines: inspect",
+            "this overlapping in-place copy" if len(races) == 1 else f"these {len(races)} overlapping in-place copies",
+            f"{races[0].where}: {races[0].code}",
+            f" and {len(races) - 1} more" if len(races) > 1 else "",
             deviation,
         )
-    for hazard in found:
-        if hazard.kind == "compiler":
-            LOG.warning(
-                "%s: %s is correct here, but torch.compile (Inductor) has dropped the clone of such a copy",
-                hazard.where,
-                hazard.code,
-            )
+    if cloned := [hazard for hazard in found if hazard.kind == "compiler"]:
+        LOG.warning(
+            "correct here, but torch.compile (Inductor) has dropped the clone of such a copy: %s: %s%s",
+            cloned[0].where,
+            cloned[0].code,
+            f" and {len(cloned) - 1} more" if len(cloned) > 1 else "",
+        )

@@ -167,7 +167,29 @@ def strip_prefixes(weights: Mapping[str, Tensor], own: Collection[str]) -> dict[
                 result = {key.removeprefix(prefix): value for key, value in result.items()}
                 stripped = True
                 break  # The next prefix may be the model's own.
-    return result
+    return result if any(key in own for key in result) else _with_other_prefix(result, own)
+
+
+def _with_other_prefix(weights: dict[str, Tensor], own: Collection[str]) -> dict[str, Tensor]:
+    """Weights whose names are all the model's but for one prefix, on either side: ``encoder.``, by the model's names.
+
+    Where anything else differs they stay as they are, to be told.
+    """
+    if not weights or len(weights) != len(own):
+        return weights
+    name = min(own, key=len)
+    for key in weights:
+        if key.endswith(f".{name}"):
+            prefix = key[: -len(name)]
+            if weights.keys() == {prefix + item for item in own}:
+                return {item.removeprefix(prefix): value for item, value in weights.items()}
+    first = min(weights, key=len)
+    for item in own:
+        if item.endswith(f".{first}"):
+            prefix = item[: -len(first)]
+            if {prefix + key for key in weights} == set(own):
+                return {prefix + key: value for key, value in weights.items()}
+    return weights
 
 
 def load_weights(
@@ -185,7 +207,10 @@ def load_weights(
         CheckpointError: Lists missing and unexpected keys, and those of another shape or type than the model expects.
     """
     own = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
-    weights = strip_prefixes(weights, own)
+    given = weights
+    weights = strip_prefixes(given, own)
+    if weights.keys() != given.keys():
+        LOG.info("%s: %s", where, _renamed(next(iter(given)), next(iter(weights), "")))
     missing = [f"{name} {tuple(tensor.shape)}" for name, tensor in own.items() if name not in weights]
     extra = [f"{name} {tuple(tensor.shape)}" for name, tensor in weights.items() if name not in own]
     shaped = [
@@ -227,6 +252,15 @@ def load_weights(
     else:
         # Not strict: names agree by now, and what a module saves besides tensors is in no checkpoint of weights.
         module.load_state_dict(fitting, strict=False)
+
+
+def _renamed(given: str, name: str) -> str:
+    """What was done to a checkpoint's names, by the first of them."""
+    if name and given.endswith(name):
+        return f"its names are the model's behind {given.removesuffix(name)!r}, which is left out"
+    if name.endswith(given):
+        return f"its names are the model's without {name.removesuffix(given)!r}, which is put in front"
+    return "what a wrapper added to its names is left out"
 
 
 def _same_kind(own: Tensor, given: Tensor) -> bool:

@@ -125,3 +125,13 @@ def test_a_file_of_another_tool_says_nothing_of_its_shifts() -> None:
         "shifts",
         "are.",
     ] in printed
+
+
+def test_equal_shifts_are_told_once() -> None:
+    others = [replace(SHIFT, origin=replace(SHIFT.origin, module=f"b.{i}", line=f"net.py:{i}")) for i in range(9)]
+    found = api.SourceInspection("net.py:f", {"x": ("batch", 8)}, ("y",), 1, (SHIFT, *others), (), (), ())
+    printed = [" ".join(line) for line in lines(print_source_inspection, found)]
+    headings = [line for line in printed if line.startswith("Shift ")]
+    assert headings == [
+        "Shift 1, 10 times, in body.shift (net.py:7), b.0 (net.py:0), b.1 (net.py:1), b.2 (net.py:2) and 6 more"
+    ]

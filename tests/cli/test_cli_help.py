@@ -1,0 +1,88 @@
+"""What ``--help`` shows: examples that parse, choices whole, and completion."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import get_args
+
+import pytest
+
+from s2mlp_deploy import choices
+from s2mlp_deploy.cli import options
+from s2mlp_deploy.cli.main import app
+from s2mlp_deploy.errors import InputError
+
+COMMANDS = {command.callback.__name__: command for command in app.registered_commands if command.callback}
+
+
+@pytest.fixture
+def wide(monkeypatch):
+    """Help pages of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_example_is_a_command_line_that_parses(cli, monkeypatch, command):
+    import click.core
+    import typer.core
+
+    examples = [line.strip() for line in (COMMANDS[command].epilog or "").split("\n\n")][1:]
+    assert examples
+    ran = []
+    for module in (click.core, typer.core):
+        for name in ("Command", "TyperCommand"):
+            if hasattr(module, name):
+                monkeypatch.setattr(getattr(module, name), "invoke", lambda self, context: ran.append(self.name))
+    for line in examples:
+        assert len(line) <= 78
+        words = shlex.split(line)
+        assert words[:2] == ["s2mlp-deploy", command]
+        result = cli(*words[1:])
+        assert result.code == 0, result.err
+    assert ran == [command] * len(examples)
+
+
+def test_choices_are_shown_and_never_broken(cli, wide):
+    shown = {
+        "export": (choices.ShiftFormName, choices.Layout, choices.OnHazard, choices.CalibrationMethod),
+        "build": (choices.EngineName, choices.RequiredPrecision, choices.HardwareCompatibility),
+        "quantize": (choices.Precision,),
+    }
+    for command, types in shown.items():
+        page = cli(command, "--help").out
+        words = set(re.split(r"[\s|,.]+", page))
+        assert {name for kind in types for name in get_args(kind)} <= words
+    assert "\u2026" not in "".join(cli(command, "--help").out for command in COMMANDS), "something is cut"
+
+
+def test_precisions_are_separated_or_repeated():
+    assert options.separated(["fp16, int8", "fp16"], "fp32") == ["fp16", "int8"]
+    assert options.separated(None, "int8") == ["int8"]
+    parse = options.choices(choices.Precision, "", several=True)["parser"]
+    assert parse("fp16,int8") == "fp16,int8"
+    with pytest.raises(InputError, match=r"no 'int9' here[\s\S]*fp32, fp16, int8 or fp8"):
+        parse("fp16,int9")
+
+
+def test_precisions_of_both_kinds_reach_the_api(cli, monkeypatch):
+    pytest.importorskip("torch")
+    from s2mlp_deploy import api
+    from s2mlp_deploy.errors import CheckFailedError
+
+    def reached(*_, precision, **__):
+        raise CheckFailedError(" ".join(precision.precisions))
+
+    monkeypatch.setattr(api, "export", reached)
+    result = cli(
+        "export", "x", "-o", "out", "--precision", "fp16,int8", "--precision", "fp8", "--calibration-data", "d"
+    )
+    assert result.text == "error: fp16 int8 fp8"
+
+
+def test_completion_knows_choices_and_models():
+    complete = options.choices(choices.Precision, "", several=True)["autocompletion"]
+    assert complete("fp16,i") == ["fp16,int8"]
+    assert options.choices(choices.Layout, "")["autocompletion"]("c") == ["channels-last", "channels-first"]
+    assert options._complete_source("s2mlpv2_n") == ["s2mlpv2_nano"]
+    assert options._complete_source("net.py") == []
