@@ -5,17 +5,18 @@ Imports neither torch nor onnx. What only a loaded model can tell is in :mod:`.c
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from s2mlp_deploy.artifact import Manifest, check_output, model_file, read_manifest
+from s2mlp_deploy.artifact import MANIFEST, Manifest, check_output, model_file, read_manifest
 from s2mlp_deploy.choices import MIN_SAMPLES
 from s2mlp_deploy.data.archive import is_archive
 from s2mlp_deploy.data.collect import collect, split_path
 from s2mlp_deploy.data.dataset import open_data
 from s2mlp_deploy.errors import ArtifactError, CheckpointError, DataError, InputError, SourceError
 from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, check_opset
-from s2mlp_deploy.models.registry import get_model
+from s2mlp_deploy.models.registry import MODELS, get_model
 from s2mlp_deploy.precision.options import PrecisionOptions
 from s2mlp_deploy.precision.options import check_opset as check_precisions
 from s2mlp_deploy.preprocess import Preprocessing, load_sidecar
@@ -38,6 +39,15 @@ def check_source(source: str, *, checkpoint: str | Path | None = None, preproces
         if not Path(place).is_file():
             raise SourceError("no such file", where=place, fix="check the path")
     elif ":" not in source:
+        if source not in MODELS and Path(source).is_dir():
+            artifact = (Path(source) / MANIFEST).is_file()
+            raise SourceError(
+                "an artifact is what a source is exported to" if artifact else "a folder is no model",
+                where=source,
+                fix=shlex.join(["s2mlp-deploy", "inspect", source])
+                if artifact
+                else "name a model of the zoo, module:function, file.py:function or model.pt2",
+            )
         get_model(source)
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from s2mlp_deploy import api
 from s2mlp_deploy.choices import Scenario
 from s2mlp_deploy.cli.console import Json, emit, progress
-from s2mlp_deploy.cli.options import Seed, choices, given_options, refuse_options
+from s2mlp_deploy.cli.options import Seed, choices, examples, given_options, refuse_options
 from s2mlp_deploy.errors import CheckFailedError, InputError
 from s2mlp_deploy.evidence.store import document_of
 from s2mlp_deploy.text import join_names
@@ -23,7 +23,14 @@ _OF_ROUNDS = ("rounds",)
 def register(app: typer.Typer) -> None:
     """Adds the command."""
 
-    @app.command()
+    @app.command(
+        epilog=examples(
+            "bench out",
+            "bench out model.onnx --batch 1 --batch 8 --csv times.csv",
+            "bench out --scenario server --p99 20",
+            "bench out --compare before.json --max-slowdown 1.05",
+        )
+    )
     def bench(
         context: typer.Context,
         files: Annotated[
@@ -43,8 +50,9 @@ def register(app: typer.Typer) -> None:
         scenario: Annotated[
             Scenario,
             typer.Option(
-                help="single-stream: latency. offline: throughput. server: the highest rate that keeps --p99.",
-                **choices(Scenario),
+                **choices(
+                    Scenario, "single-stream: latency. offline: throughput. server: the highest rate that keeps --p99."
+                ),
             ),
         ] = "single-stream",
         p99: Annotated[

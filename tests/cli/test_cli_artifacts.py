@@ -85,3 +85,11 @@ def test_parity_of_a_directory_needs_nothing_else(cli, here):
     missing = cli("parity", "s2mlpv2_nano", "out")
     assert missing.code == 2
     assert "looked in . and out" in missing.text
+
+
+def test_an_artifact_in_the_place_of_a_source_is_shown_how_to_be_looked_at(refused, here):
+    pytest.importorskip("torch")
+    write_plain(here / "my out")
+    assert "fix: s2mlp-deploy inspect 'my out'" in refused("export", "my out", "-o", "new")
+    (here / "folder").mkdir()
+    assert "a folder is no model" in refused("parity", "folder", "my out")

@@ -10,7 +10,7 @@ import sys
 import nano_artifact
 import pytest
 
-COMMANDS = ("models", "doctor", "demo", "export", "quantize", "build", "inspect", "parity", "predict")
+COMMANDS = ("models", "doctor", "demo", "export", "quantize", "build", "inspect", "parity", "predict", "bench")
 
 
 def error_of(result):

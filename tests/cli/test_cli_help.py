@@ -6,6 +6,7 @@ import re
 import shlex
 from typing import get_args
 
+import numpy as np
 import pytest
 
 from s2mlp_deploy import choices
@@ -65,7 +66,7 @@ def test_precisions_are_separated_or_repeated():
         parse("fp16,int9")
 
 
-def test_precisions_of_both_kinds_reach_the_api(cli, monkeypatch):
+def test_precisions_of_both_kinds_reach_the_api(cli, monkeypatch, tmp_path):
     pytest.importorskip("torch")
     from s2mlp_deploy import api
     from s2mlp_deploy.errors import CheckFailedError
@@ -74,8 +75,19 @@ def test_precisions_of_both_kinds_reach_the_api(cli, monkeypatch):
         raise CheckFailedError(" ".join(precision.precisions))
 
     monkeypatch.setattr(api, "export", reached)
+    monkeypatch.chdir(tmp_path)
+    np.save("d.npy", np.zeros((16, 3, 32, 32), np.float32))
     result = cli(
-        "export", "x", "-o", "out", "--precision", "fp16,int8", "--precision", "fp8", "--calibration-data", "d"
+        "export",
+        "s2mlpv2_nano",
+        "-o",
+        "out",
+        "--precision",
+        "fp16,int8",
+        "--precision",
+        "fp8",
+        "--calibration-data",
+        "d.npy",
     )
     assert result.text == "error: fp16 int8 fp8"
 
