@@ -7,18 +7,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from s2mlp_deploy.api.capturing import CapturedSource
-from s2mlp_deploy.artifact import TensorInfo
+from s2mlp_deploy.artifact import TensorInfo, is_scores
+from s2mlp_deploy.capture.hazards import cloned, evaluating
 from s2mlp_deploy.choices import MIN_SAMPLES
 from s2mlp_deploy.data.dataset import open_data
-from s2mlp_deploy.errors import InputError, PreprocessingError
+from s2mlp_deploy.errors import DataError, InputError, PreprocessingError
 from s2mlp_deploy.export.preprocessing import check_image_input
 from s2mlp_deploy.parity.matching import match_names
 from s2mlp_deploy.precision.options import PrecisionOptions
+from s2mlp_deploy.sources.isolation import importing_from
 from s2mlp_deploy.sources.source import Source
 from s2mlp_deploy.text import join_names
+from s2mlp_deploy.torch_internals import tree_leaves
 
 
 def refuse_late_options(
@@ -67,6 +71,33 @@ def check_data_fits(options: PrecisionOptions, source: Source, *, with_preproces
                 seed=options.seed,
                 minimum=MIN_SAMPLES,
             )
+
+
+def check_scores(options: PrecisionOptions, source: Source) -> None:
+    """Refuses to score what has no scores, by one run of the module on its example.
+
+    Raises:
+        DataError: A score is asked for, and no output is a list of scores.
+    """
+    module = source.module
+    if not options.score_asked or options.metric is not None or not isinstance(module, nn.Module):
+        return
+    try:
+        with importing_from(source.folder), evaluating(module), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            values = tree_leaves(module(*cloned(source.example_inputs)))
+    except Exception:  # Whatever the user's code raises: the capture says it with its line.
+        return
+    infos = [
+        TensorInfo("", str(value.dtype).removeprefix("torch."), ("batch", *value.shape[1:]))
+        for value in values
+        if isinstance(value, torch.Tensor)
+    ]
+    if infos and not any(map(is_scores, infos)):
+        shapes = join_names((list(info.shape[1:]) for info in infos), limit=4)
+        raise DataError(
+            f"a score is asked for, and no output is a list of scores: per image they are {shapes}",
+            fix="score with a metric of your own: --metric FILE.py:FUNCTION, or PrecisionOptions(metric=...)",
+        )
 
 
 def check_preprocessing(source: Source) -> None:

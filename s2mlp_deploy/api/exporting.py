@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2mlp_deploy.api.capturing import CapturedSource, capture
-from s2mlp_deploy.api.checking import check_data_fits, check_preprocessing, refuse_late_options
+from s2mlp_deploy.api.checking import check_data_fits, check_preprocessing, check_scores, refuse_late_options
 from s2mlp_deploy.api.evidence import save_evidence, save_scores
 from s2mlp_deploy.api.refusals import check_export
 from s2mlp_deploy.api.sources import load
@@ -142,6 +142,7 @@ def export(
         check_preprocessing(origin)
     if wanted is not None:
         check_data_fits(wanted, origin, with_preprocessing=with_preprocessing)
+        check_scores(wanted, origin)
     with ArtifactWriter(directory, force=force, files=names, checked=True) as writer:
         if not isinstance(source, CapturedSource):
             source = capture(source, opset=opset, dynamic=axes, on_hazard=hazards, progress=progress)

@@ -36,6 +36,11 @@ class TensorInfo:
     shape: tuple[int | str, ...]
 
 
+def is_scores(info: TensorInfo) -> bool:
+    """Whether an output is a list of scores for each sample: float [batch, classes], a free number of classes too."""
+    return info.dtype.startswith("float") and len(info.shape) == 2 and info.shape[1] != 1
+
+
 @dataclass(frozen=True)
 class SourceInfo:
     """Where the network and its weights come from.

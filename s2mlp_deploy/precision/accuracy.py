@@ -13,7 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from PIL import Image
 
-from s2mlp_deploy.artifact import TensorInfo
+from s2mlp_deploy.artifact import is_scores
 from s2mlp_deploy.data.caching import Batches
 from s2mlp_deploy.engines.base import Engine
 from s2mlp_deploy.engines.of_graph import open_graph
@@ -48,11 +48,6 @@ WORST = 8
 """Images that are shown with both predictions."""
 
 _THUMBNAIL = 96
-
-
-def is_scores(info: TensorInfo) -> bool:
-    """Whether an output is a list of scores for each sample."""
-    return info.dtype.startswith("float") and len(info.shape) == 2 and info.shape[1] != 1
 
 
 class Scorer:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from s2mlp_deploy.artifact import Manifest, TensorInfo, fitting_batch
+from s2mlp_deploy.artifact import Manifest, TensorInfo, fitting_batch, is_scores
 from s2mlp_deploy.data.caching import Batch, CachedBatches
 from s2mlp_deploy.data.dataset import ModelData
 from s2mlp_deploy.data.noise import NOISE_SAMPLES, NoiseBatches
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import InputError
-from s2mlp_deploy.precision.accuracy import Scorer, is_scores
+from s2mlp_deploy.precision.accuracy import Scorer
 from s2mlp_deploy.precision.options import PrecisionOptions
 from s2mlp_deploy.preprocess import Preprocessing
 from s2mlp_deploy.text import join_names

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s2mlp_deploy.artifact import TensorInfo
+from s2mlp_deploy.artifact import TensorInfo, is_scores
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.metrics import top_k
 from s2mlp_deploy.text import join_names
@@ -69,7 +69,7 @@ def find_scores(outputs: Sequence[TensorInfo], classes: Sequence[str] | None, wa
     Raises:
         InputError: There is no output of that name, or it is no list of scores.
     """
-    fitting = [info for info in outputs if _is_scores(info)]
+    fitting = [info for info in outputs if is_scores(info)]
     if wanted is not None:
         return _chosen(outputs, wanted).name
     if classes is not None and len(fitting) > 1:
@@ -84,22 +84,17 @@ def find_scores(outputs: Sequence[TensorInfo], classes: Sequence[str] | None, wa
 
 def _chosen(outputs: Sequence[TensorInfo], wanted: str) -> TensorInfo:
     info = next((info for info in outputs if info.name == wanted), None)
-    scores = [info.name for info in outputs if _is_scores(info)]
+    scores = [info.name for info in outputs if is_scores(info)]
     # An output of other shapes is not asked for as scores: it is told of anyway.
     fix = f"choose {join_names(scores, last='or')}" if scores else "leave --output out: what the outputs are is told"
     if info is None:
         raise InputError(
             f"the model has no output {wanted!r}, only {join_names(item.name for item in outputs)}", fix=fix
         )
-    if not _is_scores(info):
+    if not is_scores(info):
         shape = "x".join(map(str, info.shape)) or "a single number"
         raise InputError(f"the output {wanted} is {info.dtype} {shape}, which is no list of scores", fix=fix)
     return info
-
-
-def _is_scores(info: TensorInfo) -> bool:
-    # A free number of columns may be a list of scores as well.
-    return info.dtype.startswith("float") and len(info.shape) == 2 and info.shape[1] != 1
 
 
 def probabilities_of(scores: NDArray[np.float64]) -> NDArray[np.float64]:

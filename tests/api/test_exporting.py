@@ -17,7 +17,7 @@ from tiny_network import TINY
 from s2mlp_deploy import api
 from s2mlp_deploy.api import capturing, exporting, inspecting_sources
 from s2mlp_deploy.artifact import TensorInfo, read_manifest
-from s2mlp_deploy.errors import DataError, InputError, PreprocessingError, S2MLPDeployError
+from s2mlp_deploy.errors import DataError, InputError, OutputError, PreprocessingError, S2MLPDeployError
 from s2mlp_deploy.preprocess import Preprocessing
 
 
@@ -150,6 +150,18 @@ def test_an_output_that_is_taken_is_refused_before_loading(captured, tmp_path, m
     monkeypatch.setattr(exporting, "load", lambda *_, **__: pytest.fail("it was loaded"))
     with pytest.raises(S2MLPDeployError, match="already holds an artifact"):
         api.export("s2mlpv2_nano", tmp_path / "out")
+
+
+def test_an_artifact_that_another_export_finishes_meanwhile_is_met(source, captured, tmp_path, monkeypatch):
+    def load(*_, **__):
+        api.export(captured, tmp_path / "out")
+        return source
+
+    monkeypatch.setattr(exporting, "load", load)
+    monkeypatch.setattr(exporting, "capture", lambda *_, **__: pytest.fail("it was captured"))
+    with pytest.raises(OutputError, match="finished here meanwhile by another export") as caught:
+        api.export("s2mlpv2_nano", tmp_path / "out")
+    assert "--force" in caught.value.fix
 
 
 class Plain(torch.nn.Module):

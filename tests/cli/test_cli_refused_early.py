@@ -33,6 +33,13 @@ def two():
 def one():
     return One(), torch.zeros(2, 3, 8, 8)
 
+class Map(nn.Module):
+    def forward(self, image):
+        return image + 1
+
+def maps():
+    return Map(), torch.zeros(2, 3, 8, 8)
+
 def tokens():
     return nn.Linear(8, 4), torch.zeros(2, 5, 8)
 """
@@ -149,6 +156,8 @@ ONCE_LOADED = [
     (export(TOKENS, "--with-preprocessing", *EIGHT), "no float image"),
     (export(ONE, *INT8, *data("images")), "no preprocessing"),
     (export(ONE, *INT8, *data("images"), "--preprocess", "9.json"), "shape"),
+    (export("models.py:maps", *INT8, *data("images"), *EIGHT, "--max-drop", "1"), "no output is a list of scores"),
+    (export("models.py:maps", *INT8, *data("images"), *EIGHT, "--eval-data", "images"), "per image they are [3, 8, 8]"),
     (("parity", TWO, "pictures/model.fp32.onnx"), "number of inputs differs"),
     (("parity", TOKENS, "pictures/model.fp32.onnx"), "the inputs differ"),
     (("parity", ONE, "undescribed/model.fp32.onnx", "--data", "images"), "no preprocessing"),
