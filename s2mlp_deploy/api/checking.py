@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from s2mlp_deploy.api.capturing import CapturedSource
 from s2mlp_deploy.artifact import TensorInfo, is_scores
-from s2mlp_deploy.capture.hazards import cloned, evaluating
+from s2mlp_deploy.capture.checks import returned_tensors
 from s2mlp_deploy.choices import MIN_SAMPLES
 from s2mlp_deploy.data.dataset import open_data
 from s2mlp_deploy.errors import DataError, InputError, PreprocessingError
@@ -22,7 +21,6 @@ from s2mlp_deploy.precision.options import PrecisionOptions
 from s2mlp_deploy.sources.isolation import importing_from
 from s2mlp_deploy.sources.source import Source
 from s2mlp_deploy.text import join_names
-from s2mlp_deploy.torch_internals import tree_leaves
 
 
 def refuse_late_options(
@@ -82,16 +80,9 @@ def check_scores(options: PrecisionOptions, source: Source) -> None:
     module = source.module
     if not options.score_asked or options.metric is not None or not isinstance(module, nn.Module):
         return
-    try:
-        with importing_from(source.folder), evaluating(module), torch.no_grad(), torch.random.fork_rng(devices=[]):
-            values = tree_leaves(module(*cloned(source.example_inputs)))
-    except Exception:  # Whatever the user's code raises: the capture says it with its line.
-        return
-    infos = [
-        TensorInfo("", str(value.dtype).removeprefix("torch."), ("batch", *value.shape[1:]))
-        for value in values
-        if isinstance(value, torch.Tensor)
-    ]
+    with importing_from(source.folder):
+        values = returned_tensors(module, source.example_inputs)
+    infos = [TensorInfo("", str(value.dtype).removeprefix("torch."), ("batch", *value.shape[1:])) for value in values]
     if infos and not any(map(is_scores, infos)):
         shapes = join_names((list(info.shape[1:]) for info in infos), limit=4)
         raise DataError(

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from s2mlp_deploy import torch_internals as internals
 from s2mlp_deploy.capture.frames import UserLine, last_user_line, line_of_stack
-from s2mlp_deploy.capture.hazards import cloned
+from s2mlp_deploy.capture.hazards import cloned, evaluating
 from s2mlp_deploy.errors import CheckpointError, ExportError
 from s2mlp_deploy.text import first_line_of, join_names
 
@@ -77,6 +77,16 @@ def check_runs(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             where=user_frame(error),
             fix=f"give example inputs that fit; they are {_described(inputs)}",
         ) from error
+
+
+def returned_tensors(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """The tensors that a module returns for its example inputs; none where it fails, which a capture explains."""
+    try:
+        with evaluating(module), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            values = internals.tree_leaves(module(*cloned(inputs)))
+    except Exception:  # Whatever the user's code raises.
+        return ()
+    return tuple(value for value in values if isinstance(value, Tensor))
 
 
 def _described(inputs: tuple[Any, ...]) -> str:
