@@ -31,13 +31,20 @@ def check_engine(name: str) -> None:
         )
 
 
-def open_engine(path: Path, engine: str, *, threads: int) -> tuple[Any, str]:
+def can_profile(engine: str) -> bool:
+    """Whether an engine times its nodes: ONNX Runtime on a CPU. On a GPU it would time how they are queued."""
+    kind, _, provider = engine.partition(":")
+    return kind == ONNXRUNTIME and provider.lower() in ("", "cpu", "cpuexecutionprovider")
+
+
+def open_engine(path: Path, engine: str, *, threads: int, profile_to: Path | None = None) -> tuple[Any, str]:
     """Opens a file.
 
     Args:
         path: An ONNX file for ``onnxruntime``, an engine file for the others.
         engine: A name that :func:`check_engine` takes.
         threads: Threads within an operator; 0 lets the runtime choose.
+        profile_to: Folder for the times of every node, of an engine that :func:`can_profile`.
 
     Returns:
         The engine, with ``limits`` and ``metadata``, and what it is called with its version.
@@ -48,7 +55,7 @@ def open_engine(path: Path, engine: str, *, threads: int) -> tuple[Any, str]:
     kind, _, provider = engine.partition(":")
     if kind == ONNXRUNTIME:
         # Idle threads that spin for work would take the processor from the engine whose turn it is.
-        opened = OnnxRuntimeEngine(path, provider=provider or "cpu", threads=threads, spin=False)
+        opened = OnnxRuntimeEngine(path, provider=provider or "cpu", threads=threads, spin=False, profile_to=profile_to)
         version = version_of("onnxruntime") or version_of("onnxruntime-gpu")
         return opened, opened.name.replace(ONNXRUNTIME, f"{ONNXRUNTIME} {version}", 1)
     # It needs NVIDIA's packages, which others do not have.

@@ -18,11 +18,13 @@ class Open(msgspec.Struct, tag=True, frozen=True):
         path: The file.
         engine: What runs it: ``onnxruntime``, ``onnxruntime:cuda``, ``tensorrt-rtx``.
         threads: Threads within an operator; 0 where the runtime chooses.
+        profile_to: Folder for the times of every node; None where they are not wanted.
     """
 
     path: str
     engine: str
     threads: int
+    profile_to: str | None = None
 
 
 class Opened(msgspec.Struct, tag=True, frozen=True):
@@ -89,6 +91,20 @@ class Serve(msgspec.Struct, tag=True, frozen=True):
     seed: int
 
 
+class EndProfile(msgspec.Struct, tag=True, frozen=True):
+    """Write the times of every node."""
+
+
+class Profiled(msgspec.Struct, tag=True, frozen=True):
+    """The times of every node are written.
+
+    Attributes:
+        path: The file.
+    """
+
+    path: str
+
+
 class Usage(msgspec.Struct, tag=True, frozen=True):
     """What has the process used?"""
 
@@ -126,8 +142,8 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
     fix: str | None
 
 
-Command = Open | Warm | Round | Serve | Usage
-Answer = Opened | Ran | Served | Used | Refused
+Command = Open | Warm | Round | Serve | EndProfile | Usage
+Answer = Opened | Ran | Served | Profiled | Used | Refused
 
 _COMMANDS = msgspec.json.Decoder(Command)
 _ANSWERS = msgspec.json.Decoder(Answer)

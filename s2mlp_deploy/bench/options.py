@@ -19,6 +19,9 @@ MAX_RUNS = 2000
 QUANTILE_RUNS = 100
 """Runs from which on the 99th percentile is another one than the slowest."""
 
+PROFILED_RUNS = 20
+"""Runs in which every node is timed."""
+
 SLOW_MS = 100.0
 """From here on so many runs would take too long by default: a warning tells of it instead."""
 
@@ -41,6 +44,7 @@ class BenchOptions:
         bound_ms: What 99 % of the queries of ``server`` must keep.
         queries: Of each rate that ``server`` tries, at least; a trial lasts fifty times the bound.
         shapes: By input, where sizes besides the batch are free.
+        per_module: Whether every node is timed too, in a process of its own afterwards.
         seed: Of the noise, the arrivals, the order in rounds and the resampling.
     """
 
@@ -53,6 +57,7 @@ class BenchOptions:
     bound_ms: float | None = None
     queries: int = 200
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    per_module: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -69,6 +69,10 @@ def measure(
                 track.finish()
     own = time.process_time() - own + sum(track.cpu_seconds for track in tracks)
     warnings = disturbances(before, activity(), own)
+    for number, track in enumerate(tracks):
+        if options.per_module:
+            progress("timing nodes", number, len(tracks))
+            track.time_nodes()
     results = [track.result() for track in tracks]
     if any(any(launch.gpu_ms for launch in result.launches) for result in results):
         warnings += gpu_throttling()
@@ -87,7 +91,8 @@ def measure(
         warnings,
     )
     report = replace(
-        report, results=tuple(replace(result, warnings=doubts(result, options)) for result in report.results)
+        report,
+        results=tuple(replace(result, warnings=doubts(result, options) + result.warnings) for result in report.results),
     )
     return with_changes(report, saved, options.seed) if saved is not None else report
 

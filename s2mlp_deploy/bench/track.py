@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+import tempfile
+from pathlib import Path
 from typing import TypeVar
 
 from s2mlp_deploy.bench import messages
 from s2mlp_deploy.bench.arrivals import RateSearch, queries_for
 from s2mlp_deploy.bench.candidates import Graph, Job, Shape
-from s2mlp_deploy.bench.options import BenchOptions
+from s2mlp_deploy.bench.engines import can_profile
+from s2mlp_deploy.bench.options import PROFILED_RUNS, BenchOptions
 from s2mlp_deploy.bench.process import WorkerFailedError, WorkerProcess
+from s2mlp_deploy.bench.profile import read_profile
 from s2mlp_deploy.bench.statistics import latency_of
 from s2mlp_deploy.bench.timing import Run, median_of
 from s2mlp_deploy.evidence.bench import BenchResult, Candidate, Launch, RateTrial, ServerResult
+from s2mlp_deploy.evidence.profile import Profile
+from s2mlp_deploy.text import first_line_of
 
 A = TypeVar("A")
 
@@ -32,6 +38,8 @@ class Track:
         self.shapes: dict[str, Shape] = {}
         self.search: RateSearch | None = None
         self.cpu_seconds = 0.0
+        self.profile: Profile | None = None
+        self.doubts: tuple[str, ...] = ()
         self._options = options
         self._process: WorkerProcess | None = None
         self._opened: messages.Opened | None = None
@@ -112,6 +120,24 @@ class Track:
             )
         )
 
+    def time_nodes(self) -> None:
+        """Times every node in a process of its own: what that takes disturbs no other figure.
+
+        A process that fails at it fails nothing that was measured before.
+        """
+        if not self.alive or not can_profile(self.job.engine):
+            return
+        with tempfile.TemporaryDirectory() as folder, WorkerProcess(self._options.time_limit) as process:
+            opened = messages.Open(str(self.job.path.absolute()), self.job.engine, self._options.threads, folder)
+            try:
+                process.ask(opened, messages.Opened)
+                warmed = process.ask(messages.Warm(self.shapes, self._options.seed, 0.0), messages.Ran)
+                process.ask(messages.Round(PROFILED_RUNS, alone=True), messages.Ran)
+                written = process.ask(messages.EndProfile(), messages.Profiled)
+                self.profile = read_profile(Path(written.path).read_bytes(), warmup=len(warmed.runs))
+            except (WorkerFailedError, OSError, ValueError) as error:
+                self.doubts += (f"its nodes could not be timed: {first_line_of(error)}",)
+
     @property
     def versions(self) -> dict[str, str]:
         """Of what its process had loaded, by module; of one that failed early nothing is known."""
@@ -137,15 +163,24 @@ class Track:
         candidate = self.candidate
         if self.failure:
             return BenchResult(candidate, self.failure)
-        server, throughput = None, None
+        server, throughput, latency = None, None, None
         if self._options.bound_ms is not None:
             server = ServerResult(self._options.bound_ms, tuple(self._rates), tuple(self._trials))
             throughput = server.rate * candidate.batch if server.rate is not None else None
         else:
             middle = statistics.median(time for launch in self._launches for time in launch.wall_ms)
-            throughput = candidate.batch / middle * 1e3
-        latency = latency_of(self._singles) if self._singles else None
-        return BenchResult(candidate, "", tuple(self._launches), latency, throughput, server)
+            latency = latency_of(self._singles) if self._singles else None
+            throughput = candidate.batch / (latency.p50 if latency is not None else middle) * 1e3
+        return BenchResult(
+            candidate,
+            "",
+            tuple(self._launches),
+            latency,
+            throughput,
+            server,
+            warnings=self.doubts,
+            profile=self.profile,
+        )
 
     def _ask(self, command: messages.Command, kind: type[A]) -> A | None:
         if not self.alive or self._process is None:

@@ -35,7 +35,7 @@ def doubts(result: BenchResult, options: BenchOptions) -> tuple[str, ...]:
                 f"{_MIN_QUERIES} together"
             )
         if len(result.launches) < _MIN_LAUNCHES:
-            found.append(f"{len(result.launches)} processes are too few for an interval: --launches {_MIN_LAUNCHES}")
+            found.append(f"too few processes for an interval ({len(result.launches)}): --launches {_MIN_LAUNCHES}")
         if result.server.rate is None:
             alone = result.launches[0].wall_ms[0]
             found.append(f"no rate keeps {result.server.bound_ms:g} ms: a query alone takes {alone:.3g} ms")
@@ -43,7 +43,7 @@ def doubts(result: BenchResult, options: BenchOptions) -> tuple[str, ...]:
     rounds = sum(len(launch.wall_ms) for launch in result.launches)
     if rounds < _MIN_ROUNDS or len(result.launches) < _MIN_LAUNCHES:
         found.append(
-            f"{rounds} rounds in {len(result.launches)} processes are too few for an interval: "
+            f"too few rounds for an interval ({rounds}, of --launches {len(result.launches)}): "
             f"--launches {_MIN_LAUNCHES} or more, with {_MIN_ROUNDS} rounds in all"
         )
     if (share := spread(result.launches)) > MAX_SPREAD:

@@ -88,12 +88,15 @@ class Worker:
                     seed=command.seed,
                 )
                 return messages.Served(trial)
+            case messages.EndProfile():
+                return messages.Profiled(str(self._engine.end_profile()))
             case messages.Usage():
                 return messages.Used(peak_memory(), time.process_time())
 
     def _open(self, command: messages.Open) -> messages.Opened:
         base, start = peak_memory(), time.perf_counter()
-        engine, runtime = open_engine(Path(command.path), command.engine, threads=command.threads)
+        folder = Path(command.profile_to) if command.profile_to is not None else None
+        engine, runtime = open_engine(Path(command.path), command.engine, threads=command.threads, profile_to=folder)
         seconds = time.perf_counter() - start
         self._engine = engine
         return messages.Opened(

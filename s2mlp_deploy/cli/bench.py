@@ -70,6 +70,10 @@ def register(app: typer.Typer) -> None:
             int, typer.Option(min=1, help="Rounds in each process, of a tenth of a second or one run.")
         ] = 8,
         queries: Annotated[int, typer.Option(min=1, help="At each rate of --scenario server, at least.")] = 200,
+        per_module: Annotated[
+            bool,
+            typer.Option("--per-module", help="Tell where the time goes, by module and operator (ONNX Runtime, CPU)."),
+        ] = False,
         warmup: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Before anything counts.")] = 0.2,
         time_limit: Annotated[
             float,
@@ -117,6 +121,7 @@ def register(app: typer.Typer) -> None:
             bound_ms=p99,
             queries=queries,
             shapes=shapes,
+            per_module=per_module,
             seed=seed,
         )
         for place, check in ((save, check_save), (csv, check_csv)):

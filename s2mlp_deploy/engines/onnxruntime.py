@@ -74,6 +74,7 @@ class OnnxRuntimeEngine:
         spin: Whether idle threads spin for work, which is faster and burns the processor.
         device: Number of the GPU, for providers that run on one.
         optimize: Whether ONNX Runtime may fuse and fold nodes.
+        profile_to: Times every node of every run, for a file in this folder that :meth:`end_profile` writes.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -92,6 +93,7 @@ class OnnxRuntimeEngine:
         spin: bool = True,
         device: int = 0,
         optimize: bool = True,
+        profile_to: Path | None = None,
     ) -> None:
         try:
             onnxruntime = load_onnxruntime()
@@ -104,6 +106,9 @@ class OnnxRuntimeEngine:
         options.inter_op_num_threads = 1
         # Errors reach the user as exceptions; the same words, with source lines, would stand beside them on stderr.
         options.log_severity_level = 4
+        if profile_to is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile_to / "profile")
         options.enable_cpu_mem_arena = arena
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
         # Where the processor would saturate int8 products; elsewhere the faster kernels stay.
@@ -144,6 +149,10 @@ class OnnxRuntimeEngine:
     def metadata(self) -> dict[str, str]:
         """The file's own metadata entries."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def end_profile(self) -> Path:
+        """The file with the time of every node; no later run is timed."""
+        return Path(self._session.end_profiling())
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
         """See :class:`~s2mlp_deploy.engines.base.Engine`.

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from s2mlp_deploy.evidence.machine import Environment
+from s2mlp_deploy.evidence.profile import Profile
 
 NO_DIFFERENCE = "no difference measured"
 """What is said of two candidates whose interval holds a ratio of 1: there is no winner inside the noise."""
@@ -175,6 +176,7 @@ class BenchResult:
         cpu_ratio: The same of processor time.
         change: To the saved run that was compared with; None where there is none.
         warnings: Why its figures are not to be trusted.
+        profile: Where the time of a run goes; None where that was not asked for, or the engine cannot tell.
     """
 
     candidate: Candidate
@@ -187,6 +189,7 @@ class BenchResult:
     cpu_ratio: Ratio | None = None
     change: Ratio | None = None
     warnings: tuple[str, ...] = ()
+    profile: Profile | None = None
 
     @property
     def wall_ms(self) -> float | None:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult, Ratio
 from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.profile import print_profile
 from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
 
 _COLUMNS = {
@@ -91,6 +92,9 @@ def print_bench(console: Console, report: BenchReport) -> None:
         if result.failure:
             console.print(visible_text(console, f"FAILED  {name}: {result.failure}", "red"), soft_wrap=True)
     _print_ratios(console, report, names)
+    for name, result in zip(names, report.results, strict=True):
+        if result.profile is not None:
+            print_profile(console, name, result.profile)
     for warning in report.warnings:
         console.print(visible_text(console, f"DOUBT  {warning}", "yellow"), soft_wrap=True)
     for name, result in zip(names, report.results, strict=True):

@@ -34,14 +34,14 @@ def test_a_steady_result_is_trusted():
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"launches": 2}, "8 rounds in 2 processes are too few"),
+        ({"launches": 2}, "too few rounds for an interval (8, of --launches 2)"),
         ({"wall_ms": (1.0, 1.2, 1.1, 0.9), "cpu_ms": (1.0, 1.2, 1.1, 0.9)}, "the rounds spread by"),
         ({"cpu_ms": (0.5, 0.5, 0.5, 0.5)}, "it waited 50 % of the time for a processor"),
         ({"gpu_ms": ROUNDS, "enqueue_ms": ROUNDS}, "enqueue-bound"),
         ({"latency": replace(bench().results[0].latency, runs=40)}, "p99 of 40 runs is the slowest"),
         ({"server": ServerResult(5.0, (0.0,) * 3)}, "no rate keeps 5 ms: a query alone takes 1 ms"),
         ({"server": ServerResult(5.0, (9.0,) * 3), "queries": 100}, "300 queries at a rate tell little"),
-        ({"server": ServerResult(5.0, (9.0,) * 2), "launches": 2, "queries": 500}, "2 processes are too few"),
+        ({"server": ServerResult(5.0, (9.0,) * 2), "launches": 2, "queries": 500}, "too few processes"),
     ],
 )
 def test_what_speaks_against_a_result_is_told(changes: dict[str, Any], says: str):

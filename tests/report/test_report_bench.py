@@ -35,6 +35,15 @@ def test_figures_ratios_failures_and_doubts_are_shown():
     assert "DOUBT model.int8.onnx, onnxruntime: the rounds spread by 3.0 %" in lines
 
 
+def test_where_the_time_goes_is_shown_with_what_is_of_no_module():
+    lines = [" ".join(line.split()) for line in shown(bench()).splitlines()]
+    assert "Where the time goes in model.fp32.onnx, onnxruntime" in lines
+    assert "fc1 1 1.500 75.0 % 100 %" in lines
+    assert "BiasGelu 1 0.500 25.0 % 0 %" in lines
+    assert "not GEMM or Conv 25.0 %: BiasGelu" in lines
+    assert any(line.startswith("of no module 25.0 %") for line in lines)
+
+
 def test_inside_the_noise_nobody_is_called_faster():
     first, second, _ = bench().results
     close = replace(second, ratio=Ratio(first.candidate.name, 0.99, 0.97, 1.01))

@@ -23,6 +23,7 @@ from s2mlp_deploy.evidence.build import BuildRecord, InputProfile
 from s2mlp_deploy.evidence.calibration import ActivationRange, CalibrationReport
 from s2mlp_deploy.evidence.machine import Environment, Machine
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Weights
+from s2mlp_deploy.evidence.profile import NodeTime, Profile
 from s2mlp_deploy.evidence.store import encode
 from s2mlp_deploy.files import to_json, write_file
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
@@ -233,12 +234,17 @@ def bench() -> BenchReport:
     fp32, int8 = result(FILE, SHA, "fp32", 2.0), result(INT8, "b" * 64, "int8", 1.0)
     ratio = Ratio(fp32.candidate.name, 0.5, 0.48, 0.52)
     crashed = BenchResult(replace(fp32.candidate, engine="tensorrt-rtx", runtime=""), "it was ended by SIGSEGV")
+    profile = Profile(20, 2.5, (NodeTime("fc1/MatMul", "MatMul", "fc1", 1.5), NodeTime("Gelu", "BiasGelu", "", 0.5)))
     return BenchReport(
         scenario="single-stream",
         environment=environment,
         data="seeded Gaussian noise (seed 0)",
         rounds=2,
-        results=(fp32, replace(int8, ratio=ratio, cpu_ratio=ratio, warnings=("the rounds spread by 3.0 %",)), crashed),
+        results=(
+            replace(fp32, profile=profile),
+            replace(int8, ratio=ratio, cpu_ratio=ratio, warnings=("the rounds spread by 3.0 %",)),
+            crashed,
+        ),
         warnings=("other programs kept 1.5 processors busy",),
     )
 
