@@ -5,6 +5,7 @@ Imports neither torch nor onnx. What only a loaded model can tell is in :mod:`.c
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,12 @@ from s2mlp_deploy.choices import MIN_SAMPLES
 from s2mlp_deploy.data.archive import is_archive
 from s2mlp_deploy.data.collect import collect, split_path
 from s2mlp_deploy.data.dataset import open_data
-from s2mlp_deploy.errors import ArtifactError, CheckpointError, DataError, InputError, SourceError
+from s2mlp_deploy.data.feeds import ModelInputs
+from s2mlp_deploy.data.huggingface import is_dataset
+from s2mlp_deploy.data.images import some_images
+from s2mlp_deploy.data.layout import EXTENSIONS_FIX
+from s2mlp_deploy.data.samples import Sample
+from s2mlp_deploy.errors import ArtifactError, CheckpointError, DataError, ImageError, InputError, SourceError
 from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, check_opset
 from s2mlp_deploy.models.registry import MODELS, get_model
 from s2mlp_deploy.precision.options import PrecisionOptions
@@ -56,19 +62,59 @@ def check_data(data: object, *, minimum: int, seed: int = 0) -> None:
 
     Of an archive, whose listing may take as long as unpacking it, only whether it is there; of a Python object nothing.
 
+    Args:
+        data: What the user named.
+        minimum: Fewest samples.
+        seed: Chooses samples.
+
     Raises:
         DataError: There is no such data, none that can be used, or too little of it.
         MissingDependencyError: It was saved by ``datasets``, which is not installed.
     """
-    if not isinstance(data, (str, Path)) or is_archive(split_path(Path(data))[0].name):
+    path = _path_of(data)
+    if path is None:
         return
-    found = len(collect(Path(data), classes=None, limit=minimum, seed=seed))
+    folder = _is_folder_of_images(path)
+    found = len(some_images(path, minimum) if folder else collect(path, limit=minimum, seed=seed))
+    if not found:
+        raise DataError("There is no image", where=str(path), fix=EXTENSIONS_FIX)
     if found < minimum:
         raise DataError(
             f"There are only {found} samples, at least {minimum} are needed",
             where=str(data),
             fix="give more; some hundreds that look like the model's work are best",
         )
+
+
+def _check_fits(data: object, manifest: Manifest, seed: int) -> None:
+    """Refuses data whose first sample is no input of an artifact's model."""
+    path = _path_of(data)
+    if path is None:
+        return
+    described = manifest.preprocessing
+    preprocessing = Preprocessing.from_dict(described) if described is not None else None
+    if _is_folder_of_images(path):
+        (first,) = some_images(path, 1)
+        with contextlib.suppress(ImageError):  # It is skipped, or raised, when its turn comes.
+            ModelInputs(manifest.inputs, preprocessing).load(Sample(first, first, None))
+    else:
+        open_data(path, inputs=manifest.inputs, preprocessing=preprocessing, classes=manifest.classes, seed=seed)
+
+
+def _path_of(data: object) -> Path | None:
+    """The file or folder, unless it is an archive; None for a Python object.
+
+    Raises:
+        DataError: There is no such file or folder.
+    """
+    if not isinstance(data, (str, Path)):
+        return None
+    path = Path(data)
+    return None if is_archive(split_path(path)[0].name) else path
+
+
+def _is_folder_of_images(path: Path) -> bool:
+    return path.is_dir() and not is_dataset(path)
 
 
 def check_export(
@@ -128,15 +174,7 @@ def check_quantize(directory: str | Path, options: PrecisionOptions) -> Manifest
     check_precisions(options.files, manifest.opset)
     for data in (options.data, options.eval_data):
         check_data(data, minimum=MIN_SAMPLES, seed=options.seed)
-        if isinstance(data, (str, Path)) and not is_archive(split_path(Path(data))[0].name):
-            open_data(
-                data,
-                inputs=manifest.inputs,
-                preprocessing=Preprocessing.from_dict(manifest.preprocessing) if manifest.preprocessing else None,
-                classes=manifest.classes,
-                minimum=MIN_SAMPLES,
-                seed=options.seed,
-            )
+        _check_fits(data, manifest, options.seed)
     return manifest
 
 

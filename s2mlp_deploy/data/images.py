@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -83,16 +84,27 @@ def images_below(folder: Path) -> list[Path]:
     Raises:
         DataError: A folder cannot be read.
     """
+    return sorted(_walk(folder))
+
+
+def some_images(folder: Path, count: int) -> list[Path]:
+    """So many images of a folder and its subfolders, or all of them, without listing a million.
+
+    Raises:
+        DataError: A folder cannot be read.
+    """
+    return list(itertools.islice(_walk(folder), count))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
 
     def refuse(error: OSError) -> None:
         # os.walk passes over unreadable folders unless told otherwise: half a class would be missing.
         raise _unreadable(error) from error
 
-    found: list[Path] = []
     for current, subfolders, names in os.walk(folder, onerror=refuse):
         subfolders[:] = [name for name in subfolders if not is_hidden(name)]
-        found += [Path(current, name) for name in names if is_image(name) and not is_hidden(name)]
-    return sorted(found)
+        yield from (Path(current, name) for name in names if is_image(name) and not is_hidden(name))
 
 
 def _unreadable(error: OSError) -> DataError:

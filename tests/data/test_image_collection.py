@@ -10,6 +10,7 @@ import pytest
 from image_files import put
 
 from s2mlp_deploy.data.collect import collect
+from s2mlp_deploy.data.images import some_images
 from s2mlp_deploy.data.samples import Collection
 from s2mlp_deploy.errors import DataError
 
@@ -151,3 +152,12 @@ class TestSampling:
         put(tmp_path, "a.png")
         with pytest.raises(DataError, match="limit"):
             collect(tmp_path, limit=limit)
+
+
+def test_a_look_at_some_images_lists_no_more_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, *(f"{folder}/{name}.png" for folder in "abc" for name in "12"), ".hidden/1.png", "notes.txt")
+    assert len(some_images(tmp_path, 100)) == 6
+    seen: list[str] = []
+    monkeypatch.setattr("s2mlp_deploy.data.images.is_image", lambda name: seen.append(name) or True)
+    assert len(some_images(tmp_path, 2)) == 2
+    assert len(seen) <= 3
