@@ -51,11 +51,23 @@ class Row:
     enlarged: bool = False
 
 
-def stock(module: nn.Module, inputs: Sequence[torch.Tensor], path: Path) -> collections.Counter[str]:
-    """What a user gets who gives the module to torch.onnx.export as it is."""
+def stock(
+    module: nn.Module, inputs: Sequence[torch.Tensor], path: Path, *, free_batch: bool = False
+) -> collections.Counter[str]:
+    """What a user gets who gives the module to torch.onnx.export as it is, or asks it for a free batch too.
+
+    Args:
+        module: The module.
+        inputs: Its example.
+        path: Where the file goes.
+        free_batch: Whether the first axis of every input may have other sizes; torch takes an example of 1 for fixed.
+    """
+    shapes = tuple({0: torch.export.Dim.AUTO} for _ in inputs) if free_batch else None
     with warnings.catch_warnings(), quiet_exporter(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(module.eval(), tuple(inputs), dynamo=True, external_data=False, verbose=False)
+        program = torch.onnx.export(
+            module.eval(), tuple(inputs), dynamo=True, dynamic_shapes=shapes, external_data=False, verbose=False
+        )
         assert program is not None
         program.save(path)
     return node_counts(program.model)

@@ -168,7 +168,7 @@ class Focus(nn.Module):
         return y.view(n, 3, 4, h, w).transpose(1, 2).reshape(n, 12, h, w)
 
 
-@wild("two inputs", (2, 8, 16, 16), (2, 8, 16, 16), shifts=1)
+@wild("two inputs", (2, 8, 16, 16), (2, 8, 16, 16), shifts=3)
 class Correlation(nn.Module):
     """A cost volume along the width: the second image, moved by each disparity, times the first."""
 

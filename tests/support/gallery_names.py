@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from gallery_case import Collection, four, nchw
+from gallery_case import Collection, four, nchw, spec
 from torch import Tensor
 
 gallery = Collection("names")
@@ -50,3 +50,12 @@ def turned_and_back(x: Tensor) -> Tensor:
     turned = torch.rot90(x[:, :3], 2, (2, 3))
     up = torch.cat((turned[:, :, 1:], turned[:, :, -1:]), 2)
     return torch.hstack((torch.rot90(up, 2, (2, 3)), x[:, 3:]))
+
+
+@gallery.add(
+    spec([(2, (1, 0, 0)), (2, (0, -1, 0)), (2, (0, 0, 2))], (3, 4, 5), 2, "circular"), shape=(2, 2, 6, 4, 3, 5)
+)
+def views_of_clips(x: Tensor) -> Tensor:
+    # Batch, views, channels, frames, height, width.
+    frames, rows, columns = (x + 1).tensor_split(3, 2)
+    return torch.cat((frames.roll(1, 3), rows.roll(-1, 4), columns.roll(2, 5)), 2)
