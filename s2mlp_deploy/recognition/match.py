@@ -197,7 +197,7 @@ def _border(name: str) -> Border:
 
 
 def _channel_axes(moving: tuple[int, ...], rank: int) -> list[int]:
-    """Axes that hold channels in some layout: the second, the last, the third of clips and of views of them, the first without a batch.
+    """Axes that hold channels in some layout: the second, the last, the third of clips, the first without a batch.
 
     Rows that move by different steps (a shear) make rows look like channels; no layout has its channels there.
     """
