@@ -126,11 +126,9 @@ class Used(msgspec.Struct, tag=True, frozen=True):
 
     Attributes:
         peak_bytes: Its largest resident memory.
-        cpu_seconds: Processor time of all its threads.
     """
 
     peak_bytes: int
-    cpu_seconds: float
 
 
 class Refused(msgspec.Struct, tag=True, frozen=True):

@@ -65,12 +65,13 @@ class WorkerProcess:
     ) -> None:
         self.close()
 
-    def ask(self, command: messages.Command, kind: type[A]) -> A:
+    def ask(self, command: messages.Command, kind: type[A], *, longer: float = 0.0) -> A:
         """Sends a command and waits for the answer.
 
         Args:
             command: What to do.
             kind: The answer's type.
+            longer: Seconds beyond the limit that the command itself takes.
 
         Raises:
             WorkerFailedError: It crashed, answered too late, or its runtime cannot run the graph.
@@ -80,10 +81,10 @@ class WorkerProcess:
         try:
             self._process.stdin.write(messages.encode(command))
             self._process.stdin.flush()
-            line = self._answers.get(timeout=self._limit)
+            line = self._answers.get(timeout=self._limit + longer)
         except queue.Empty:
             self.close()
-            raise WorkerFailedError(f"it did not answer within {self._limit:g} s and was ended") from None
+            raise WorkerFailedError(f"it did not answer within {self._limit + longer:.3g} s and was ended") from None
         except OSError:  # It is gone.
             line = b""
         if not line:

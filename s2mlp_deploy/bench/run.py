@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -47,7 +47,7 @@ def measure(
     """
     tracks = [Track(job, options) for job in jobs]
     generator = random.Random(options.seed)
-    before, own = activity(), time.process_time()
+    before, own = activity(), _own_seconds()
     launches = options.launches
     for launch in range(launches):
         with contextlib.ExitStack() as stack:
@@ -67,8 +67,7 @@ def measure(
                     _in_turn(tracks, generator, Track.run_round)
             for track in tracks:
                 track.finish()
-    own = time.process_time() - own + sum(track.cpu_seconds for track in tracks)
-    warnings = disturbances(before, activity(), own)
+    warnings = disturbances(before, activity(), _own_seconds() - own)
     for number, track in enumerate(tracks):
         if options.per_module:
             progress("timing nodes", number, len(tracks))
@@ -95,6 +94,11 @@ def measure(
         results=tuple(replace(result, warnings=doubts(result, options) + result.warnings) for result in report.results),
     )
     return with_changes(report, saved, options.seed) if saved is not None else report
+
+
+def _own_seconds() -> float:
+    """Processor time of this process and of all children that have ended, however they did."""
+    return sum(os.times()[:4])
 
 
 def _settle(tracks: Sequence[Track], options: BenchOptions, saved: BenchReport | None) -> None:

@@ -37,7 +37,6 @@ class Track:
         self.failure = ""
         self.shapes: dict[str, Shape] = {}
         self.search: RateSearch | None = None
-        self.cpu_seconds = 0.0
         self.profile: Profile | None = None
         self.doubts: tuple[str, ...] = ()
         self._options = options
@@ -94,7 +93,9 @@ class Track:
             return
         seed = self._options.seed + len(self._trials)
         queries = queries_for(rate, self._options.bound_ms, self._options.queries)
-        if served := self._ask(messages.Serve(rate, queries, self._options.bound_ms, seed), messages.Served):
+        command = messages.Serve(rate, queries, self._options.bound_ms, seed)
+        # Queries that are sent over minutes take minutes.
+        if served := self._ask(command, messages.Served, longer=2 * queries / rate):
             self.search.add(served.trial)
             self._trials.append(served.trial)
 
@@ -104,7 +105,6 @@ class Track:
         if used is None:
             return
         assert self._opened is not None
-        self.cpu_seconds += used.cpu_seconds
         rounds, self._rounds = self._rounds, []
         if self.search is not None:
             self._rates.append(self.search.rate)
@@ -182,11 +182,11 @@ class Track:
             profile=self.profile,
         )
 
-    def _ask(self, command: messages.Command, kind: type[A]) -> A | None:
+    def _ask(self, command: messages.Command, kind: type[A], *, longer: float = 0.0) -> A | None:
         if not self.alive or self._process is None:
             return None
         try:
-            return self._process.ask(command, kind)
+            return self._process.ask(command, kind, longer=longer)
         except WorkerFailedError as error:
             self.failure = str(error)
             return None

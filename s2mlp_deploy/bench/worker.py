@@ -91,7 +91,7 @@ class Worker:
             case messages.EndProfile():
                 return messages.Profiled(str(self._engine.end_profile()))
             case messages.Usage():
-                return messages.Used(peak_memory(), time.process_time())
+                return messages.Used(peak_memory())
 
     def _open(self, command: messages.Open) -> messages.Opened:
         base, start = peak_memory(), time.perf_counter()

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from s2mlp_deploy.bench import messages
+from s2mlp_deploy.bench.arrivals import RateSearch
 from s2mlp_deploy.bench.candidates import jobs_of
 from s2mlp_deploy.bench.options import BenchOptions
 from s2mlp_deploy.bench.process import WorkerProcess
-from s2mlp_deploy.bench.run import measure
+from s2mlp_deploy.bench.run import _own_seconds, measure
+from s2mlp_deploy.bench.track import Track
 from s2mlp_deploy.errors import InputError, TargetError
-from s2mlp_deploy.evidence.bench import BenchReport
+from s2mlp_deploy.evidence.bench import BenchReport, RateTrial
 from s2mlp_deploy.evidence.store import decode, encode
 
 pytest.importorskip("onnxruntime")
@@ -103,9 +105,8 @@ def test_an_engine_that_crashes_fails_alone(faults: None, perceptron: Callable[.
     assert sound.ratio is None
 
 
-@pytest.mark.parametrize("fault", ["hang", "spin"])
-def test_an_engine_that_hangs_is_ended(faults: None, perceptron: Callable[..., Path], fault: str):
-    files = [perceptron("sound.onnx"), perceptron(f"{fault}.onnx")]
+def test_an_engine_that_hangs_is_ended(faults: None, perceptron: Callable[..., Path]):
+    files = [perceptron("sound.onnx"), perceptron("hang.onnx")]
     start = time.monotonic()
     sound, failed = measure(jobs_of(files, [], []), quick(time_limit=3.0)).results
     assert failed.failure == "it did not answer within 3 s and was ended"
@@ -152,3 +153,29 @@ def test_a_worker_ends_with_its_parent_also_while_it_hangs(faults: None, percept
     worker._process.stdin.close()  # As the kernel does for a parent that was killed.
     assert worker._process.wait(20) == 0
     worker.close()
+
+
+def test_a_trial_may_take_as_long_as_its_queries_arrive(perceptron: Callable[..., Path]):
+    (job,) = jobs_of([perceptron()], [], [])
+    track = Track(job, BenchOptions(scenario="server", bound_ms=20.0, time_limit=1.0))
+    track.search = RateSearch(1.0)
+    asked: list[float] = []
+
+    class Slow:
+        def ask(self, command: messages.Serve, _: type, *, longer: float) -> messages.Served:
+            asked.append(longer - command.queries / command.rate)
+            return messages.Served(RateTrial(command.rate, command.queries, 0, 1.0, holds=True))
+
+    track._process = Slow()  # type: ignore[assignment]
+    track.try_rate()
+    # 200 queries at less than one a second: minutes, with a limit of a second for what is no waiting.
+    assert asked
+    assert asked[0] > 200
+
+
+def test_processor_time_of_workers_is_no_other_load(faults: None, perceptron: Callable[..., Path]):
+    before = _own_seconds()
+    (failed,) = measure(jobs_of([perceptron("spin.onnx")], [], []), quick(time_limit=2.0)).results
+    assert failed.failure
+    # It span for two seconds before it was ended.
+    assert _own_seconds() - before > 1.0
