@@ -77,7 +77,7 @@ def own_limits(
             base,
             rtol=_PEAK * 10 ** (margin / 20) * largest,
             # That follows from the SQNR: the error is no longer than its root, and turns the output by no more.
-            min_cosine=math.sqrt(1 - 10 ** (-least / 10)),
+            min_cosine=math.floor(1e7 * math.sqrt(1 - 10 ** (-least / 10))) / 1e7,
             min_top1_agreement=_agreement(output, images),
             min_sqnr=least,
         )

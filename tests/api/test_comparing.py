@@ -214,13 +214,13 @@ def test_a_file_beside_no_manifest_leaves_nothing_behind(source, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_a_damaged_description_is_none(source, tmp_path):
+def test_a_damaged_description_is_refused(source, tmp_path):
     file = graph(tmp_path / "model.onnx", precision="int8")
     model = load(file)
     model.metadata_props[0].value = "{"
     save(model, file)
-    (report,) = api.parity(source, [file])
-    assert report.precision == "fp32"
+    with pytest.raises(ArtifactError, match="description is damaged"):
+        api.parity(source, [file])
 
 
 def test_zeros_and_other_batches_are_tried_besides_the_data(tmp_path):
