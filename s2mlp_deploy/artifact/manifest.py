@@ -255,7 +255,7 @@ def read_manifest(directory: Path) -> Manifest:
         raise ArtifactError(
             f"not an artifact: {error.strerror or error}",
             where=str(path),
-            fix="export one with `s2mlp-deploy export`",
+            fix="check the path; `s2mlp-deploy export --help` shows how one is made",
         ) from error
     again = "export again, into another directory"
     try:

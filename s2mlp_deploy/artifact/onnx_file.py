@@ -79,7 +79,11 @@ def check_onnx(path: Path) -> tuple[str, ...]:
         ArtifactError: It is not there, no ONNX file, or one of these does not hold.
     """
     if not path.exists():
-        raise ArtifactError("no such ONNX file", where=str(path), fix="export one with `s2mlp-deploy export`")
+        raise ArtifactError(
+            "no such ONNX file",
+            where=str(path),
+            fix="check the path; `s2mlp-deploy export --help` shows how one is made",
+        )
     if not is_regular(path.resolve()):
         raise _no_onnx(path, "it is no regular file")
     if path.stat().st_size > MAX_FILE:

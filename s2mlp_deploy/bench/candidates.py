@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,8 @@ def jobs_of(files: Sequence[str | Path], engines: Sequence[str], batches: Sequen
             raise InputError(
                 f"nothing of it runs on {', '.join(engines)}",
                 where=str(path),
-                fix=f"leave --engine out, or make an engine file with `s2mlp-deploy build {path}`",
+                fix="leave --engine out, or build an engine first: "
+                + shlex.join(["s2mlp-deploy", "build", str(path), "--target", "sm89"]),
             )
         found += [(file, sha256_of(file), engine) for file, engine in pairs]
     jobs = tuple(Job(*item, batch) for batch in dict.fromkeys(batches or (None,)) for item in found)

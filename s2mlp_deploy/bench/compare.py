@@ -37,7 +37,7 @@ def read_saved(path: Path, scenario: str, machine: Machine | None = None) -> Ben
         raise ArtifactError(
             f"the saved run cannot be read: {error.strerror or error}",
             where=str(path),
-            fix="make one with `s2mlp-deploy bench ... --save FILE`",
+            fix="check the path; `bench` makes one with --save FILE",
         ) from error
     except ArtifactError as error:
         raise ArtifactError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -141,6 +142,8 @@ def register(app: typer.Typer) -> None:
                 progress=report,
             )
 
+        can_build = importlib.util.find_spec("tensorrt_rtx") is not None
+
         def render(console: Console) -> None:
             # The manifest names files; a command that can be typed needs the paths.
             named = replace(
@@ -152,7 +155,7 @@ def register(app: typer.Typer) -> None:
             print_manifest(console, result.manifest, output)
             if result.accuracy is not None:
                 print_accuracy(console, result.accuracy)
-            print_next(console, result.manifest, output, named, data=eval_data or calibration_data)
+            print_next(console, result.manifest, output, named, data=eval_data or calibration_data, can_build=can_build)
 
         emit({"manifest": result.manifest, "accuracy": result.accuracy}, as_json=as_json, render=render)
         options.refuse_poor_files(result.accuracy)

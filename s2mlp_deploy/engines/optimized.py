@@ -7,6 +7,7 @@ The file is known by its suffix, as engines are.
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +95,11 @@ def check_optimized(path: Path, onnxruntime_version: str) -> OptimizedRecord:
         ArtifactError: The sidecar is missing, damaged or of another schema version, the file is not the one it
             describes, or a trait differs; says which.
     """
-    fix = "optimize the original file here: `s2mlp-deploy build FILE.onnx --engine onnxruntime --optimize-for cpu`"
+    fix = "optimize the original file here"
+    original = path.with_name(path.name.removesuffix(OPTIMIZED_SUFFIX) + ".onnx")
+    if original.is_file():
+        options = ["--engine", "onnxruntime", "--optimize-for", "cpu"]
+        fix += f": {shlex.join(['s2mlp-deploy', 'build', str(original), *options])}"
     record = _read_sidecar(path, fix)
     if sha256_of(path) != record.optimized_sha256:
         raise ArtifactError(
@@ -198,7 +203,7 @@ def _check_output(output: Path, usual: Path) -> None:
         raise OutputError(
             f"the name of an optimized file must end with {OPTIMIZED_SUFFIX}",
             where=str(output),
-            fix=f"--output {output.with_name(output.name.removesuffix('.onnx') + OPTIMIZED_SUFFIX)}",
+            fix=shlex.join(["--output", str(output.with_name(output.name.removesuffix(".onnx") + OPTIMIZED_SUFFIX))]),
         )
     check_replaceable(output, usual)
 

@@ -49,7 +49,7 @@ def _translations(program: ExportedProgram, opset: int) -> dict[Any, Any]:
         raise ExportError(
             f"deform_conv2d needs opset {DEFORM_CONV_OPSET} or later, and {opset} was asked for",
             where=_line_of(deformable),
-            fix=f"choose {DEFORM_CONV_OPSET} to {MAX_OPSET}, or write constant offsets as a shift",
+            fix=f"--opset {DEFORM_CONV_OPSET} or more, up to {MAX_OPSET}",
         )
     # Not in every onnxscript that works: only who has a deformable convolution needs one that is new enough.
     from onnxscript.function_libs.torch_lib.ops.vision import torchvision_deform_conv2d

@@ -154,7 +154,13 @@ def print_manifest(console: Console, manifest: Manifest, directory: Path) -> Non
 
 
 def print_next(
-    console: Console, manifest: Manifest, directory: Path, source: SourceInfo, data: str | None = None
+    console: Console,
+    manifest: Manifest,
+    directory: Path,
+    source: SourceInfo,
+    data: str | None = None,
+    *,
+    can_build: bool = True,
 ) -> None:
     """Prints what to do with an artifact next; nothing where it has no files.
 
@@ -164,12 +170,13 @@ def print_next(
         directory: Where it is, as the user named it: the commands repeat that.
         source: The manifest's, with the paths that the user named.
         data: Images or arrays, as the user named them.
+        can_build: Whether the builder of engines is installed here.
     """
     if manifest.files:
         console.print(visible_text(console, "Next", "bold"))
         # Not wrapped: a command that is broken into lines cannot be copied.
         for command in (
             parity_command(manifest, str(directory), comparable(manifest), source=source, data=data),
-            build_command(str(directory)),
+            build_command(str(directory), dry_run=not can_build),
         ):
             console.print(visible_text(console, f"  {command}"), soft_wrap=True)

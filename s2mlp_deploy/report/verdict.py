@@ -88,9 +88,14 @@ def parity_command(
     return shlex.join([*words, *(["--data", data] if data is not None else [])])
 
 
-def build_command(directory: str) -> str:
-    """The command that builds an engine from this artifact, for an example of a target."""
-    return shlex.join(["s2mlp-deploy", "build", directory, "--target", "sm89"])
+def build_command(directory: str, *, dry_run: bool = False) -> str:
+    """The command that builds an engine from this artifact, for an example of a target.
+
+    Args:
+        directory: How commands name the artifact.
+        dry_run: Whether no builder is installed, so that only what would fail can be said.
+    """
+    return shlex.join(["s2mlp-deploy", "build", directory, "--target", "sm89", *(["--dry-run"] if dry_run else [])])
 
 
 def shown_directory(directory: Path) -> str:

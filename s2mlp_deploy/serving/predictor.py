@@ -43,7 +43,7 @@ class PredictionFailure:
     fix: str
 
 
-_NOT_FINITE = "compare the file with its source by `s2mlp-deploy parity`, or use the fp32 file"
+_NOT_FINITE = "compare the file with its source (`parity`), or use the fp32 file"
 
 
 @dataclass(frozen=True)
@@ -234,6 +234,5 @@ def _check_input(inputs: Sequence[TensorInfo], where: Path) -> None:
         raise ArtifactError(
             f"the model {problem}, and images are predicted by models that take one image: {taken}",
             where=str(where),
-            fix="run it on arrays with onnxruntime.InferenceSession, or compare it with `s2mlp-deploy parity --data "
-            "FILE.npz`",
+            fix="run it on arrays with onnxruntime.InferenceSession; `parity` compares it on arrays: --data FILE.npz",
         )

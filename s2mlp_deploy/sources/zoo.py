@@ -104,10 +104,9 @@ def _convert(weights: Mapping[str, Tensor], where: str, entry: ModelEntry) -> Co
     for remark in converted.remarks:
         LOG.warning("%s: %s", where, remark)
     LOG.warning(
-        "weights cannot show what code does with them. Assumed: %s. Compare: s2mlp-deploy parity YOUR.py:FACTORY "
-        "DIR/model.fp32.onnx --checkpoint %s",
+        "weights cannot show what code does with them. Assumed: %s. `parity` of the exported files with a factory of "
+        "the network's own code, and these weights, shows whether that is so",
         "; ".join(ASSUMED),
-        where,
     )
     return converted
 

@@ -252,7 +252,7 @@ def test_an_engine_of_another_version_is_refused_and_shown(refuse, cli, engine):
     write_sidecar(engine, replace(read_sidecar(engine), version="1.0.0.1"))
     text = refuse("parity", "s2mlpv2_nano", engine)
     assert "version: built for 1.0.0.1" in text
-    assert "build it again, in " in text
+    assert "build it again" in text
     assert ": s2mlp-deploy build model.fp32.onnx" in text
     assert "DIFFERS version: built for 1.0.0.1" in " ".join(cli("inspect", engine).out.split())
 

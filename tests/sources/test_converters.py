@@ -73,7 +73,7 @@ def test_what_was_inferred_and_what_was_assumed_is_said(tmp_path, caplog):
     assert "no norm before the head" in text
     assert "Assumed: " in text
     assert "sums over positions and branches" in text
-    assert "s2mlp-deploy parity YOUR.py:FACTORY" in text
+    assert "`parity` of the exported files with a factory of the network's own code" in text
 
 
 def test_the_manifest_can_tell_a_converted_checkpoint(tmp_path):

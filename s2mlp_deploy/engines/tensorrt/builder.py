@@ -283,5 +283,5 @@ def _parse_error(parser: Any, plan: Plan) -> BuildError:
         f"{plan.flavour.title} cannot parse {len(errors)} node(s): {'; '.join(texts[:5])}"
         + (f" (written in {', '.join(dict.fromkeys(lines))})" if lines else ""),
         where=str(plan.file.path),
-        fix="export again with another --shift-form or --opset",
+        fix="replace these operators in the model, or export with another --opset",
     )

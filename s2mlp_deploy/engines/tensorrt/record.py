@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,12 @@ def read_sidecar(engine: Path) -> BuildRecord:
     """
     path = sidecar_of(engine)
     if not engine.is_file():
-        raise ArtifactError("no such engine file", where=str(engine), fix="build one with `s2mlp-deploy build`")
-    fix = "build the engine again with `s2mlp-deploy build`: a plan alone does not say what it was built for"
+        raise ArtifactError(
+            "no such engine file",
+            where=str(engine),
+            fix="check the path; `s2mlp-deploy build --help` shows how one is built",
+        )
+    fix = "copy both files together, or build it again: a plan alone does not say what it was built for"
     try:
         raw = read_file(path, "sidecar")
     except OSError as error:
@@ -98,9 +103,17 @@ def read_engine(engine: Path) -> BuildRecord:
             f"the engine is not the one its sidecar describes: its sha256 begins with {actual[:12]}, the sidecar says "
             f"{record.engine_sha256[:12]}",
             where=str(engine),
-            fix=f"build it again, in {engine.parent}: {record.command}",
+            fix=build_again(engine, record),
         )
     return record
+
+
+def build_again(engine: Path, record: BuildRecord) -> str:
+    """The command that builds an engine again, as it can be typed where its graph lies beside it."""
+    graph = engine.parent / record.onnx
+    if graph.is_file():
+        return f"build it again: {shlex.join(['s2mlp-deploy', 'build', str(graph), *record.arguments])}"
+    return f"build it again, in the folder of {record.onnx}: {record.command}"
 
 
 @dataclass(frozen=True)
@@ -163,5 +176,5 @@ def check_runs_here(engine: Path, record: BuildRecord, *, version: str | None, c
         raise ArtifactError(
             "the engine was not built for this machine\n    " + "\n    ".join(lines),
             where=str(engine),
-            fix=f"build it again, in {engine.parent}: {record.command}",
+            fix=build_again(engine, record),
         )

@@ -88,7 +88,10 @@ def operators(file: OnnxFile, flavour: Flavour, targets: tuple[str, ...]) -> Ite
 
 def _instead_of(op: str) -> str:
     if op == "DeformConv":
-        return "export with shifts recognised (`inspect` says why one was not): --shift-form slice-concat"
+        return (
+            "constant whole offsets become a shift and a convolution (`inspect` of the source says why these did not); "
+            "with others the file runs in ONNX Runtime only"
+        )
     if op.startswith("QLinear") or op.endswith("Integer") or op == "DynamicQuantizeLinear":
         return _FOR_TENSORRT
     return "replace the operator in the model, or export with another --opset"

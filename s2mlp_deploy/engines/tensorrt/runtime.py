@@ -16,7 +16,7 @@ from s2mlp_deploy.engines.base import Arrays
 from s2mlp_deploy.engines.profiles import check_shapes
 from s2mlp_deploy.engines.tensorrt import library
 from s2mlp_deploy.engines.tensorrt.flavours import flavour
-from s2mlp_deploy.engines.tensorrt.record import check_runs_here, read_engine
+from s2mlp_deploy.engines.tensorrt.record import build_again, check_runs_here, read_engine
 from s2mlp_deploy.errors import BuildError, InputError
 from s2mlp_deploy.evidence.build import BuildRecord
 
@@ -56,7 +56,7 @@ class TensorRTEngine:
             raise BuildError(
                 f"{wanted.title} cannot load the engine: {self._logger.reason()}",
                 where=str(path),
-                fix=f"build it again, in {path.parent}: {self.record.command}",
+                fix=build_again(path, self.record),
             )
         self._context = self._make_context(trt, own_graphs=wanted.own_cuda_graphs and cuda_graph)
         self._captures = cuda_graph and not wanted.own_cuda_graphs
