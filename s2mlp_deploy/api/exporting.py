@@ -143,6 +143,7 @@ def export(
     if wanted is not None:
         check_data_fits(wanted, origin, with_preprocessing=with_preprocessing)
         check_scores(wanted, origin)
+    progress("waiting for the output", 0, None)  # Only where another command is writing there.
     with ArtifactWriter(directory, force=force, files=names, checked=True) as writer:
         if not isinstance(source, CapturedSource):
             source = capture(source, opset=opset, dynamic=axes, on_hazard=hazards, progress=progress)
