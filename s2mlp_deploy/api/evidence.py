@@ -11,7 +11,7 @@ from s2mlp_deploy.artifact import MANIFEST, REPORT, Manifest, is_own_report, loc
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.calibration import CalibrationReport
-from s2mlp_deploy.evidence.store import read_record, save_record
+from s2mlp_deploy.evidence.store import read_record, remove_records, save_record
 from s2mlp_deploy.report.html import write_report
 
 LOG = logging.getLogger(__name__)
@@ -72,10 +72,12 @@ def save_scores(root: Path, manifest: Manifest, ranges: CalibrationReport, measu
         sha256={row.file: records[row.file].sha256 for row in measured.rows},
     )
     with lock_artifact(root):
-        earlier = read_record(root, AccuracyReport)
+        # Another command may have added files and their scores since the manifest was written.
+        present = read_manifest(root)
+        earlier = read_record(root, AccuracyReport, accuracy.label)
         if earlier is not None:
-            # Another command may have added files and their scores since the manifest was written.
-            accuracy = accuracy.with_earlier(earlier, read_manifest(root))
+            accuracy = accuracy.with_earlier(earlier, present)
+        remove_records(root, AccuracyReport, lambda record: record.current(present) is None)
         _write(root, *_governing(root, ranges), accuracy)
     return accuracy
 

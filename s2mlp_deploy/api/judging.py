@@ -95,7 +95,7 @@ def made_figures(path: Path, sha256: str) -> tuple[AccuracyReport, AccuracyRow] 
         return None
     if is_engine(path):
         sha256 = read_engine(path).onnx_sha256
-    for saved in read_evidence(path.parent).of(AccuracyReport):
-        if (row := saved.record.row_of(sha256)) is not None:
-            return saved.record, row
+    for made in read_evidence(path.parent).newest(AccuracyReport):
+        if (row := made.row_of(sha256)) is not None:
+            return made, row
     return None

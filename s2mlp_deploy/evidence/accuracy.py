@@ -5,9 +5,11 @@ Any figure may be None: a score of NaN or infinity is saved as null, since JSON 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from s2mlp_deploy.artifact import Manifest
+from s2mlp_deploy.evidence.labels import label_of, name_of_data
 from s2mlp_deploy.evidence.machine import Environment
 from s2mlp_deploy.evidence.parity import OutputParity
 from s2mlp_deploy.processor import Processor
@@ -181,6 +183,13 @@ class AccuracyReport:
         """What the scores were computed on: int8 kernels differ with its instruction sets."""
         return None if self.environment is None else self.environment.machine.processor
 
+    @property
+    def label(self) -> str:
+        """What distinguishes it from other scores of an artifact: ``photos-1f0c9a2e``; equal where scores compare."""
+        *asked, processor, reference, _ = self._scored_on()
+        instructions = [processor.name, *processor.instructions] if isinstance(processor, Processor) else []
+        return label_of(name_of_data(self.data), asked=[*asked, instructions, reference])
+
     def drop(self, row: AccuracyRow) -> float | None:
         """Points below float32; None for float32 itself, which is the first row."""
         reference = self.rows[0]
@@ -211,6 +220,30 @@ class AccuracyReport:
         # A score that does not say of which bytes it is counts as another file's.
         return frozenset(
             row.file for row in self.rows if row.file not in present or self.sha256.get(row.file) != present[row.file]
+        )
+
+    def current(self, manifest: Manifest, *, but: Collection[str] = ()) -> AccuracyReport | None:
+        """What of these scores is of files that are there; None where nothing but float32 is left.
+
+        Args:
+            manifest: Of the artifact.
+            but: Files to leave out: newer scores tell of them.
+        """
+        left_out = self.outdated(manifest) | set(but)
+        first, *others = self.rows
+        if first.file in self.outdated(manifest):
+            return None
+        kept = [row for row in others if row.file not in left_out]
+        names = {row.precision for row in kept}
+        return (
+            replace(
+                self,
+                rows=(first, *kept),
+                sqnr={name: value for name, value in self.sqnr.items() if name in names},
+                searches={name: value for name, value in self.searches.items() if name in names},
+            )
+            if kept
+            else None
         )
 
     def _scored_on(self) -> tuple[object, ...]:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import re
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from s2mlp_deploy.artifact import SourceInfo
 from s2mlp_deploy.errors import InputError
+from s2mlp_deploy.evidence.labels import label_of, name_of_data
 from s2mlp_deploy.evidence.machine import Environment
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
-
-_NAME_OF_DATA = re.compile(r"^(?:raw pixels of )?[\d,]+ \w+ of (?P<name>.+)$", re.DOTALL)
-_DIGITS, _MOST_OF_A_NAME = 8, 60
 
 
 @dataclass(frozen=True)
@@ -245,17 +240,9 @@ class ParityReport:
         """
         weights = self.weights or Weights()
         asked = [self.file_sha256, self.candidate, self.data_sha256 or self.data, weights.sha256, weights.seed]
-        digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:_DIGITS]
-        named = _NAME_OF_DATA.match(self.data)
-        data = "noise" if self.noise else _plain(named["name"] if named else self.data)
-        return f"{_plain(self.stem)}-{data}-{digest}"
+        return label_of(self.stem, "noise" if self.noise else name_of_data(self.data), asked=asked)
 
     @property
     def stem(self) -> str:
         """The file's name without its suffix. Saved paths may be of another machine."""
         return PurePath(self.file.replace("\\", "/")).stem
-
-
-def _plain(name: str) -> str:
-    """A name that any file system takes."""
-    return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.")[:_MOST_OF_A_NAME] or "data"

@@ -8,7 +8,7 @@ A new kind of evidence is a module with its record type and a line in :data:`KIN
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -21,6 +21,7 @@ from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.bench import BenchReport
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.calibration import CalibrationReport
+from s2mlp_deploy.evidence.machine import Environment
 from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.files import from_json, inside, read_file, to_json, write_file
 
@@ -55,10 +56,11 @@ class Kind:
 
 
 # Version 1 had neither kind nor, but for builds, a version in the document. Parity of version 2 did not say whether its
-# data was noise, and was kept under the file's name alone; accuracy of version 2 knew the processor and no environment.
+# data was noise, and was kept under the file's name alone; accuracy of version 2 knew no environment, and there was one
+# of it, accuracy.json.
 KINDS = (
     Kind("parity", ParityReport, version=3, labelled=True),
-    Kind("accuracy", AccuracyReport, version=3),
+    Kind("accuracy", AccuracyReport, version=3, labelled=True),
     Kind("calibration", CalibrationReport, version=2),
     Kind("build", BuildRecord, version=2, labelled=True),
     Kind("bench", BenchReport, version=1, labelled=True),
@@ -114,6 +116,15 @@ class Evidence:
     def one(self, record: type[R]) -> R | None:
         """The record of a type that an artifact has one of; None where there is none."""
         return next((item.record for item in self.of(record)), None)
+
+    def newest(self, record: type[R]) -> tuple[R, ...]:
+        """The records of a type, the newest first."""
+
+        def time(item: R) -> str:
+            environment: Environment | None = getattr(item, "environment", None)
+            return environment.time if environment is not None else ""
+
+        return tuple(sorted((item.record for item in self.of(record)), key=time, reverse=True))
 
 
 def kind_of(record: type[Any]) -> Kind:
@@ -171,7 +182,8 @@ def save_record(directory: Path, record: Any, label: str = "") -> Path:
     Args:
         directory: The artifact.
         record: Of a type of :data:`KINDS`.
-        label: What distinguishes it from others of its kind: the name of the file it is about, say.
+        label: What distinguishes it from others of its kind: the name of the file it is about, say; by default the
+            record's own.
 
     Returns:
         Its file.
@@ -186,28 +198,43 @@ def save_record(directory: Path, record: Any, label: str = "") -> Path:
             where=str(directory / EVIDENCE),
             fix="put a folder in place of the link",
         )
-    path = folder / kind_of(type(record)).file_name(label)
+    path = folder / kind_of(type(record)).file_name(label or getattr(record, "label", ""))
     write_file(path, encode(record))
     if isinstance(record, ParityReport):
-        _remove_older_version(folder / kind_of(ParityReport).file_name(record.stem))
+        _remove_older_version(folder / kind_of(ParityReport).file_name(record.stem), ParityReport)
+    if isinstance(record, AccuracyReport):
+        _remove_older_version(folder / "accuracy.json", AccuracyReport)
     return path
 
 
-def _remove_older_version(path: Path) -> None:
-    """Removes a comparison of the same file that an earlier version kept: it has been measured again."""
+def _remove_older_version(path: Path, record: type[Any]) -> None:
+    """Removes a measurement of the same that an earlier version kept: it has been measured again."""
     if not path.is_file() or path.is_symlink():
         return
     try:
-        decode(read_file(path, "evidence"), ParityReport)
+        decode(read_file(path, "evidence"), record)
     except ArtifactError:
         path.unlink(missing_ok=True)
     except OSError:
         return
 
 
-def read_record(directory: Path, record: type[R]) -> R | None:
-    """The record of a kind that an artifact has one of; None where there is none that can be read."""
-    path = inside(directory, f"{EVIDENCE}/{kind_of(record).file_name()}")
+def remove_records(directory: Path, record: type[R], unwanted: Callable[[R], bool]) -> None:
+    """Removes records of a type that tell of nothing any more.
+
+    Args:
+        directory: The artifact.
+        record: The type.
+        unwanted: Which.
+    """
+    for saved in read_evidence(directory).of(record):
+        if unwanted(saved.record):
+            (directory / EVIDENCE / saved.name).unlink(missing_ok=True)
+
+
+def read_record(directory: Path, record: type[R], label: str = "") -> R | None:
+    """The record of a kind, and of a label where an artifact has several; None where there is none that can be read."""
+    path = inside(directory, f"{EVIDENCE}/{kind_of(record).file_name(label)}")
     try:
         return decode(read_file(path, "evidence"), record) if path is not None else None
     except (OSError, ArtifactError):

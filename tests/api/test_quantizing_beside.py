@@ -21,7 +21,7 @@ from s2mlp_deploy.artifact import METADATA_KEY, read_manifest, verify_file
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import OutputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
-from s2mlp_deploy.evidence.store import read_record
+from s2mlp_deploy.evidence.store import read_evidence, read_record
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_manifest_that_is_old_by_now_loses_no_scores(artifact, images):
     old = replace(manifest, files=tuple(file for file in manifest.files if file.precision != "fp16"))
     saved = save_scores(root, old, ranges, measured)
     assert [row.precision for row in saved.rows] == ["fp32", "int8", "int8-trt", "fp16"]
-    assert read_record(artifact, AccuracyReport) == saved
+    assert read_record(artifact, AccuracyReport, saved.label) == saved
 
 
 def test_evidence_is_saved_under_the_artifacts_lock(artifact, monkeypatch):
@@ -96,11 +96,22 @@ def test_evidence_is_saved_under_the_artifacts_lock(artifact, monkeypatch):
 def test_float16_alone_leaves_the_calibration_of_quantized_files(artifact, images):
     first = api.quantize(artifact, options(images, "fp16", "int8")).manifest.calibration
     saved = (artifact / "evidence" / "calibration.json").read_bytes()
-    second = api.quantize(artifact, options(images, "fp16", samples=16)).manifest.calibration
+    second = api.quantize(artifact, options(images, "fp16", samples=16, eval_samples=16)).manifest.calibration
     assert second == replace(first, files=("model.int8.onnx", "model.int8-trt.onnx"))
     assert (artifact / "evidence" / "calibration.json").read_bytes() == saved
     told = json.loads(OnnxRuntimeEngine(artifact / "model.fp16.onnx").metadata[METADATA_KEY])
     assert told["calibration"]["samples"] == 16
+    # Scores on other data take none away, until their files are made anew.
+    assert scored(artifact) == [
+        (16, ["model.fp32.onnx", "model.fp16.onnx"]),
+        (40, ["model.fp32.onnx", "model.fp16.onnx", "model.int8.onnx", "model.int8-trt.onnx"]),
+    ]
+    api.quantize(artifact, options(images, "fp16", "int8", method="minmax", samples=16, eval_samples=16))
+    assert [images for images, _ in scored(artifact)] == [16]
+
+
+def scored(artifact):
+    return sorted((r.images, [row.file for row in r.rows]) for r in read_evidence(artifact).newest(AccuracyReport))
 
 
 def test_a_full_disk_while_adding_files_leaves_the_artifact_as_it_was(artifact, images):

@@ -102,7 +102,7 @@ def test_export_prints_and_shows_the_scores_of_other_precisions(cli, tmp_path):
     data = ("--calibration-data", tmp_path / "images.npy")
     result = cli("export", *TINY, "-o", directory, "--precision", "fp16", *data)
     assert result.code == 0, result.err
-    scores = json.loads((directory / "evidence" / "accuracy.json").read_text())
+    scores = json.loads(next((directory / "evidence").glob("accuracy-*.json")).read_text())
     lines = [line.split() for line in result.out.splitlines()]
     for row in scores["rows"]:
         printed = next(line for line in lines if line[:1] == [row["file"]] and f"{row['score']:.2f}" in line)

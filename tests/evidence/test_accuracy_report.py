@@ -41,6 +41,24 @@ def test_scores_of_other_files_are_kept_where_they_were_scored_on_the_same() -> 
     assert set(merged.sqnr) == {"fp32", "fp16", "int8"}
 
 
+def test_labels_are_equal_where_scores_compare_and_readable() -> None:
+    whole = replace(of_files(*NEW), data="64 images of photos")
+    assert whole.label.startswith("photos-")
+    assert replace(whole, rows=(replace(whole.rows[0], score=1.0),)).label == whole.label
+    for changes in ({"metric": "mAP"}, {"output": "boxes"}, {"images": 11}, {"data_sha256": "e"}, {"sha256": {}}):
+        assert replace(whole, **changes).label != whole.label
+
+
+def test_of_older_scores_what_nothing_newer_tells_of_is_current() -> None:
+    older = of_files(*NEW, OLD[1])
+    left = older.current(manifest(*NEW, OLD[1]), but={FP16})
+    assert left is not None
+    assert [row.file for row in left.rows] == [FILE, INT8]
+    assert set(left.sqnr) == {"int8"}
+    assert older.current(manifest(*NEW), but={FP16}) is None, "int8 is gone"
+    assert older.current(manifest((FILE, "fp32", "x"), NEW[1])) is None, "float32 is another"
+
+
 @pytest.mark.parametrize(
     "changes",
     [

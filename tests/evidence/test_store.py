@@ -112,12 +112,12 @@ def test_any_value_in_any_place_is_read_or_refused(name: str, value: Any) -> Non
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"null", b'"text"', b"\xff\xfe", b"[" * 100_000, b"{}"])
 def test_damage_is_listed_with_the_kind_it_should_be_and_hides_nothing(damage: bytes, tmp_path: Path) -> None:
     save_record(tmp_path, report(), "whole")
-    for name in ("parity-a.json", "accuracy.json", "build-a.json", "calibration.json"):
+    for name in ("parity-a.json", "accuracy-a.json", "build-a.json", "calibration.json"):
         (tmp_path / "evidence" / name).write_bytes(damage)
     found = read_evidence(tmp_path)
     assert [saved.record for saved in found.saved] == [report()]
     assert [(item.name, kind_of(item.record).name) for item in found.unreadable] == [
-        ("accuracy.json", "accuracy"),
+        ("accuracy-a.json", "accuracy"),
         ("build-a.json", "build"),
         ("calibration.json", "calibration"),
         ("parity-a.json", "parity"),
@@ -128,10 +128,10 @@ def test_damage_is_listed_with_the_kind_it_should_be_and_hides_nothing(damage: b
 
 def test_files_of_unknown_kinds_are_named_and_files_being_written_are_not(tmp_path: Path) -> None:
     save_record(tmp_path, accuracy())
-    for name in ("notes.txt", "parity.json", "paritylike.json", "accuracy-b.json", ".accuracy.json.1.tmp"):
+    for name in ("notes.txt", "parity.json", "paritylike.json", "calibration-b.json", ".accuracy.json.1.tmp"):
         (tmp_path / "evidence" / name).write_text("{}")
     found = read_evidence(tmp_path)
-    assert found.others == ("accuracy-b.json", "notes.txt", "parity.json", "paritylike.json")
+    assert found.others == ("calibration-b.json", "notes.txt", "parity.json", "paritylike.json")
     assert found.one(AccuracyReport) == accuracy()
     assert found.of(ParityReport) == ()
     assert found.unreadable == ()
@@ -143,7 +143,7 @@ def test_a_directory_without_evidence_has_none(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_a_documents_place_is_listed(tmp_path: Path) -> None:
-    (tmp_path / "evidence" / "accuracy.json").mkdir(parents=True)
+    (tmp_path / "evidence" / "accuracy-a.json").mkdir(parents=True)
     (item,) = read_evidence(tmp_path).unreadable
     assert item.problem.startswith("it cannot be read")
 
@@ -178,13 +178,13 @@ def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> No
 def test_documents_that_would_hang_or_fill_the_memory_are_listed_and_left_out(tmp_path):
     folder = tmp_path / "evidence"
     folder.mkdir()
-    os.mkfifo(folder / "accuracy.json")
+    os.mkfifo(folder / "accuracy-a.json")
     (folder / "calibration.json").write_bytes(b"[" * 100_000)
     with (folder / "build-x.json").open("wb") as stream:
         stream.truncate(500 * 2**20)
     start = time.process_time()
     problems = {item.name: item.problem for item in read_evidence(tmp_path).unreadable}
     assert time.process_time() - start < 1
-    assert "no regular file" in problems["accuracy.json"]
+    assert "no regular file" in problems["accuracy-a.json"]
     assert "nested too deeply" in problems["calibration.json"]
     assert "500 MiB" in problems["build-x.json"]

@@ -44,7 +44,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         parity_c=replace(report(), file_sha256="1" * 64),
         build_a=replace(build(), layer_dtypes={f"a type of numbers {index}": 1000 for index in range(9)}),
         bench_single_stream=bench(),
-        accuracy=accuracy(),
+        accuracy_a=accuracy(),
         calibration=calibration(),
     )
     return write_report(directory).read_text("utf-8")

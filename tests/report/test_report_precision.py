@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from report_samples import (
     COSTS,
+    ENVIRONMENT,
     FILE,
     INT8,
     SAMPLES,
@@ -22,6 +23,7 @@ from report_samples import (
     manifest,
     page_of,
     quantized_manifest,
+    regions,
 )
 
 from s2mlp_deploy.artifact import FileRecord, PrecisionException, TensorInfo
@@ -37,7 +39,7 @@ EVIL = '"><script>alert(1)</script>'
 
 
 def quantized(directory: Path, **changes: Any) -> Page:
-    return page_of(artifact(directory, quantized_manifest(**changes), accuracy=accuracy(), calibration=calibration()))
+    return page_of(artifact(directory, quantized_manifest(**changes), accuracy_a=accuracy(), calibration=calibration()))
 
 
 def parsed(value: object) -> Any:
@@ -70,6 +72,32 @@ def test_every_file_has_its_size_and_score(tmp_path: Path) -> None:
     assert "Size520 bytes52 % of fp32" in tiles[2]
 
 
+def test_scores_on_other_data_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
+    half = FileRecord("model.fp16.onnx", "fp16", "c" * 64, 500, 600)
+    described = quantized_manifest(files=(*quantized_manifest().files, half))
+    first, second = accuracy().rows
+    newer = replace(
+        accuracy(),
+        data="64 other photos",
+        rows=(replace(first, score=70.0), replace(second, file=half.path, precision="fp16", score=69.0)),
+        sha256=accuracy().sha256 | {half.path: half.sha256},
+        searches={},
+        sqnr={},
+        environment=ENVIRONMENT,
+    )
+    page = page_of(artifact(tmp_path, described, accuracy_a=accuracy(), accuracy_b=newer))
+    assert regions(page, "Size and accuracy") == ["Size and accuracy 1", "Size and accuracy 2"]
+    told = [text for text in page.of("p") if text.startswith("Score: ")]
+    assert told == [f"Score: top-1 accuracy, in points, on {data} photos." for data in ("64 other", "1000")]
+    cells = page.of("td")
+    assert [cells[i - 1] for i, cell in enumerate(cells) if cell == "70.00"] == [FILE]
+    assert cells[cells.index("70.00") + 6] == half.path
+    assert "+0.10allowed 0.5" in cells, "the older scores stay"
+    assert "not scored" not in cells
+    tiles = [text for text in page.of("section") if text.startswith(("fp32", "fp16", "int8"))]
+    assert ["Score70.00" in tiles[0], "Score82.90" in tiles[1], "Score69.00" in tiles[2]] == [True] * 3
+
+
 def test_the_ladder_is_told(tmp_path: Path) -> None:
     page = quantized(tmp_path)
     assert "0.10 points below fp32 in top-1 accuracy, where 0.5 may be lost, with 1 of 4 layers" in page.body
@@ -78,7 +106,7 @@ def test_the_ladder_is_told(tmp_path: Path) -> None:
     assert trials[:8] == ["0", "80.00", "+3.00", "over", "1", "82.90", "+0.10", "holds"]
     assert cells[cells.index("fc1") : cells.index("fc1") + 3] == ["fc1", "12.5 dB", "2.90"]
     over = replace(accuracy(), searches={"int8": replace(accuracy().searches["int8"], max_drop=0.05)})
-    assert "+0.10over 0.05" in page_of(artifact(tmp_path, quantized_manifest(), accuracy=over)).of("td")
+    assert "+0.10over 0.05" in page_of(artifact(tmp_path, quantized_manifest(), accuracy_a=over)).of("td")
 
 
 def test_the_worst_layer_is_numbered_and_kept_layers_are_hatched(tmp_path: Path) -> None:
@@ -205,7 +233,7 @@ def test_worst_images_show_both_predictions(tmp_path: Path) -> None:
 def test_a_thumbnail_that_is_no_png_is_left_out(tmp_path: Path, thumbnail: str) -> None:
     data = parsed(accuracy())
     data["rows"][1]["worst"][0]["thumbnail"] = thumbnail
-    page = page_of(artifact(tmp_path, quantized_manifest(), accuracy=data))
+    page = page_of(artifact(tmp_path, quantized_manifest(), accuracy_a=data))
     assert [tag for tag, _ in page.elements if tag == "img"] == []
 
 
@@ -288,7 +316,7 @@ def test_text_of_others_is_escaped(tmp_path: Path) -> None:
         precision_exceptions=(PrecisionException(EVIL, EVIL, EVIL, EVIL),),
         calibration=replace(SAMPLES, data=EVIL, method=EVIL, files=(EVIL,)),
     )
-    page = page_of(artifact(tmp_path, described, accuracy=data, calibration=ranges))
+    page = page_of(artifact(tmp_path, described, accuracy_a=data, calibration=ranges))
     assert "script" not in {tag for tag, _ in page.elements}
     assert page.body.count(EVIL) > 12
 
@@ -306,9 +334,9 @@ def test_text_of_others_is_escaped(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_evidence_is_a_note(tmp_path: Path, damage: bytes) -> None:
-    page = page_of(artifact(tmp_path, quantized_manifest(), accuracy=damage, calibration=damage))
+    page = page_of(artifact(tmp_path, quantized_manifest(), accuracy_a=damage, calibration=damage))
     notes = [text.split()[0] for text in page.of("p") if "was left out" in text]
-    assert notes == ["evidence/accuracy.json", "evidence/calibration.json"]
+    assert notes == ["evidence/accuracy-a.json", "evidence/calibration.json"]
     assert "not scored" in page.of("td")
 
 
@@ -339,7 +367,7 @@ def numbers(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def test_overview_shows_the_first_in_full(tmp_path: Path) -> None:
-    directory = artifact(tmp_path / "a", quantized_manifest(), accuracy=accuracy(), calibration=calibration())
+    directory = artifact(tmp_path / "a", quantized_manifest(), accuracy_a=accuracy(), calibration=calibration())
     page = Page(write_overview(tmp_path / "index.html", {"a": directory}, title="One").read_text("utf-8"))
     assert page.mistakes == []
     assert "Accuracy budget" in page.of("h2")

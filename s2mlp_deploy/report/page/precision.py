@@ -89,14 +89,26 @@ class ExceptionsView:
 
 
 @dataclass(frozen=True)
+class ScoresView:
+    """Files that were scored on the same.
+
+    Attributes:
+        measured: What the score is and on what it was measured; empty where nothing was.
+        table: A row for each file.
+    """
+
+    measured: str
+    table: Table
+
+
+@dataclass(frozen=True)
 class PrecisionView:
     """Everything about files of other precisions.
 
     Attributes:
         warnings: What a reader must know before trusting a figure.
-        measured: What the score is and on what it was measured; empty where nothing was.
+        scores: Size and accuracy of every file: a table for each data set and metric, the newest first.
         unscored: Why nothing was scored; empty where something was.
-        scores: Size and accuracy of every file.
         rounded: Whether files were scored with results rounded to float16.
         budgets: One for each file under a budget.
         layers: One for each quantized file.
@@ -108,9 +120,8 @@ class PrecisionView:
     """
 
     warnings: tuple[str, ...]
-    measured: str
+    scores: tuple[ScoresView, ...]
     unscored: str
-    scores: Table
     rounded: bool
     budgets: tuple[BudgetView, ...]
     layers: tuple[LayersView, ...]
@@ -123,27 +134,28 @@ class PrecisionView:
 
 def view_precision(manifest: Manifest, evidence: Evidence) -> PrecisionView | None:
     """Gathers what is known of other precisions; None where float32 is all there is."""
-    scores, ranges = evidence.one(AccuracyReport), evidence.one(CalibrationReport)
+    saved, ranges = evidence.newest(AccuracyReport), evidence.one(CalibrationReport)
     if (
-        scores is None
+        not saved
         and ranges is None
         and manifest.calibration is None
         and all(record.precision == "fp32" for record in manifest.files)
     ):
         return None
-    layers = _layers(scores) if scores else ()
+    scored = _each_file_once(manifest, saved)
+    layers = tuple(view for scores in scored for view in _layers(scores))
     histograms = _histograms(ranges, layers) if ranges else ((), ())
+    rows = [row for scores in scored for row in scores.rows]
     return PrecisionView(
-        warnings=_warnings(manifest, scores, ranges, sum(map(len, histograms))),
-        measured=("Score: " if scores.metric else "Not scored, ") + measured_in_words(scores) if scores else "",
-        unscored="" if scores else _unscored(manifest),
-        scores=score_table(manifest, scores),
-        rounded=scores is not None and any(row.arithmetic != AS_IN_THE_FILE for row in scores.rows),
-        budgets=tuple(view_budget(scores.file_of(name), search) for name, search in scores.searches.items())
-        if scores
-        else (),
+        warnings=_warnings(manifest, scored, ranges, sum(map(len, histograms))),
+        scores=_scores(manifest, scored),
+        unscored="" if scored else _unscored(manifest),
+        rounded=any(row.arithmetic != AS_IN_THE_FILE for row in rows),
+        budgets=tuple(
+            view_budget(scores.file_of(name), search) for scores in scored for name, search in scores.searches.items()
+        ),
         layers=layers,
-        images=tuple(_images(row) for row in scores.rows if row.worst) if scores else (),
+        images=tuple(_images(row) for row in rows if row.worst),
         exceptions=_exceptions(manifest),
         calibration=_calibration(manifest),
         shown=histograms[0],
@@ -151,11 +163,35 @@ def view_precision(manifest: Manifest, evidence: Evidence) -> PrecisionView | No
     )
 
 
+def _each_file_once(manifest: Manifest, saved: Sequence[AccuracyReport]) -> tuple[AccuracyReport, ...]:
+    """The newest scores, and of older ones on other data those of files that newer ones do not tell of."""
+    found = list(saved[:1])
+    for scores in saved[1:]:
+        told = {row.file for newer in found for row in newer.rows}
+        if (rest := scores.current(manifest, but=told)) is not None:
+            found.append(rest)
+    return tuple(found)
+
+
+def _scores(manifest: Manifest, scored: Sequence[AccuracyReport]) -> tuple[ScoresView, ...]:
+    known = {row.file for scores in scored for row in scores.rows}
+    unscored = [r.path for r in manifest.files if r.path.endswith(".onnx") and r.path not in known]
+    if not scored:
+        return (ScoresView("", score_table(manifest, None, unscored)),)
+    return tuple(
+        ScoresView(
+            ("Score: " if scores.metric else "Not scored, ") + measured_in_words(scores),
+            score_table(manifest, scores, () if index else unscored),
+        )
+        for index, scores in enumerate(scored)
+    )
+
+
 def _warnings(
-    manifest: Manifest, scores: AccuracyReport | None, ranges: CalibrationReport | None, drawn: int
+    manifest: Manifest, scored: Sequence[AccuracyReport], ranges: CalibrationReport | None, drawn: int
 ) -> tuple[str, ...]:
     warnings = []
-    if scores and (old := sorted(scores.outdated(manifest))):
+    if old := sorted({file for scores in scored for file in scores.outdated(manifest)}):
         warnings.append(
             f"The scores of {join_names(old)} were measured on older files of the same name, or on files that are "
             f"gone: they say nothing of what is here. {QUANTIZE_AGAIN.capitalize()}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from s2mlp_deploy.artifact import Manifest, data_file
@@ -40,8 +41,14 @@ def share_of(size: int, whole: int) -> str:
     return fmt.percent(size / whole, 0) if size > 0 and whole > 0 else fmt.MISSING
 
 
-def score_table(manifest: Manifest, scores: AccuracyReport | None) -> Table:
-    """A row for each file that was scored, then one for each that was not."""
+def score_table(manifest: Manifest, scores: AccuracyReport | None, unscored: Sequence[str]) -> Table:
+    """A row for each file that was scored, then one for each that was not.
+
+    Args:
+        manifest: Of the artifact.
+        scores: What was measured.
+        unscored: Files that nothing was measured of.
+    """
     rows: list[tuple[Cell, ...]] = []
     old = scores.outdated(manifest) if scores else frozenset()
     paths = [record.path for record in manifest.files if record.path.endswith(".onnx")]
@@ -63,8 +70,7 @@ def score_table(manifest: Manifest, scores: AccuracyReport | None) -> Table:
                 Cell(share_of(size, whole)),
             )
         )
-    known = {row.file for row in scores.rows} if scores else set()
-    for path in (path for path in paths if path not in known):
+    for path in unscored:
         size = size_of(manifest, path)
         missing = (Cell(fmt.MISSING),) * 3
         rows.append(

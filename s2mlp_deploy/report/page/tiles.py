@@ -49,14 +49,14 @@ def file_tiles(manifest: Manifest, evidence: Evidence, files: Sequence[Standing]
     """
     records = {record.path: record for record in manifest.files}
     whole = next((size_of(manifest, r.path) for r in manifest.files if r.precision == "fp32"), 0)
-    scores = evidence.one(AccuracyReport)
+    scored = evidence.newest(AccuracyReport)
     tiles = []
     for standing in files:
         record = records.get(standing.file)
         if record is None:
             continue  # Compared, and no file of the artifact: an engine, or a copy.
         size = size_of(manifest, record.path)
-        row = _row(manifest, scores, record.path)
+        scores, row = _row(manifest, scored, record.path)
         share = "" if record.precision == "fp32" else f"{share_of(size, whole)} of fp32"
         tiles.append(
             FileTile(
@@ -80,11 +80,15 @@ def _basis(standing: Standing) -> str:
     return join_names(dict.fromkeys(data_in_words(item.report) for item in standing.basis), limit=3)
 
 
-def _row(manifest: Manifest, scores: AccuracyReport | None, file: str) -> AccuracyRow | None:
-    """What a file scored, where that is of the file that is there."""
-    if scores is None or {file, scores.rows[0].file} & scores.outdated(manifest):
-        return None
-    return next((row for row in scores.rows if row.file == file), None)
+def _row(
+    manifest: Manifest, scored: Sequence[AccuracyReport], file: str
+) -> tuple[AccuracyReport | None, AccuracyRow | None]:
+    """What a file scored last, where that is of the file that is there."""
+    for scores in scored:
+        row = next((row for row in scores.rows if row.file == file), None)
+        if row is not None and not {file, scores.rows[0].file} & scores.outdated(manifest):
+            return scores, row
+    return None, None
 
 
 def _cautions(standing: Standing, row: AccuracyRow | None, precision: str) -> Iterator[str]:
@@ -100,8 +104,7 @@ def _cautions(standing: Standing, row: AccuracyRow | None, precision: str) -> It
 
 def _latency(evidence: Evidence, sha256: str) -> list[tuple[str, Cell]]:
     """How long a run takes: at the least batch and on the fastest engine of the last time that these bytes were run."""
-    reports = sorted((item.record for item in evidence.of(BenchReport)), key=lambda report: report.environment.time)
-    for report in reversed(reports):
+    for report in evidence.newest(BenchReport):
         found = [
             (result.candidate.batch, result.latency.p50, result)
             for result in report.measured
