@@ -51,7 +51,7 @@ _HOLDER_BYTES = 4096
 """What is read of a lock's file at most: it may be anybody's."""
 
 
-FileKind = Literal["manifest", "evidence", "sidecar", "description"]
+FileKind = Literal["manifest", "evidence", "sidecar", "description", "profile"]
 
 _MEGABYTE = 2**20
 LIMITS: dict[FileKind, int] = {
@@ -59,6 +59,7 @@ LIMITS: dict[FileKind, int] = {
     "evidence": 16 * _MEGABYTE,
     "sidecar": 16 * _MEGABYTE,
     "description": _MEGABYTE,
+    "profile": 64 * _MEGABYTE,
 }
 """Bytes of the largest file of a kind that is read: tens of times what this package writes for the largest networks.
 

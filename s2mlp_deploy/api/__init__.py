@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from s2mlp_deploy.errors import MissingDependencyError
 
 if TYPE_CHECKING:
-    from s2mlp_deploy.api.benchmarking import bench, save_bench, save_bench_csv
+    from s2mlp_deploy.api.benchmarking import bench, read_profile, save_bench, save_bench_csv
     from s2mlp_deploy.api.capturing import CapturedSource, analyze, capture
     from s2mlp_deploy.api.comparing import parity
     from s2mlp_deploy.api.engines import EngineInspection, Health, build, doctor, inspect_engine, optimize, preflight
@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.evidence.bench import BenchReport
     from s2mlp_deploy.evidence.build import BuildRecord
     from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
+    from s2mlp_deploy.evidence.profile import Profile
     from s2mlp_deploy.precision.limits import Limits, read_limits
     from s2mlp_deploy.precision.options import PrecisionOptions
     from s2mlp_deploy.preprocess import Preprocessing
@@ -106,7 +107,7 @@ _TORCH = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "jinja2")
 _GRAPH = ("onnx", "onnx_ir")
 
 _HOMES = {
-    "s2mlp_deploy.api.benchmarking": _Home(("bench", "save_bench", "save_bench_csv")),
+    "s2mlp_deploy.api.benchmarking": _Home(("bench", "read_profile", "save_bench", "save_bench_csv")),
     "s2mlp_deploy.api.capturing": _Home(("CapturedSource", "analyze", "capture"), _TORCH, "export"),
     "s2mlp_deploy.api.comparing": _Home(("parity",), _TORCH, "export"),
     "s2mlp_deploy.api.engines": _Home(
@@ -168,6 +169,7 @@ _HOMES = {
     "s2mlp_deploy.evidence.accuracy": _Home(("AccuracyReport",)),
     "s2mlp_deploy.evidence.bench": _Home(("BenchReport",)),
     "s2mlp_deploy.evidence.build": _Home(("BuildRecord",)),
+    "s2mlp_deploy.evidence.profile": _Home(("Profile",)),
     "s2mlp_deploy.evidence.parity": _Home(("ParityReport", "Tolerances")),
     "s2mlp_deploy.preprocess": _Home(("Preprocessing",)),
     "s2mlp_deploy.progress": _Home(("ProgressCallback", "no_progress")),
@@ -224,6 +226,7 @@ __all__ = [
     "Preflight",
     "Preprocessing",
     "PreprocessingError",
+    "Profile",
     "ProgressCallback",
     "QuantizationError",
     "Quantized",
@@ -265,6 +268,7 @@ __all__ = [
     "quantize",
     "read_limits",
     "read_manifest",
+    "read_profile",
     "save_bench",
     "save_bench_csv",
 ]

@@ -15,9 +15,11 @@ from s2mlp_deploy.artifact import MANIFEST
 from s2mlp_deploy.bench.candidates import jobs_of
 from s2mlp_deploy.bench.compare import read_saved
 from s2mlp_deploy.bench.options import BenchOptions
+from s2mlp_deploy.bench.profile import profile_of
 from s2mlp_deploy.bench.run import measure
 from s2mlp_deploy.errors import ArtifactError, MissingDependencyError, OutputError
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult
+from s2mlp_deploy.evidence.profile import Profile
 from s2mlp_deploy.evidence.store import decode, encode
 from s2mlp_deploy.files import is_regular, read_file, sha256_of, write_file
 from s2mlp_deploy.progress import ProgressCallback, no_progress
@@ -75,6 +77,18 @@ def bench(
         if (directory / MANIFEST).is_file():
             _keep(directory, report)
     return report
+
+
+def read_profile(path: str | Path) -> Profile:
+    """Reads where the time goes from what a runtime wrote.
+
+    Args:
+        path: A JSON file, of ONNX Runtime's profiling or of ``trtexec --exportProfile``.
+
+    Raises:
+        ArtifactError: It is neither, or larger than 64 MiB.
+    """
+    return profile_of(Path(path))
 
 
 def _keep(directory: Path, report: BenchReport) -> None:

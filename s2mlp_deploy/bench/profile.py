@@ -1,13 +1,20 @@
-"""Reading what ONNX Runtime writes when it times every node."""
+"""Reading what runtimes write when they time every node: ONNX Runtime, and TensorRT through trtexec."""
 
 from __future__ import annotations
 
+import itertools
+import re
 import statistics
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from s2mlp_deploy.evidence.profile import NETWORK, NodeTime, Profile
+from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.evidence.profile import MATRIX_OPS, NETWORK, NodeTime, Profile
+from s2mlp_deploy.files import from_json, read_file
+from s2mlp_deploy.text import first_line_of
 
 _SUFFIX = "_kernel_time"
 
@@ -19,6 +26,75 @@ class _Event(msgspec.Struct):
     name: str = ""
     dur: float = 0.0
     args: dict[str, Any] = {}
+
+
+# In TensorRT's names of layers: what stands between the nodes that one was made of, and which profile it is of.
+_BETWEEN = re.compile(r" \+ |\.\.\.|[\x1e\x1f]")
+_OF_PROFILE = re.compile(r" \[profile \d+\]$")
+_FOREIGN = re.compile(r"\{ForeignNode\[(.*)\]\}")
+_NUMBER = re.compile(r"(_\d+)+$")
+_REFORMAT = "Reformat"
+
+
+def profile_of(path: Path) -> Profile:
+    """Reads a profile that a runtime wrote.
+
+    Args:
+        path: What ONNX Runtime's ``enable_profiling`` writes, where the first run does not count if there are several;
+            or what ``trtexec --exportProfile`` does.
+
+    Raises:
+        ArtifactError: It is neither.
+    """
+    try:
+        document = read_file(path, "profile")
+        records = from_json(document, list[dict[str, Any]])
+        if records and "count" in records[0]:
+            return _of_tensorrt(records)
+        return read_profile(document, warmup=1 if document.count(b'"model_run"') > 1 else 0)
+    except (OSError, ValueError) as error:
+        problem = (error.strerror if isinstance(error, OSError) else None) or first_line_of(error)
+        raise ArtifactError(
+            f"no profile of ONNX Runtime or TensorRT: {problem}",
+            where=str(path),
+            fix="name what `trtexec --exportProfile=FILE.json` or ONNX Runtime's profiling wrote",
+        ) from error
+
+
+class _Layer(msgspec.Struct):
+    """A layer in an exported profile; older releases have no median."""
+
+    name: str
+    averageMs: float  # noqa: N815 - TensorRT's name.
+    medianMs: float | None = None  # noqa: N815
+
+
+def _of_tensorrt(records: Sequence[dict[str, Any]]) -> Profile:
+    runs = msgspec.convert(records[0]["count"], int)
+    layers = msgspec.convert(records[1:], list[_Layer])
+    nodes = tuple(_layer_time(layer) for layer in layers)
+    return Profile(runs, sum(node.ms for node in nodes), nodes)
+
+
+def _layer_time(layer: _Layer) -> NodeTime:
+    """The nodes of the ONNX file that a layer was made of stand in its name, as far as TensorRT keeps them."""
+    name = _OF_PROFILE.sub("", layer.name)
+    milliseconds = layer.averageMs if layer.medianMs is None else layer.medianMs
+    if name.startswith("Reformatting "):
+        return NodeTime(name, _REFORMAT, "", milliseconds)
+    foreign = _FOREIGN.search(name)
+    parts = [part.strip() for part in _BETWEEN.split(foreign[1] if foreign else name) if part.strip()]
+    ops = list(dict.fromkeys(_NUMBER.sub("", part.rpartition("/")[2]) for part in parts if "/" in part))
+    op = next((op for op in ops if op in MATRIX_OPS), "+".join(ops[:3])) or "(kernel)"
+    # Of a foreign node only the first and the last are named: it counts for what their modules have in common.
+    modules = [module_of(part).split(".") for part in parts]
+    return NodeTime(name, op, ".".join(_common(modules)), milliseconds)
+
+
+def _common(paths: Sequence[Sequence[str]]) -> list[str]:
+    """The parts that all paths begin with."""
+    levels = [set(level) for level in zip(*paths, strict=False)]
+    return [next(iter(level)) for level in itertools.takewhile(lambda level: len(level) == 1, levels)]
 
 
 def read_profile(document: bytes, *, warmup: int) -> Profile:

@@ -16,6 +16,7 @@ from s2mlp_deploy.cli.engine_tables import print_engine_inspection
 from s2mlp_deploy.cli.inspection_tables import print_artifact, print_file_inspection, print_source_inspection
 from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Settings, examples, parse_settings
 from s2mlp_deploy.errors import CheckFailedError, InputError
+from s2mlp_deploy.report.profile import print_profile
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +32,7 @@ def register(app: typer.Typer) -> None:
             str,
             typer.Argument(
                 metavar="SOURCE|DIR|FILE",
-                help="A model as `export` takes it, an artifact, an ONNX or an engine file.",
+                help="A model as `export` takes it, an artifact, an ONNX or engine file, a runtime's profile (.json).",
             ),
         ],
         checkpoint: Checkpoint = None,
@@ -42,17 +43,21 @@ def register(app: typer.Typer) -> None:
         """Show the shifts of a model, or what an artifact, an ONNX or an engine file holds. Writes nothing."""
         # A model of the zoo is a model, whatever folder has its name: ./NAME is the folder.
         directory = Path(target).is_dir() and target not in {entry.name for entry in api.models()}
-        if (directory or is_engine(target) or target.endswith(".onnx")) and (checkpoint or settings or preprocess):
+        if (directory or is_engine(target) or target.endswith((".onnx", ".json"))) and (
+            checkpoint or settings or preprocess
+        ):
             raise InputError(
                 "--checkpoint, --set and --preprocess are for models in PyTorch", where=target, fix="leave them out"
             )
-        result: api.ArtifactInspection | api.FileInspection | api.SourceInspection | api.EngineInspection
+        result: api.ArtifactInspection | api.FileInspection | api.SourceInspection | api.EngineInspection | api.Profile
         if directory:
             result = api.inspect_artifact(target)
         elif is_engine(target):
             result = api.inspect_engine(target)
         elif target.endswith(".onnx"):
             result = api.inspect_file(target)
+        elif target.endswith(".json"):
+            result = api.read_profile(target)
         else:
             check_source(target, checkpoint=checkpoint, preprocess=preprocess)  # Before torch is imported.
             with progress() as report:
@@ -69,6 +74,8 @@ def register(app: typer.Typer) -> None:
                 print_artifact(console, result, Path(target))
             elif isinstance(result, api.EngineInspection):
                 print_engine_inspection(console, result, Path(target))
+            elif isinstance(result, api.Profile):
+                print_profile(console, Path(target).name, result)
             elif isinstance(result, api.FileInspection):
                 print_file_inspection(console, result, Path(target))
             else:

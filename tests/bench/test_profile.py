@@ -12,8 +12,9 @@ from plain_artifact import write_plain
 
 from s2mlp_deploy.bench.candidates import jobs_of
 from s2mlp_deploy.bench.options import BenchOptions
-from s2mlp_deploy.bench.profile import module_of, read_profile
+from s2mlp_deploy.bench.profile import module_of, profile_of, read_profile
 from s2mlp_deploy.bench.run import measure
+from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.evidence.profile import NETWORK, UNATTRIBUTED, NodeTime, Profile
 
 
@@ -130,3 +131,46 @@ def test_a_crash_while_nodes_are_timed_fails_nothing_else(
     assert result.latency is not None
     assert result.profile is None
     assert any("its nodes could not be timed" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "op", "module"),
+    [
+        ("fc1/MatMul", "MatMul", "fc1"),
+        ("a.0.fc1/MatMul + a.0.act/Relu_1", "MatMul", "a.0"),
+        ("a.0/Add_2\x1fa.1/Mul_10 [profile 1]", "Add+Mul", "a"),
+        ("{ForeignNode[a.0.norm/LayerNormalization...a.0.fc/MatMul_3]}", "MatMul", "a.0"),
+        ("Reformatting CopyNode for Input Tensor 0 to fc1/MatMul", "Reformat", ""),
+        ("__myl_MulAdd_myl0_3", "(kernel)", ""),
+    ],
+)
+def test_layers_of_tensorrt_are_attributed_as_far_as_their_names_tell(tmp_path: Path, name: str, op: str, module: str):
+    layer = {"name": name, "timeMs": 80.0, "averageMs": 2.0, "medianMs": 1.5, "percentage": 100}
+    (tmp_path / "profile.json").write_text(json.dumps([{"count": 40}, layer]))
+    profile = profile_of(tmp_path / "profile.json")
+    (found,) = profile.nodes
+    assert (found.op, found.module, found.ms) == (op, module, 1.5)
+    assert (profile.runs, profile.run_ms) == (40, 1.5)
+
+
+def test_profiles_are_told_apart_and_the_first_run_of_several_does_not_count(tmp_path: Path):
+    path = tmp_path / "profile.json"
+    events = [run(node("fc1/MatMul", "MatMul", 0, time), microseconds=time) for time in (900, 100)]
+    path.write_text(json.dumps(events[0] + events[1]))
+    assert profile_of(path).nodes[0].ms == 0.1
+    path.write_text(json.dumps(events[0]))
+    assert profile_of(path).nodes[0].ms == 0.9
+    # Older releases of TensorRT have no median.
+    path.write_text(json.dumps([{"count": 1}, {"name": "fc1/MatMul", "averageMs": 2.0}]))
+    assert profile_of(path).nodes[0].ms == 2.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[]", "[3]", '[{"count": "x"}]', '[{"count": 1}, {"name": "a"}]', '[{"count": 1}, 3]', "[" * 99999],
+)
+def test_what_is_no_profile_is_refused_by_name(tmp_path: Path, text: str):
+    (tmp_path / "profile.json").write_text(text)
+    for name in ("profile.json", "none.json"):
+        with pytest.raises(ArtifactError, match="no profile of ONNX Runtime or TensorRT"):
+            profile_of(tmp_path / name)

@@ -164,3 +164,15 @@ def test_it_needs_neither_torch_nor_onnx(process, artifact):
     assert "report was not written anew" in result.text
     assert read_evidence(artifact).of(BenchReport)
     assert json.loads(result.out)["results"][0]["failure"] == ""
+
+
+def test_a_profile_that_a_runtime_wrote_is_inspected(cli, refused, tmp_path):
+    layer = {"name": "fc1/MatMul", "timeMs": 3.0, "averageMs": 1.5, "medianMs": 1.5, "percentage": 100}
+    (tmp_path / "profile.json").write_text(json.dumps([{"count": 2}, layer]))
+    result = cli("inspect", tmp_path / "profile.json")
+    assert result.code == 0, result.err
+    assert "Where the time goes in profile.json" in result.out
+    document = json.loads(cli("inspect", tmp_path / "profile.json", "--json").out)
+    assert document["nodes"] == [{"name": "fc1/MatMul", "op": "MatMul", "module": "fc1", "ms": 1.5}]
+    (tmp_path / "other.json").write_text("{}")
+    assert "no profile of ONNX Runtime or TensorRT" in refused("inspect", tmp_path / "other.json")
