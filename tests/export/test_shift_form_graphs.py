@@ -100,7 +100,13 @@ class TestOperators:
     )
     @pytest.mark.parametrize("form", ["pad-slice", "grouped-conv"])
     def test_pad_has_the_borders_mode(self, form: str, border: Border, mode: str, layout: str) -> None:
-        (pad,) = [node for node in lowered(form, layout, border).graph if node.op_type == "Pad"]
+        graph = lowered(form, layout, border).graph
+        if (form, border) == ("grouped-conv", "zero"):
+            (conv,) = [node for node in graph if node.op_type == "Conv"]
+            assert conv.attributes["pads"].as_ints() == (1, 1, 1, 1), "a convolution pads with zeros itself"
+            assert not [node for node in graph if node.op_type == "Pad"]
+            return
+        (pad,) = [node for node in graph if node.op_type == "Pad"]
         assert pad.attributes["mode"].as_string() == mode
         amounts = pad.inputs[1].const_value.numpy().tolist()  # type: ignore[union-attr]
         each = [1 if axis in four_ways(layout).axes else 0 for axis in range(4)]
@@ -134,7 +140,8 @@ class TestOperators:
                     assert axes.is_initializer()
                     assert axes.const_value is not None
                     looked += 1
-        assert looked or form.name == "row-gather", "the others have a Slice or a Pad"
+        none = form.name == "row-gather" or (form.name, border) == ("grouped-conv", "zero")
+        assert looked or none, "the others have a Slice or a Pad"
 
     def test_one_group_of_all_channels_is_not_cut(self) -> None:
         spec = ShiftSpec((ShiftGroup(8, (1, 0)),), (2, 3), 1, "edge")

@@ -7,6 +7,8 @@ neighbours NaN, and hardware that rounds factors (TF32) would round the copies; 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 
@@ -20,7 +22,7 @@ _FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataTy
 
 
 class GroupedConv:
-    """Pad, then one Conv with as many groups as channels. Channels-last needs a Transpose before and after."""
+    """Pad (but for zeros), then one Conv with a group a channel. Channels-last needs a Transpose before and after."""
 
     name = "grouped-conv"
 
@@ -35,7 +37,8 @@ class GroupedConv:
                 f"a shift of {x.dtype} cannot be a convolution", where=x.name, fix="--shift-form slice-concat"
             )
         before, after = reach_of(spec)
-        moved = _convolve(build, pad(build, x, spec, before, after), spec, before, after)
+        padded = x if spec.border == "zero" else pad(build, x, spec, before, after)
+        moved = _convolve(build, padded, spec, before, after)
         if spec.border != "keep" or all(
             not steps or keep_equals_edge(steps) for steps in (steps_of(group, spec) for group in spec.groups)
         ):
@@ -75,10 +78,14 @@ def _convolve(
         tap = tuple(before[axis] - offsets[axis] if axis in offsets else 0 for axis in spatial)
         kernel[(slice(start, None if end == END else end), 0, *tap)] = 1
     shape: list[int | ir.SymbolicDim | None] = list(turned.shape or ())
-    for index, axis in enumerate(spatial, start=2):
-        size = shape[index]
-        shape[index] = size - before.get(axis, 0) - after.get(axis, 0) if isinstance(size, int) else None
-    result = build.op("Conv", [turned, build.constant(kernel, "one_hot")], {"group": spec.channels}, shape=shape)
+    attributes: dict[str, Any] = {"group": spec.channels}
+    if spec.border == "zero":
+        attributes["pads"] = [amount.get(axis, 0) for amount in (before, after) for axis in spatial]
+    else:
+        for index, axis in enumerate(spatial, start=2):
+            size = shape[index]
+            shape[index] = size - before.get(axis, 0) - after.get(axis, 0) if isinstance(size, int) else None
+    result = build.op("Conv", [turned, build.constant(kernel, "one_hot")], attributes, shape=shape)
     if not batch:
         result = build.op("Squeeze", [result, build.ints([0])], shape=list(result.shape or ())[1:])
     return _transpose(build, result, [order.index(axis) for axis in range(rank)])
