@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.api.inspecting_artifacts import ArtifactInspection, inspect_artifact
     from s2mlp_deploy.api.inspecting_files import FileInspection, inspect_file
     from s2mlp_deploy.api.inspecting_sources import SourceInspection, inspect_source
+    from s2mlp_deploy.api.layering import parity_per_layer
     from s2mlp_deploy.api.metrics import load_metric
     from s2mlp_deploy.api.predicting import predict
     from s2mlp_deploy.api.quantizing import Quantized, quantize
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.evidence.accuracy import AccuracyReport
     from s2mlp_deploy.evidence.bench import BenchReport
     from s2mlp_deploy.evidence.build import BuildRecord
+    from s2mlp_deploy.evidence.layers import LayersReport
     from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
     from s2mlp_deploy.evidence.profile import Profile
     from s2mlp_deploy.precision.limits import Limits, read_limits
@@ -117,6 +119,7 @@ _HOMES = {
     "s2mlp_deploy.api.inspecting_artifacts": _Home(("ArtifactInspection", "inspect_artifact")),
     "s2mlp_deploy.api.inspecting_files": _Home(("FileInspection", "inspect_file"), _GRAPH, "onnx"),
     "s2mlp_deploy.api.inspecting_sources": _Home(("SourceInspection", "inspect_source"), _TORCH, "export"),
+    "s2mlp_deploy.api.layering": _Home(("parity_per_layer",), _TORCH, "export"),
     "s2mlp_deploy.api.metrics": _Home(("load_metric",), ("torch", *_GRAPH), "export"),
     "s2mlp_deploy.api.predicting": _Home(("predict",)),
     "s2mlp_deploy.api.quantizing": _Home(("Quantized", "quantize"), (*_GRAPH, "jinja2"), "onnx"),
@@ -170,6 +173,7 @@ _HOMES = {
     "s2mlp_deploy.evidence.bench": _Home(("BenchReport",)),
     "s2mlp_deploy.evidence.build": _Home(("BuildRecord",)),
     "s2mlp_deploy.evidence.profile": _Home(("Profile",)),
+    "s2mlp_deploy.evidence.layers": _Home(("LayersReport",)),
     "s2mlp_deploy.evidence.parity": _Home(("ParityReport", "Tolerances")),
     "s2mlp_deploy.preprocess": _Home(("Preprocessing",)),
     "s2mlp_deploy.progress": _Home(("ProgressCallback", "no_progress")),
@@ -210,6 +214,7 @@ __all__ = [
     "Health",
     "ImageError",
     "InputError",
+    "LayersReport",
     "Layout",
     "Limits",
     "Manifest",
@@ -263,6 +268,7 @@ __all__ = [
     "no_progress",
     "optimize",
     "parity",
+    "parity_per_layer",
     "predict",
     "preflight",
     "quantize",

@@ -10,47 +10,32 @@ from typing import Any
 import msgspec
 import onnx_ir as ir
 
-from s2mlp_deploy.api.artifacts import Known, find_checkpoint, is_same_source, known_of
 from s2mlp_deploy.api.capturing import CapturedSource
-from s2mlp_deploy.api.checking import check_same_inputs, refuse_late_options
 from s2mlp_deploy.api.evidence import save_evidence
-from s2mlp_deploy.api.judging import Judging
-from s2mlp_deploy.api.opening import is_engine, open_file
-from s2mlp_deploy.api.references import Session, evaluation, references_of
-from s2mlp_deploy.api.refusals import check_data, check_parity
+from s2mlp_deploy.api.preparing import prepare
+from s2mlp_deploy.api.references import evaluation
 from s2mlp_deploy.artifact import (
     MANIFEST,
-    METADATA_KEY,
     ShiftRecord,
-    SourceInfo,
-    TensorInfo,
     current_fields,
-    fitting_batch,
     model_file,
-    read_description,
     read_manifest,
     verify_file,
 )
-from s2mlp_deploy.data.dataset import ModelData, open_data
-from s2mlp_deploy.data.noise import NOISE_SAMPLES, NoiseBatches
+from s2mlp_deploy.data.noise import NoiseBatches
 from s2mlp_deploy.engines.base import Engine
-from s2mlp_deploy.errors import ArtifactError, CheckpointError, InputError, PreprocessingError, ShiftError
+from s2mlp_deploy.errors import ShiftError
 from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.evidence.machine import environment_here
 from s2mlp_deploy.evidence.parity import GraphProof, ParityReport, Tolerances, Weights
 from s2mlp_deploy.evidence.store import read_record
-from s2mlp_deploy.files import sha256_of
-from s2mlp_deploy.graph.loading import load_graph
 from s2mlp_deploy.parity.compare import compare
-from s2mlp_deploy.parity.pixels import OnPixels, image_input, seeded_images
 from s2mlp_deploy.parity.probes import Tried, probes, try_probes
-from s2mlp_deploy.parity.proof import precision_of, prove
+from s2mlp_deploy.parity.proof import prove
 from s2mlp_deploy.parity.tolerances import Limit, apply_tolerances
 from s2mlp_deploy.progress import ProgressCallback, no_progress
-from s2mlp_deploy.report.verdict import comparable, parity_command
 from s2mlp_deploy.shift.spec import ShiftSpec
 from s2mlp_deploy.sources.isolation import importing_from
-from s2mlp_deploy.sources.load import load_source
 from s2mlp_deploy.sources.source import Source
 from s2mlp_deploy.text import first_line_of
 
@@ -117,85 +102,33 @@ def parity(
         InputError: Files, data or limits cannot be used, an input or output has no counterpart, or an option is given
             that a loaded source cannot honour (its subclasses say what).
     """
-    _check_options(source, files, batch, samples, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess)
-    check_data(data, minimum=1)
-    paths = [path for file in files for path in _files_of(Path(file))]
-    for path in paths:
-        if not path.is_file():
-            raise ArtifactError("no such file", where=str(path), fix="check the path")
-    # Before anything is loaded: evidence must be of the very bytes that were measured.
-    hashes = {path: sha256_of(path) for path in paths}
-    weights, known = None if checkpoint is None else Path(checkpoint), Known()
-    if isinstance(source, str):
-        known = known_of(source, paths, checkpoint=weights)
-        weights = known.checkpoint or weights
-    seed = (known.seed or 0) if seed is None else seed
-    sessions: dict[str, Session] = {str(path): open_file(path, provider=provider, batch=batch) for path in paths}
-    first, outputs = str(paths[0]), [info.name for info in sessions[str(paths[0])].outputs]
-    descriptions = {
-        key: read_description(session.metadata.get(METADATA_KEY), Path(key)) for key, session in sessions.items()
-    }
-    graphs = {str(path): load_graph(path, valid=False).model.graph for path in paths if not is_engine(path)}
-    precisions = {key: precision_of(graphs.get(key), descriptions[key].get("precision")) for key in sessions}
-    on_pixels = [key for key in sessions if descriptions[key].get("preprocessing_in_graph") is True]
-    judging = Judging(outputs, tolerances, atol, rtol)
-    limits = {key: judging.general(precisions[key], on_pixels=key in on_pixels) for key in sessions}
-    named = source if isinstance(source, str) else ""
-    if isinstance(source, str):
-        progress("loading the model", 0, None)
-        source = load_source(
-            source,
-            checkpoint=weights,
-            overrides=known.overrides | dict(overrides or {}),
-            preprocess=None if preprocess is None else Path(preprocess),
-            described=known.description,
-            seed=seed,
-        )
-    origin = source.source if isinstance(source, CapturedSource) else source
-    named = named or origin.info.reference
-    for path in paths:
-        _check_weights(origin, path, named)
-    if on_pixels and origin.preprocessing is None:
-        raise PreprocessingError(
-            "the file preprocesses its images, and no preprocessing is configured for the model it is compared with",
-            where=", ".join(sorted(on_pixels)),
-            fix="--preprocess FILE.json, or the checkpoint, that the file was exported with",
-        )
-    if not on_pixels:
-        check_same_inputs(origin, first, sessions[first].inputs)
-    sizes = tuple(limit for session in sessions.values() for limit in session.limits)
-    size, whole = fitting_batch(sizes, batch)
-    made = None
-    if on_pixels and data is None and origin.preprocessing is not None:
-        data = made = seeded_images(origin.preprocessing, samples or NOISE_SAMPLES, seed)
-    opened: ModelData | NoiseBatches | None = None
-    if data is not None:  # Opened before the source is captured, which takes long; a file's inputs tell as much.
-        taken = (image_input([sessions[key].inputs[0] for key in on_pixels]),) if on_pixels else None
-        opened = _opened(origin, taken or _single(sessions[first].inputs), data, samples, size, whole, seed, progress)
-    references = references_of(source, first, sessions[first], on_pixels=bool(on_pixels), progress=progress)
-    reference = references.engine
+    ready = prepare(
+        source,
+        files,
+        checkpoint=checkpoint,
+        overrides=overrides,
+        preprocess=preprocess,
+        data=data,
+        samples=samples,
+        batch=batch,
+        tolerances=tolerances,
+        atol=atol,
+        rtol=rtol,
+        provider=provider,
+        seed=seed,
+        progress=progress,
+    )
+    origin, sessions, precisions, references = ready.origin, ready.sessions, ready.precisions, ready.references
+    reference, inputs, on_pixels = ready.reference, ready.inputs, ready.on_pixels
+    limits = {key: ready.judging.general(precisions[key], on_pixels=key in on_pixels) for key in sessions}
     progress("reading shifts", 0, None)
     proofs = {
-        str(path): _proof(path, graphs[str(path)], descriptions[str(path)], origin, references.shifts)
-        for path in paths
-        if str(path) in graphs
+        str(path): _proof(path, ready.graphs[str(path)].graph, ready.descriptions[str(path)], origin, references.shifts)
+        for path in ready.paths
+        if str(path) in ready.graphs
     }
-    engines: dict[str, Engine] = {**sessions} | ({_EAGER: references.eager} if references.eager is not None else {})
-    fed = reference.inputs
-    if on_pixels and origin.preprocessing is not None:
-        fed = (image_input([sessions[key].inputs[0] for key in on_pixels]),)
-        reference = OnPixels(reference, origin.preprocessing)
-        engines = {
-            key: engine if key in on_pixels else OnPixels(engine, origin.preprocessing)
-            for key, engine in engines.items()
-        }
-    examples = [tensor.numpy() for tensor in origin.example_tensors]
-    inputs = opened
-    if inputs is None:
-        count = samples or NOISE_SAMPLES
-        inputs = NoiseBatches(fed, examples, samples=count, batch=size, whole=whole, seed=seed)
-    if made is not None:
-        inputs.described = f"{inputs.count} seeded images of noise (seed {seed})"
+    named: dict[str, Engine] = {**sessions} | ({_EAGER: references.eager} if references.eager is not None else {})
+    engines = {key: ready.adapted(key, engine) for key, engine in named.items()}
     done = 0
 
     def on_batch(size: int) -> None:
@@ -213,20 +146,19 @@ def parity(
                 reference,
                 sessions,
                 {key: limits[key] for key in sessions if precisions[key] in ("fp32", "fp16")},
-                probes(fed, examples, sizes, seed),
+                probes(ready.fed, ready.examples, ready.sizes, ready.seed),
                 float32=[key for key in sessions if precisions[key] == "fp32"],
             )
     # Engines are loaded by now, so that their versions are known.
     environment, noise = environment_here(), isinstance(inputs, NoiseBatches)
-    data_sha256 = "" if isinstance(inputs, NoiseBatches) else inputs.content_hash
+    data_sha256 = ready.data_sha256
     reports = []
-    for path in paths:
+    for path in ready.paths:
         key = str(path)
-        if sha256_of(path) != hashes[path]:
-            raise ArtifactError("the file was replaced while it was compared", where=key, fix="compare again")
-        allowed, basis = judging.of_file(
+        ready.check_unchanged(path)
+        allowed, basis = ready.judging.of_file(
             path,
-            hashes[path],
+            ready.hashes[path],
             precisions[key],
             on_pixels=key in on_pixels,
             images=measured.images,
@@ -240,7 +172,7 @@ def parity(
             data=inputs.described,
             images=measured.images,
             outputs=measured.figures[key],
-            file_sha256=hashes[path],
+            file_sha256=ready.hashes[path],
             eager=measured.figures.get(_EAGER, ()),
             proof=proofs.get(key),
             tried=tried[key].names,
@@ -255,53 +187,6 @@ def parity(
         reports.append(replace(report, failures=(*report.failures, *tried[key].failures)))
         save_evidence(path.parent, reports[-1], label=reports[-1].label)
     return tuple(reports)
-
-
-def _files_of(path: Path) -> list[Path]:
-    """A file, or the files of an artifact."""
-    if not path.is_dir():
-        return [path]
-    return [path / name for name in comparable(read_manifest(path))]
-
-
-def _check_weights(origin: Source, path: Path, named: str) -> None:
-    """Refuses to compare an artifact's file with the same model under other weights, which proves nothing of it.
-
-    Args:
-        origin: The model.
-        path: The file.
-        named: How the user named the model.
-
-    Raises:
-        InputError: The manifest names other weights; has the command that compares with them.
-    """
-    if not (path.parent / MANIFEST).is_file():
-        return
-    manifest = read_manifest(path.parent)
-    told, given = manifest.source, origin.info
-    own = path.name in {record.path for record in manifest.files}
-    if not own or not is_same_source(told.reference, given.reference):
-        return
-    if told.checkpoint_sha256 == given.checkpoint_sha256 and (told.checkpoint_sha256 or told.seed == given.seed):
-        return
-
-    def weights(info: SourceInfo) -> str:
-        return f"those of {info.checkpoint}" if info.checkpoint else f"random ones (seed {info.seed or 0})"
-
-    # The artifact's own weights are taken where none are named.
-    fix: str | None = parity_command(
-        manifest, str(path.parent), [path.name], source=replace(told, reference=named, checkpoint=None)
-    )
-    if told.checkpoint:
-        try:
-            find_checkpoint(told, path.parent, named)
-        except CheckpointError as error:
-            fix = error.fix
-    raise InputError(
-        f"the file was exported with other weights, {weights(told)}, than the model has here, {weights(given)}",
-        where=str(path),
-        fix=fix,
-    )
 
 
 def _proof(
@@ -326,48 +211,3 @@ def _proof(
             saved = read_record(path.parent, CalibrationReport)
             calibration = saved if saved is not None and saved.calibration == manifest.calibration else None
     return prove(graph, told, shifts, module=origin.module, float32=float32, calibration=calibration)
-
-
-def _check_options(
-    source: str | Source | CapturedSource,
-    files: Sequence[str | Path],
-    batch: int,
-    samples: int | None,
-    **loading: object,
-) -> None:
-    check_parity(files)
-    if batch < 1 or (samples is not None and samples < 1):
-        raise InputError(
-            "batch and samples must be at least 1", where=f"batch {batch}, samples {samples}", fix="give larger numbers"
-        )
-    refuse_late_options(source, loading=loading, capturing={})
-
-
-def _opened(
-    source: Source,
-    inputs: Sequence[TensorInfo],
-    data: str | Path | Iterable[Any],
-    samples: int | None,
-    batch: int,
-    whole: bool,
-    seed: int,
-    progress: ProgressCallback,
-) -> ModelData:
-    return open_data(
-        data,
-        inputs=tuple(inputs),
-        preprocessing=source.preprocessing,
-        classes=source.classes,
-        samples=samples,
-        seed=seed,
-        batch=batch,
-        whole=whole,
-        minimum=1,
-        on_broken="raise",
-        progress=progress,
-    )
-
-
-def _single(inputs: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
-    """A file's inputs as its source takes them: in float32 where they are float16."""
-    return tuple(replace(info, dtype="float32") if info.dtype == "float16" else info for info in inputs)

@@ -19,6 +19,7 @@ from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.engines.tensorrt.runtime import TensorRTEngine
 from s2mlp_deploy.engines.torch import TorchEngine
 from s2mlp_deploy.errors import InputError
+from s2mlp_deploy.export.analysis import Analysis
 from s2mlp_deploy.models.registry import MODELS
 from s2mlp_deploy.parity.matching import match_names
 from s2mlp_deploy.parity.pixels import preprocessed_input
@@ -44,11 +45,13 @@ class References:
         engine: Computes it.
         shifts: The shifts in it.
         eager: The eager module where that is another thing.
+        analysis: Of the functional meaning, where that is the engine.
     """
 
     engine: Engine
     shifts: tuple[ShiftSpec, ...]
     eager: Engine | None = None
+    analysis: Analysis | None = None
 
 
 def references_of(
@@ -57,6 +60,7 @@ def references_of(
     session: Session,
     *,
     on_pixels: bool,
+    functional: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> References:
     """What a file is compared with.
@@ -66,11 +70,12 @@ def references_of(
         file: The file whose names the reference takes.
         session: That file.
         on_pixels: Whether files preprocess: the module's input is then what Python's preprocessing makes.
+        functional: Whether the functional meaning is wanted, whose modules can be looked into.
         progress: Told that the module is captured.
     """
     origin = source.source if isinstance(source, CapturedSource) else source
     module = origin.module
-    if isinstance(module, nn.Module) and origin.info.reference in MODELS:
+    if isinstance(module, nn.Module) and origin.info.reference in MODELS and not functional:
         # The zoo's shift is one operator that never writes into its input: nothing to watch for.
         check_weights(module)
         inputs, outputs = _interface(origin, origin.input_names, origin.output_names, file, session, on_pixels)
@@ -85,14 +90,12 @@ def references_of(
     known = source.analysis if isinstance(source, CapturedSource) else analyze(origin, dynamic=dynamic)
     names = known.captured.input_names, known.captured.output_names
     inputs, outputs = _interface(origin, *names, file, session, on_pixels)
-    functional = TorchEngine(
-        known.functional(), origin.example_inputs, inputs, outputs, name="torch (functional meaning)"
-    )
+    meaning = TorchEngine(known.functional(), origin.example_inputs, inputs, outputs, name="torch (functional meaning)")
     found = tuple(record.spec for record in known.shifts)
-    if not isinstance(module, nn.Module):
-        return References(functional, found)
+    if functional or not isinstance(module, nn.Module):
+        return References(meaning, found, analysis=known)
     eager = TorchEngine(module, origin.example_inputs, inputs, outputs)
-    return References(functional, found, eager) if known.races else References(eager, found)
+    return References(meaning, found, eager) if known.races else References(eager, found)
 
 
 def _interface(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,8 +11,10 @@ from rich.console import Console
 from s2mlp_deploy import api
 from s2mlp_deploy.api.refusals import check_parity, check_source
 from s2mlp_deploy.cli.console import Json, emit, progress
-from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Settings, Source, examples, parse_settings
+from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Settings, Source, examples, parse_settings, refuse_options
+from s2mlp_deploy.engines.onnxruntime import CPU
 from s2mlp_deploy.errors import CheckFailedError
+from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.store import document_of
 
 _NOISE = "; quantized files hold only near what they were calibrated on: give such --data instead of noise"
@@ -28,6 +30,7 @@ def register(app: typer.Typer) -> None:
             "parity s2mlpv2_nano out",
             "parity net.py:make out --data images --samples 200",
             "parity net.py:make model.onnx --checkpoint w.pt --atol 1e-4",
+            "parity s2mlpv2_nano out --per-layer",
         )
     )
     def parity(
@@ -59,7 +62,13 @@ def register(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option(metavar="[OUTPUT=]VALUE", help="Allowed difference relative to the reference's peak; repeat."),
         ] = None,
-        provider: Annotated[str, typer.Option(help="ONNX Runtime's execution provider.")] = "CPUExecutionProvider",
+        per_layer: Annotated[
+            bool,
+            typer.Option(
+                "--per-layer", help="Compare what leaves each module instead, and show where a file departs first."
+            ),
+        ] = False,
+        provider: Annotated[str, typer.Option(help="ONNX Runtime's execution provider.")] = CPU,
         seed: Annotated[
             int | None,
             typer.Option(
@@ -75,22 +84,28 @@ def register(app: typer.Typer) -> None:
         # Before torch is imported.
         check_source(source, checkpoint=checkpoint, preprocess=preprocess)
         check_parity(files, data)
+        if per_layer and provider != CPU:
+            refuse_options(["--provider"], "layers are compared on ONNX Runtime's CPU")
         with progress() as report:
-            reports = api.parity(
-                source,
-                files,
-                checkpoint=checkpoint,
-                overrides=parse_settings(settings),
-                preprocess=preprocess,
-                data=data,
-                samples=samples,
-                batch=batch,
-                atol=absolute,
-                rtol=relative,
-                provider=provider,
-                seed=seed,
-                progress=report,
-            )
+            common: dict[str, Any] = {
+                "checkpoint": checkpoint,
+                "overrides": parse_settings(settings),
+                "preprocess": preprocess,
+                "data": data,
+                "samples": samples,
+                "batch": batch,
+                "atol": absolute,
+                "rtol": relative,
+                "seed": seed,
+                "progress": report,
+            }
+            if per_layer:
+                layers = api.parity_per_layer(source, files, **common)
+            else:
+                reports = api.parity(source, files, provider=provider, **common)
+        if per_layer:
+            _show_layers(layers, as_json=as_json)
+            return
 
         def render(console: Console) -> None:
             from s2mlp_deploy.report.terminal import print_parity
@@ -107,3 +122,23 @@ def register(app: typer.Typer) -> None:
                 + _NOISE * (data is None and any(item.precision not in ("fp32", "fp16") for item in reports))
                 + _OTHER_DATA * (data is not None and any(item.failures and item.own_limits for item in reports)),
             )
+
+
+def _show_layers(reports: tuple[LayersReport, ...], *, as_json: bool) -> None:
+    """Prints layers and ends with 1 where one is past its tolerance."""
+
+    def render(console: Console) -> None:
+        from s2mlp_deploy.report.layers import print_layers
+
+        for item in reports:
+            print_layers(console, item)
+
+    emit([document_of(item) for item in reports], as_json=as_json, render=render)
+    failures = [
+        f"{item.file}: {item.first.path}: {item.first.failures[0]}" for item in reports if item.first is not None
+    ]
+    if failures:
+        raise CheckFailedError(
+            "layers are past their tolerance; the first of each file\n    " + "\n    ".join(failures),
+            fix="look at the first: what enters it is within its limits. --atol and --rtol set others",
+        )

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, load, numpy_helper, save
 from torch import Tensor, nn
 
 from s2mlp_deploy import api
-from s2mlp_deploy.api import comparing
+from s2mlp_deploy.api import comparing, preparing
 from s2mlp_deploy.artifact import METADATA_KEY
 from s2mlp_deploy.errors import ArtifactError, InputError
 from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
@@ -328,13 +328,13 @@ def test_an_artifact_is_compared_with_what_it_was_exported_from(tmp_path, monkey
     # Neither the sidecar beside the checkpoint nor its folder is needed.
     (tmp_path / nano_artifact.weights().name).write_bytes(nano_artifact.weights().read_bytes())
     seen = []
-    original = comparing.load_source
+    original = preparing.load_source
 
     def load(*arguments, **options):
         seen.append(original(*arguments, **options))
         return seen[-1]
 
-    monkeypatch.setattr(comparing, "load_source", load)
+    monkeypatch.setattr(preparing, "load_source", load)
     (report,) = api.parity("s2mlpv2_nano", [artifact])
     assert report.passed, report.failures
     manifest = api.read_manifest(artifact)

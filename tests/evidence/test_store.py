@@ -13,14 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_samples import accuracy, bench, build, calibration, on_noise, report
+from report_samples import accuracy, bench, build, calibration, layers, on_noise, report
 
 from s2mlp_deploy.errors import ArtifactError, OutputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.evidence.store import KINDS, decode, encode, kind_of, read_evidence, read_record, save_record
 
-RECORDS = {"parity": report(), "accuracy": accuracy(), "calibration": calibration(), "build": build(), "bench": bench()}
+RECORDS = {
+    "parity": report(),
+    "accuracy": accuracy(),
+    "calibration": calibration(),
+    "build": build(),
+    "bench": bench(),
+    "layers": layers(),
+}
 
 
 def test_there_is_a_sample_of_every_kind() -> None:

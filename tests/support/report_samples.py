@@ -21,6 +21,7 @@ from s2mlp_deploy.evidence.accuracy import AccuracyReport, AccuracyRow, Guess, W
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult, Candidate, Latency, Launch, Ratio
 from s2mlp_deploy.evidence.build import BuildRecord, InputProfile
 from s2mlp_deploy.evidence.calibration import ActivationRange, CalibrationReport
+from s2mlp_deploy.evidence.layers import Errors, LayerParity, LayersReport, Unmatched
 from s2mlp_deploy.evidence.machine import Environment, Machine
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Weights
 from s2mlp_deploy.evidence.profile import NodeTime, Profile
@@ -286,3 +287,29 @@ def tone(page: Page) -> str:
 def regions(page: Page, label: str) -> list[str]:
     """The labels of a page's regions that begin so, in order."""
     return [a["aria-label"] or "" for _, a in page.elements if (a.get("aria-label") or "").startswith(label)]
+
+
+def layer(path: str, max_abs: float = 1e-6, kind: str = "Linear") -> LayerParity:
+    """A layer whose peak is 1, judged by float32's limits."""
+    metrics = TensorMetrics(max_abs, 1.0, max_abs, 1.0, 120.0, 64, sqnr=110.0)
+    errors = Errors(1e-7, 1e-7, 5e-7, 9e-7, ((-7, 60), (-6, 4)))
+    return LayerParity(path, kind, f"{path}/MatMul.out", metrics, errors, (), "net.py:12", TOLERANCES["fp32"])
+
+
+def layers(*found: LayerParity) -> LayersReport:
+    """A comparison of layers."""
+    return LayersReport(
+        reference="torch (functional meaning), tiny",
+        candidate="onnxruntime (CPU)",
+        file="model.fp32.onnx",
+        precision="fp32",
+        data="16 samples of seeded Gaussian noise (seed 0)",
+        images=16,
+        layers=found or (layer("stages.0"), layer("head"), layer("logits", kind="output")),
+        unmatched=(Unmatched("stages.0.attention", "3 tensors leave it"),),
+        runs=2,
+        tapping={"logits": 0.0},
+        file_sha256=hashlib.sha256(ONNX).hexdigest(),
+        noise=True,
+        weights=Weights(seed=0),
+    )

@@ -1,0 +1,314 @@
+"""What every comparison of files with their module needs first: files, module, reference and inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from s2mlp_deploy.api.artifacts import Known, find_checkpoint, is_same_source, known_of
+from s2mlp_deploy.api.capturing import CapturedSource
+from s2mlp_deploy.api.checking import check_same_inputs, refuse_late_options
+from s2mlp_deploy.api.judging import Judging
+from s2mlp_deploy.api.opening import is_engine, open_file
+from s2mlp_deploy.api.references import References, Session, references_of
+from s2mlp_deploy.api.refusals import check_data, check_parity
+from s2mlp_deploy.artifact import (
+    MANIFEST,
+    METADATA_KEY,
+    SizeLimit,
+    SourceInfo,
+    TensorInfo,
+    fitting_batch,
+    read_description,
+    read_manifest,
+)
+from s2mlp_deploy.data.dataset import ModelData, open_data
+from s2mlp_deploy.data.noise import NOISE_SAMPLES, NoiseBatches
+from s2mlp_deploy.engines.base import Engine
+from s2mlp_deploy.errors import ArtifactError, CheckpointError, InputError, PreprocessingError
+from s2mlp_deploy.evidence.parity import Tolerances
+from s2mlp_deploy.files import sha256_of
+from s2mlp_deploy.graph.loading import load_graph
+from s2mlp_deploy.parity.pixels import OnPixels, image_input, seeded_images
+from s2mlp_deploy.parity.proof import precision_of
+from s2mlp_deploy.parity.tolerances import Limit
+from s2mlp_deploy.progress import ProgressCallback
+from s2mlp_deploy.report.verdict import comparable, parity_command
+from s2mlp_deploy.sources.load import load_source
+from s2mlp_deploy.sources.source import Source
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a comparison runs on. What is by file is by its path as text.
+
+    Attributes:
+        origin: The module.
+        paths: The files.
+        hashes: Their hashes before anything was loaded: evidence must be of the very bytes that were measured.
+        sessions: Their engines.
+        descriptions: What they say of themselves.
+        graphs: Those of ONNX files.
+        precisions: What they compute in.
+        on_pixels: Those that preprocess.
+        judging: How limits are found.
+        sizes: Limits of free sizes.
+        whole: Whether only whole batches are taken.
+        references: What is right.
+        reference: The engine that computes it, from what is fed.
+        fed: The inputs.
+        examples: One of each input of the module.
+        inputs: The batches.
+        seed: Of noise.
+    """
+
+    origin: Source
+    paths: tuple[Path, ...]
+    hashes: dict[Path, str]
+    sessions: dict[str, Session]
+    descriptions: dict[str, dict[str, Any]]
+    graphs: dict[str, ir.Model]
+    precisions: dict[str, str]
+    on_pixels: tuple[str, ...]
+    judging: Judging
+    sizes: tuple[SizeLimit, ...]
+    whole: bool
+    references: References
+    reference: Engine
+    fed: tuple[TensorInfo, ...]
+    examples: tuple[NDArray[Any], ...]
+    inputs: ModelData | NoiseBatches
+    seed: int
+
+    def adapted(self, key: str, engine: Engine) -> Engine:
+        """An engine that takes what is fed, given the file or other name that it is of."""
+        if not self.on_pixels or key in self.on_pixels or self.origin.preprocessing is None:
+            return engine
+        return OnPixels(engine, self.origin.preprocessing)
+
+    def check_unchanged(self, path: Path) -> None:
+        """Refuses evidence of a file that is no longer the one that was measured.
+
+        Raises:
+            ArtifactError: It was replaced.
+        """
+        if sha256_of(path) != self.hashes[path]:
+            raise ArtifactError("the file was replaced while it was compared", where=str(path), fix="compare again")
+
+    @property
+    def data_sha256(self) -> str:
+        """Of the samples; empty of noise."""
+        return "" if isinstance(self.inputs, NoiseBatches) else self.inputs.content_hash
+
+
+def prepare(
+    source: str | Source | CapturedSource,
+    files: Sequence[str | Path],
+    *,
+    checkpoint: str | Path | None,
+    overrides: Mapping[str, Any] | None,
+    preprocess: str | Path | None,
+    data: str | Path | Iterable[Any] | None,
+    samples: int | None,
+    batch: int,
+    tolerances: Tolerances | None,
+    atol: Limit,
+    rtol: Limit,
+    provider: str,
+    seed: int | None,
+    progress: ProgressCallback,
+    functional: bool = False,
+) -> Prepared:
+    """Opens files, module, reference and data; refuses early what cannot be compared.
+
+    The arguments are those of :func:`~s2mlp_deploy.api.parity`, and ``functional``: whether the reference is to be the
+    module's functional meaning in any case.
+    """
+    _check_options(source, files, batch, samples, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess)
+    check_data(data, minimum=1)
+    paths = [path for file in files for path in _files_of(Path(file))]
+    for path in paths:
+        if not path.is_file():
+            raise ArtifactError("no such file", where=str(path), fix="check the path")
+    # Before anything is loaded: evidence must be of the very bytes that were measured.
+    hashes = {path: sha256_of(path) for path in paths}
+    weights, known = None if checkpoint is None else Path(checkpoint), Known()
+    if isinstance(source, str):
+        known = known_of(source, paths, checkpoint=weights)
+        weights = known.checkpoint or weights
+    seed = (known.seed or 0) if seed is None else seed
+    sessions: dict[str, Session] = {str(path): open_file(path, provider=provider, batch=batch) for path in paths}
+    first, outputs = str(paths[0]), [info.name for info in sessions[str(paths[0])].outputs]
+    descriptions = {
+        key: read_description(session.metadata.get(METADATA_KEY), Path(key)) for key, session in sessions.items()
+    }
+    graphs = {str(path): load_graph(path, valid=False).model for path in paths if not is_engine(path)}
+    precisions = {
+        key: precision_of(graphs[key].graph if key in graphs else None, descriptions[key].get("precision"))
+        for key in sessions
+    }
+    on_pixels = [key for key in sessions if descriptions[key].get("preprocessing_in_graph") is True]
+    judging = Judging(outputs, tolerances, atol, rtol)
+    named = source if isinstance(source, str) else ""
+    if isinstance(source, str):
+        progress("loading the model", 0, None)
+        source = load_source(
+            source,
+            checkpoint=weights,
+            overrides=known.overrides | dict(overrides or {}),
+            preprocess=None if preprocess is None else Path(preprocess),
+            described=known.description,
+            seed=seed,
+        )
+    origin = source.source if isinstance(source, CapturedSource) else source
+    named = named or origin.info.reference
+    for path in paths:
+        _check_weights(origin, path, named)
+    if on_pixels and origin.preprocessing is None:
+        raise PreprocessingError(
+            "the file preprocesses its images, and no preprocessing is configured for the model it is compared with",
+            where=", ".join(sorted(on_pixels)),
+            fix="--preprocess FILE.json, or the checkpoint, that the file was exported with",
+        )
+    if not on_pixels:
+        check_same_inputs(origin, first, sessions[first].inputs)
+    sizes = tuple(limit for session in sessions.values() for limit in session.limits)
+    size, whole = fitting_batch(sizes, batch)
+    made = None
+    if on_pixels and data is None and origin.preprocessing is not None:
+        data = made = seeded_images(origin.preprocessing, samples or NOISE_SAMPLES, seed)
+    opened: ModelData | NoiseBatches | None = None
+    if data is not None:  # Opened before the source is captured, which takes long; a file's inputs tell as much.
+        taken = (image_input([sessions[key].inputs[0] for key in on_pixels]),) if on_pixels else None
+        opened = _opened(origin, taken or _single(sessions[first].inputs), data, samples, size, whole, seed, progress)
+    references = references_of(
+        source, first, sessions[first], on_pixels=bool(on_pixels), functional=functional, progress=progress
+    )
+    reference: Engine = references.engine
+    fed = reference.inputs
+    if on_pixels and origin.preprocessing is not None:
+        fed = (image_input([sessions[key].inputs[0] for key in on_pixels]),)
+        reference = OnPixels(reference, origin.preprocessing)
+    examples = tuple(tensor.numpy() for tensor in origin.example_tensors)
+    inputs = opened
+    if inputs is None:
+        count = samples or NOISE_SAMPLES
+        inputs = NoiseBatches(fed, examples, samples=count, batch=size, whole=whole, seed=seed)
+    if made is not None:
+        inputs.described = f"{inputs.count} seeded images of noise (seed {seed})"
+    return Prepared(
+        origin,
+        tuple(paths),
+        hashes,
+        sessions,
+        descriptions,
+        graphs,
+        precisions,
+        tuple(on_pixels),
+        judging,
+        sizes,
+        whole,
+        references,
+        reference,
+        tuple(fed),
+        examples,
+        inputs,
+        seed,
+    )
+
+
+def _files_of(path: Path) -> list[Path]:
+    """A file, or the files of an artifact."""
+    if not path.is_dir():
+        return [path]
+    return [path / name for name in comparable(read_manifest(path))]
+
+
+def _check_weights(origin: Source, path: Path, named: str) -> None:
+    """Refuses to compare an artifact's file with the same model under other weights, which proves nothing of it.
+
+    Args:
+        origin: The model.
+        path: The file.
+        named: How the user named the model.
+
+    Raises:
+        InputError: The manifest names other weights; has the command that compares with them.
+    """
+    if not (path.parent / MANIFEST).is_file():
+        return
+    manifest = read_manifest(path.parent)
+    told, given = manifest.source, origin.info
+    own = path.name in {record.path for record in manifest.files}
+    if not own or not is_same_source(told.reference, given.reference):
+        return
+    if told.checkpoint_sha256 == given.checkpoint_sha256 and (told.checkpoint_sha256 or told.seed == given.seed):
+        return
+
+    def weights(info: SourceInfo) -> str:
+        return f"those of {info.checkpoint}" if info.checkpoint else f"random ones (seed {info.seed or 0})"
+
+    # The artifact's own weights are taken where none are named.
+    fix: str | None = parity_command(
+        manifest, str(path.parent), [path.name], source=replace(told, reference=named, checkpoint=None)
+    )
+    if told.checkpoint:
+        try:
+            find_checkpoint(told, path.parent, named)
+        except CheckpointError as error:
+            fix = error.fix
+    raise InputError(
+        f"the file was exported with other weights, {weights(told)}, than the model has here, {weights(given)}",
+        where=str(path),
+        fix=fix,
+    )
+
+
+def _check_options(
+    source: str | Source | CapturedSource,
+    files: Sequence[str | Path],
+    batch: int,
+    samples: int | None,
+    **loading: object,
+) -> None:
+    check_parity(files)
+    if batch < 1 or (samples is not None and samples < 1):
+        raise InputError(
+            "batch and samples must be at least 1", where=f"batch {batch}, samples {samples}", fix="give larger numbers"
+        )
+    refuse_late_options(source, loading=loading, capturing={})
+
+
+def _opened(
+    source: Source,
+    inputs: Sequence[TensorInfo],
+    data: str | Path | Iterable[Any],
+    samples: int | None,
+    batch: int,
+    whole: bool,
+    seed: int,
+    progress: ProgressCallback,
+) -> ModelData:
+    return open_data(
+        data,
+        inputs=tuple(inputs),
+        preprocessing=source.preprocessing,
+        classes=source.classes,
+        samples=samples,
+        seed=seed,
+        batch=batch,
+        whole=whole,
+        minimum=1,
+        on_broken="raise",
+        progress=progress,
+    )
+
+
+def _single(inputs: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
+    """A file's inputs as its source takes them: in float32 where they are float16."""
+    return tuple(replace(info, dtype="float32") if info.dtype == "float16" else info for info in inputs)

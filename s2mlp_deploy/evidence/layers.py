@@ -1,0 +1,146 @@
+"""Per-layer parity: how far what leaves each module of a file is from what leaves it in the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from s2mlp_deploy.evidence.labels import label_of, name_of_data
+from s2mlp_deploy.evidence.machine import Environment
+from s2mlp_deploy.evidence.parity import OutputParity, Tolerances, Weights, unmet_limits
+from s2mlp_deploy.metrics import TensorMetrics
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How absolute differences are distributed, from a histogram whose bins are 4.5 % wide. None where there are none.
+
+    Attributes:
+        mean: Of the absolute differences; exact.
+        median: Half of them are at most this.
+        p90: Nine of ten are at most this.
+        p99: 99 of 100 are at most this.
+        decades: ``(-3, 17)``: 17 elements differ by 1e-3 up to 1e-2. Elements that do not differ are in none.
+    """
+
+    mean: float | None
+    median: float | None
+    p90: float | None
+    p99: float | None
+    decades: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class LayerParity:
+    """One layer's figures.
+
+    Attributes:
+        path: Of the module, the name of a shift among other nodes of one (``mixer/Shift_1``), or an output's name.
+        kind: The module's class, ``shift`` or ``output``.
+        value: The tensor of the file that was looked at.
+        metrics: The distance of the tensors.
+        errors: Of their elements.
+        ends: The modules around it that end with the same value.
+        line: ``file.py:12`` of the code that made it; empty where it is not known.
+        tolerances: The limits it was judged by.
+    """
+
+    path: str
+    kind: str
+    value: str
+    metrics: TensorMetrics
+    errors: Errors
+    ends: tuple[str, ...] = ()
+    line: str = ""
+    tolerances: Tolerances | None = None
+
+    @property
+    def allowed(self) -> float | None:
+        """The largest absolute difference that the tolerances allow."""
+        return self._judged.allowed
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Every limit that does not hold, in words."""
+        return tuple(unmet_limits(self._judged))
+
+    @property
+    def _judged(self) -> OutputParity:
+        return OutputParity(self.path, self.metrics, None, self.tolerances)
+
+
+@dataclass(frozen=True)
+class Unmatched:
+    """A module whose result was not compared.
+
+    Attributes:
+        path: Of the module.
+        reason: Why, in words.
+    """
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LayersReport:
+    """A file's layers against the model's.
+
+    Attributes:
+        reference: What was compared with.
+        candidate: What was compared, and how it was computed.
+        file: The candidate's file.
+        precision: Of the file.
+        data: What the inputs were.
+        images: How many.
+        layers: The figures, in the order of the network; the outputs are the last.
+        unmatched: What was not compared.
+        runs: How often the file was run with a part of the taps.
+        parts: Into how many parts the taps were divided, to stay within the bound of memory.
+        tapping: By output the largest difference that the taps themselves made to it; 0 where they changed nothing.
+        file_sha256: Hash of the candidate's file.
+        noise: Whether the inputs were seeded noise.
+        data_sha256: Of the samples; empty of noise.
+        weights: Of the reference.
+        environment: When, where and with what it was measured.
+    """
+
+    reference: str
+    candidate: str
+    file: str
+    precision: str
+    data: str
+    images: int
+    layers: tuple[LayerParity, ...]
+    unmatched: tuple[Unmatched, ...] = ()
+    runs: int = 0
+    parts: int = 1
+    tapping: dict[str, float | None] | None = None
+    file_sha256: str = ""
+    noise: bool = False
+    data_sha256: str = ""
+    weights: Weights | None = None
+    environment: Environment | None = None
+
+    @property
+    def first(self) -> LayerParity | None:
+        """The first layer past its tolerance; None where all hold."""
+        return next((layer for layer in self.layers if layer.failures), None)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Every layer past its tolerance, in words."""
+        return tuple(f"{layer.path}: {failure}" for layer in self.layers for failure in layer.failures)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every layer is within its tolerance."""
+        return not self.failures
+
+    @property
+    def label(self) -> str:
+        """What distinguishes it from other comparisons of an artifact, made as parity's evidence makes its own."""
+        weights = self.weights or Weights()
+        asked = [self.file_sha256, self.candidate, self.data_sha256 or self.data, weights.sha256, weights.seed]
+        stem = PurePath(self.file.replace("\\", "/")).stem
+        return label_of(stem, "noise" if self.noise else name_of_data(self.data), asked=asked)

@@ -1,0 +1,63 @@
+"""The distribution of absolute differences over all batches, in memory that does not grow with them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2mlp_deploy.evidence.layers import Errors
+
+_PER_OCTAVE = 16
+_LOWEST, _HIGHEST = -80, 80
+"""Powers of two between which bins lie; smaller differences are in the first, larger ones in the last."""
+_BINS = (_HIGHEST - _LOWEST) * _PER_OCTAVE
+
+
+class ErrorSketch:
+    """Counts absolute differences in bins of equal ratio, 2^(1/16): a quantile is right within 4.5 %.
+
+    Values that are NaN or infinite on either side are left out; those that do not differ are counted as 0.
+    """
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(_BINS, np.int64)
+        self._zeros = 0
+        self._sum = 0.0
+
+    def update(self, reference: NDArray[Any], candidate: NDArray[Any]) -> None:
+        """Adds a batch; both arrays have one shape."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            differences = np.abs(reference.astype(np.float64) - candidate).ravel()
+        differences = differences[np.isfinite(differences)]
+        self._sum += float(differences.sum())
+        positive = differences[differences > 0]
+        self._zeros += differences.size - positive.size
+        numbers = np.floor((np.log2(positive) - _LOWEST) * _PER_OCTAVE).astype(np.int64)
+        self._counts += np.bincount(np.clip(numbers, 0, _BINS - 1), minlength=_BINS)
+
+    def result(self) -> Errors:
+        """The figures so far."""
+        total = self._zeros + int(self._counts.sum())
+        if not total:
+            return Errors(None, None, None, None)
+        mean = self._sum / total
+        decades: dict[int, int] = {}
+        for number in np.flatnonzero(self._counts):
+            decade = math.floor(math.log10(_upper(int(number)) * 2 ** (-0.5 / _PER_OCTAVE)))
+            decades[decade] = decades.get(decade, 0) + int(self._counts[number])
+        median, p90, p99 = (self._quantile(share, total) for share in (0.5, 0.9, 0.99))
+        return Errors(mean if math.isfinite(mean) else None, median, p90, p99, tuple(decades.items()))
+
+    def _quantile(self, share: float, total: int) -> float:
+        """The upper end of the bin in which so large a share of the elements ends."""
+        wanted = math.ceil(share * total)
+        if wanted <= self._zeros:
+            return 0.0
+        return _upper(int(np.searchsorted(np.cumsum(self._counts), wanted - self._zeros)))
+
+
+def _upper(number: int) -> float:
+    return float(2.0 ** (_LOWEST + (number + 1) / _PER_OCTAVE))

@@ -1,0 +1,108 @@
+"""Per-layer parity as a table in the order of the network."""
+
+from __future__ import annotations
+
+import math
+
+from rich.console import Console
+
+from s2mlp_deploy.evidence.layers import LayerParity, LayersReport
+from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.figures import measured, weights_in_words
+from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
+
+_ROWS = 60
+"""Rows up to which every layer is shown; of more, layers within their limits are folded into the module above."""
+
+
+def print_layers(console: Console, report: LayersReport) -> None:
+    """Prints a comparison of layers: verdict, what was compared, the layers, what could not be compared.
+
+    Args:
+        console: Where to.
+        report: What was measured.
+    """
+    first = report.first
+    line = visible_text(console, f"Layers of {report.file}: ", "bold")
+    line.append(*(("all hold", "bold green") if first is None else ("DIFFER", "bold red")))
+    console.print(line)
+    print_pairs(
+        console,
+        [
+            ("reference", report.reference),
+            *([("weights", weights_in_words(report.weights))] if report.weights else []),
+            ("candidate", report.candidate),
+            ("precision", report.precision),
+            ("data", f"{report.data}, {fmt.count(report.images, 'sample')}"),
+            ("runs", f"{fmt.integer(report.runs)} with taps, in {fmt.count(report.parts, 'part')} of the layers"),
+            ("taps", _tapping(report)),
+        ],
+    )
+    shown = folded(report)
+    columns = ("Layer", "Max abs", "Limit", "Median", "P99", "Relative", "Cosine", "SNR", "Line", "")
+    print_table(console, None, columns, [_row(layer, count, mark=layer is first) for layer, count in shown])
+    if report.unmatched:
+        print_table(console, "Not compared", ("Layer", "Why"), [(item.path, item.reason) for item in report.unmatched])
+    if first is not None:
+        for failure in first.failures:
+            console.print(visible_text(console, f"FIRST  {first.path}: {failure}", "red"))
+        console.print()
+
+
+def folded(report: LayersReport) -> list[tuple[LayerParity, int]]:
+    """The layers that are shown, each with how many others its row stands for.
+
+    Where there are too many, what lies deep is folded: of layers within their limits under one module the one that is
+    nearest to its limit is shown. Layers past their limits, and outputs, always are.
+    """
+    depth = max((layer.path.count(".") for layer in report.layers), default=0)
+    rows = [(layer, 0) for layer in report.layers]
+    while len(rows) > _ROWS and depth > 0:
+        rows = []
+        for layer in report.layers:
+            above = ".".join(layer.path.split(".")[:depth])
+            last = rows[-1] if rows else None
+            if (
+                last is None
+                or layer.failures
+                or last[0].failures
+                or layer.kind == "output"
+                or ".".join(last[0].path.split(".")[:depth]) != above
+            ):
+                rows.append((layer, 0))
+            else:
+                rows[-1] = (max(last[0], layer, key=_strain), last[1] + 1)
+        depth -= 1
+    return rows
+
+
+def _strain(layer: LayerParity) -> float:
+    """The share of its limit that a layer uses."""
+    if layer.metrics.max_abs is None or not layer.allowed:
+        return math.inf
+    return layer.metrics.max_abs / layer.allowed
+
+
+def _row(layer: LayerParity, count: int, *, mark: bool) -> tuple[object, ...]:
+    metrics, errors = layer.metrics, layer.errors
+    state = "<- FIRST past its limit" if mark else ("past its limit" if layer.failures else "")
+    return (
+        f"{layer.path} (worst of {count + 1})" if count else layer.path,
+        measured(metrics.max_abs),
+        fmt.figure(layer.allowed),
+        fmt.figure(errors.median),
+        fmt.figure(errors.p99),
+        measured(metrics.max_rel),
+        measured(metrics.cosine, fmt.cosine),
+        fmt.EQUAL if metrics.equal else fmt.decibels(metrics.sqnr),
+        layer.line,
+        state,
+    )
+
+
+def _tapping(report: LayersReport) -> str:
+    changed = {name: worst for name, worst in (report.tapping or {}).items() if worst != 0}
+    if not changed:
+        return "change no output"
+    told = ", ".join(f"{name} by up to {measured(worst)}" for name, worst in changed.items())
+    return f"change what is computed: {told}; the outputs below are those of the file without taps"
