@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.api.metrics import load_metric
     from s2mlp_deploy.api.predicting import predict
     from s2mlp_deploy.api.quantizing import Quantized, quantize
+    from s2mlp_deploy.api.saved_layers import rejudge_layers
     from s2mlp_deploy.api.sources import from_module, load
     from s2mlp_deploy.api.zoo import models
     from s2mlp_deploy.artifact import (
@@ -125,6 +126,7 @@ _HOMES = {
     "s2mlp_deploy.api.quantizing": _Home(("Quantized", "quantize"), (*_GRAPH, "jinja2"), "onnx"),
     "s2mlp_deploy.precision.limits": _Home(("Limits", "read_limits")),
     "s2mlp_deploy.precision.options": _Home(("PrecisionOptions",)),
+    "s2mlp_deploy.api.saved_layers": _Home(("rejudge_layers",), ("onnx_ir", "torch", "safetensors"), "export"),
     "s2mlp_deploy.api.sources": _Home(("from_module", "load"), _TORCH, "export"),
     "s2mlp_deploy.api.zoo": _Home(("models",)),
     "s2mlp_deploy.artifact": _Home(
@@ -275,6 +277,7 @@ __all__ = [
     "read_limits",
     "read_manifest",
     "read_profile",
+    "rejudge_layers",
     "save_bench",
     "save_bench_csv",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from s2mlp_deploy.api.capturing import CapturedSource
 from s2mlp_deploy.api.evidence import save_evidence
 from s2mlp_deploy.api.opening import is_engine
 from s2mlp_deploy.api.preparing import Prepared, prepare
+from s2mlp_deploy.api.saved_layers import LayerWriter, check_place
 from s2mlp_deploy.capture.frames import line_of_stack
 from s2mlp_deploy.data.noise import NoiseBatches
 from s2mlp_deploy.engines.onnxruntime import CPU
@@ -21,7 +23,7 @@ from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.machine import environment_here
 from s2mlp_deploy.evidence.parity import Tolerances, Weights
-from s2mlp_deploy.parity.layers import MEMORY, compare_layers
+from s2mlp_deploy.parity.layers import MEMORY, Layers, compare_layers
 from s2mlp_deploy.parity.pixels import OnPixels
 from s2mlp_deploy.parity.program_taps import TappedProgram
 from s2mlp_deploy.parity.tolerances import Limit, default_tolerances, tolerances_by_output
@@ -46,6 +48,7 @@ def parity_per_layer(
     rtol: Limit = None,
     seed: int | None = None,
     memory: int = MEMORY,
+    save: str | Path | None = None,
     progress: ProgressCallback = no_progress,
 ) -> tuple[LayersReport, ...]:
     """Compares what leaves each module of a network in ONNX files of it, by module path, on ONNX Runtime's CPU.
@@ -70,6 +73,8 @@ def parity_per_layer(
         seed: See there.
         memory: Bytes that tapped tensors may take at a time on either side. Where one sample takes more, the layers
             are compared in parts, each in runs of its own; the report says in how many.
+        save: A new folder for the tensors of all layers, reference and candidate, which
+            :func:`~s2mlp_deploy.api.rejudge_layers` reads.
         progress: Told how many images are done.
 
     Returns:
@@ -78,7 +83,10 @@ def parity_per_layer(
     Raises:
         InputError: A file is an engine, or as for :func:`~s2mlp_deploy.api.parity`.
         BuildError: ONNX Runtime cannot load a graph with taps.
+        OutputError: ``save`` is there already, or the disk is full: then nothing is left of it.
     """
+    if save is not None:
+        check_place(Path(save))
     for file in files:
         if is_engine(Path(file)):
             raise InputError(
@@ -119,7 +127,8 @@ def parity_per_layer(
         done += size
         progress("comparing layers", done, None)
 
-    with importing_from(origin.folder):
+    writer = None if save is None else LayerWriter(Path(save), [str(path) for path in ready.paths])
+    with importing_from(origin.folder), closing(writer) if writer is not None else nullcontext():
         measured = compare_layers(
             program,
             reference,
@@ -128,8 +137,27 @@ def parity_per_layer(
             adapt=ready.adapted,
             splits=_splits(ready),
             memory=memory,
+            keep=writer,
             on_batch=on_batch,
         )
+        reports = _reports(ready, measured, reference.name, graphs, tolerances, atol, rtol)
+        if writer is not None:
+            writer.commit(reports)
+    for path, report in zip(ready.paths, reports, strict=True):
+        save_evidence(path.parent, report, label=report.label)
+    return reports
+
+
+def _reports(
+    ready: Prepared,
+    measured: Mapping[str, Layers],
+    reference: str,
+    graphs: Mapping[str, tuple[ir.Model, bool]],
+    tolerances: Tolerances | None,
+    atol: Limit,
+    rtol: Limit,
+) -> tuple[LayersReport, ...]:
+    origin, inputs = ready.origin, ready.inputs
     environment = environment_here()
     reports = []
     for path in ready.paths:
@@ -138,7 +166,7 @@ def parity_per_layer(
         base = tolerances or default_tolerances(ready.precisions[key], on_pixels=key in ready.on_pixels)
         limits = tolerances_by_output([layer.path for layer in found.layers], base, atol=atol, rtol=rtol)
         report = LayersReport(
-            reference=f"{reference.name}, {origin.info.reference}",
+            reference=f"{reference}, {origin.info.reference}",
             candidate=f"{ready.sessions[key].name}{', results rounded to float16' if graphs[key][1] else ''}",
             file=path.name,
             precision=ready.precisions[key],
@@ -155,7 +183,6 @@ def parity_per_layer(
             weights=Weights.of(origin.info),
             environment=environment,
         )
-        save_evidence(path.parent, report, label=report.label)
         reports.append(report)
     return tuple(reports)
 

@@ -11,9 +11,17 @@ from rich.console import Console
 from s2mlp_deploy import api
 from s2mlp_deploy.api.refusals import check_parity, check_source
 from s2mlp_deploy.cli.console import Json, emit, progress
-from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Settings, Source, examples, parse_settings, refuse_options
+from s2mlp_deploy.cli.options import (
+    Checkpoint,
+    Preprocess,
+    Settings,
+    examples,
+    given_options,
+    parse_settings,
+    refuse_options,
+)
 from s2mlp_deploy.engines.onnxruntime import CPU
-from s2mlp_deploy.errors import CheckFailedError
+from s2mlp_deploy.errors import CheckFailedError, InputError
 from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.store import document_of
 
@@ -30,15 +38,24 @@ def register(app: typer.Typer) -> None:
             "parity s2mlpv2_nano out",
             "parity net.py:make out --data images --samples 200",
             "parity net.py:make model.onnx --checkpoint w.pt --atol 1e-4",
-            "parity s2mlpv2_nano out --per-layer",
+            "parity s2mlpv2_nano out --per-layer --save layers",
+            "parity --from layers --rtol 1e-4",
         )
     )
     def parity(
-        source: Source,
+        context: typer.Context,
+        source: Annotated[
+            str,
+            typer.Argument(
+                metavar="SOURCE",
+                help="A zoo model (see `models`), module:function, file.py:function or model.pt2.",
+                show_default=False,
+            ),
+        ] = "",
         files: Annotated[
-            list[Path],
+            list[Path] | None,
             typer.Argument(metavar="FILE|DIR...", help="ONNX or engine files to compare with it, or artifacts."),
-        ],
+        ] = None,
         checkpoint: Checkpoint = None,
         settings: Settings = None,
         preprocess: Preprocess = None,
@@ -68,6 +85,16 @@ def register(app: typer.Typer) -> None:
                 "--per-layer", help="Compare what leaves each module instead, and show where a file departs first."
             ),
         ] = False,
+        save: Annotated[
+            Path | None,
+            typer.Option(metavar="DIR", help="With --per-layer: keep the tensors of all layers in a new folder."),
+        ] = None,
+        saved: Annotated[
+            Path | None,
+            typer.Option(
+                "--from", metavar="DIR", help="Judge what --save kept, without SOURCE and files; nothing is run."
+            ),
+        ] = None,
         provider: Annotated[str, typer.Option(help="ONNX Runtime's execution provider.")] = CPU,
         seed: Annotated[
             int | None,
@@ -81,6 +108,20 @@ def register(app: typer.Typer) -> None:
         from s2mlp_deploy.parity.tolerances import parse_limits
 
         absolute, relative = parse_limits(atol or [], "--atol"), parse_limits(rtol or [], "--rtol")
+        if saved is not None:
+            given = given_options(context)
+            rest = [option for name, option in given.items() if name not in ("saved", "atol", "rtol", "as_json")]
+            refuse_options(rest, "--from runs nothing: it takes --atol, --rtol and --json")
+            _show_layers(api.rejudge_layers(saved, atol=absolute, rtol=relative), as_json=as_json)
+            return
+        if not source or not files:
+            raise InputError(
+                f"Missing argument '{'FILE|DIR...' if source else 'SOURCE'}'.",
+                where=context.command_path,
+                fix=f"{context.command_path} --help",
+            )
+        if save is not None and not per_layer:
+            refuse_options(["--save"], "it keeps the tensors of layers; add --per-layer")
         # Before torch is imported.
         check_source(source, checkpoint=checkpoint, preprocess=preprocess)
         check_parity(files, data)
@@ -100,7 +141,7 @@ def register(app: typer.Typer) -> None:
                 "progress": report,
             }
             if per_layer:
-                layers = api.parity_per_layer(source, files, **common)
+                layers = api.parity_per_layer(source, files, save=save, **common)
             else:
                 reports = api.parity(source, files, provider=provider, **common)
         if per_layer:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import onnx_ir as ir
 import pytest
 from small_nets import images
+from tiny_artifact import largest_file
 
 from s2mlp_deploy import api
+from s2mlp_deploy.errors import OutputError
 from s2mlp_deploy.graph.operators import array_of
 
+NETWORK = {"dims": (8,), "depths": (1,), "patches": (2,), "image_size": (8, 8), "classes": 3}
 SETTINGS = (
     "--set",
     "dims=8",
@@ -30,8 +34,7 @@ SETTINGS = (
 def artifact(tmp_path_factory):
     directory = tmp_path_factory.mktemp("layers") / "out"
     options = api.PrecisionOptions(precisions=("fp16", "int8"), data=images(16, size=(8, 8))["input"], threads=1)
-    overrides = {"dims": (8,), "depths": (1,), "patches": (2,), "image_size": (8, 8), "classes": 3}
-    api.export(api.load("s2mlpv2_nano", overrides=overrides, seed=0), directory, precision=options)
+    api.export(_source(), directory, precision=options)
     return directory
 
 
@@ -39,26 +42,28 @@ def test_layers_of_an_artifact_are_compared_and_kept(cli, artifact):
     result = cli("parity", "s2mlpv2_nano", artifact, "--per-layer", "--samples", 4, "--json")
     assert result.code == 0, result.err
     documents = json.loads(result.out)
-    assert [item["file"] for item in documents] == ["model.fp32.onnx", "model.fp16.onnx", "model.int8.onnx"]
+    assert {item["precision"] for item in documents} == {"fp32", "fp16", "int8", "int8-trt"}
     for item in documents:
         assert item["kind"] == "layers"
         assert item["layers"][-1]["path"] == "logits"
         assert len(item["layers"]) > 10
         assert item["tapping"]["logits"] < 1e-2
         assert item["layers"][0]["line"].endswith(tuple("0123456789"))
-    assert "rounded to float16" in documents[1]["candidate"]
-    assert len(list((artifact / "evidence").glob("layers-*.json"))) == 3
+    assert [("rounded to float16" in item["candidate"]) for item in documents] == [
+        item["precision"] in ("fp16", "int8-trt") for item in documents
+    ]
+    assert len(list((artifact / "evidence").glob("layers-*.json"))) == 4
 
 
 def test_a_wrong_layer_is_named_and_ends_with_1(cli, artifact, tmp_path):
     model = ir.load(artifact / "model.fp32.onnx")
-    name = "stages.0.blocks.0.norm2.bias"
+    name = "stages.0.blocks.0.mlp.fc1.weight_t"
     value = model.graph.initializers[name]
-    value.const_value = ir.tensor(array_of(value) + 0.5, name=name)
+    value.const_value = ir.tensor(array_of(value) * 1.5, name=name)
     ir.save(model, tmp_path / "model.onnx")
     result = cli("parity", "s2mlpv2_nano", tmp_path / "model.onnx", *SETTINGS, "--per-layer", "--samples", 4)
     assert result.code == 1, result.err
-    assert "stages.0.blocks.0.norm2: max abs difference 0.5" in result.text
+    assert "stages.0.blocks.0.mlp.fc1: max abs difference" in result.text
     assert "<- FIRST past its limit" in result.out
     assert list(Path(tmp_path).iterdir()) == [tmp_path / "model.onnx"]
 
@@ -72,3 +77,65 @@ def test_what_layers_cannot_be_compared_with_is_refused(cli, artifact, tmp_path)
     result = cli("parity", "s2mlpv2_nano", artifact, "--per-layer", "--provider", "cuda")
     assert result.code == 2
     assert "--provider: layers are compared on ONNX Runtime's CPU" in result.text
+
+
+def test_saved_layers_are_judged_again_without_running(cli, artifact, tmp_path, monkeypatch):
+    file, kept = artifact / "model.fp32.onnx", tmp_path / "kept"
+    measured = cli("parity", "s2mlpv2_nano", file, "--per-layer", "--samples", 4, "--save", kept, "--json")
+    assert measured.code == 0, measured.err
+    with monkeypatch.context() as patched:
+        patched.setattr(api, "parity_per_layer", None)
+        again = cli("parity", "--from", kept, "--json")
+    assert again.code == 0, again.err
+    assert json.loads(again.out) == json.loads(measured.out)
+    strict = cli("parity", "--from", kept, "--atol", "0", "--rtol", "1e-9")
+    assert strict.code == 1
+    assert "stages.0.patch_embed.proj: max abs difference" in strict.text
+    assert cli("parity", "--from", kept, "--rtol", "head=1").code == 2
+    refused = cli("parity", "s2mlpv2_nano", file, "--from", kept)
+    assert refused.code == 2
+    assert "--from runs nothing" in refused.text
+    assert cli("parity", "s2mlpv2_nano", file, "--per-layer", "--save", kept).code == 2
+    assert "add --per-layer" in cli("parity", "s2mlpv2_nano", file, "--save", tmp_path / "other").text
+
+
+def test_saved_layers_that_are_damaged_or_of_another_version_are_refused(cli, artifact, tmp_path):
+    kept = tmp_path / "kept"
+    api.parity_per_layer(_source(), [artifact / "model.fp32.onnx"], samples=2, save=kept)
+    part = kept / "tensors-00000.safetensors"
+    whole, index = part.read_bytes(), (kept / "layers.json").read_text()
+
+    def refused() -> str:
+        result = cli("parity", "--from", kept)
+        assert result.code == 2, result.err
+        return result.text
+
+    part.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert "another hash than when it was saved" in refused()
+    part.unlink()
+    assert "is missing" in refused()
+    part.write_bytes(whole)
+    (kept / "layers.json").write_text(index.replace('"schema_version": 1', '"schema_version": 9'))
+    assert "schema version 9" in refused()
+    (kept / "layers.json").write_text(index[:-40])
+    assert "it is damaged" in refused()
+    (kept / "layers.json").write_text("{}")
+    assert "holds no saved layers" in refused()
+    (kept / "layers.json").unlink()
+    assert "there are no saved layers" in refused()
+
+
+def test_a_full_disk_leaves_nothing_of_saved_layers(artifact, tmp_path):
+    place = tmp_path / "place"
+    place.mkdir()
+    # A file outside of an artifact: no evidence is written, only the tensors.
+    file = Path(shutil.copy(artifact / "model.fp32.onnx", tmp_path / "model.onnx"))
+    source = _source()
+    size = file.stat().st_size + (1 << 20)
+    with largest_file(size), pytest.raises(OutputError, match="cannot write"):
+        api.parity_per_layer(source, [file], samples=256, batch=64, save=place / "kept")
+    assert list(place.iterdir()) == []
+
+
+def _source():
+    return api.load("s2mlpv2_nano", overrides=NETWORK, seed=0)

@@ -1,0 +1,237 @@
+"""Saved tensors of layers: written as safetensors and JSON, and judged again without running anything."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from s2mlp_deploy.errors import ArtifactError, InputError, OutputError
+from s2mlp_deploy.evidence.layers import LayerParity, LayersReport
+from s2mlp_deploy.evidence.parity import Tolerances
+from s2mlp_deploy.evidence.store import decode, encode
+from s2mlp_deploy.files import from_json, is_plain_name, output_error, read_file, sha256_of, to_json
+from s2mlp_deploy.metrics import TensorComparison
+from s2mlp_deploy.parity.sketch import ErrorSketch
+from s2mlp_deploy.parity.tolerances import Limit, tolerances_by_output
+
+INDEX = "layers.json"
+_KIND, _VERSION = "saved layers", 1
+_PART_BYTES = 64 << 20
+_AGAIN = "compare again with --save"
+
+
+@dataclass(frozen=True)
+class _Index:
+    kind: str
+    schema_version: int
+    reports: tuple[msgspec.Raw, ...]
+    tensors: dict[str, str]
+
+
+def check_place(directory: Path) -> None:
+    """Refuses a place for saved layers where something is already.
+
+    Raises:
+        OutputError: It exists, or the folder that it goes into does not.
+    """
+    if directory.exists() or directory.is_symlink():
+        raise OutputError("something is there already", where=str(directory), fix="name a new folder")
+    if not directory.absolute().parent.is_dir():
+        raise OutputError("there is no such folder", where=str(directory.absolute().parent), fix="make it first")
+
+
+class LayerWriter:
+    """Writes pairs of tensors as they come, into a folder that appears whole or not at all.
+
+    Args:
+        directory: Where to; must not exist.
+        files: The compared files' paths, in the order of the reports.
+
+    Raises:
+        OutputError: The place cannot be written.
+    """
+
+    def __init__(self, directory: Path, files: list[str]) -> None:
+        check_place(directory)
+        self._directory = directory.absolute()
+        self._numbers = {file: number for number, file in enumerate(files)}
+        self._staging = self._directory.with_name(f".{self._directory.name}.saving")
+        self._tensors: dict[str, NDArray[Any]] = {}
+        self._bytes = 0
+        self._hashes: dict[str, str] = {}
+        try:
+            shutil.rmtree(self._staging, ignore_errors=True)
+            self._staging.mkdir()
+        except OSError as error:
+            raise output_error(self._staging, error) from error
+
+    def __call__(self, file: str, path: str, batch: int, reference: NDArray[Any], candidate: NDArray[Any]) -> None:
+        """See :class:`~s2mlp_deploy.parity.layers.Keeper`.
+
+        Raises:
+            OutputError: The disk is full.
+        """
+        for side, array in (("reference", reference), ("candidate", candidate)):
+            self._tensors[f"{self._numbers[file]}/{path}/{batch}/{side}"] = np.ascontiguousarray(array)
+            self._bytes += array.nbytes
+        if self._bytes > _PART_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._tensors:
+            return
+        name = f"tensors-{len(self._hashes):05}.safetensors"
+        self._write(name, save(self._tensors))
+        self._hashes[name] = sha256_of(self._staging / name)
+        self._tensors, self._bytes = {}, 0
+
+    def _write(self, name: str, data: bytes) -> None:
+        try:
+            (self._staging / name).write_bytes(data)
+        except OSError as error:
+            raise output_error(self._directory, error) from error
+
+    def commit(self, reports: tuple[LayersReport, ...]) -> None:
+        """Writes what is left and the index, and moves the folder into place.
+
+        Raises:
+            OutputError: The disk is full, or something has taken the place meanwhile.
+        """
+        self._flush()
+        documents = tuple(msgspec.Raw(encode(report)) for report in reports)
+        self._write(INDEX, to_json(_Index(_KIND, _VERSION, documents, self._hashes)))
+        check_place(self._directory)
+        try:
+            self._staging.rename(self._directory)
+        except OSError as error:
+            raise output_error(self._directory, error) from error
+
+    def close(self) -> None:
+        """Removes what was not committed."""
+        shutil.rmtree(self._staging, ignore_errors=True)
+
+
+def rejudge_layers(
+    directory: str | Path, *, tolerances: Tolerances | None = None, atol: Limit = None, rtol: Limit = None
+) -> tuple[LayersReport, ...]:
+    """Judges saved layers again, from their tensors, without a model, a file or an engine.
+
+    Args:
+        directory: What ``parity_per_layer(..., save=...)`` wrote.
+        tolerances: Limits of every layer; default those that were saved.
+        atol: See :func:`~s2mlp_deploy.api.parity_per_layer`.
+        rtol: See there.
+
+    Raises:
+        ArtifactError: It is no such folder, of another version, or damaged.
+        InputError: A limit is given for an output that there is not.
+    """
+    directory = Path(directory)
+    index = _read_index(directory)
+    reports = []
+    for document in index.reports:
+        try:
+            reports.append(decode(bytes(document), LayersReport))
+        except ArtifactError as error:
+            raise ArtifactError(error.problem, where=str(directory / INDEX), fix=_AGAIN) from error
+    outputs = sorted({layer.path for report in reports for layer in report.layers if layer.kind == "output"})
+    if reports:
+        # A limit is for an output that there is, or for all.
+        tolerances_by_output(outputs, Tolerances(0, 0, 0, 0), atol=atol, rtol=rtol)
+    figures: dict[tuple[int, str], tuple[TensorComparison, ErrorSketch]] = {}
+    for name, expected in index.tensors.items():
+        _add(figures, _tensors_of(directory, name, expected), directory / name)
+    return tuple(
+        replace(
+            report,
+            layers=tuple(
+                _judged(layer, figures.get((number, layer.path)), directory, tolerances, atol, rtol)
+                for layer in report.layers
+            ),
+        )
+        for number, report in enumerate(reports)
+    )
+
+
+def _read_index(directory: Path) -> _Index:
+    path = directory / INDEX
+    if not path.is_file():
+        raise ArtifactError("there are no saved layers", where=str(directory), fix="name a folder that --save wrote")
+    try:
+        document = read_file(path, "evidence")
+        head = from_json(document)
+        if not isinstance(head, Mapping) or head.get("kind") != _KIND:
+            raise ArtifactError("it holds no saved layers", where=str(path), fix="name a folder that --save wrote")
+        if head.get("schema_version") != _VERSION:
+            raise ArtifactError(
+                f"it is of schema version {head.get('schema_version')}, this package reads {_VERSION}",
+                where=str(path),
+                fix=_AGAIN,
+            )
+        return msgspec.json.decode(document, type=_Index)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"it is damaged: {error}", where=str(path), fix=_AGAIN) from error
+
+
+def _tensors_of(directory: Path, name: str, expected: str) -> dict[str, NDArray[Any]]:
+    path = directory / name
+    if not is_plain_name(name) or not path.is_file() or path.is_symlink():
+        raise ArtifactError("a file of the saved layers is missing", where=str(path), fix=_AGAIN)
+    if sha256_of(path) != expected:
+        raise ArtifactError(
+            "the file is damaged: it has another hash than when it was saved", where=str(path), fix=_AGAIN
+        )
+    try:
+        found: dict[str, NDArray[Any]] = load(path.read_bytes())
+        return found
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"it is damaged: {error}", where=str(path), fix=_AGAIN) from error
+
+
+def _add(
+    figures: dict[tuple[int, str], tuple[TensorComparison, ErrorSketch]], tensors: dict[str, NDArray[Any]], where: Path
+) -> None:
+    for key, reference in tensors.items():
+        stem, _, side = key.rpartition("/")
+        if side != "reference":
+            continue
+        candidate = tensors.get(f"{stem}/candidate")
+        number, _, path = stem.rpartition("/")[0].partition("/")
+        if candidate is None or not number.isdigit():
+            raise ArtifactError("it is damaged: a tensor has no counterpart", where=str(where), fix=_AGAIN)
+        comparison, sketch = figures.setdefault((int(number), path), (TensorComparison(), ErrorSketch()))
+        try:
+            comparison.update(reference, candidate)
+        except InputError as error:
+            raise ArtifactError(f"it is damaged: {error.problem}", where=str(where), fix=_AGAIN) from error
+        if np.issubdtype(reference.dtype, np.floating):
+            sketch.update(reference, candidate)
+
+
+def _judged(
+    layer: LayerParity,
+    figures: tuple[TensorComparison, ErrorSketch] | None,
+    directory: Path,
+    tolerances: Tolerances | None,
+    atol: Limit,
+    rtol: Limit,
+) -> LayerParity:
+    base = tolerances or layer.tolerances
+    if figures is None or base is None:
+        raise ArtifactError(f"it is damaged: {layer.path} has no tensors", where=str(directory / INDEX), fix=_AGAIN)
+    own = {name: _of(limit, layer.path) for name, limit in (("atol", atol), ("rtol", rtol))}
+    limits = replace(base, **{name: value for name, value in own.items() if value is not None})
+    return replace(layer, metrics=figures[0].result(), errors=figures[1].result(), tolerances=limits)
+
+
+def _of(limit: Limit, path: str) -> float | None:
+    return limit.get(path, limit.get("")) if isinstance(limit, Mapping) else limit
