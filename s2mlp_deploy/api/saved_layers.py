@@ -19,8 +19,7 @@ from s2mlp_deploy.evidence.layers import LayerParity, LayersReport
 from s2mlp_deploy.evidence.parity import Tolerances
 from s2mlp_deploy.evidence.store import decode, encode
 from s2mlp_deploy.files import from_json, is_plain_name, output_error, read_file, sha256_of, to_json
-from s2mlp_deploy.metrics import TensorComparison
-from s2mlp_deploy.parity.sketch import ErrorSketch
+from s2mlp_deploy.parity.sketch import LayerFigures
 from s2mlp_deploy.parity.tolerances import Limit, tolerances_by_output
 
 INDEX = "layers.json"
@@ -147,7 +146,7 @@ def rejudge_layers(
     if reports:
         # A limit is for an output that there is, or for all.
         tolerances_by_output(outputs, Tolerances(0, 0, 0, 0), atol=atol, rtol=rtol)
-    figures: dict[tuple[int, str], tuple[TensorComparison, ErrorSketch]] = {}
+    figures: dict[tuple[int, str], LayerFigures] = {}
     for name, expected in index.tensors.items():
         _add(figures, _tensors_of(directory, name, expected), directory / name)
     return tuple(
@@ -197,9 +196,7 @@ def _tensors_of(directory: Path, name: str, expected: str) -> dict[str, NDArray[
         raise ArtifactError(f"it is damaged: {error}", where=str(path), fix=_AGAIN) from error
 
 
-def _add(
-    figures: dict[tuple[int, str], tuple[TensorComparison, ErrorSketch]], tensors: dict[str, NDArray[Any]], where: Path
-) -> None:
+def _add(figures: dict[tuple[int, str], LayerFigures], tensors: dict[str, NDArray[Any]], where: Path) -> None:
     for key, reference in tensors.items():
         stem, _, side = key.rpartition("/")
         if side != "reference":
@@ -208,18 +205,15 @@ def _add(
         number, _, path = stem.rpartition("/")[0].partition("/")
         if candidate is None or not number.isdigit():
             raise ArtifactError("it is damaged: a tensor has no counterpart", where=str(where), fix=_AGAIN)
-        comparison, sketch = figures.setdefault((int(number), path), (TensorComparison(), ErrorSketch()))
         try:
-            comparison.update(reference, candidate)
+            figures.setdefault((int(number), path), LayerFigures()).update(reference, candidate)
         except InputError as error:
             raise ArtifactError(f"it is damaged: {error.problem}", where=str(where), fix=_AGAIN) from error
-        if np.issubdtype(reference.dtype, np.floating):
-            sketch.update(reference, candidate)
 
 
 def _judged(
     layer: LayerParity,
-    figures: tuple[TensorComparison, ErrorSketch] | None,
+    figures: LayerFigures | None,
     directory: Path,
     tolerances: Tolerances | None,
     atol: Limit,
@@ -230,7 +224,8 @@ def _judged(
         raise ArtifactError(f"it is damaged: {layer.path} has no tensors", where=str(directory / INDEX), fix=_AGAIN)
     own = {name: _of(limit, layer.path) for name, limit in (("atol", atol), ("rtol", rtol))}
     limits = replace(base, **{name: value for name, value in own.items() if value is not None})
-    return replace(layer, metrics=figures[0].result(), errors=figures[1].result(), tolerances=limits)
+    metrics, errors = figures.result()
+    return replace(layer, metrics=metrics, errors=errors, tolerances=limits)
 
 
 def _of(limit: Limit, path: str) -> float | None:

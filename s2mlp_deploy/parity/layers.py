@@ -15,11 +15,10 @@ from s2mlp_deploy.engines.base import Arrays, Engine
 from s2mlp_deploy.engines.of_graph import open_graph
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.evidence.layers import LayerParity, Unmatched
-from s2mlp_deploy.metrics import TensorComparison
 from s2mlp_deploy.parity.exits import Tap, match_taps, tapped
 from s2mlp_deploy.parity.matching import Matched
 from s2mlp_deploy.parity.program_taps import TappedProgram, float_array
-from s2mlp_deploy.parity.sketch import ErrorSketch
+from s2mlp_deploy.parity.sketch import LayerFigures
 
 MEMORY = 256 << 20
 """Bytes that the tapped tensors of one run may take on either side."""
@@ -40,19 +39,11 @@ class Keeper(Protocol):
 class _Layer:
     tap: Tap
     value: str
-    tensors: TensorComparison = field(default_factory=TensorComparison)
-    errors: ErrorSketch = field(default_factory=ErrorSketch)
-
-    def update(self, reference: NDArray[Any], candidate: NDArray[Any]) -> None:
-        self.tensors.update(reference, candidate)
-        if np.issubdtype(reference.dtype, np.floating):
-            self.errors.update(reference, candidate)
+    figures: LayerFigures = field(default_factory=LayerFigures)
 
     def result(self) -> LayerParity:
         tap = self.tap
-        return LayerParity(
-            tap.path, tap.kind, self.value, self.tensors.result(), self.errors.result(), tap.ends, tap.line
-        )
+        return LayerParity(tap.path, tap.kind, self.value, *self.figures.result(), tap.ends, tap.line)
 
 
 @dataclass(frozen=True)
@@ -213,7 +204,7 @@ class _File:
             if ours.shape != wanted.shape:
                 self._drop(tap, ours.shape, wanted.shape)
                 continue
-            self._layers[tap.path].update(wanted, ours)
+            self._layers[tap.path].figures.update(wanted, ours)
             if keep is not None:
                 keep(self._key, tap.path, batch, wanted, ours)
         for name, wanted in expected.items():
@@ -224,7 +215,7 @@ class _File:
                     fix="compare with the source, checkpoint and settings that the file was exported from",
                 )
             layer = self._outputs.setdefault(name, _Layer(Tap(name, "", (), OUTPUT, "", ()), name))
-            layer.update(float_array(wanted), float_array(plain[name]))
+            layer.figures.update(float_array(wanted), float_array(plain[name]))
             if keep is not None:
                 keep(self._key, name, batch, wanted, plain[name])
 

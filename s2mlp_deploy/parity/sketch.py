@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2mlp_deploy.evidence.layers import Errors
+from s2mlp_deploy.metrics import TensorComparison, TensorMetrics
 
 _PER_OCTAVE = 16
 _LOWEST, _HIGHEST = -80, 80
@@ -61,3 +62,24 @@ class ErrorSketch:
 
 def _upper(number: int) -> float:
     return float(2.0 ** (_LOWEST + (number + 1) / _PER_OCTAVE))
+
+
+class LayerFigures:
+    """All figures of one layer, over all batches."""
+
+    def __init__(self) -> None:
+        self._tensors, self._errors = TensorComparison(), ErrorSketch()
+
+    def update(self, reference: NDArray[Any], candidate: NDArray[Any]) -> None:
+        """Adds a batch.
+
+        Raises:
+            InputError: The shapes differ.
+        """
+        self._tensors.update(reference, candidate)
+        if np.issubdtype(reference.dtype, np.floating):
+            self._errors.update(reference, candidate)
+
+    def result(self) -> tuple[TensorMetrics, Errors]:
+        """The figures so far."""
+        return self._tensors.result(), self._errors.result()
