@@ -21,8 +21,8 @@ from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.bench import BenchReport
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.calibration import CalibrationReport
-from s2mlp_deploy.evidence.machine import Environment
 from s2mlp_deploy.evidence.layers import LayersReport
+from s2mlp_deploy.evidence.machine import Environment
 from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.files import from_json, inside, read_file, to_json, write_file
 
