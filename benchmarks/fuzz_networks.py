@@ -82,12 +82,12 @@ class Network:
 
         Args:
             meaning: Whether racing right-hand sides are cloned.
-            rounding: How much, as a share, each number is changed at random behind each block that computes.
+            rounding: How much each number is changed at random behind each block that computes.
         """
         text = self.text(meaning=meaning, noisy=bool(rounding))
         file = f"<network {self.seed}{' as meant' if meaning else ''}>"
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-        names = {**_NAMES, "rounded": lambda x: x * (1 + rounding * torch.randn(x.shape))}
+        names = {**_NAMES, "rounded": lambda x: _rounded(x, rounding)}
         exec(compile(text, file, "exec"), names)
         torch.manual_seed(self.seed)
         with torch.no_grad():
@@ -105,6 +105,12 @@ class Network:
     def with_blocks(self, blocks: Sequence[Block]) -> Network:
         """The network with another forward."""
         return replace(self, blocks=tuple(blocks))
+
+
+def _rounded(x: Tensor, rounding: float) -> Tensor:
+    """Changed by a share of each number, and by a tenth of that of the largest: what is 0 may be nearly so."""
+    peak = float(x.abs().nan_to_num(posinf=0.0).max()) if x.numel() else 0.0
+    return x * (1 + rounding * torch.randn(x.shape)) + 0.1 * rounding * peak * torch.randn(x.shape)
 
 
 AXES = {"batch": 0, "height": 2, "width": 3}

@@ -99,7 +99,7 @@ def free_axes(program: ExportedProgram) -> list[FreeAxis]:
     """The named axes of the inputs whose sizes are free."""
     found = []
     for node, name, size in _named_sizes(program):
-        if not isinstance(size, torch.SymInt) or str(size).isdigit():
+        if str(size).isdigit():
             continue
         expression = internals.expression_of(size)
         symbols = list(expression.free_symbols)
@@ -117,18 +117,24 @@ def free_axes(program: ExportedProgram) -> list[FreeAxis]:
     return found
 
 
+def constant_sizes(program: ExportedProgram) -> dict[tuple[str, str], int]:
+    """The named sizes that are no free ones, by the input's node and the axis's name.
+
+    torch may make a constant of a free size while it replaces in-place writes: of the batch in ``for part in
+    x.unbind(2): part.mul_(2)``, for example.
+    """
+    return {(node.name, name): int(size) for node, name, size in _named_sizes(program) if str(size).isdigit()}
+
+
 def check_free(program: ExportedProgram, required: Sequence[str]) -> None:
     """Refuses a program with a constant where a size was to be free.
-
-    torch may make one of it while it replaces in-place writes too: of the batch in ``for part in x.unbind(2):
-    part.mul_(2)``, for example.
 
     Raises:
         ExportError: Says which and what it must be.
     """
-    for node, name, size in _named_sizes(program):
-        if name in required and (not isinstance(size, torch.SymInt) or str(size).isdigit()):
-            raise cannot_be_free(name, f"{node.name} must have {size}")
+    for (node, name), size in constant_sizes(program).items():
+        if name in required:
+            raise cannot_be_free(name, f"{node} must have {size}")
 
 
 def size_limits(

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Self
 
 import sympy
@@ -57,6 +58,7 @@ class Comparison:
     def __init__(self, program: ExportedProgram, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         # Its forward alone: the module's hook refuses what torch's ranges leave out, which is what is asked here.
         self._program = program.module(check_guards=False).forward
+        self._undecomposed = program
         self._module = module
         self._inputs = inputs
         self._leaves, self._structure = internals.tree_flatten(inputs)
@@ -97,9 +99,19 @@ class Comparison:
             return _compare(self._reference, self._program, inputs)
         except UncomparableError as error:
             # functionalize may fail where the module itself does not.
-            if _runs(self._program, inputs) and not _runs(self._module, inputs):
+            if not _runs(self._module, inputs) and self._computes(inputs):
                 raise RefusedError from error
             raise
+
+    def _computes(self, inputs: tuple[Any, ...]) -> bool:
+        """Whether the graph would compute something: torch's operators check more than those that they are made of."""
+        return _runs(self._program, inputs) or _runs(self._decomposed, inputs)
+
+    @cached_property
+    def _decomposed(self) -> Callable[..., Any]:
+        with internals.quiet_exporter():
+            forward: Callable[..., Any] = self._undecomposed.run_decompositions().module(check_guards=False).forward
+        return forward
 
 
 class UncomparableError(Exception):
@@ -107,7 +119,7 @@ class UncomparableError(Exception):
 
 
 class RefusedError(UncomparableError):
-    """The module has no result at this size, and the program computes one."""
+    """The module has no result at this size, and the program, or the graph that is made of it, computes one."""
 
 
 def confirm(

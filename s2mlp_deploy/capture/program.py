@@ -22,7 +22,16 @@ from torch.export.graph_signature import ConstantArgument, OutputKind
 import s2mlp_deploy.shift.op  # noqa: F401  registers s2mlp::shift
 from s2mlp_deploy import torch_internals as internals
 from s2mlp_deploy.artifact import SizeLimit
-from s2mlp_deploy.capture.axes import FreeAxis, cannot_be_free, check_free, dynamic_shapes, size_limits, with_batches
+from s2mlp_deploy.capture.axes import (
+    FreeAxis,
+    cannot_be_free,
+    check_free,
+    constant_sizes,
+    dynamic_shapes,
+    free_axes,
+    size_limits,
+    with_batches,
+)
 from s2mlp_deploy.capture.checks import (
     check_operators,
     check_runs,
@@ -87,8 +96,16 @@ def capture(
     check_weights(module)
     notes: tuple[str, ...] = ()
     if isinstance(module, ExportedProgram):
-        rules = size_limits(module, tuple(example_inputs), ())
+        rules, free = size_limits(module, tuple(example_inputs), ()), free_axes(module)
         program = _functional(module)
+        fixed = constant_sizes(program)
+        lost = [axis for axis in free if (axis.input, axis.name) in fixed]
+        rules = {axis: rule for axis, rule in rules.items() if axis not in lost}
+        notes = tuple(
+            f"the {axis.name} of {axis.input} is fixed: torch makes {fixed[axis.input, axis.name]} of it where it "
+            "replaces writes in place"
+            for axis in lost
+        )
     else:
         program, rules, notes = _export(module, tuple(example_inputs), tuple(dynamic))
     refuse_mutation(program)

@@ -12,7 +12,7 @@ from s2mlp_deploy.graph.axes import axis_name
 class NameDynamicAxes(ir.passes.InPlacePass):
     """Gives torch's symbols (``s77``) the names of the axes of the inputs that they are the size of.
 
-    Postcondition: no symbol of torch that is the size of an input is left in a shape.
+    Postcondition: no symbol of torch that is the size of an input is left in a shape, and no number as a symbol.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -39,7 +39,8 @@ def _rename(model: ir.Model) -> None:
             return
         for index, dim in enumerate(shape):
             if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
-                shape[index] = ir.SymbolicDim(pattern.sub(lambda m: names.get(m[0], m[0]), dim.value))
+                named = pattern.sub(lambda m: names.get(m[0], m[0]), dim.value)
+                shape[index] = int(named) if named.isdigit() else ir.SymbolicDim(named)
 
     seen: set[int] = set()
     values = [*model.graph.inputs, *(output for node in model.graph.all_nodes() for output in node.outputs)]
