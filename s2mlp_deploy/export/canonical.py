@@ -104,7 +104,11 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
         NameDynamicAxes(),
         StripProvenance(),
     )
-    return clean(model).model
+    cleaned = clean(model).model
+    # The exporter gives an input that is returned as it is the name of the output.
+    for value, name in zip(cleaned.graph.inputs, captured.input_names, strict=True):
+        value.name = name
+    return cleaned
 
 
 def _failure(error: Exception, program: ExportedProgram) -> ExportError:

@@ -104,6 +104,24 @@ def test_one_clip_of_a_module_that_races_is_exported_and_compared(tmp_path):
     assert report.eager
 
 
+class ReturnsItsInput(nn.Module):
+    """Beside what it makes of six rows and more."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return (x * 2 if x.shape[2] >= 6 else x * 3), x
+
+
+def test_an_input_that_is_returned_keeps_its_name_and_its_limits(tmp_path):
+    source = api.from_module(ReturnsItsInput().eval(), (torch.randn(1, 3, 6, 4),))
+    result = api.export(source, tmp_path / "out", dynamic=("batch", "height"))
+    assert [info.name for info in result.manifest.inputs] == ["x"]
+    engine = OnnxRuntimeEngine(result.file())
+    found = engine.run({"x": np.ones((2, 3, 7, 4), np.float32)})
+    assert [float(value.max()) for value in found.values()] == [2.0, 1.0]
+    with pytest.raises(InputError, match="the height of x is at least 6, and it was given 1"):
+        engine.run({"x": np.ones((2, 3, 1, 4), np.float32)})
+
+
 class Growing(nn.Module):
     """A step of a tenth of the height, which is none in the example."""
 
