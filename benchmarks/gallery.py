@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import inspect
 import statistics
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -62,7 +64,10 @@ def stock(
         path: Where the file goes.
         free_batch: Whether the first axis of every input may have other sizes; torch takes an example of 1 for fixed.
     """
-    shapes = tuple({0: torch.export.Dim.AUTO} for _ in inputs) if free_batch else None
+    shapes: tuple[Any, ...] | None = tuple({0: torch.export.Dim.AUTO} for _ in inputs) if free_batch else None
+    (first, *_) = inspect.signature(module.forward).parameters.values()
+    if shapes is not None and first.kind is first.VAR_POSITIONAL:
+        shapes = (shapes,)
     with warnings.catch_warnings(), quiet_exporter(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
