@@ -14,7 +14,7 @@ from plain_artifact import write_data, write_plain
 from s2mlp_deploy.artifact import read_manifest, verify_file
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.calibration import CalibrationReport
-from s2mlp_deploy.evidence.store import read_record
+from s2mlp_deploy.evidence.store import read_evidence, read_record
 
 WORKER = """
 import sys, time
@@ -64,7 +64,7 @@ def check_whole(root: Path) -> None:
     manifest = read_manifest(root)
     for record in manifest.files:
         verify_file(root, record)
-    scores, ranges = read_record(root, AccuracyReport), read_record(root, CalibrationReport)
+    (scores, *_), ranges = read_evidence(root).newest(AccuracyReport) or (None,), read_record(root, CalibrationReport)
     if len(manifest.files) > 1:
         assert scores is not None
         assert scores.outdated(manifest) == frozenset()

@@ -17,6 +17,7 @@ from report_samples import accuracy, bench, build, calibration, layers, on_noise
 
 from s2mlp_deploy.errors import ArtifactError, OutputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
+from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.evidence.store import KINDS, decode, encode, kind_of, read_evidence, read_record, save_record
 
@@ -130,7 +131,7 @@ def test_damage_is_listed_with_the_kind_it_should_be_and_hides_nothing(damage: b
         ("parity-a.json", "parity"),
     ]
     assert all(item.problem for item in found.unreadable)
-    assert read_record(tmp_path, AccuracyReport) is None
+    assert read_record(tmp_path, CalibrationReport) is None
 
 
 def test_files_of_unknown_kinds_are_named_and_files_being_written_are_not(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_files_of_unknown_kinds_are_named_and_files_being_written_are_not(tmp_pa
 
 def test_a_directory_without_evidence_has_none(tmp_path: Path) -> None:
     assert read_evidence(tmp_path).saved == ()
-    assert read_record(tmp_path, AccuracyReport) is None
+    assert read_record(tmp_path, CalibrationReport) is None
 
 
 def test_a_folder_in_a_documents_place_is_listed(tmp_path: Path) -> None:

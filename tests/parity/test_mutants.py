@@ -22,7 +22,7 @@ from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.evidence.parity import GraphProof, unmet_limits
-from s2mlp_deploy.evidence.store import read_record
+from s2mlp_deploy.evidence.store import read_evidence, read_record
 from s2mlp_deploy.graph.operators import array_of
 from s2mlp_deploy.parity.own_limits import own_limits
 from s2mlp_deploy.parity.proof import prove
@@ -208,8 +208,7 @@ def test_a_wrong_weight_scale_is_beyond_the_files_own_figures_where_a_constant_p
     """What the constants of a precision let through, wherever a file's weights cannot be proven."""
     directory, _, _ = _artifact(family, form, "keep")
     original = directory / f"model.{precision}.onnx"
-    made = read_record(directory, AccuracyReport)
-    assert made is not None
+    (made,) = read_evidence(directory).newest(AccuracyReport)
     row = next(row for row in made.rows if row.precision == precision)
     base = default_tolerances(precision, images=32)
     own = own_limits(made, row, base, images=32, on_noise=False)
