@@ -105,6 +105,8 @@ def why_no_shift(moved: Tensor, base: Tensor) -> str:
     if not found.moving:
         # Only zeros appear: elements were masked, or shifted out entirely.
         return "elements are replaced by zeros but none moves"
+    if all(bool((2 * found.steps[axis].abs() == base.shape[axis]).all()) for axis in found.moving):
+        return f"halves change places along {found.moving}, by a step that is the same to either side"
     channel_axes = _channel_axes(found.moving, base.dim())
     if not channel_axes:
         return f"elements move along {found.moving}: no axis is left that could hold channels"

@@ -100,3 +100,11 @@ def test_steps_that_leave_the_tensor_are_read_where_elements_remain() -> None:
     base = elements(2, 4, 3, 5)
     moved = torch.from_numpy(shift_reference(base.numpy(), spec))
     assert spec in match_shifts(moved, base)
+
+
+@pytest.mark.parametrize("dims", [(2,), (2, 3)])
+def test_halves_that_change_places_are_told_as_that(dims: tuple[int, ...]) -> None:
+    base = torch.arange(1, 1 + 2 * 3 * 6 * 8, dtype=torch.int32).reshape(2, 3, 6, 8)
+    moved = base.roll([base.shape[axis] // 2 for axis in dims], dims)
+    assert match_shifts(moved, base) == ()
+    assert "halves change places" in why_no_shift(moved, base)
