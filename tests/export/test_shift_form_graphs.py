@@ -125,6 +125,12 @@ class TestOperators:
             assert taps.sum() == 1
         assert "pads" not in conv.attributes, "a convolution pads with zeros, the shift does not"
 
+    def test_convolution_of_even_steps_leaves_out_what_lies_between(self) -> None:
+        spec = ShiftSpec((ShiftGroup(3, (4, 0)), ShiftGroup(5, (-4, 3))), (2, 3), 1, "zero")
+        (conv,) = lower_shifts(one_shift((1, 8, 9, 9), spec), FORMS["grouped-conv"])[0].graph
+        assert conv.inputs[1].const_value.numpy().shape == (8, 1, 2, 2)  # type: ignore[union-attr]
+        assert conv.attributes["dilations"].as_ints() == (8, 3)
+
     @ALL_FORMS
     @pytest.mark.parametrize("sizes", ["static", "dynamic"])
     @pytest.mark.parametrize("border", BORDERS)

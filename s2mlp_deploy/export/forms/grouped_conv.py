@@ -7,6 +7,7 @@ neighbours NaN, and hardware that rounds factors (TF32) would round the copies; 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -71,14 +72,21 @@ def _convolve(
     turned = _transpose(build, x, order)
     if not batch:
         turned = build.op("Unsqueeze", [turned, build.ints([0])], shape=[1, *(turned.shape or ())])
-    kernel = np.zeros((spec.channels, 1, *(before.get(a, 0) + after.get(a, 0) + 1 for a in spatial)), x.dtype.numpy())
-    for group, (start, end) in groups_with_channels(spec):
-        offsets = dict(zip(spec.axes, group.offsets, strict=True))
-        # Element p reads padded element p + before - offset, so that is where the kernel's 1 stands.
-        tap = tuple(before[axis] - offsets[axis] if axis in offsets else 0 for axis in spatial)
-        kernel[(slice(start, None if end == END else end), 0, *tap)] = 1
+    # Element p reads padded element p + before - offset, so that is where the kernel's 1 stands.
+    offsets = [dict(zip(spec.axes, group.offsets, strict=True)) for group in spec.groups]
+    taps = [[before.get(axis, 0) - steps.get(axis, 0) for axis in spatial] for steps in offsets]
+    reach = [before.get(axis, 0) + after.get(axis, 0) for axis in spatial]
+    # Steps of two need no products with what lies between.
+    gaps = [math.gcd(far, *(tap[index] for tap in taps)) or 1 for index, far in enumerate(reach)]
+    sizes = [far // gap + 1 for far, gap in zip(reach, gaps, strict=True)]
+    kernel = np.zeros((spec.channels, 1, *sizes), x.dtype.numpy())
+    for tap, (_, (start, end)) in zip(taps, groups_with_channels(spec), strict=True):
+        place = tuple(at // gap for at, gap in zip(tap, gaps, strict=True))
+        kernel[(slice(start, None if end == END else end), 0, *place)] = 1
     shape: list[int | ir.SymbolicDim | None] = list(turned.shape or ())
     attributes: dict[str, Any] = {"group": spec.channels}
+    if max(gaps) > 1:
+        attributes["dilations"] = gaps
     if spec.border == "zero":
         attributes["pads"] = [amount.get(axis, 0) for amount in (before, after) for axis in spatial]
     else:
