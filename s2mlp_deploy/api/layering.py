@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from s2mlp_deploy.api.bisecting import Run, as_computed, with_bisection
 from s2mlp_deploy.api.capturing import CapturedSource
 from s2mlp_deploy.api.evidence import save_evidence
 from s2mlp_deploy.api.opening import is_engine
@@ -27,7 +28,6 @@ from s2mlp_deploy.parity.layers import MEMORY, Layers, compare_layers
 from s2mlp_deploy.parity.pixels import OnPixels
 from s2mlp_deploy.parity.program_taps import TappedProgram
 from s2mlp_deploy.parity.tolerances import Limit, default_tolerances, tolerances_by_output
-from s2mlp_deploy.precision.rounding import round_like_half
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 from s2mlp_deploy.sources.isolation import importing_from
 from s2mlp_deploy.sources.source import Source
@@ -49,6 +49,7 @@ def parity_per_layer(
     seed: int | None = None,
     memory: int = MEMORY,
     save: str | Path | None = None,
+    bisect: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> tuple[LayersReport, ...]:
     """Compares what leaves each module of a network in ONNX files of it, by module path, on ONNX Runtime's CPU.
@@ -75,6 +76,8 @@ def parity_per_layer(
             are compared in parts, each in runs of its own; the report says in how many.
         save: A new folder for the tensors of all layers, reference and candidate, which
             :func:`~s2mlp_deploy.api.rejudge_layers` reads.
+        bisect: Whether mends are tried against the first layer of a file that is past its tolerance
+            (:mod:`s2mlp_deploy.api.bisecting`).
         progress: Told how many images are done.
 
     Returns:
@@ -119,7 +122,7 @@ def parity_per_layer(
     reference = (
         OnPixels(engine, origin.preprocessing) if ready.on_pixels and origin.preprocessing is not None else engine
     )
-    graphs = {str(path): _as_computed(ready.graphs[str(path)]) for path in ready.paths}
+    graphs = {str(path): as_computed(ready.graphs[str(path)]) for path in ready.paths}
     done = 0
 
     def on_batch(size: int) -> None:
@@ -141,6 +144,12 @@ def parity_per_layer(
             on_batch=on_batch,
         )
         reports = _reports(ready, measured, reference.name, graphs, tolerances, atol, rtol)
+        if bisect:
+            run = Run(program, reference, ready, _splits(ready), memory, data)
+            reports = tuple(
+                with_bisection(report, path, run, source, progress)
+                for path, report in zip(ready.paths, reports, strict=True)
+            )
         if writer is not None:
             writer.commit(reports)
     for path, report in zip(ready.paths, reports, strict=True):
@@ -190,13 +199,6 @@ def _reports(
 def _line_of(stack: str | None) -> str:
     line = line_of_stack(stack)
     return line.short if line is not None else ""
-
-
-def _as_computed(model: ir.Model) -> tuple[ir.Model, bool]:
-    """A graph whose results are those of the file on its own hardware, and whether it rounds to float16 for that."""
-    values = (*model.graph.inputs, *(value for node in model.graph for value in node.outputs))
-    half = any(value.dtype == ir.DataType.FLOAT16 for value in values)
-    return (round_like_half(model), True) if half else (model, False)
 
 
 def _splits(ready: Prepared) -> bool:

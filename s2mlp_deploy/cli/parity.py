@@ -85,6 +85,12 @@ def register(app: typer.Typer) -> None:
                 "--per-layer", help="Compare what leaves each module instead, and show where a file departs first."
             ),
         ] = False,
+        bisect: Annotated[
+            bool,
+            typer.Option(
+                "--bisect", help="Like --per-layer, and try what mends the first layer that departs, and measure it."
+            ),
+        ] = False,
         save: Annotated[
             Path | None,
             typer.Option(metavar="DIR", help="With --per-layer: keep the tensors of all layers in a new folder."),
@@ -120,6 +126,7 @@ def register(app: typer.Typer) -> None:
                 where=context.command_path,
                 fix=f"{context.command_path} --help",
             )
+        per_layer = per_layer or bisect
         if save is not None and not per_layer:
             refuse_options(["--save"], "it keeps the tensors of layers; add --per-layer")
         # Before torch is imported.
@@ -141,7 +148,7 @@ def register(app: typer.Typer) -> None:
                 "progress": report,
             }
             if per_layer:
-                layers = api.parity_per_layer(source, files, save=save, **common)
+                layers = api.parity_per_layer(source, files, save=save, bisect=bisect, **common)
             else:
                 reports = api.parity(source, files, provider=provider, **common)
         if per_layer:

@@ -83,6 +83,47 @@ class Unmatched:
 
 
 @dataclass(frozen=True)
+class Mend:
+    """What was tried against a layer that departs.
+
+    Attributes:
+        what: In words.
+        option: What to give which command to have it.
+        problem: Why it could not be tried; empty where it was.
+        layer: The layer's figures with it; None where it was not tried.
+        outputs: Those of the outputs.
+    """
+
+    what: str
+    option: str = ""
+    problem: str = ""
+    layer: LayerParity | None = None
+    outputs: tuple[LayerParity, ...] = ()
+
+    @property
+    def helps(self) -> bool:
+        """Whether the layer is within its tolerance with it."""
+        return self.layer is not None and not self.layer.failures
+
+
+@dataclass(frozen=True)
+class Bisection:
+    """The first layer past its tolerance.
+
+    Attributes:
+        path: Of the module.
+        line: ``file.py:12`` of the code that made its result; empty where it is not known.
+        enters: The layers whose results enter it; none where only inputs of the network do.
+        mends: What was tried.
+    """
+
+    path: str
+    line: str
+    enters: tuple[str, ...]
+    mends: tuple[Mend, ...]
+
+
+@dataclass(frozen=True)
 class LayersReport:
     """A file's layers against the model's.
 
@@ -98,6 +139,8 @@ class LayersReport:
         runs: How often the file was run with a part of the taps.
         parts: Into how many parts the taps were divided, to stay within the bound of memory.
         tapping: By output the largest difference that the taps themselves made to it; 0 where they changed nothing.
+        bisection: The first layer past its tolerance and what was tried against it; None where it was not asked for,
+            or all layers hold.
         file_sha256: Hash of the candidate's file.
         noise: Whether the inputs were seeded noise.
         data_sha256: Of the samples; empty of noise.
@@ -116,6 +159,7 @@ class LayersReport:
     runs: int = 0
     parts: int = 1
     tapping: dict[str, float | None] | None = None
+    bisection: Bisection | None = None
     file_sha256: str = ""
     noise: bool = False
     data_sha256: str = ""

@@ -40,6 +40,30 @@ class TappedProgram:
         self.kept: dict[str, NDArray[Any]] = {}
         self.sizes: dict[str, int] = {}
 
+    def is_shift(self, tap: Tap) -> bool:
+        """Whether a tap is the result of a shift."""
+        return self._node(tap.node).target is torch.ops.s2mlp.shift.default
+
+    def entering(self, tap: Tap) -> tuple[str, ...]:
+        """The taps whose values a tap is computed from with no other tap between, by their paths in order."""
+        others = {other.node: other.path for other in self.taps if other is not tap}
+        found: dict[str, None] = {}
+        waiting, seen = [self._node(tap.node)], set()
+        while waiting:
+            for above in waiting.pop().all_input_nodes:
+                if above in seen:
+                    continue
+                seen.add(above)
+                if above.name in others:
+                    found[others[above.name]] = None
+                else:
+                    waiting.append(above)
+        return tuple(other.path for other in self.taps if other.path in found)
+
+    def _node(self, name: str) -> Node:
+        found: Node = next(node for node in self._program.graph.nodes if node.name == name)
+        return found
+
     def measure(self, reference: Engine, feeds: Mapping[str, NDArray[Any]]) -> dict[str, int]:
         """The bytes that each tap takes on these inputs, none of which is kept, by the node.
 

@@ -6,7 +6,7 @@ import math
 
 from rich.console import Console
 
-from s2mlp_deploy.evidence.layers import LayerParity, LayersReport
+from s2mlp_deploy.evidence.layers import Bisection, LayerParity, LayersReport
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.figures import measured, weights_in_words
 from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
@@ -47,6 +47,28 @@ def print_layers(console: Console, report: LayersReport) -> None:
         for failure in first.failures:
             console.print(visible_text(console, f"FIRST  {first.path}: {failure}", "red"))
         console.print()
+    if report.bisection is not None:
+        _print_bisection(console, report.bisection)
+
+
+def _print_bisection(console: Console, found: Bisection) -> None:
+    console.print(visible_text(console, f"{found.path} departs first", "bold"))
+    pairs = [
+        ("enters", ", ".join(found.enters) or "the inputs of the network"),
+        *([("line", found.line)] * bool(found.line)),
+    ]
+    for mend in found.mends:
+        pairs.append(("tried" if mend.layer is not None else "not tried", mend.what))
+        if mend.layer is None:
+            pairs.append(("", f"because {mend.problem}"))
+            continue
+        told = [
+            f"{item.path} {measured(item.metrics.max_abs)} of {fmt.figure(item.allowed)}"
+            for item in (mend.layer, *mend.outputs)
+        ]
+        pairs.append(("", f"{'helps' if mend.helps else 'does not help'}: max abs {', '.join(told)}"))
+        pairs.append(("how", mend.option))
+    print_pairs(console, pairs)
 
 
 def folded(report: LayersReport) -> list[tuple[LayerParity, int]]:

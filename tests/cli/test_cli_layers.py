@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 from small_nets import images
@@ -139,3 +140,62 @@ def test_a_full_disk_leaves_nothing_of_saved_layers(artifact, tmp_path):
 
 def _source():
     return api.load("s2mlpv2_nano", overrides=NETWORK, seed=0)
+
+
+def test_bisect_names_the_layer_and_what_enters_it_and_measures_what_mends_it(cli, artifact, tmp_path):
+    """An int8 file with one wrong scale: the layer in float32 is made, measured, and the command for it is printed."""
+    directory = Path(shutil.copytree(artifact, tmp_path / "wrong"))
+    model = ir.load(artifact / "model.int8.onnx")
+    name = "stages.0.blocks.0.mlp.fc1.weight_t.scale"
+    value = model.graph.initializers[name]
+    value.const_value = ir.tensor((array_of(value) * 2).astype("float32"), name=name)
+    ir.save(model, directory / "model.int8.onnx")
+    run = ("parity", "s2mlpv2_nano", directory / "model.int8.onnx", "--bisect", "--samples", 8)
+    result = cli(*run, "--json")
+    assert result.code == 1, result.err
+    (found,) = json.loads(result.out)
+    assert found["bisection"]["path"] == "stages.0.blocks.0.mlp.fc1"
+    assert found["bisection"]["enters"] == ["stages.0.blocks.0.norm2"]
+    (mend,) = found["bisection"]["mends"]
+    assert mend["problem"] == ""
+    assert mend["layer"]["metrics"]["max_abs"] < mend["layer"]["metrics"]["peak"] / 10
+    assert [item["path"] for item in mend["outputs"]] == ["logits"]
+    pattern = r"'^stages\.0\.blocks\.0\.mlp\.fc1/'"
+    assert f"quantize with --exclude {pattern}" in mend["option"]
+    np.save(tmp_path / "data.npy", images(8, size=(8, 8))["input"])
+    shown = cli(*run, "--data", tmp_path / "data.npy")
+    assert "helps: max abs stages.0.blocks.0.mlp.fc1" in shown.out
+    command = f"s2mlp-deploy quantize {directory} --data {tmp_path / 'data.npy'} --precision int8 --exclude {pattern}"
+    assert command in shown.out
+
+
+def test_bisect_writes_a_wrong_shift_in_another_form(cli, artifact, tmp_path):
+    """Two parts of one shift changed places in the file: groups move the wrong way."""
+    directory = Path(shutil.copytree(artifact, tmp_path / "wrong"))
+    model = ir.load(artifact / "model.fp32.onnx")
+    name = "stages.0.blocks.0.mixer.shifts.1/Shift/Concat"
+    node = next(node for node in model.graph if node.name == name)
+    for position, value in enumerate(reversed(list(node.inputs))):
+        node.replace_input_with(position, value)
+    ir.save(model, directory / "model.fp32.onnx")
+    result = cli("parity", "s2mlpv2_nano", directory / "model.fp32.onnx", "--bisect", "--samples", 4, "--json")
+    assert result.code == 1, result.err
+    (found,) = json.loads(result.out)
+    assert found["bisection"]["path"] == "stages.0.blocks.0.mixer.shifts.1"
+    assert found["bisection"]["line"]
+    (mend,) = found["bisection"]["mends"]
+    assert mend["problem"] == ""
+    assert mend["option"].startswith("export with --shift-form ")
+    assert mend["layer"]["metrics"]["max_abs"] < 1e-5
+
+
+def test_bisect_says_what_it_cannot_try(cli, artifact, tmp_path):
+    file = tmp_path / "model.onnx"
+    model = ir.load(artifact / "model.int8.onnx")
+    name = "stages.0.blocks.0.mlp.fc1.weight_t.scale"
+    value = model.graph.initializers[name]
+    value.const_value = ir.tensor((array_of(value) * 2).astype("float32"), name=name)
+    ir.save(model, file)
+    result = cli("parity", "s2mlpv2_nano", file, *SETTINGS, "--bisect", "--samples", 8)
+    assert result.code == 1, result.err
+    assert "because the file is in no artifact" in " ".join(result.out.split())
