@@ -10,6 +10,7 @@ from typing import Literal
 
 from s2mlp_deploy.evidence.accuracy import AccuracyReport, BudgetSearch
 from s2mlp_deploy.evidence.build import BuildRecord
+from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Weights, unmet_limits
 from s2mlp_deploy.metrics import TensorMetrics
 from s2mlp_deploy.report import format as fmt
@@ -32,7 +33,7 @@ def sqnr_of(metrics: TensorMetrics) -> float | None:
     return math.inf if metrics.equal else None if metrics.not_finite else metrics.sqnr
 
 
-def data_in_words(report: ParityReport) -> str:
+def data_in_words(report: ParityReport | LayersReport) -> str:
     """What was compared on, with the number of images where the description does not say it."""
     says_it = str(report.images) in report.data.replace(",", "").split()
     return report.data if says_it else f"{report.data} ({fmt.count(report.images, 'image')})"

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from s2mlp_deploy.evidence.layers import Bisection, LayerParity, LayersReport
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.figures import measured, weights_in_words
+from s2mlp_deploy.report.figures import data_in_words, measured, weights_in_words
 from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
 
 _ROWS = 60
@@ -33,7 +33,7 @@ def print_layers(console: Console, report: LayersReport) -> None:
             *([("weights", weights_in_words(report.weights))] if report.weights else []),
             ("candidate", report.candidate),
             ("precision", report.precision),
-            ("data", f"{report.data}, {fmt.count(report.images, 'sample')}"),
+            ("data", data_in_words(report)),
             ("runs", f"{fmt.integer(report.runs)} with taps, in {fmt.count(report.parts, 'part')} of the layers"),
             ("taps", _tapping(report)),
         ],
