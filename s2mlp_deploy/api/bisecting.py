@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from s2mlp_deploy.api.capturing import CapturedSource
 from s2mlp_deploy.api.preparing import Prepared
 from s2mlp_deploy.artifact import MANIFEST, model_file, read_manifest, verify_file
-from s2mlp_deploy.calibration.observe import Observer, Statistics
-from s2mlp_deploy.choices import CALIBRATION_METHOD
 from s2mlp_deploy.engines.base import Engine
 from s2mlp_deploy.errors import InputError, S2MLPDeployError
 from s2mlp_deploy.evidence.layers import Bisection, LayerParity, LayersReport, Mend
@@ -26,9 +25,9 @@ from s2mlp_deploy.graph.loading import load_graph
 from s2mlp_deploy.parity.exits import Tap
 from s2mlp_deploy.parity.layers import compare_layers
 from s2mlp_deploy.parity.program_taps import TappedProgram
-from s2mlp_deploy.precision.derive import derive
+from s2mlp_deploy.precision.derive import derive_on
 from s2mlp_deploy.precision.exclusion import Exclusion
-from s2mlp_deploy.precision.quantizable import observed_values, select_ops
+from s2mlp_deploy.precision.quantizable import select_ops
 from s2mlp_deploy.precision.rounding import round_like_half
 from s2mlp_deploy.progress import ProgressCallback
 from s2mlp_deploy.text import first_line_of
@@ -146,7 +145,7 @@ def _other_form(report: LayersReport, path: Path, _: Tap, run: Run, source: obje
         except InputError:  # Not every shift takes every form.
             continue
         if report.precision != "fp32":
-            model = derive(model, report.precision, _statistics(model, run), method=CALIBRATION_METHOD).model
+            model = derive_on(model, report.precision, _feeds(model, run))
         what = f"the shifts as {name}" + _MADE_ANEW * (report.precision != "fp32")
         return Mend(what, f"export with --shift-form {name}"), model
     return Mend("another form of the shift", problem="no other form takes it"), None
@@ -177,18 +176,13 @@ def _higher(report: LayersReport, path: Path, tap: Tap, run: Run, _: object) -> 
         precision = report.precision.partition("-")[0]
         command = ["s2mlp-deploy", "quantize", str(path.parent), "--data", str(run.data), "--precision", precision]
         option = shlex.join([*command, "--exclude", pattern])
-    made = derive(
-        model, report.precision, _statistics(model, run), method=CALIBRATION_METHOD, exclusion=exclusion
-    ).model
+    made = derive_on(model, report.precision, _feeds(model, run), exclusion)
     return Mend(what, option), made
 
 
-def _statistics(model: ir.Model, run: Run) -> Statistics:
-    """What the data of the comparison does to a float32 graph."""
-    observer, seen = Observer(model, observed_values(select_ops(model))), Statistics()
-    names = [str(value.name) for value in model.graph.inputs]
-    if set(names) != {info.name for info in run.ready.fed}:
+def _feeds(model: ir.Model, run: Run) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """The data of the comparison as the inputs of a float32 graph."""
+    if {str(value.name) for value in model.graph.inputs} != {info.name for info in run.ready.fed}:
         raise InputError("the inputs of the float32 graph have other names than the file's")
     for feeds, _ in run.ready.inputs:
-        seen = observer.update(seen, feeds)
-    return seen
+        yield feeds

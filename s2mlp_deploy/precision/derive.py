@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Any
 
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from s2mlp_deploy.artifact import PrecisionException, model_file
-from s2mlp_deploy.calibration.observe import Statistics
+from s2mlp_deploy.calibration.observe import Observer, Statistics
+from s2mlp_deploy.choices import CALIBRATION_METHOD
 from s2mlp_deploy.precision.exclusion import NOTHING, Exclusion
 from s2mlp_deploy.precision.half import to_half
 from s2mlp_deploy.precision.placements import Calibrated, placement_of
-from s2mlp_deploy.precision.quantizable import select_ops
+from s2mlp_deploy.precision.quantizable import observed_values, select_ops
 
 _BY_BUDGET = "kept by the accuracy budget"
 
@@ -78,3 +82,23 @@ def derive(
         exceptions += [PrecisionException(i.node, "fp32", i.reason, model_file(precision)) for i in half.islands]
         quantized = half.model
     return Derived(precision, quantized, tuple(exceptions))
+
+
+def derive_on(
+    model: ir.Model, precision: str, batches: Iterable[Mapping[str, NDArray[Any]]], exclusion: Exclusion = NOTHING
+) -> ir.Model:
+    """Makes the graph of one file with ranges measured on these inputs, for a trial that is not kept.
+
+    Args:
+        model: The float32 graph.
+        precision: See :func:`derive`.
+        batches: Its inputs.
+        exclusion: See there.
+
+    Raises:
+        QuantizationError: See there; or a value is NaN or infinite on these inputs.
+    """
+    observer, seen = Observer(model, observed_values(select_ops(model))), Statistics()
+    for feeds in batches:
+        seen = observer.update(seen, feeds)
+    return derive(model, precision, seen, method=CALIBRATION_METHOD, exclusion=exclusion).model
