@@ -7,6 +7,7 @@ when a version of torch answers otherwise. Written against torch 2.13 and 2.14.
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import threading
@@ -20,7 +21,8 @@ import sympy
 import torch
 from torch import Tensor
 from torch._ops import HigherOrderOperator  # What torch.cond, scan and while_loop are; the type is not public.
-from torch.export import _trace
+from torch.export import ExportedProgram, _trace
+from torch.fx import GraphModule
 
 # How torch.export and the exporter say that a branch depends on values, and which sizes do; errors have no public type.
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, free_unbacked_symbols
@@ -42,6 +44,7 @@ __all__ = [
     "HigherOrderOperator",
     "StorageWeakRef",
     "TorchDispatchMode",
+    "decomposed_by_exporter",
     "exclusive",
     "expression_of",
     "failed_guard",
@@ -135,6 +138,34 @@ def whole_stacks(
             yield
         finally:
             TracerBase._filter_traceback_frames = original  # type: ignore[method-assign]
+
+
+@functools.cache
+def _exporter_table() -> dict[Any, Callable[..., Any]]:
+    # Importing it takes a second, which only an export has to spare.
+    from torch.onnx._internal.exporter import _decomp, _registration
+
+    known = set(_decomp.get_onnx_implemented_overloads(_registration.ONNXRegistry.from_torchlib()))
+    return _decomp.create_onnx_friendly_decomposition_table(known)
+
+
+def decomposed_by_exporter(program: ExportedProgram) -> ExportedProgram:
+    """A program as torch's exporter takes it apart before it translates; itself where there is nothing to take apart.
+
+    Decompositions may decide by a size (adaptive pooling, by whether pieces have one length), and what they decide
+    for the example stands in the graph without a guard. There is no public way to see the program at that stage.
+    """
+    with quiet_exporter():
+        table = _exporter_table()
+        nodes = [
+            node
+            for part in program.graph_module.modules()
+            if isinstance(part, GraphModule)
+            for node in part.graph.nodes
+        ]
+        if not any(node.target in table for node in nodes if node.op == "call_function"):
+            return program
+        return program.run_decompositions(table)
 
 
 @contextmanager

@@ -178,6 +178,21 @@ class TestOperators:
         assert torch.ops.aten.clone.default in [func for func, _ in seen]
         assert seen[-1] == (torch.ops.aten.copy_.default, 2)
 
+    def test_are_taken_apart_as_the_exporter_does_where_it_has_no_translation(self) -> None:
+        class Pooling(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return nn.functional.adaptive_avg_pool1d(x, 2)
+
+        def targets(program: torch.export.ExportedProgram) -> set[Any]:
+            return {node.target for node in program.graph.nodes if node.op == "call_function"}
+
+        pooling = torch.ops.aten.adaptive_avg_pool1d.default
+        program = torch.export.export(Pooling(), (torch.ones(3, 4, 6),))
+        assert pooling in targets(program)
+        assert pooling not in targets(internals.decomposed_by_exporter(program))
+        plain = exported(Linear())
+        assert internals.decomposed_by_exporter(plain) is plain
+
     def test_that_take_functions_have_a_type_of_their_own_and_are_seen_with_them(self) -> None:
         seen: list[Any] = []
 

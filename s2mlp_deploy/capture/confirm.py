@@ -2,7 +2,8 @@
 
 ``torch.export`` traces one way through the module's code. It notes most of what that way depends on, but not all: it
 takes every free size for 2 or more, so that ``if x.shape[0] > 1`` leaves no guard and a batch of one takes the wrong
-branch. So both are run. The module is run through ``torch.func.functionalize``, which reads before it writes: for code
+branch; and torch's exporter takes operators apart by the example's sizes. So both are run, the program as it will be
+translated. The module is run through ``torch.func.functionalize``, which reads before it writes: for code
 that copies a tensor onto itself, eager PyTorch would be no reference.
 """
 
@@ -57,7 +58,7 @@ class Comparison:
 
     def __init__(self, program: ExportedProgram, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         # Its forward alone: the module's hook refuses what torch's ranges leave out, which is what is asked here.
-        self._program = program.module(check_guards=False).forward
+        self._program = _as_translated(program).module(check_guards=False).forward
         self._undecomposed = program
         self._module = module
         self._inputs = inputs
@@ -112,6 +113,15 @@ class Comparison:
         with internals.quiet_exporter():
             forward: Callable[..., Any] = self._undecomposed.run_decompositions().module(check_guards=False).forward
         return forward
+
+
+def _as_translated(program: ExportedProgram) -> ExportedProgram:
+    """The program whose operators become ONNX: what it was taken apart into may fit the example's sizes alone."""
+    try:
+        return internals.decomposed_by_exporter(program)
+    except Exception:  # Then the export will fail as well, and says of what.
+        LOG.debug("the program cannot be taken apart", exc_info=True)
+        return program
 
 
 class UncomparableError(Exception):

@@ -175,3 +175,14 @@ def test_the_module_keeps_nothing_of_what_is_tried() -> None:
 def test_a_module_that_draws_numbers_is_no_reference_and_keeps_its_free_batch() -> None:
     found = captured(lambda x: x + torch.bernoulli(torch.full_like(x, 0.5)), 2, 3)
     assert input_shapes(found.program) == [("batch", 3)]
+
+
+def thirds(x: Tensor) -> Tensor:
+    """Pieces of one length at the example's height, which torch's exporter writes down as if they always were."""
+    return F.adaptive_avg_pool2d(x, (3, 1))
+
+
+def test_what_the_exporter_takes_apart_by_the_examples_size_is_no_free_size():
+    with pytest.raises(ExportError, match=r"height cannot be free: at \d+ \(the example has 12\)"):
+        captured(thirds, 2, 4, 12, 5, dynamic=("batch", "height"))
+    assert not captured(thirds, 2, 4, 12, 5).notes
