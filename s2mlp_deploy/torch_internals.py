@@ -165,7 +165,8 @@ def decomposed_by_exporter(program: ExportedProgram) -> ExportedProgram:
         ]
         if not any(node.target in table for node in nodes if node.op == "call_function"):
             return program
-        return program.run_decompositions(table)
+        taken_apart: ExportedProgram = program.run_decompositions(table)
+    return taken_apart
 
 
 @contextmanager
