@@ -154,6 +154,7 @@ def prepare(
     }
     on_pixels = [key for key in sessions if descriptions[key].get("preprocessing_in_graph") is True]
     judging = Judging(outputs, tolerances, atol, rtol)
+    judging.general("fp32", on_pixels=False)  # Limits that cannot be are refused before the model is loaded.
     named = source if isinstance(source, str) else ""
     if isinstance(source, str):
         progress("loading the model", 0, None)

@@ -45,7 +45,7 @@ def check_source(source: str, *, checkpoint: str | Path | None = None, preproces
         if not Path(place).is_file():
             raise SourceError("no such file", where=place, fix="check the path")
     elif ":" not in source:
-        if source not in MODELS and Path(source).is_dir():
+        if source and source not in MODELS and Path(source).is_dir():
             artifact = (Path(source) / MANIFEST).is_file()
             raise SourceError(
                 "an artifact is what a source is exported to" if artifact else "a folder is no model",

@@ -31,7 +31,8 @@ class LoadedGraph:
 def load_graph(path: Path, *, valid: bool = True) -> LoadedGraph:
     """Reads an ONNX file that :func:`~s2mlp_deploy.artifact.check_onnx` accepts, and infers its types.
 
-    Types are those that the exporter did not write down; where inference fails they stay unknown.
+    Types are those that the exporter did not write down; where inference fails they stay unknown. Inputs with a
+    default, as old files list their weights, are constants.
 
     Args:
         path: The file.
@@ -56,6 +57,10 @@ def load_graph(path: Path, *, valid: bool = True) -> LoadedGraph:
         raise ArtifactError("there is no ONNX graph in the file", where=str(path), fix="name an ONNX file")
     if valid:
         _check(model, path)
+    # Weights that callers may replace, as old tools write them: a graph that quantizes them could not take others.
+    given = [value for value in model.graph.inputs if not value.is_initializer()]
+    if len(given) < len(model.graph.inputs):
+        model.graph.inputs[:] = given
     if any(value.dtype is None or value.shape is None for node in model.graph for value in node.outputs if value.name):
         ShapeInferencePass()(model)
     return LoadedGraph(model, beside)

@@ -67,8 +67,10 @@ def _print_bisection(console: Console, found: Bisection) -> None:
             for item in (mend.layer, *mend.outputs)
         ]
         pairs.append(("", f"{'helps' if mend.helps else 'does not help'}: max abs {', '.join(told)}"))
-        pairs.append(("how", mend.option))
     print_pairs(console, pairs)
+    for option in dict.fromkeys(mend.option for mend in found.mends if mend.layer is not None):
+        # A command is one line, to be copied.
+        console.print(visible_text(console, f"  {option}"), soft_wrap=True)
 
 
 def folded(report: LayersReport) -> list[tuple[LayerParity, int]]:

@@ -240,7 +240,7 @@ def test_a_tampered_engine_is_refused_wherever_it_is_used(refuse, engine, comman
     engine.write_bytes(engine.read_bytes()[:-1])
     text = refuse(*command, engine)
     assert "not the one its sidecar describes" in text
-    assert "s2mlp-deploy build model.fp32.onnx" in text
+    assert f"s2mlp-deploy build {engine.with_name('model.fp32.onnx')} --engine tensorrt-rtx --target sm89" in text
 
 
 def test_an_engine_without_its_sidecar_is_refused(refuse, engine):
@@ -253,7 +253,7 @@ def test_an_engine_of_another_version_is_refused_and_shown(refuse, cli, engine):
     text = refuse("parity", "s2mlpv2_nano", engine)
     assert "version: built for 1.0.0.1" in text
     assert "build it again" in text
-    assert ": s2mlp-deploy build model.fp32.onnx" in text
+    assert f"s2mlp-deploy build {engine.with_name('model.fp32.onnx')} --engine tensorrt-rtx --target sm89" in text
     assert "DIFFERS version: built for 1.0.0.1" in " ".join(cli("inspect", engine).out.split())
 
 

@@ -77,7 +77,7 @@ def test_a_pipe_that_nobody_reads_is_no_failed_check(arguments):
 def test_too_little_memory_is_said(cli, tmp_path, monkeypatch):
     write_plain(tmp_path / "a")
 
-    def full(*_):
+    def full(*_, **__):
         raise MemoryError
 
     monkeypatch.setattr("s2mlp_deploy.api.inspecting_files.load_graph", full)
