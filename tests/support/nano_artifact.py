@@ -42,8 +42,8 @@ def _artifact() -> tuple[Path, tempfile.TemporaryDirectory[str]]:
 
 
 def copy_to(directory: Path) -> Path:
-    """A copy of the exported artifact that a test may change."""
-    return Path(shutil.copytree(_artifact()[0], directory))
+    """A copy of the exported artifact that a test may change, without what other tests measured of it."""
+    return Path(shutil.copytree(_artifact()[0], directory, ignore=shutil.ignore_patterns("evidence")))
 
 
 def read_only() -> Path:
