@@ -182,11 +182,16 @@ def _show_layers(reports: tuple[LayersReport, ...], *, as_json: bool) -> None:
             print_layers(console, item)
 
     emit([document_of(item) for item in reports], as_json=as_json, render=render)
-    failures = [
-        f"{item.file}: {item.first.path}: {item.first.failures[0]}" for item in reports if item.first is not None
-    ]
-    if failures:
-        raise CheckFailedError(
-            "layers are past their tolerance; the first of each file\n    " + "\n    ".join(failures),
-            fix="look at the first: what enters it is within its limits. --atol and --rtol set others",
+    failing = [(item, item.first) for item in reports if item.first is not None]
+    if not failing:
+        return
+    failures = [f"{item.file}: {layer.path}: {layer.failures[0]}" for item, layer in failing]
+    # What is quantized clips what lies outside of the ranges that it was calibrated on, and noise does.
+    clipped = any(item.noise and item.precision.startswith(("int8", "fp8")) for item, _ in failing)
+    raise CheckFailedError(
+        "layers are past their tolerance; the first of each file\n    " + "\n    ".join(failures),
+        fix=(
+            "--data PATH, like what it was calibrated on: noise lies outside of those ranges. Then " if clipped else ""
         )
+        + "look at the first: what enters it is within its limits. --atol and --rtol set others",
+    )

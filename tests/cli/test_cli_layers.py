@@ -153,6 +153,7 @@ def test_bisect_names_the_layer_and_what_enters_it_and_measures_what_mends_it(cl
     run = ("parity", "s2mlpv2_nano", directory / "model.int8.onnx", "--bisect", "--samples", 8)
     result = cli(*run, "--json")
     assert result.code == 1, result.err
+    assert "fix: --data PATH" in result.text  # Noise may leave the ranges of int8.
     (found,) = json.loads(result.out)
     assert found["bisection"]["path"] == "stages.0.blocks.0.mlp.fc1"
     assert found["bisection"]["enters"] == ["stages.0.blocks.0.norm2"]
@@ -164,6 +165,7 @@ def test_bisect_names_the_layer_and_what_enters_it_and_measures_what_mends_it(cl
     assert f"quantize with --exclude {pattern}" in mend["option"]
     np.save(tmp_path / "data.npy", images(8, size=(8, 8))["input"])
     shown = cli(*run, "--data", tmp_path / "data.npy")
+    assert "fix: look at the first" in shown.text
     assert "helps: max abs stages.0.blocks.0.mlp.fc1" in shown.out
     command = f"s2mlp-deploy quantize {directory} --data {tmp_path / 'data.npy'} --precision int8 --exclude {pattern}"
     assert command in shown.out
