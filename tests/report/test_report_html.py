@@ -78,7 +78,7 @@ def test_equal_shifts_are_drawn_once(tmp_path: Path) -> None:
         "18 × right, left, down, up",
         "18 × down, up, right, left",
     ]
-    assert page.of("summary")[-2:] == ["and 15 more places"] * 2
+    assert [text for text in page.of("summary") if "places" in text] == ["and 15 more places"] * 2
     assert "stages.0.17.shift2" in page.of("li")[-1]
     assert page.body.count("vacated elements keep their value") == 2 + 2  # in words, and in the text alternatives
 
