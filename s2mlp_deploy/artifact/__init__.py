@@ -24,10 +24,13 @@ from s2mlp_deploy.artifact.names import (
     EVIDENCE,
     MANIFEST,
     METADATA_KEY,
+    NETWORK,
     REPORT,
     check_served_name,
+    common_path,
     data_file,
     model_file,
+    module_of,
 )
 from s2mlp_deploy.artifact.onnx_file import check_onnx
 from s2mlp_deploy.artifact.ownership import is_own_cache, is_own_report, own_sidecar
@@ -38,6 +41,7 @@ __all__ = [
     "EVIDENCE",
     "MANIFEST",
     "METADATA_KEY",
+    "NETWORK",
     "REPORT",
     "SCHEMA_VERSION",
     "ArtifactWriter",
@@ -54,6 +58,7 @@ __all__ = [
     "check_output",
     "check_served_name",
     "check_sizes",
+    "common_path",
     "current_fields",
     "data_file",
     "file_for_engine",
@@ -64,6 +69,7 @@ __all__ = [
     "limits_of",
     "lock_artifact",
     "model_file",
+    "module_of",
     "own_sidecar",
     "read_description",
     "read_limits",

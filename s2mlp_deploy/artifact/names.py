@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterable
 
 from s2mlp_deploy.errors import InputError
 
@@ -25,6 +27,35 @@ def data_file(onnx: str) -> str:
     return f"{onnx}.data"
 
 
+NETWORK = "(network)"
+"""Stands for the network's own forward, outside of any module."""
+
+
+def module_of(name: str) -> str:
+    """The module's path in a node's name: ``stages.0.mlp.fc1`` of ``stages.0.mlp.fc1/MatMul``.
+
+    Exporters that write ``/stages.0/mlp/fc1/MatMul`` are understood too; where they repeat a container's name, as in
+    ``/layer1/layer1.0/conv/Conv``, it counts once. A name without a slash says nothing: empty.
+    """
+    if not name.startswith("/"):
+        path, slash, _ = name.partition("/")
+        return path if slash else ""
+    parts: list[str] = []
+    for part in name.split("/")[1:-1]:
+        if parts and part.startswith(f"{parts[-1]}."):
+            parts.pop()
+        parts.append(part)
+    # What a pass adds at one of the network's own nodes is named after that: /ReduceMean/MatMul.
+    return NETWORK if not parts or (len(parts) == 1 and _OF_OPERATOR.fullmatch(parts[0])) else ".".join(parts)
+
+
+def common_path(paths: Iterable[str]) -> str:
+    """The module that holds all of several: ``a.b`` of ``a.b.c`` and ``a.b.d``; empty where there is none."""
+    levels = zip(*(path.split(".") for path in paths), strict=False)
+    return ".".join(level[0] for level in itertools.takewhile(lambda level: len(set(level)) == 1, levels))
+
+
+_OF_OPERATOR = re.compile(r"[A-Z][A-Za-z]*(_\d+)?(\.out\d*)?")
 _OTHERS = re.compile(r"[^A-Za-z0-9._-]+")
 _SERVED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 

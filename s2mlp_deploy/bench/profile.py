@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import statistics
 from collections.abc import Sequence
@@ -11,8 +10,9 @@ from typing import Any
 
 import msgspec
 
+from s2mlp_deploy.artifact import common_path, module_of
 from s2mlp_deploy.errors import ArtifactError
-from s2mlp_deploy.evidence.profile import MATRIX_OPS, NETWORK, NodeTime, Profile
+from s2mlp_deploy.evidence.profile import MATRIX_OPS, NodeTime, Profile
 from s2mlp_deploy.files import from_json, read_file
 from s2mlp_deploy.text import first_line_of
 
@@ -87,14 +87,7 @@ def _layer_time(layer: _Layer) -> NodeTime:
     ops = list(dict.fromkeys(_NUMBER.sub("", part.rpartition("/")[2]) for part in parts if "/" in part))
     op = next((op for op in ops if op in MATRIX_OPS), "+".join(ops[:3])) or "(kernel)"
     # Of a foreign node only the first and the last are named: it counts for what their modules have in common.
-    modules = [module_of(part).split(".") for part in parts]
-    return NodeTime(name, op, ".".join(_common(modules)), milliseconds)
-
-
-def _common(paths: Sequence[Sequence[str]]) -> list[str]:
-    """The parts that all paths begin with."""
-    levels = [set(level) for level in zip(*paths, strict=False)]
-    return [next(iter(level)) for level in itertools.takewhile(lambda level: len(level) == 1, levels)]
+    return NodeTime(name, op, common_path(map(module_of, parts)), milliseconds)
 
 
 def read_profile(document: bytes, *, warmup: int) -> Profile:
@@ -134,15 +127,3 @@ def _per_run(values: list[float], runs: int, warmup: int) -> float:
     if rest:
         return sum(values) / runs
     return statistics.median(sum(values[run * times : (run + 1) * times]) for run in range(warmup, runs))
-
-
-def module_of(name: str) -> str:
-    """The module's path in a node's name: ``stages.0.mlp.fc1`` of ``stages.0.mlp.fc1/MatMul``.
-
-    Exporters that write ``/stages.0/mlp/fc1/MatMul`` are understood too. A name without a slash says nothing: the
-    runtime gave it.
-    """
-    if name.startswith("/"):
-        return ".".join(name.split("/")[1:-1]) or NETWORK
-    path, slash, _ = name.partition("/")
-    return path if slash else ""

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 UNATTRIBUTED = "(no module)"
 """Stands for nodes that a runtime made or fused and named without a trace of a module."""
 
-NETWORK = "(network)"
-"""Stands for the network's own forward, outside of any module."""
-
 MATRIX_OPS = frozenset(
     (
         *("Gemm", "MatMul", "Conv", "ConvTranspose", "FusedConv", "FusedGemm", "FusedMatMul", "NhwcFusedConv"),

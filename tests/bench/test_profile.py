@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from plain_artifact import write_plain
 
+from s2mlp_deploy.artifact import NETWORK, module_of
 from s2mlp_deploy.bench.candidates import jobs_of
 from s2mlp_deploy.bench.options import BenchOptions
-from s2mlp_deploy.bench.profile import module_of, profile_of, read_profile
+from s2mlp_deploy.bench.profile import profile_of, read_profile
 from s2mlp_deploy.bench.run import measure
 from s2mlp_deploy.errors import ArtifactError
-from s2mlp_deploy.evidence.profile import NETWORK, UNATTRIBUTED, NodeTime, Profile
+from s2mlp_deploy.evidence.profile import UNATTRIBUTED, NodeTime, Profile
 
 
 def node(name: str, op: str, index: int, microseconds: int) -> dict[str, Any]:
@@ -66,7 +67,11 @@ def test_what_is_no_profile_of_enough_runs_is_refused(document: bytes):
         ("stages.0.mixer.shifts.1/Shift/Slice_7", "stages.0.mixer.shifts.1"),
         ("stages.0.proj/Conv.out_nchwc", "stages.0.proj"),
         ("/ReduceMean", NETWORK),
+        ("/ReduceMean/MatMul", NETWORK),
+        ("/ReduceMean_1.out/QuantizeLinear", NETWORK),
+        ("/Conv2d_1a_3x3/Conv", "Conv2d_1a_3x3"),
         ("/stages.0/mlp/fc1/MatMul", "stages.0.mlp.fc1"),
+        ("/layer1/layer1.0/layer1.0.1/conv/Conv", "layer1.0.1.conv"),
         ("BiasGelu", ""),
         ("Squeeze_token_5", ""),
         ("", ""),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-
 import onnx_ir as ir
+
+from s2mlp_deploy.graph.modules import scopes_of
 
 
 class NameAfterModules(ir.passes.InPlacePass):
@@ -35,7 +35,7 @@ def _name(graph: ir.Graph) -> None:
                 return name
 
     nodes = [*graph, *(node for branch in graph.subgraphs() for node in branch)]
-    scopes = {node: module_path(node) for node in nodes}
+    scopes = {node: scopes_of(node) for node in nodes}
     for node in nodes:
         scope = scopes[node] or _neighbours_scope(node, scopes)
         node.name = unique(f"{scope}/{node.op_type}" if scope else f"/{node.op_type}")
@@ -51,17 +51,6 @@ def _name(graph: ir.Graph) -> None:
             scope = stem.split("/")[0]
             base = f"{scope}.weight_t" if user.op_type == "MatMul" and rank == 2 and scope else f"{stem}.constant"
             value.name = unique(base)
-
-
-def module_path(node: ir.Node) -> str:
-    """The path of the module whose forward made this node, for example ``stages.0.blocks.1.mlp.fc1``."""
-    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
-    if not scopes:
-        return ""
-    path = ast.literal_eval(scopes)
-    # The last entry is the operation itself, those before it are the modules from the root down. Under a key of its own
-    # torch keeps nodes that its passes made, sizes above all.
-    return str(path[-2]) if len(path) > 1 and not str(path[-2]).startswith("_empty_nn_module_stack") else ""
 
 
 def _neighbours_scope(node: ir.Node, scopes: dict[ir.Node, str]) -> str:
