@@ -7,6 +7,7 @@ when a version of torch answers otherwise. Written against torch 2.13 and 2.14.
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import re
@@ -51,6 +52,7 @@ __all__ = [
     "free_unbacked_symbols",
     "has_no_translation",
     "hint_of",
+    "kept_registry",
     "quiet_exporter",
     "root_cause",
     "schema_of",
@@ -138,6 +140,38 @@ def whole_stacks(
             yield
         finally:
             TracerBase._filter_traceback_frames = original  # type: ignore[method-assign]
+
+
+@functools.lru_cache(maxsize=2)
+def _registry(make: Callable[..., Any], arguments: tuple[Any, ...], options: tuple[Any, ...], _: int) -> Any:
+    return make(*arguments, **dict(options))
+
+
+@contextmanager
+def kept_registry() -> Iterator[None]:
+    """Has torch's exporter build its registry of translations once a process; it takes half a second at each export.
+
+    ``torch.onnx.export`` cannot be given a registry. Each export works on a copy, because its own translations are
+    added to it. It is built again once other operators are registered: those of torchvision are looked up by name.
+    """
+    # Importing it takes a second, which only an export has to spare.
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with exclusive():
+        original = vars(ONNXRegistry)["from_torchlib"]
+
+        def copied(*arguments: Any, **options: Any) -> ONNXRegistry:
+            operators = len(torch._C._dispatch_get_all_op_names())
+            kept = _registry(original.__get__(None, ONNXRegistry), arguments, tuple(sorted(options.items())), operators)
+            registry: ONNXRegistry = copy.copy(kept)
+            registry.functions = {name: [*translations] for name, translations in kept.functions.items()}
+            return registry
+
+        ONNXRegistry.from_torchlib = staticmethod(copied)  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            ONNXRegistry.from_torchlib = original  # type: ignore[method-assign]
 
 
 @functools.cache

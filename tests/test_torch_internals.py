@@ -5,7 +5,9 @@ A failure here says which part of torch changed, and :mod:`s2mlp_deploy.torch_in
 
 from __future__ import annotations
 
+import functools
 import logging
+import operator
 import re
 import threading
 import traceback
@@ -299,6 +301,43 @@ class TestQuiet:
             order.append("first")
         other.join()
         assert order == ["first", "second"]
+
+
+class TestKeptRegistry:
+    def test_exports_share_what_was_built_and_none_sees_what_another_adds(self, monkeypatch: Any) -> None:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+        def built(*arguments: Any, **options: Any) -> Any:
+            with internals.kept_registry():
+                return ONNXRegistry.from_torchlib(*arguments, **options)
+
+        plain, first = ONNXRegistry.from_torchlib(opset_version=20), built(opset_version=20)
+        add = torch.ops.aten.add.Tensor
+        kept = first.get_decomps(add)
+        assert (first.opset_version, first.functions.keys()) == (plain.opset_version, plain.functions.keys())
+        assert [item.onnx_function for item in kept] == [item.onnx_function for item in plain.get_decomps(add)]
+        first.register_op(add, lambda x, y: x)
+        first.register_op(operator.matmul, lambda x: x)
+        second = built(opset_version=20)
+        # The same objects, and nothing else: they were not built a second time.
+        assert [id(item) for item in second.get_decomps(add)] == [id(item) for item in kept]
+        assert not second.is_registered(operator.matmul)
+        assert built(opset_version=23).opset_version == 23
+        monkeypatch.setattr(torch._C, "_dispatch_get_all_op_names", lambda: [])
+        assert built(opset_version=20).get_decomps(add)[0] is not kept[0]
+        assert ONNXRegistry.from_torchlib(opset_version=20).get_decomps(add)[0] is not kept[0]
+
+    def test_the_exporter_asks_for_it(self, monkeypatch: Any) -> None:
+        program = exported(Linear())
+        times: list[int] = []
+        build = internals._registry.__wrapped__
+        internals._registry.cache_clear()
+        monkeypatch.setattr(internals, "_registry", functools.lru_cache(lambda *key: times.append(1) or build(*key)))
+        with internals.quiet_exporter(), internals.kept_registry():
+            models = [torch.onnx.export(program, dynamo=True, verbose=False) for _ in range(2)]
+        assert times == [1]
+        first, second = (str(made.model.graph) for made in models if made is not None)
+        assert first == second
 
 
 class TestExporterErrors:

@@ -29,7 +29,13 @@ from s2mlp_deploy.export.shift_node import shift_opset, translate_shift
 from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, DEFORM_CONV_OPSET, MAX_OPSET, check_opset
 from s2mlp_deploy.recognition.fx import free_symbols, is_deformable
 from s2mlp_deploy.text import first_line_of, join_names
-from s2mlp_deploy.torch_internals import has_no_translation, quiet_exporter, root_cause, untranslated_nodes
+from s2mlp_deploy.torch_internals import (
+    has_no_translation,
+    kept_registry,
+    quiet_exporter,
+    root_cause,
+    untranslated_nodes,
+)
 
 
 def _translations(program: ExportedProgram, opset: int) -> dict[Any, Any]:
@@ -77,7 +83,7 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
     program = decomposed(captured.program)
     translations = _translations(program, opset)
     try:
-        with torch.no_grad(), quiet_exporter():
+        with torch.no_grad(), quiet_exporter(), kept_registry():
             exported = torch.onnx.export(
                 program,
                 dynamo=True,
