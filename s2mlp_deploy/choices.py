@@ -29,8 +29,11 @@ RequiredPrecision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 CalibrationMethod: TypeAlias = Literal["minmax", "entropy", "percentile", "mse"]
 """How a range is chosen from a histogram."""
 
-EngineName: TypeAlias = Literal["tensorrt-rtx", "tensorrt", "onnxruntime"]
+EngineName: TypeAlias = Literal["tensorrt-rtx", "tensorrt", "openvino", "onnxruntime"]
 """What ``build`` builds for."""
+
+GRAPH_ENGINE = "onnxruntime"
+"""What runs ONNX files where no engine is named."""
 
 Scenario: TypeAlias = Literal["single-stream", "offline", "server"]
 """What ``bench`` measures, by the names of MLPerf Inference."""

@@ -54,7 +54,8 @@ def bench(
     Args:
         files: ONNX files, engine files, and artifacts for all their graphs that ONNX Runtime is meant to run, and for
             their engine files where ``engines`` names what runs them.
-        engines: ``onnxruntime``, ``onnxruntime:PROVIDER``, ``tensorrt``, ``tensorrt-rtx``; default: what fits a file.
+        engines: ``onnxruntime[:PROVIDER]``, ``openvino[:DEVICE]``, ``tensorrt``, ``tensorrt-rtx``; default: what
+            fits a file.
         batches: Samples in a run; default: the files' own batch, or 1.
         options: Scenario, threads, rounds and so on.
         compare: A run that :func:`save_bench` saved on this machine.
@@ -83,7 +84,7 @@ def read_profile(path: str | Path) -> Profile:
     """Reads where the time goes from what a runtime wrote.
 
     Args:
-        path: A JSON file, of ONNX Runtime's profiling or of ``trtexec --exportProfile``.
+        path: A JSON file, of ONNX Runtime's profiling, of OpenVINO's engine or of ``trtexec --exportProfile``.
 
     Raises:
         ArtifactError: It is neither, or larger than 64 MiB.

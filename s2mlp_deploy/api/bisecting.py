@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from s2mlp_deploy.api.capturing import CapturedSource
 from s2mlp_deploy.api.preparing import Prepared
 from s2mlp_deploy.artifact import MANIFEST, model_file, read_manifest, verify_file
+from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.base import Engine
+from s2mlp_deploy.engines.registry import kind_of
 from s2mlp_deploy.errors import InputError, S2MLPDeployError
 from s2mlp_deploy.evidence.layers import Bisection, LayerParity, LayersReport, Mend
 from s2mlp_deploy.export.canonical import to_canonical
@@ -46,6 +48,7 @@ class Run:
         splits: Whether a batch may be cut.
         memory: Bytes that tapped tensors may take.
         data: What the user named as data.
+        engine: What ran the files.
     """
 
     program: TappedProgram
@@ -54,13 +57,20 @@ class Run:
     splits: bool
     memory: int
     data: str | Path | Iterable[Any] | None
+    engine: str
 
 
 _Maker = Callable[[LayersReport, Path, Tap, Run, object], tuple[Mend, ir.Model | None]]
 
 
-def as_computed(model: ir.Model) -> tuple[ir.Model, bool]:
-    """A graph whose results are those of the file on its own hardware, and whether it rounds to float16 for that."""
+def as_computed(model: ir.Model, engine: str) -> tuple[ir.Model, bool]:
+    """A graph whose results are those of the file on its own hardware, and whether it rounds to float16 for that.
+
+    OpenVINO takes the casts of such a graph out again: there a float16 file is looked at as a CPU computes it, in
+    float32.
+    """
+    if kind_of(engine) != GRAPH_ENGINE:
+        return model, False
     values = (*model.graph.inputs, *(value for node in model.graph for value in node.outputs))
     half = any(value.dtype == ir.DataType.FLOAT16 for value in values)
     return (round_like_half(model), True) if half else (model, False)
@@ -110,11 +120,12 @@ def _tried(make: _Maker, report: LayersReport, path: Path, tap: Tap, run: Run, s
         found = compare_layers(
             run.program,
             run.reference,
-            {_KEY: as_computed(model)[0]},
+            {_KEY: as_computed(model, run.engine)[0]},
             run.ready.inputs,
             adapt=run.ready.adapted,
             splits=run.splits,
             memory=run.memory,
+            engine=run.engine,
         )[_KEY]
     except S2MLPDeployError as error:
         return replace(mend, what=mend.what or _WHAT[make.__name__], problem=first_line_of(error))

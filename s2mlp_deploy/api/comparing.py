@@ -22,6 +22,7 @@ from s2mlp_deploy.artifact import (
     read_manifest,
     verify_file,
 )
+from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.data.noise import NoiseBatches
 from s2mlp_deploy.engines.base import Engine
 from s2mlp_deploy.errors import ShiftError
@@ -55,7 +56,7 @@ def parity(
     tolerances: Tolerances | None = None,
     atol: Limit = None,
     rtol: Limit = None,
-    provider: str = "CPUExecutionProvider",
+    engine: str = GRAPH_ENGINE,
     seed: int | None = None,
     progress: ProgressCallback = no_progress,
 ) -> tuple[ParityReport, ...]:
@@ -90,7 +91,8 @@ def parity(
         atol: Allowed absolute difference in place of the tolerances': a number, or numbers by the output's name, where
             ``""`` stands for all others.
         rtol: Allowed difference as a share of the reference's peak, in the same way.
-        provider: ONNX Runtime's execution provider.
+        engine: What runs ONNX files: ``onnxruntime``, or with another execution provider than the CPU
+            ``onnxruntime:cuda``; ``openvino``, or with another device ``openvino:GPU``.
         seed: Of random weights where ``source`` is a name, of noise, and of the choice of samples; default: the
             artifact's, or 0.
         progress: Told how many images are done.
@@ -114,7 +116,7 @@ def parity(
         tolerances=tolerances,
         atol=atol,
         rtol=rtol,
-        provider=provider,
+        engine=engine,
         seed=seed,
         progress=progress,
     )

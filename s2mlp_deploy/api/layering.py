@@ -17,10 +17,11 @@ from s2mlp_deploy.api.opening import is_engine
 from s2mlp_deploy.api.preparing import Prepared, prepare
 from s2mlp_deploy.api.saved_layers import LayerWriter, check_place
 from s2mlp_deploy.capture.frames import line_of_stack
+from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.data.noise import NoiseBatches
-from s2mlp_deploy.engines.onnxruntime import CPU
+from s2mlp_deploy.engines.registry import OF_GRAPHS, check_engine, kind_of
 from s2mlp_deploy.engines.torch import TorchEngine
-from s2mlp_deploy.errors import InputError
+from s2mlp_deploy.errors import InputError, TargetError
 from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.machine import environment_here
 from s2mlp_deploy.evidence.parity import Tolerances, Weights
@@ -46,17 +47,18 @@ def parity_per_layer(
     tolerances: Tolerances | None = None,
     atol: Limit = None,
     rtol: Limit = None,
+    engine: str = GRAPH_ENGINE,
     seed: int | None = None,
     memory: int = MEMORY,
     save: str | Path | None = None,
     bisect: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> tuple[LayersReport, ...]:
-    """Compares what leaves each module of a network in ONNX files of it, by module path, on ONNX Runtime's CPU.
+    """Compares what leaves each module of a network in ONNX files of it, by module path, on a CPU.
 
     The reference is the captured program, the functional meaning of the module. A file in float16 is computed in
-    float32 with every result rounded to float16, on any processor. Every layer is judged by the limits of the file's
-    precision; reports are saved under ``evidence/`` of each file's artifact.
+    float32 with every result rounded to float16, on any processor; by OpenVINO in float32 without rounding. Every layer
+    is judged by the limits of the file's precision; reports are saved under ``evidence/`` of each file's artifact.
 
     Args:
         source: See :func:`~s2mlp_deploy.api.parity`, as for what follows.
@@ -71,6 +73,7 @@ def parity_per_layer(
         atol: Allowed absolute difference in place of the tolerances': a number for all layers and outputs, or numbers
             by the output's name, where ``""`` stands for all others.
         rtol: Allowed difference as a share of the peak of the reference's layer, in the same way.
+        engine: What runs the files, ``onnxruntime`` or ``openvino``, on the CPU.
         seed: See there.
         memory: Bytes that tapped tensors may take at a time on either side. Where one sample takes more, the layers
             are compared in parts, each in runs of its own; the report says in how many.
@@ -84,12 +87,18 @@ def parity_per_layer(
         A report per file; ``report.first`` is the first layer past its tolerance.
 
     Raises:
-        InputError: A file is an engine, or as for :func:`~s2mlp_deploy.api.parity`.
-        BuildError: ONNX Runtime cannot load a graph with taps.
+        InputError: A file is an engine, the engine is asked for another part of the machine than the CPU, or as for
+            :func:`~s2mlp_deploy.api.parity`.
+        BuildError: The engine cannot load a graph with taps.
         OutputError: ``save`` is there already, or the disk is full: then nothing is left of it.
     """
     if save is not None:
         check_place(Path(save))
+    if engine not in OF_GRAPHS:
+        check_engine(engine, OF_GRAPHS)
+        raise TargetError(
+            f"layers are compared on a CPU, not on {engine}", where="--engine", fix=f"--engine {kind_of(engine)}"
+        )
     for file in files:
         if is_engine(Path(file)):
             raise InputError(
@@ -109,7 +118,7 @@ def parity_per_layer(
         tolerances=tolerances,
         atol=atol,
         rtol=rtol,
-        provider=CPU,
+        engine=engine,
         seed=seed,
         progress=progress,
         functional=True,
@@ -118,11 +127,9 @@ def parity_per_layer(
     assert analysis is not None
     program = TappedProgram(analysis.captured.program.module(check_guards=False), _line_of)
     known = ready.references.engine
-    engine = TorchEngine(program, origin.example_inputs, known.inputs, known.outputs, name=known.name)
-    reference = (
-        OnPixels(engine, origin.preprocessing) if ready.on_pixels and origin.preprocessing is not None else engine
-    )
-    graphs = {str(path): as_computed(ready.graphs[str(path)]) for path in ready.paths}
+    taken = TorchEngine(program, origin.example_inputs, known.inputs, known.outputs, name=known.name)
+    reference = OnPixels(taken, origin.preprocessing) if ready.on_pixels and origin.preprocessing is not None else taken
+    graphs = {str(path): as_computed(ready.graphs[str(path)], engine) for path in ready.paths}
     done = 0
 
     def on_batch(size: int) -> None:
@@ -140,12 +147,13 @@ def parity_per_layer(
             adapt=ready.adapted,
             splits=_splits(ready),
             memory=memory,
+            engine=engine,
             keep=writer,
             on_batch=on_batch,
         )
         reports = _reports(ready, measured, reference.name, graphs, tolerances, atol, rtol)
         if bisect:
-            run = Run(program, reference, ready, _splits(ready), memory, data)
+            run = Run(program, reference, ready, _splits(ready), memory, data, engine)
             reports = tuple(
                 with_bisection(report, path, run, source, progress)
                 for path, report in zip(ready.paths, reports, strict=True)

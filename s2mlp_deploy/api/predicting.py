@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.serving.images import Images, named_images
 from s2mlp_deploy.serving.predictor import Prediction, Predictor
@@ -19,7 +20,7 @@ def predict(
     output: str | None = None,
     top: int = 5,
     save: str | Path | None = None,
-    provider: str = "CPUExecutionProvider",
+    engine: str = GRAPH_ENGINE,
 ) -> list[Prediction]:
     """Classifies images with an artifact; see :class:`~s2mlp_deploy.serving.predictor.Predictor`.
 
@@ -31,7 +32,7 @@ def predict(
         top: How many classes to name.
         save: An ``.npz`` file for all outputs of the images that could be used
             (:func:`~s2mlp_deploy.serving.saving.save_outputs`).
-        provider: ONNX Runtime's execution provider.
+        engine: What runs it, ``onnxruntime[:PROVIDER]`` or ``openvino[:DEVICE]``.
 
     Returns:
         One prediction an image; that of an image that cannot be used says why (``error``).
@@ -47,7 +48,7 @@ def predict(
         check_target(target)
     if not isinstance(images, Iterator):  # Before a model is loaded; what comes one by one is not kept in memory.
         images = list(named_images(images))
-    predictor = Predictor(directory, precision=precision, output=output, provider=provider)
+    predictor = Predictor(directory, precision=precision, output=output, engine=engine)
     predictions, kept = [], []
     for prediction, outputs in predictor.stream(images, top=top):
         predictions.append(prediction)

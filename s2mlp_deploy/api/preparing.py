@@ -15,7 +15,7 @@ from s2mlp_deploy.api.capturing import CapturedSource
 from s2mlp_deploy.api.checking import check_same_inputs, refuse_late_options
 from s2mlp_deploy.api.judging import Judging
 from s2mlp_deploy.api.opening import is_engine, open_file
-from s2mlp_deploy.api.references import References, Session, references_of
+from s2mlp_deploy.api.references import References, references_of
 from s2mlp_deploy.api.refusals import check_data, check_parity
 from s2mlp_deploy.artifact import (
     MANIFEST,
@@ -29,7 +29,7 @@ from s2mlp_deploy.artifact import (
 )
 from s2mlp_deploy.data.dataset import ModelData, open_data
 from s2mlp_deploy.data.noise import NOISE_SAMPLES, NoiseBatches
-from s2mlp_deploy.engines.base import Engine
+from s2mlp_deploy.engines.base import Engine, FileEngine
 from s2mlp_deploy.errors import ArtifactError, CheckpointError, InputError, PreprocessingError
 from s2mlp_deploy.evidence.parity import Tolerances
 from s2mlp_deploy.files import sha256_of
@@ -70,7 +70,7 @@ class Prepared:
     origin: Source
     paths: tuple[Path, ...]
     hashes: dict[Path, str]
-    sessions: dict[str, Session]
+    sessions: dict[str, FileEngine]
     descriptions: dict[str, dict[str, Any]]
     graphs: dict[str, ir.Model]
     precisions: dict[str, str]
@@ -119,7 +119,7 @@ def prepare(
     tolerances: Tolerances | None,
     atol: Limit,
     rtol: Limit,
-    provider: str,
+    engine: str,
     seed: int | None,
     progress: ProgressCallback,
     functional: bool = False,
@@ -142,7 +142,7 @@ def prepare(
         known = known_of(source, paths, checkpoint=weights)
         weights = known.checkpoint or weights
     seed = (known.seed or 0) if seed is None else seed
-    sessions: dict[str, Session] = {str(path): open_file(path, provider=provider, batch=batch) for path in paths}
+    sessions: dict[str, FileEngine] = {str(path): open_file(path, engine=engine, batch=batch) for path in paths}
     first, outputs = str(paths[0]), [info.name for info in sessions[str(paths[0])].outputs]
     descriptions = {
         key: read_description(session.metadata.get(METADATA_KEY), Path(key)) for key, session in sessions.items()

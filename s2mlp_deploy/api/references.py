@@ -14,9 +14,7 @@ from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.capture.checks import check_weights
 from s2mlp_deploy.capture.hazards import evaluating
 from s2mlp_deploy.choices import DynamicAxis
-from s2mlp_deploy.engines.base import Engine
-from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
-from s2mlp_deploy.engines.tensorrt.runtime import TensorRTEngine
+from s2mlp_deploy.engines.base import Engine, FileEngine
 from s2mlp_deploy.engines.torch import TorchEngine
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.export.analysis import Analysis
@@ -29,7 +27,6 @@ from s2mlp_deploy.shift.spec import ShiftSpec
 from s2mlp_deploy.sources.source import Source
 
 _SAME_MODEL = "compare with the source, checkpoint and settings that the file was exported from"
-Session = OnnxRuntimeEngine | TensorRTEngine
 
 
 def evaluation(module: object) -> AbstractContextManager[None]:
@@ -57,7 +54,7 @@ class References:
 def references_of(
     source: Source | CapturedSource,
     file: str,
-    session: Session,
+    session: FileEngine,
     *,
     on_pixels: bool,
     functional: bool = False,
@@ -103,7 +100,7 @@ def _interface(
     input_names: Sequence[str] | None,
     output_names: Sequence[str] | None,
     file: str,
-    session: Session,
+    session: FileEngine,
     on_pixels: bool,
 ) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
     """The file's inputs and outputs, each in the module's order.

@@ -1,6 +1,6 @@
 """The artifact: a directory of ONNX files with a manifest that is written last and makes it whole."""
 
-from s2mlp_deploy.artifact.engine_files import file_for_engine
+from s2mlp_deploy.artifact.engine_files import DEFAULT_FILES, file_for_engine
 from s2mlp_deploy.artifact.limits import SizeLimit, check_sizes, fitting_batch, limits_of, read_limits
 from s2mlp_deploy.artifact.manifest import (
     SCHEMA_VERSION,
@@ -38,6 +38,7 @@ from s2mlp_deploy.artifact.writer import ArtifactWriter, check_output, lock_arti
 
 __all__ = [
     "CALIBRATION_CACHE",
+    "DEFAULT_FILES",
     "EVIDENCE",
     "MANIFEST",
     "METADATA_KEY",

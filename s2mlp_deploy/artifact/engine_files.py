@@ -6,12 +6,17 @@ from s2mlp_deploy.artifact.manifest import FileRecord, Manifest
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.text import join_names
 
-# The fastest first. fp8 needs a GPU that has it, and fp16 on a processor is slower than fp32: neither is a default.
-_DEFAULT_FILES = {
+DEFAULT_FILES = {
     "tensorrt": ("int8-trt", "fp16", "fp32"),
     "tensorrt-rtx": ("int8-trt", "fp16", "fp32"),
     "onnxruntime": ("int8", "fp32"),
+    "openvino": ("int8-trt", "int8", "fp32"),
 }
+"""By engine the precisions of files that it runs best, the fastest first.
+
+fp8 needs a GPU that has it, and fp16 on a processor is no faster than fp32: neither is a default. OpenVINO is fastest
+with Q and DQ on the inputs of GEMMs alone, as TensorRT wants them.
+"""
 
 
 def file_for_engine(manifest: Manifest, engine: str, precision: str | None = None) -> FileRecord:
@@ -19,7 +24,7 @@ def file_for_engine(manifest: Manifest, engine: str, precision: str | None = Non
 
     Args:
         manifest: Of the artifact.
-        engine: ``tensorrt``, ``tensorrt-rtx`` or ``onnxruntime``.
+        engine: ``tensorrt``, ``tensorrt-rtx``, ``onnxruntime`` or ``openvino``.
         precision: What it must compute in, ``int8`` for example; default: the fastest file there is that every GPU or
             processor of that engine runs.
 
@@ -27,7 +32,7 @@ def file_for_engine(manifest: Manifest, engine: str, precision: str | None = Non
         ArtifactError: There is no such file; says which there are.
     """
     placed = "" if engine == "onnxruntime" else "-trt"
-    wanted = _DEFAULT_FILES[engine] if precision is None else (f"{precision}{placed}", precision)
+    wanted = DEFAULT_FILES[engine] if precision is None else (f"{precision}{placed}", precision)
     graphs = {record.precision: record for record in manifest.files if record.path.endswith(".onnx")}
     for name in wanted:
         if name in graphs:

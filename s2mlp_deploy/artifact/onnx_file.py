@@ -185,16 +185,16 @@ def _fields(scan: _Scan, position: int, end: int) -> Iterator[tuple[int, int, in
         scan.parts += 1
         if scan.parts > MAX_PARTS:
             raise ValueError(f"it has more than {MAX_PARTS:,} parts")
-        tag, position = _varint(data, position)
+        tag, position = read_varint(data, position)
         kind = tag & 7
         if kind == _BYTES:
-            length, position = _varint(data, position)
+            length, position = read_varint(data, position)
             if position + length > end:
                 raise ValueError("a part of it is longer than the file")
             yield tag >> 3, position, position + length
             position += length
         elif kind == _VARINT:
-            _, position = _varint(data, position)
+            _, position = read_varint(data, position)
         elif kind in (_FIXED32, _FIXED64):
             position += 4 if kind == _FIXED32 else 8
         else:
@@ -203,7 +203,13 @@ def _fields(scan: _Scan, position: int, end: int) -> Iterator[tuple[int, int, in
         raise ValueError("a part of it is longer than the file")
 
 
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
+def read_varint(data: memoryview, position: int) -> tuple[int, int]:
+    """A number of variable length, and the position behind it.
+
+    Raises:
+        ValueError: It is longer than a number can be.
+        IndexError: It ends behind the data.
+    """
     value = data[position]
     position += 1
     if value < 0x80:

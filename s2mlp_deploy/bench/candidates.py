@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s2mlp_deploy.artifact import (
+    DEFAULT_FILES,
     Manifest,
     SizeLimit,
     TensorInfo,
@@ -18,8 +19,9 @@ from s2mlp_deploy.artifact import (
     read_manifest,
     verify_file,
 )
-from s2mlp_deploy.bench.engines import ONNXRUNTIME, check_engine
+from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.profiles import text_of
+from s2mlp_deploy.engines.registry import OF_GRAPHS, check_engine, kind_of
 from s2mlp_deploy.engines.tensorrt.record import read_engine, read_sidecar
 from s2mlp_deploy.errors import ArtifactError, InputError
 from s2mlp_deploy.files import from_json, sha256_of
@@ -42,7 +44,7 @@ class Job:
     Attributes:
         path: The file.
         sha256: Of it.
-        engine: A name of :data:`~s2mlp_deploy.bench.engines.ENGINES`.
+        engine: A name of :data:`~s2mlp_deploy.engines.registry.OF_FILES`.
         batch: Samples in a run; None for the file's own, or 1.
     """
 
@@ -99,21 +101,23 @@ def jobs_of(files: Sequence[str | Path], engines: Sequence[str], batches: Sequen
 def _pairs(path: Path, engines: Sequence[str]) -> Iterator[tuple[Path, str]]:
     """The files that a path stands for, each with the engines that run it."""
     if path.is_dir():
-        for file in _files_of(path, engines):
-            yield from _pairs(file, engines)
+        for file, own in _files_of(path, engines):
+            yield from _pairs(file, own)
     elif path.suffix in ENGINE_SUFFIXES:
         flavour = read_engine(path).flavour
         if not engines or flavour in engines:
             yield path, flavour
     else:
         check_onnx(path)
-        for engine in engines or (ONNXRUNTIME,):
-            if engine.partition(":")[0] == ONNXRUNTIME:
+        for engine in engines or (GRAPH_ENGINE,):
+            if kind_of(engine) in OF_GRAPHS:
                 yield path, engine
 
 
-def _files_of(directory: Path, engines: Sequence[str]) -> Iterator[Path]:
-    """Files of an artifact: its graphs, without those for TensorRT where others are there, and engine files on demand.
+def _files_of(directory: Path, engines: Sequence[str]) -> Iterator[tuple[Path, Sequence[str]]]:
+    """Files of an artifact, each with the engines that it is measured on: its graphs, and engine files on demand.
+
+    Those for TensorRT only where there are no others, or on an engine that is fast with them.
 
     Raises:
         ArtifactError: It has none, or one was changed.
@@ -124,12 +128,17 @@ def _files_of(directory: Path, engines: Sequence[str]) -> Iterator[Path]:
         raise ArtifactError("the artifact has no files", where=str(directory), fix="export again with --force")
     records = {record.path: record for record in manifest.files}
     elsewhere = [name for name in graphs if not records[name].precision.endswith(_FOR_TENSORRT)]
-    for name in elsewhere or graphs:
-        yield verify_file(directory, records[name])
-    if any(engine.partition(":")[0] != ONNXRUNTIME for engine in engines):
-        for path in sorted(file for suffix in ENGINE_SUFFIXES for file in directory.glob(f"*{suffix}")):
-            if read_sidecar(path).flavour in engines:
-                yield path
+    runs = [engine for engine in engines or (GRAPH_ENGINE,) if kind_of(engine) in OF_GRAPHS]
+    for name in graphs:
+        own = runs
+        if elsewhere and name not in elsewhere:
+            own = [engine for engine in runs if records[name].precision in DEFAULT_FILES[kind_of(engine)]]
+        if own:
+            yield verify_file(directory, records[name]), own
+    built = [engine for engine in engines if kind_of(engine) == engine]
+    for path in sorted(file for suffix in ENGINE_SUFFIXES for file in directory.glob(f"*{suffix}") if built):
+        if (flavour := read_sidecar(path).flavour) in built:
+            yield path, (flavour,)
 
 
 def _graphs(manifest: Manifest) -> Iterator[str]:

@@ -1,49 +1,33 @@
-"""Engines by the names that ``bench --engine`` takes."""
+"""Engines as a benchmark opens them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.packages import version_of
-from s2mlp_deploy.engines.tensorrt.flavours import NAMES
-from s2mlp_deploy.errors import TargetError
+from s2mlp_deploy.engines.registry import OF_GRAPHS, kind_of, open_built_file, open_graph_file
 
-ONNXRUNTIME = "onnxruntime"
-ENGINES = (ONNXRUNTIME, *NAMES)
-
-
-def check_engine(name: str) -> None:
-    """Refuses a name that no engine has.
-
-    Raises:
-        TargetError: There is none; lists those that there are.
-    """
-    kind, colon, provider = name.partition(":")
-    if kind in NAMES and not colon:
-        return
-    if kind != ONNXRUNTIME or bool(colon) != bool(provider):
-        raise TargetError(
-            f"there is no engine {name!r}",
-            where="--engine",
-            fix=f"choose from {', '.join(ENGINES)}; {ONNXRUNTIME}:PROVIDER for another provider than the CPU",
-        )
+_CPU = ("", "cpu", "cpuexecutionprovider")
 
 
 def can_profile(engine: str) -> bool:
-    """Whether an engine times its nodes: ONNX Runtime on a CPU. On a GPU it would time how they are queued."""
-    kind, _, provider = engine.partition(":")
-    return kind == ONNXRUNTIME and provider.lower() in ("", "cpu", "cpuexecutionprovider")
+    """Whether an engine times its nodes: on a CPU. On a GPU it would time how they are queued."""
+    kind, _, part = engine.partition(":")
+    return kind in OF_GRAPHS and part.lower() in _CPU
 
 
-def open_engine(path: Path, engine: str, *, threads: int, profile_to: Path | None = None) -> tuple[Any, str]:
+def open_engine(
+    path: Path, engine: str, *, threads: int, throughput: bool = False, profile_to: Path | None = None
+) -> tuple[Any, str]:
     """Opens a file.
 
     Args:
-        path: An ONNX file for ``onnxruntime``, an engine file for the others.
-        engine: A name that :func:`check_engine` takes.
+        path: An ONNX file for an engine that runs graphs, else an engine file.
+        engine: A name that :func:`~s2mlp_deploy.engines.registry.check_engine` takes.
         threads: Threads within an operator; 0 lets the runtime choose.
+        throughput: Whether many runs at once count, not the time of one.
         profile_to: Folder for the times of every node, of an engine that :func:`can_profile`.
 
     Returns:
@@ -52,17 +36,15 @@ def open_engine(path: Path, engine: str, *, threads: int, profile_to: Path | Non
     Raises:
         S2MLPDeployError: The file cannot run here; says why.
     """
-    kind, _, provider = engine.partition(":")
-    if kind == ONNXRUNTIME:
-        # Idle threads that spin for work would take the processor from the engine whose turn it is.
-        opened = OnnxRuntimeEngine(path, provider=provider or "cpu", threads=threads, spin=False, profile_to=profile_to)
-        version = version_of("onnxruntime") or version_of("onnxruntime-gpu")
-        return opened, opened.name.replace(ONNXRUNTIME, f"{ONNXRUNTIME} {version}", 1)
-    # It needs NVIDIA's packages, which others do not have.
-    from s2mlp_deploy.engines.tensorrt.runtime import TensorRTEngine
-
-    built = TensorRTEngine(path)
-    return built, built.name
+    kind = kind_of(engine)
+    if path.suffix != ".onnx":
+        built = open_built_file(path, kind, threads=threads)
+        return built, built.name
+    # Idle threads that spin for work would take the processor from the engine whose turn it is.
+    own: dict[str, Any] = {"spin": False} if kind == GRAPH_ENGINE else {"throughput": throughput}
+    opened = open_graph_file(path, engine, threads=threads, profile_to=profile_to, **own)
+    version = version_of(kind) or version_of(f"{kind}-gpu")
+    return opened, opened.name.replace(kind, f"{kind} {version}", 1)
 
 
 def is_timed_on_gpu(engine: Any) -> bool:

@@ -16,15 +16,17 @@ class Open(msgspec.Struct, tag=True, frozen=True):
 
     Attributes:
         path: The file.
-        engine: What runs it: ``onnxruntime``, ``onnxruntime:cuda``, ``tensorrt-rtx``.
+        engine: What runs it: ``onnxruntime``, ``onnxruntime:cuda``, ``openvino``, ``tensorrt-rtx``.
         threads: Threads within an operator; 0 where the runtime chooses.
         profile_to: Folder for the times of every node; None where they are not wanted.
+        throughput: Whether many runs at once count, not the time of one.
     """
 
     path: str
     engine: str
     threads: int
     profile_to: str | None = None
+    throughput: bool = False
 
 
 class Opened(msgspec.Struct, tag=True, frozen=True):

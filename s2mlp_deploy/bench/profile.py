@@ -1,4 +1,4 @@
-"""Reading what runtimes write when they time every node: ONNX Runtime, and TensorRT through trtexec."""
+"""Reading what runtimes write when they time every node: ONNX Runtime, OpenVINO's engine, TensorRT through trtexec."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from s2mlp_deploy.artifact import common_path, module_of
+from s2mlp_deploy.engines.openvino.counters import CountersFile
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.evidence.profile import MATRIX_OPS, NodeTime, Profile
 from s2mlp_deploy.files import from_json, read_file
@@ -41,13 +42,15 @@ def profile_of(path: Path) -> Profile:
 
     Args:
         path: What ONNX Runtime's ``enable_profiling`` writes, where the first run does not count if there are several;
-            or what ``trtexec --exportProfile`` does.
+            what OpenVINO's engine writes; or what ``trtexec --exportProfile`` does.
 
     Raises:
         ArtifactError: It is neither.
     """
     try:
         document = read_file(path, "profile")
+        if document.lstrip()[:1] == b"{":
+            return _of_openvino(document)
         records = from_json(document, list[dict[str, Any]])
         if records and "count" in records[0]:
             return _of_tensorrt(records)
@@ -55,7 +58,7 @@ def profile_of(path: Path) -> Profile:
     except (OSError, ValueError) as error:
         problem = (error.strerror if isinstance(error, OSError) else None) or first_line_of(error)
         raise ArtifactError(
-            f"no profile of ONNX Runtime or TensorRT: {problem}",
+            f"no profile of ONNX Runtime, OpenVINO or TensorRT: {problem}",
             where=str(path),
             fix="name what `trtexec --exportProfile=FILE.json` or ONNX Runtime's profiling wrote",
         ) from error
@@ -90,16 +93,30 @@ def _layer_time(layer: _Layer) -> NodeTime:
     return NodeTime(name, op, common_path(map(module_of, parts)), milliseconds)
 
 
+def _of_openvino(document: bytes) -> Profile:
+    counted: CountersFile = from_json(document, CountersFile)
+    if not counted.runs:
+        raise ValueError("no run of it counts")
+    nodes = []
+    for node in counted.nodes:
+        # What OpenVINO made itself has names without a module, which say nothing of what it belongs to.
+        modules = [module for part in node.made_of if (module := module_of(part))]
+        nodes.append(NodeTime(node.name, node.op, common_path(modules), node.ms))
+    return Profile(len(counted.runs), statistics.median(counted.runs), tuple(nodes))
+
+
 def read_profile(document: bytes, *, warmup: int) -> Profile:
     """Reads a profile of several runs.
 
     Args:
-        document: The file, a JSON list of events.
-        warmup: How many of the first runs do not count.
+        document: What an engine wrote: ONNX Runtime a JSON list of events, OpenVINO's a JSON object.
+        warmup: How many of the first runs do not count; OpenVINO's engine has left them out already.
 
     Raises:
         ValueError: It is no such file, or has no other runs.
     """
+    if document.lstrip()[:1] == b"{":
+        return _of_openvino(document)
     events = msgspec.json.decode(document, type=list[_Event])
     totals = [event.dur / 1e3 for event in events if event.cat == "Session" and event.name == "model_run"]
     if len(totals) <= warmup:

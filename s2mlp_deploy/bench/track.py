@@ -63,7 +63,12 @@ class Track:
     def start(self, stack: contextlib.ExitStack) -> None:
         """Loads the file in a new process, which ends with the block of a stack."""
         self._process = stack.enter_context(WorkerProcess(self._options.time_limit))
-        command = messages.Open(str(self.job.path.absolute()), self.job.engine, self._options.threads)
+        command = messages.Open(
+            str(self.job.path.absolute()),
+            self.job.engine,
+            self._options.threads,
+            throughput=self._options.scenario == "offline",
+        )
         self._opened = self._ask(command, messages.Opened) or self._opened
 
     def warm_up(self) -> None:

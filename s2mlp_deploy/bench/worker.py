@@ -60,6 +60,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._engine: Any = None
+        self._throughput = False
         self._timed: Timed | None = None
         self._feeds: dict[str, NDArray[Any]] = {}
 
@@ -96,9 +97,15 @@ class Worker:
     def _open(self, command: messages.Open) -> messages.Opened:
         base, start = peak_memory(), time.perf_counter()
         folder = Path(command.profile_to) if command.profile_to is not None else None
-        engine, runtime = open_engine(Path(command.path), command.engine, threads=command.threads, profile_to=folder)
+        engine, runtime = open_engine(
+            Path(command.path),
+            command.engine,
+            threads=command.threads,
+            throughput=command.throughput,
+            profile_to=folder,
+        )
         seconds = time.perf_counter() - start
-        self._engine = engine
+        self._engine, self._throughput = engine, command.throughput
         return messages.Opened(
             runtime=runtime,
             inputs=engine.inputs,
@@ -121,7 +128,10 @@ class Worker:
 
             self._timed = Launches(self._engine, self._feeds)
         else:
-            self._timed = Calls(lambda: self._engine.run(self._feeds))
+            many = getattr(self._engine, "run_many", None) if self._throughput else None
+            self._timed = Calls(
+                lambda: self._engine.run(self._feeds), None if many is None else lambda count: many(self._feeds, count)
+            )
         return messages.Ran(tuple(warm_up(self._timed, command.seconds)))
 
 

@@ -41,7 +41,8 @@ def register(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option(
                 metavar="ENGINE",
-                help="onnxruntime[:PROVIDER], tensorrt or tensorrt-rtx; repeat. Default: what fits the file.",
+                help="onnxruntime[:PROVIDER], openvino[:DEVICE], tensorrt or tensorrt-rtx; repeat. "
+                "Default: what fits the file.",
             ),
         ] = None,
         batch: Annotated[
@@ -72,7 +73,7 @@ def register(app: typer.Typer) -> None:
         queries: Annotated[int, typer.Option(min=1, help="At each rate of --scenario server, at least.")] = 200,
         per_module: Annotated[
             bool,
-            typer.Option("--per-module", help="Tell where the time goes, by module and operator (ONNX Runtime, CPU)."),
+            typer.Option("--per-module", help="Tell where the time goes, by module and operator (on a CPU)."),
         ] = False,
         warmup: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Before anything counts.")] = 0.2,
         time_limit: Annotated[

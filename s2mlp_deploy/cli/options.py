@@ -87,6 +87,13 @@ Preprocess = Annotated[
     Path | None,
     typer.Option(metavar="FILE.json", help="How an image becomes the input. Default: <checkpoint>.json."),
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        metavar="ENGINE",
+        help="What runs ONNX files: onnxruntime[:PROVIDER] or openvino[:DEVICE], as onnxruntime:cuda, openvino:GPU.",
+    ),
+]
 Precisions = Annotated[
     list[str] | None,
     typer.Option(**choices(Precision, "Separated by commas, or repeated.", several=True)),

@@ -10,9 +10,11 @@ from rich.console import Console
 
 from s2mlp_deploy import api
 from s2mlp_deploy.api.refusals import check_parity, check_source
+from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.options import (
     Checkpoint,
+    Engine,
     Preprocess,
     Settings,
     examples,
@@ -20,7 +22,6 @@ from s2mlp_deploy.cli.options import (
     parse_settings,
     refuse_options,
 )
-from s2mlp_deploy.engines.onnxruntime import CPU
 from s2mlp_deploy.errors import CheckFailedError, InputError
 from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.store import document_of
@@ -39,6 +40,7 @@ def register(app: typer.Typer) -> None:
             "parity net.py:make out --data images --samples 200",
             "parity net.py:make model.onnx --checkpoint w.pt --atol 1e-4",
             "parity s2mlpv2_nano out --per-layer --save layers",
+            "parity s2mlpv2_nano out --engine openvino",
             "parity --from layers --rtol 1e-4",
         )
     )
@@ -101,7 +103,7 @@ def register(app: typer.Typer) -> None:
                 "--from", metavar="DIR", help="Judge what --save kept, without SOURCE and files; nothing is run."
             ),
         ] = None,
-        provider: Annotated[str, typer.Option(help="ONNX Runtime's execution provider.")] = CPU,
+        engine: Engine = GRAPH_ENGINE,
         seed: Annotated[
             int | None,
             typer.Option(
@@ -132,8 +134,6 @@ def register(app: typer.Typer) -> None:
         # Before torch is imported.
         check_source(source, checkpoint=checkpoint, preprocess=preprocess)
         check_parity(files, data)
-        if per_layer and provider != CPU:
-            refuse_options(["--provider"], "layers are compared on ONNX Runtime's CPU")
         with progress() as report:
             common: dict[str, Any] = {
                 "checkpoint": checkpoint,
@@ -144,13 +144,14 @@ def register(app: typer.Typer) -> None:
                 "batch": batch,
                 "atol": absolute,
                 "rtol": relative,
+                "engine": engine,
                 "seed": seed,
                 "progress": report,
             }
             if per_layer:
                 layers = api.parity_per_layer(source, files, save=save, bisect=bisect, **common)
             else:
-                reports = api.parity(source, files, provider=provider, **common)
+                reports = api.parity(source, files, **common)
         if per_layer:
             _show_layers(layers, as_json=as_json)
             return

@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 
 from s2mlp_deploy import api
+from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.cli.console import Json, emit
-from s2mlp_deploy.cli.options import examples
+from s2mlp_deploy.cli.options import Engine, examples
 from s2mlp_deploy.errors import CheckFailedError, ImageError
 
 
@@ -34,12 +35,12 @@ def register(app: typer.Typer) -> None:
         save: Annotated[
             Path | None, typer.Option(metavar="FILE.npz", help="Save all outputs of all images for numpy.load.")
         ] = None,
-        provider: Annotated[str, typer.Option(help="ONNX Runtime's execution provider.")] = "CPUExecutionProvider",
+        engine: Engine = GRAPH_ENGINE,
         as_json: Json = False,
     ) -> None:
         """Classify images with an artifact. Needs no torch."""
         predictions = api.predict(
-            directory, images, precision=precision, output=output, top=top, save=save, provider=provider
+            directory, images, precision=precision, output=output, top=top, save=save, engine=engine
         )
 
         def render(console: Console) -> None:

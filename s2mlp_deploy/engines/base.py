@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from s2mlp_deploy.artifact import TensorInfo
+from s2mlp_deploy.artifact import SizeLimit, TensorInfo
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -40,6 +40,20 @@ class Engine(Protocol):
         Returns:
             One array per output.
         """
+        ...
+
+
+class FileEngine(Engine, Protocol):
+    """An engine of a file."""
+
+    @property
+    def limits(self) -> tuple[SizeLimit, ...]:
+        """What free sizes of the inputs may be."""
+        ...
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says of itself, as the ONNX file's own metadata entries do."""
         ...
 
 

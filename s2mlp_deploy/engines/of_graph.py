@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from s2mlp_deploy.choices import GRAPH_ENGINE
+from s2mlp_deploy.engines.base import FileEngine
+from s2mlp_deploy.engines.registry import open_graph_file
 from s2mlp_deploy.files import output_error, scratch_directory
 
 
-def open_graph(model: ir.Model, *, threads: int = 0) -> OnnxRuntimeEngine:
-    """ONNX Runtime's engine of a graph, by way of a file: it may be too large for one protobuf message in memory.
+def open_graph(model: ir.Model, *, engine: str = GRAPH_ENGINE, threads: int = 0) -> FileEngine:
+    """An engine of a graph, by way of a file: it may be too large for one protobuf message in memory.
 
     Args:
         model: The graph.
-        threads: Of ONNX Runtime; 0 lets it choose.
+        engine: A name of :data:`~s2mlp_deploy.engines.registry.OF_GRAPHS`.
+        threads: On a CPU; 0 lets the engine choose.
 
     Raises:
-        BuildError: ONNX Runtime cannot load it.
+        BuildError: The engine cannot load it.
         OutputError: There is no room for the file.
     """
     with scratch_directory() as directory:
@@ -25,4 +28,4 @@ def open_graph(model: ir.Model, *, threads: int = 0) -> OnnxRuntimeEngine:
             ir.save(model, path, external_data="model.data")
         except OSError as error:
             raise output_error(directory.parent, error) from error
-        return OnnxRuntimeEngine(path, threads=threads)
+        return open_graph_file(path, engine, threads=threads)

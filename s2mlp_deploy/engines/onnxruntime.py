@@ -187,6 +187,11 @@ class OnnxRuntimeEngine:
         return list(binding.copy_outputs_to_cpu())
 
 
+def open_graph(path: Path, part: str, *, threads: int, **options: Any) -> OnnxRuntimeEngine:
+    """The registry's way to open an ONNX file; see :class:`OnnxRuntimeEngine`."""
+    return OnnxRuntimeEngine(path, provider=part or CPU, threads=threads, **options)
+
+
 def find_provider(name: str, there: Sequence[str]) -> str:
     """The provider of that name among those that are there; short names and any case are taken.
 

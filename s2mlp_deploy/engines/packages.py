@@ -1,10 +1,13 @@
-"""Looking at installed packages without importing them, and importing the one that phones home."""
+"""Looking at installed packages without importing them, and importing those that phone home."""
 
 from __future__ import annotations
 
 import os
+import sys
 from importlib import metadata
 from typing import Any
+
+_TELEMETRY = "openvino_telemetry"
 
 
 def version_of(distribution: str) -> str | None:
@@ -29,3 +32,24 @@ def load_onnxruntime() -> Any:
     import onnxruntime
 
     return onnxruntime
+
+
+def load_openvino() -> Any:
+    """OpenVINO, without its telemetry.
+
+    Importing it sends an event through ``openvino-telemetry`` unless the user has declined by a file below the home
+    directory; no variable switches that off. While it is imported the telemetry package is not to be found, and
+    OpenVINO takes its own stub instead. Who wants it imports ``openvino`` first: what is loaded already is left alone.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    hidden = "openvino" not in sys.modules and _TELEMETRY not in sys.modules
+    if hidden:
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if hidden:
+            sys.modules.pop(_TELEMETRY, None)
+    return openvino

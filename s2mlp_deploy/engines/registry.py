@@ -1,4 +1,4 @@
-"""The engines by name. Nothing is imported until it is used; a new engine is one file and one line.
+"""The engines by name. Nothing is imported until it is used; a new engine is one file and one entry.
 
 The table holds names of functions, not modules, so that a service that only runs ONNX Runtime never loads torch.
 """
@@ -6,23 +6,128 @@ The table holds names of functions, not modules, so that a service that only run
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from s2mlp_deploy.engines.base import EngineStatus
+from s2mlp_deploy.choices import GRAPH_ENGINE
+from s2mlp_deploy.engines.base import EngineStatus, FileEngine
+from s2mlp_deploy.errors import TargetError
+from s2mlp_deploy.text import join_names
 
-# Each entry is ``module:function``; the function returns an EngineStatus and imports nothing heavy.
+
+@dataclass(frozen=True)
+class Entry:
+    """An engine. Functions are named as ``module:function``.
+
+    Attributes:
+        status: Returns an :class:`~s2mlp_deploy.engines.base.EngineStatus` and imports nothing heavy.
+        opens_graph: Opens an ONNX file: takes its path, the part of the machine that is to run it (a provider, a
+            device; empty for the default), and ``threads``. Empty where an engine runs only what it has built.
+        opens_built: Opens a file that the engine has built: takes its path and ``threads``. Empty where it builds none.
+        parts: What the engine calls the parts of a machine that it can run on.
+    """
+
+    status: str
+    opens_graph: str = ""
+    opens_built: str = ""
+    parts: str = ""
+
+
 ENGINES = {
-    "torch": "s2mlp_deploy.engines.torch:status",
-    "onnxruntime": "s2mlp_deploy.engines.onnxruntime:status",
-    "tensorrt": "s2mlp_deploy.engines.tensorrt.library:tensorrt_status",
-    "tensorrt-rtx": "s2mlp_deploy.engines.tensorrt.library:rtx_status",
+    "torch": Entry("s2mlp_deploy.engines.torch:status"),
+    GRAPH_ENGINE: Entry(
+        "s2mlp_deploy.engines.onnxruntime:status", "s2mlp_deploy.engines.onnxruntime:open_graph", parts="PROVIDER"
+    ),
+    "openvino": Entry(
+        "s2mlp_deploy.engines.openvino.library:status",
+        "s2mlp_deploy.engines.openvino.runtime:open_graph",
+        parts="DEVICE",
+    ),
+    "tensorrt": Entry(
+        "s2mlp_deploy.engines.tensorrt.library:tensorrt_status",
+        opens_built="s2mlp_deploy.engines.tensorrt.runtime:open_built",
+    ),
+    "tensorrt-rtx": Entry(
+        "s2mlp_deploy.engines.tensorrt.library:rtx_status",
+        opens_built="s2mlp_deploy.engines.tensorrt.runtime:open_built",
+    ),
 }
+
+OF_GRAPHS = tuple(name for name, entry in ENGINES.items() if entry.opens_graph)
+"""Engines that run ONNX files."""
+
+OF_FILES = tuple(name for name, entry in ENGINES.items() if entry.opens_graph or entry.opens_built)
+"""Engines that run files, of any kind."""
 
 
 def statuses() -> tuple[EngineStatus, ...]:
     """What can be used here, in the registry's order."""
-    result = []
-    for entry in ENGINES.values():
-        module, _, function = entry.partition(":")
-        status: EngineStatus = getattr(importlib.import_module(module), function)()
-        result.append(status)
-    return tuple(result)
+    return tuple(_function(entry.status)() for entry in ENGINES.values())
+
+
+def kind_of(engine: str) -> str:
+    """The engine's own name in one that names a part of the machine too: ``openvino`` of ``openvino:GPU``."""
+    return engine.partition(":")[0]
+
+
+def check_engine(engine: str, among: tuple[str, ...] = OF_FILES) -> None:
+    """Refuses a name that no engine has.
+
+    Args:
+        engine: ``onnxruntime``, ``onnxruntime:cuda``, ``openvino:GPU``, ``tensorrt-rtx``.
+        among: Those that can be meant.
+
+    Raises:
+        TargetError: There is none; lists those that there are.
+    """
+    kind, colon, part = engine.partition(":")
+    if kind in among and bool(colon) == bool(part) and (not colon or ENGINES[kind].parts):
+        return
+    parts = [f"{name}:{ENGINES[name].parts}" for name in among if ENGINES[name].parts]
+    raise TargetError(
+        f"there is no engine {engine!r}",
+        where="--engine",
+        fix=f"choose {join_names(among, last='or')}; {join_names(parts, last='or')} for other parts of the machine "
+        "than the CPU",
+    )
+
+
+def open_graph_file(path: Path, engine: str = GRAPH_ENGINE, *, threads: int = 0, **options: Any) -> FileEngine:
+    """Opens an ONNX file.
+
+    Args:
+        path: The file.
+        engine: A name that :func:`check_engine` takes, of :data:`OF_GRAPHS`.
+        threads: Within an operator, on a CPU; 0 lets the engine choose.
+        options: What only this engine takes.
+
+    Raises:
+        S2MLPDeployError: The engine is not here, or cannot run the file; says why.
+    """
+    check_engine(engine, OF_GRAPHS)
+    kind, _, part = engine.partition(":")
+    opened: FileEngine = _function(ENGINES[kind].opens_graph)(path, part, threads=threads, **options)
+    return opened
+
+
+def open_built_file(path: Path, engine: str, *, threads: int = 0) -> FileEngine:
+    """Opens a file that an engine has built, with that engine.
+
+    Args:
+        path: The file.
+        engine: What built it, by its sidecar.
+        threads: Of a CPU; 0 for as many as it was built for, or as the engine chooses.
+
+    Raises:
+        S2MLPDeployError: The engine is not here, or cannot run the file; says why.
+    """
+    if not (entry := ENGINES.get(engine)) or not entry.opens_built:
+        raise TargetError(f"there is no engine {engine!r} that builds files", where=str(path), fix="build it again")
+    opened: FileEngine = _function(entry.opens_built)(path, threads=threads)
+    return opened
+
+
+def _function(name: str) -> Any:
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)

@@ -22,7 +22,8 @@ class Candidate:
         file: The file, as the user named it; in an artifact's evidence its name.
         sha256: Of the file.
         precision: Of the file, as its own description says; empty where it says nothing.
-        engine: What runs it, as on the command line: ``onnxruntime``, ``onnxruntime:cuda``, ``tensorrt-rtx``.
+        engine: What runs it, as on the command line: ``onnxruntime``, ``onnxruntime:cuda``, ``openvino``,
+            ``tensorrt-rtx``.
         runtime: What opened it, with its version; empty where nothing could.
         batch: Samples in a run; 0 where that was never settled.
         threads: Threads within an operator; 0 where the runtime chooses.

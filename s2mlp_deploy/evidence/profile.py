@@ -13,9 +13,10 @@ MATRIX_OPS = frozenset(
         *("Gemm", "MatMul", "Conv", "ConvTranspose", "FusedConv", "FusedGemm", "FusedMatMul", "NhwcFusedConv"),
         *("QGemm", "QLinearMatMul", "QLinearConv", "MatMulInteger", "MatMulIntegerToFloat", "ConvInteger"),
         *("DynamicQuantizeMatMul", "MatMulNBits"),
+        *("FullyConnected", "Convolution", "GroupConvolution", "ConvolutionBackpropData", "Deconvolution"),
     )
 )
-"""Operators of ONNX and of ONNX Runtime that multiply matrices or convolve."""
+"""Operators of ONNX, of ONNX Runtime and of OpenVINO that multiply matrices or convolve."""
 
 
 @dataclass(frozen=True)

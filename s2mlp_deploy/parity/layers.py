@@ -11,6 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from s2mlp_deploy.artifact import TensorInfo
+from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.base import Arrays, Engine
 from s2mlp_deploy.engines.of_graph import open_graph
 from s2mlp_deploy.errors import InputError
@@ -76,6 +77,7 @@ def compare_layers(
     adapt: Callable[[str, Engine], Engine] = lambda _, engine: engine,
     splits: bool = False,
     memory: int = MEMORY,
+    engine: str = GRAPH_ENGINE,
     threads: int = 0,
     keep: Keeper | None = None,
     on_batch: Callable[[int], None] | None = None,
@@ -93,13 +95,14 @@ def compare_layers(
         adapt: Makes a file's engine take the reference's inputs.
         splits: Whether a batch may be cut along its first axis.
         memory: Bytes that tapped tensors may take at a time, on either side.
-        threads: Of ONNX Runtime; 0 lets it choose.
+        engine: What runs the files.
+        threads: Of the engine; 0 lets it choose.
         keep: Gets every pair of tensors.
         on_batch: Called with the number of images after each batch of each part.
 
     Raises:
         InputError: There are no inputs, or an output has another shape.
-        BuildError: ONNX Runtime cannot load a graph with taps.
+        BuildError: The engine cannot load a graph with taps.
     """
     states = {key: _File(key, model, program) for key, model in files.items()}
     wanted = [tap for tap in program.taps if any(tap.path in state.found for state in states.values())]
@@ -115,7 +118,7 @@ def compare_layers(
     for number, part in enumerate(parts):
         program.wanted = {tap.node for tap in part}
         for state in states.values():
-            state.open(part, reference, adapt, threads)
+            state.open(part, reference, adapt, engine, threads)
         images = batch = 0
         for whole, _ in batches:
             for piece in _pieces(whole, step) if splits else (whole,):
@@ -180,14 +183,20 @@ class _File:
         self._runs = 0
 
     def open(
-        self, part: Sequence[Tap], reference: Engine, adapt: Callable[[str, Engine], Engine], threads: int
+        self,
+        part: Sequence[Tap],
+        reference: Engine,
+        adapt: Callable[[str, Engine], Engine],
+        engine: str,
+        threads: int,
     ) -> None:
         """Loads the graph with the taps of a part, and the first time without any."""
         if self._untapped is None:
-            self._untapped = Matched(self._key, adapt(self._key, open_graph(self._model, threads=threads)), reference)
+            plain = open_graph(self._model, engine=engine, threads=threads)
+            self._untapped = Matched(self._key, adapt(self._key, plain), reference)
         self._part = [tap for tap in part if tap.path in self.found]
         graph, self._names = tapped(self._model, {tap.path: self.found[tap.path] for tap in self._part})
-        self._tapped = _Tapped(open_graph(graph, threads=threads), len(self._model.graph.outputs))
+        self._tapped = _Tapped(open_graph(graph, engine=engine, threads=threads), len(self._model.graph.outputs))
         self._matched = Matched(self._key, adapt(self._key, self._tapped), reference)
         for tap in self._part:
             self._layers[tap.path] = _Layer(tap, self.found[tap.path].value)

@@ -15,9 +15,8 @@ from PIL import Image
 
 from s2mlp_deploy.artifact import is_scores
 from s2mlp_deploy.data.caching import Batches
-from s2mlp_deploy.engines.base import Engine
+from s2mlp_deploy.engines.base import Engine, FileEngine
 from s2mlp_deploy.engines.of_graph import open_graph
-from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, AccuracyRow, BudgetSearch, Guess, WorstImage
 from s2mlp_deploy.evidence.machine import environment_here
@@ -305,7 +304,7 @@ def thumbnail(array: NDArray[Any], preprocessing: Preprocessing | None) -> str:
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def engine_of(model: ir.Model, *, rounded: bool, threads: int = 0) -> OnnxRuntimeEngine:
+def engine_of(model: ir.Model, *, rounded: bool, threads: int = 0) -> FileEngine:
     """An engine of a graph that is not on the disk.
 
     Args:

@@ -18,10 +18,11 @@ from s2mlp_deploy.artifact import (
     read_manifest,
     verify_precision,
 )
+from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.data.feeds import ModelInputs
 from s2mlp_deploy.data.samples import Sample
 from s2mlp_deploy.engines.base import Arrays
-from s2mlp_deploy.engines.onnxruntime import CPU, OnnxRuntimeEngine
+from s2mlp_deploy.engines.registry import open_graph_file
 from s2mlp_deploy.errors import ArtifactError, ImageError, InputError
 from s2mlp_deploy.preprocess import Preprocessing
 from s2mlp_deploy.serving.images import Images, NamedImage, named_images
@@ -66,20 +67,22 @@ class Prediction:
 
 
 class Predictor:
-    """Classifies images with an artifact, through ONNX Runtime; needs no torch.
+    """Classifies images with an artifact, through ONNX Runtime or OpenVINO; needs no torch.
 
     Args:
         directory: The artifact.
         precision: Which of its files.
         output: The output that is the classifier; default: the one that looks like it
             (:func:`~s2mlp_deploy.serving.outputs.find_scores`), and where none does, the outputs are told of.
-        provider: ONNX Runtime's execution provider.
-        threads: Threads within an operator; 0 lets ONNX Runtime choose.
+        engine: What runs it: ``onnxruntime``, or with another execution provider than the CPU ``onnxruntime:cuda``;
+            ``openvino``, or with another device ``openvino:GPU``.
+        threads: Threads within an operator; 0 lets the engine choose.
 
     Raises:
         ArtifactError: The artifact is damaged, has no such file or no preprocessing, or its model takes no image.
         InputError: There is no such output, or it is no list of scores.
-        MissingDependencyError: ONNX Runtime is not installed.
+        TargetError: There is no such engine, or not that part of a machine here.
+        MissingDependencyError: The engine is not installed.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class Predictor:
         *,
         precision: str = "fp32",
         output: str | None = None,
-        provider: str = CPU,
+        engine: str = GRAPH_ENGINE,
         threads: int = 0,
     ) -> None:
         root = Path(directory)
@@ -106,7 +109,7 @@ class Predictor:
             find_scores(self.manifest.outputs, self.manifest.classes, output)
         path = verify_precision(root, self.manifest, precision)
         check_onnx(path)
-        self.engine = OnnxRuntimeEngine(path, provider=provider, threads=threads)
+        self.engine = open_graph_file(path, engine, threads=threads)
         _check_input(self.engine.inputs, path)
         self.output = find_scores(self.engine.outputs, self.manifest.classes, output)
         self._inputs = ModelInputs(self.engine.inputs, self.preprocessing)
@@ -234,5 +237,5 @@ def _check_input(inputs: Sequence[TensorInfo], where: Path) -> None:
         raise ArtifactError(
             f"the model {problem}, and images are predicted by models that take one image: {taken}",
             where=str(where),
-            fix="run it on arrays with onnxruntime.InferenceSession; `parity` compares it on arrays: --data FILE.npz",
+            fix="run it on arrays with the engine's own package; `parity` compares it on arrays: --data FILE.npz",
         )

@@ -42,7 +42,7 @@ def quantize(artifact, data, **options):
 
 USES = {
     "predict": lambda root: api.Predictor(root),
-    "parity": lambda root: open_file(root / GRAPH, provider="cpu", batch=1),
+    "parity": lambda root: open_file(root / GRAPH, batch=1),
     "inspect": lambda root: api.inspect_file(root / GRAPH),
     "quantize": lambda root: quantize(root, write_data(root.parent / "data.npy")),
     "dry run": lambda root: api.preflight(root / GRAPH, targets=["sm89"]),

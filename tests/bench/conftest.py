@@ -14,7 +14,7 @@ from s2mlp_deploy.bench import process
 # In the worker: what a file's name asks for happens in its first run.
 _FAULTS = """
 import ctypes, pathlib, sys, time
-from s2mlp_deploy.bench import engines
+from s2mlp_deploy.engines import onnxruntime as engines
 def run(engine, path):
     if "crash" in path.name: print("the last words", file=sys.stderr, flush=True); ctypes.string_at(0)
     if "abort" in path.name: import os; os.abort()

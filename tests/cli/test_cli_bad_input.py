@@ -317,7 +317,9 @@ def test_a_file_that_is_no_image_is_named(refused, tmp_path, write, says):
 def test_predicting_with_something_else_is_explained(refused, tmp_path):
     assert "not an artifact" in refused("predict", tmp_path, "x.png")
     assert "no int8 file" in refused("predict", nano_artifact.read_only(), "x.png", "--precision", "int8")
-    assert "CPUExecutionProvider" in refused("predict", nano_artifact.read_only(), "x.png", "--provider", "Nope")
+    assert "CPUExecutionProvider" in refused(
+        "predict", nano_artifact.read_only(), "x.png", "--engine", "onnxruntime:Nope"
+    )
 
 
 @pytest.mark.parametrize("top", ["0", "-1", "few"])
@@ -336,7 +338,7 @@ def test_a_top_that_names_nobody_is_refused(cli, top):
         (("--atol", "nan"), "--atol 'nan' is no limit"),
         (("--rtol", "-1"), "--rtol '-1' is no limit"),
         (("--atol", "logit=1"), "logit, which is no output"),
-        (("--provider", "Nope"), "CPUExecutionProvider"),
+        (("--engine", "onnxruntime:Nope"), "CPUExecutionProvider"),
         (("--set", "classes=11"), "'logits' has the shape"),
         (("--set", "image_size=64"), "the model s2mlpv2_nano takes 3x64x64"),
     ],

@@ -75,9 +75,9 @@ def test_what_layers_cannot_be_compared_with_is_refused(cli, artifact, tmp_path)
     result = cli("parity", "s2mlpv2_nano", engine, "--per-layer")
     assert result.code == 2
     assert "name the ONNX file that it was built from" in result.text
-    result = cli("parity", "s2mlpv2_nano", artifact, "--per-layer", "--provider", "cuda")
+    result = cli("parity", "s2mlpv2_nano", artifact, "--per-layer", "--engine", "onnxruntime:cuda")
     assert result.code == 2
-    assert "--provider: layers are compared on ONNX Runtime's CPU" in result.text
+    assert "layers are compared on a CPU, not on onnxruntime:cuda" in result.text
 
 
 def test_saved_layers_are_judged_again_without_running(cli, artifact, tmp_path, monkeypatch):

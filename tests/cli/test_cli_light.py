@@ -33,7 +33,7 @@ def test_doctor_needs_no_torch(process):
     result = process("doctor", "--json", blocked=HEAVY)
     assert result.code == 0
     engines = {item["name"]: item for item in json.loads(result.out)["engines"]}
-    assert list(engines) == ["torch", "onnxruntime", "tensorrt", "tensorrt-rtx"]
+    assert list(engines) == ["torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
     for item in engines.values():
         # What is missing is named; what is not installed comes with the command that installs it.
         assert item["available"] != bool(item["missing"])

@@ -128,7 +128,7 @@ def test_a_precision_that_is_not_there_lists_those_that_are():
 
 def test_a_provider_that_is_not_there_is_refused():
     with pytest.raises(TargetError, match="CPUExecutionProvider"):
-        Predictor(nano_artifact.read_only(), provider="NoSuchExecutionProvider")
+        Predictor(nano_artifact.read_only(), engine="onnxruntime:NoSuchExecutionProvider")
 
 
 def test_images_of_all_kinds_are_predicted_alike(predictor, digits):

@@ -198,3 +198,8 @@ def _fitting(info: TensorInfo, feeds: Mapping[str, NDArray[Any]]) -> NDArray[Any
         given = "nothing" if array is None else str(array.dtype)
         raise InputError(f"the input {info.name} is {given}", fix=f"the engine takes {info.dtype} {list(info.shape)}")
     return np.ascontiguousarray(array)
+
+
+def open_built(path: Path, *, threads: int) -> TensorRTEngine:  # noqa: ARG001 - A GPU has none.
+    """The registry's way to open an engine file; see :class:`TensorRTEngine`."""
+    return TensorRTEngine(path)

@@ -1,0 +1,109 @@
+"""OpenVINO's package: whether it is here, which devices it has, and what it is told for each run."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from s2mlp_deploy.engines.base import EngineStatus
+from s2mlp_deploy.engines.packages import load_openvino, version_of
+from s2mlp_deploy.errors import MissingDependencyError, TargetError
+from s2mlp_deploy.processor import processor
+from s2mlp_deploy.text import first_line_of, join_names
+
+OPENVINO = "openvino"
+CPU = "CPU"
+_AT = re.compile(r"^(Exception from|Check '.*' failed at) .*$")
+
+
+def status() -> EngineStatus:
+    """Which OpenVINO is installed and the devices it can use here."""
+    version = version_of(OPENVINO)
+    if version is None:
+        return EngineStatus(OPENVINO, False, missing=OPENVINO, install_hint="pip install 's2mlp-deploy[openvino]'")
+    # Optional, and checked above.
+    core = load_openvino().Core()
+    devices = [f"{name} ({core.get_property(name, 'FULL_DEVICE_NAME')})" for name in core.available_devices]
+    return EngineStatus(OPENVINO, True, version=version, detail=", ".join(devices))
+
+
+def load() -> Any:
+    """OpenVINO.
+
+    Raises:
+        MissingDependencyError: It is not installed.
+    """
+    try:
+        return load_openvino()
+    except ImportError:
+        raise MissingDependencyError(OPENVINO, extra=OPENVINO, purpose="running files with OpenVINO") from None
+
+
+def find_device(name: str, there: Sequence[str]) -> str:
+    """The device of that name among those that are there; any case is taken, and the number of the first one may miss.
+
+    Args:
+        name: ``CPU``, ``gpu``, ``GPU.1``.
+        there: OpenVINO's names of what the machine has.
+
+    Raises:
+        TargetError: It is not there; lists those that are.
+    """
+    wanted = name.upper()
+    for device in there:
+        if wanted and wanted in (device.upper(), device.upper().removesuffix(".0")):
+            return device
+    raise TargetError(
+        f"OpenVINO has no device {name!r} here", where="--engine", fix=f"choose {join_names(there, last='or')}"
+    )
+
+
+def configuration(
+    device: str, *, half: bool, threads: int, throughput: bool, flush_denormals: bool, profile: bool
+) -> dict[str, Any]:
+    """What a graph is compiled with.
+
+    Nothing that changes numbers is left to OpenVINO: by itself it computes in bfloat16 where the processor has it, and
+    quantizes activations of compressed layers on the way.
+
+    Args:
+        device: OpenVINO's name of it.
+        half: Whether the file is in float16. A processor computes it in float32, which loses nothing; GPUs and NPUs
+            compute float16 in float16.
+        threads: On a CPU; 0 lets OpenVINO choose.
+        throughput: Whether many runs at once count, not the time of one.
+        flush_denormals: Whether numbers below the smallest normal one count as 0, on a CPU.
+        profile: Whether every node is timed.
+    """
+    chosen: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": "f16" if half and device != CPU else "f32",
+        "PERFORMANCE_HINT": "THROUGHPUT" if throughput else "LATENCY",
+        "PERF_COUNT": profile,
+    }
+    if device == CPU:
+        chosen |= {
+            "EXECUTION_MODE_HINT": "ACCURACY",
+            # Several services of one machine, or several containers, would all be put on the same first cores.
+            "ENABLE_CPU_PINNING": False,
+            "CPU_DENORMALS_OPTIMIZATION": flush_denormals,
+        }
+        if threads:
+            chosen["INFERENCE_NUM_THREADS"] = threads
+        if not throughput:
+            chosen["NUM_STREAMS"] = 1
+    return chosen
+
+
+def traits() -> dict[str, list[str]]:
+    """What a file that was compiled for a CPU depends on besides OpenVINO's version: its kernels are chosen by it."""
+    here = processor()
+    return {"architecture": [platform.machine()], "instructions": list(here.instructions or (here.name,))}
+
+
+def reason_of(error: BaseException) -> str:
+    """What OpenVINO says, without the lines that name places in its source."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not _AT.match(line)]
+    return told[0] if told else first_line_of(error)

@@ -1,0 +1,219 @@
+"""Running ONNX files, and files compiled ahead of time, with OpenVINO."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2mlp_deploy.artifact import METADATA_KEY, check_onnx, check_sizes, read_description, read_limits
+from s2mlp_deploy.artifact.onnx_interface import OnnxInterface, read_interface
+from s2mlp_deploy.engines.base import Arrays
+from s2mlp_deploy.engines.openvino import library
+from s2mlp_deploy.engines.openvino.counters import Counters
+from s2mlp_deploy.engines.openvino.library import CPU, OPENVINO, reason_of
+from s2mlp_deploy.engines.optimized import is_optimized
+from s2mlp_deploy.errors import ArtifactError, BuildError, TargetError
+
+
+class OpenVinoEngine:
+    """Runs an ONNX file. May be called from several threads.
+
+    Args:
+        path: The file.
+        device: ``CPU``, ``GPU`` or ``NPU``, or one of several by its number: ``GPU.1``. Only the CPU was ever tried.
+        threads: On a CPU; 0 lets OpenVINO choose.
+        throughput: Whether many runs at once count (:meth:`run_many`), not the time of one.
+        flush_denormals: Whether numbers below the smallest normal one count as 0, on a CPU.
+        profile_to: Times every node of every run, for a file in this folder that :meth:`end_profile` writes.
+
+    Raises:
+        MissingDependencyError: OpenVINO is not installed.
+        TargetError: There is no such device, or it computes in another precision than it was told to.
+        ArtifactError: It is no ONNX file, or one that ONNX Runtime optimized for itself.
+        BuildError: OpenVINO cannot load the file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        device: str = CPU,
+        threads: int = 0,
+        throughput: bool = False,
+        flush_denormals: bool = False,
+        profile_to: Path | None = None,
+    ) -> None:
+        openvino = library.load()
+        if is_optimized(path):
+            raise ArtifactError(
+                "the file was optimized for ONNX Runtime, whose own operators OpenVINO does not know",
+                where=str(path),
+                fix="name the file that it was made from",
+            )
+        check_onnx(path)
+        told = read_interface(path)
+        core = openvino.Core()
+        self.device = library.find_device(device, core.available_devices)
+        config = library.configuration(
+            self.device,
+            half=is_half(told, path),
+            threads=threads,
+            throughput=throughput,
+            flush_denormals=flush_denormals,
+            profile=profile_to is not None,
+        )
+        self._use(compiled_of(core, path, self.device, config), told)
+        self._counters = None if profile_to is None else Counters(self._compiled, openvino.get_version(), profile_to)
+
+    def _use(self, compiled: Any, told: OnnxInterface) -> None:
+        self._compiled = compiled
+        self.inputs, self.outputs, self.metadata = told.inputs, told.outputs, told.metadata
+        self.limits = read_limits(self.metadata)
+        # By name: OpenVINO may keep names of nodes beside those of the graph, and in an order of its own.
+        self._in = {info.name: compiled.input(info.name) for info in self.inputs}
+        self._out = {info.name: compiled.output(info.name) for info in self.outputs}
+        self._idle: list[Any] = []
+        self._queue: Any = None
+
+    @property
+    def name(self) -> str:
+        """``openvino`` and the device."""
+        return f"{OPENVINO} ({self.device})"
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """What OpenVINO says it computes with, by its names of the settings."""
+        names = (
+            *("INFERENCE_PRECISION_HINT", "EXECUTION_MODE_HINT", "PERFORMANCE_HINT"),
+            *("NUM_STREAMS", "INFERENCE_NUM_THREADS", "CPU_DENORMALS_OPTIMIZATION"),
+        )
+        there = self._compiled.get_property("SUPPORTED_PROPERTIES")
+        return {name: str(self._compiled.get_property(name)) for name in names if name in there}
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
+        """See :class:`~s2mlp_deploy.engines.base.Engine`.
+
+        Raises:
+            InputError: A free size is none of those that the graph was made for.
+            BuildError: The inputs do not fit the graph.
+        """
+        self._check(feeds)
+        try:
+            request = self._idle.pop()  # Not two threads get the same one.
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        start = time.perf_counter()
+        try:
+            results = request.infer(self._tensors(feeds), share_inputs=True, share_outputs=True)
+            if self._counters is not None:
+                self._counters.ran((time.perf_counter() - start) * 1e3)
+            # The memory is the request's, whose next run writes there.
+            return {name: np.array(results[port]) for name, port in self._out.items()}
+        except RuntimeError as error:
+            raise self._refusal(feeds, reason_of(error)) from error
+        finally:
+            self._idle.append(request)
+
+    def run_many(self, feeds: Mapping[str, NDArray[Any]], count: int) -> None:
+        """Runs the same inputs so often, as many at once as the device works best with, and drops the outputs.
+
+        Raises:
+            InputError: See :meth:`run`.
+            BuildError: See :meth:`run`.
+        """
+        self._check(feeds)
+        if self._queue is None:
+            self._queue = library.load().AsyncInferQueue(self._compiled)  # Of as many requests as that.
+        tensors = self._tensors(feeds)
+        try:
+            for _ in range(count):
+                self._queue.start_async(tensors, share_inputs=True)
+            self._queue.wait_all()
+        except RuntimeError as error:
+            raise self._refusal(feeds, reason_of(error)) from error
+
+    def end_profile(self) -> Path:
+        """The file with the time of every node (:class:`~s2mlp_deploy.engines.openvino.counters.CountersFile`)."""
+        assert self._counters is not None
+        kinds = {item.node_name: item.node_type for request in self._idle for item in request.get_profiling_info()}
+        return self._counters.write(kinds)
+
+    def _tensors(self, feeds: Mapping[str, NDArray[Any]]) -> dict[Any, NDArray[Any]]:
+        return {port: np.ascontiguousarray(feeds[name]) for name, port in self._in.items()}
+
+    def _check(self, feeds: Mapping[str, NDArray[Any]]) -> None:
+        check_sizes(self.limits, {name: array.shape for name, array in feeds.items()})
+        # OpenVINO would cast, and leave what a run before had put into an input that is missing.
+        if {*feeds} != {*self._in}:
+            raise self._refusal(feeds, "inputs are missing, or of other names")
+        for info in self.inputs:
+            if str(feeds[info.name].dtype) != info.dtype:
+                raise self._refusal(feeds, f"{info.name} is {feeds[info.name].dtype}")
+
+    def _refusal(self, feeds: Mapping[str, NDArray[Any]], problem: str) -> BuildError:
+        shapes = {name: tuple(array.shape) for name, array in feeds.items()}
+        return BuildError(
+            f"OpenVINO refused the inputs: {problem}",
+            where=f"inputs {shapes}",
+            fix=f"the graph takes {', '.join(f'{i.name} {list(i.shape)} {i.dtype}' for i in self.inputs)}",
+        )
+
+
+def is_half(told: OnnxInterface, path: Path) -> bool:
+    """Whether a file says that it is in float16, below its int8 where it has that.
+
+    Raises:
+        ArtifactError: What it says of itself is damaged.
+    """
+    precision = str(read_description(told.metadata.get(METADATA_KEY), path).get("precision", ""))
+    return precision == "fp16" or precision.endswith("-trt")
+
+
+def compiled_of(core: Any, path: Path, device: str, config: Mapping[str, Any]) -> Any:
+    """A graph that is ready to run.
+
+    Args:
+        core: OpenVINO's.
+        path: An ONNX file.
+        device: Its name of the device.
+        config: What :func:`~s2mlp_deploy.engines.openvino.library.configuration` made.
+
+    Raises:
+        BuildError: OpenVINO cannot load it.
+        TargetError: It computes in another precision than it was told to.
+    """
+    try:
+        compiled = core.compile_model(core.read_model(str(path)), device, dict(config))
+    except RuntimeError as error:
+        raise BuildError(
+            f"OpenVINO cannot load the model: {reason_of(error)}",
+            where=str(path),
+            fix="export it again; where an operator is not supported, `--engine onnxruntime` may have it",
+        ) from error
+    check_precision(compiled, config, path)
+    return compiled
+
+
+def check_precision(compiled: Any, config: Mapping[str, Any], path: Path) -> None:
+    """Refuses a compiled graph that does not compute in what it was told to.
+
+    Raises:
+        TargetError: It does not.
+    """
+    told = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    if told != config["INFERENCE_PRECISION_HINT"]:
+        raise TargetError(
+            f"OpenVINO computes in {told} instead of {config['INFERENCE_PRECISION_HINT']}",
+            where=str(path),
+            fix="use another device: `s2mlp-deploy doctor` lists them",
+        )
+
+
+def open_graph(path: Path, part: str, *, threads: int, **options: Any) -> OpenVinoEngine:
+    """The registry's way to open an ONNX file; see :class:`OpenVinoEngine`."""
+    return OpenVinoEngine(path, device=part or CPU, threads=threads, **options)

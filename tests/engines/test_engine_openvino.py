@@ -1,0 +1,239 @@
+"""OpenVINO as an engine: what it computes with, what it says when something does not fit, and that it tells nobody."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import nano_artifact
+import numpy as np
+import onnx_graphs as og
+import pytest
+from onnx_graphs import FLOAT, constant, node, value
+
+from s2mlp_deploy.artifact import TensorInfo
+from s2mlp_deploy.errors import ArtifactError, BuildError, InputError, MissingDependencyError, TargetError
+
+ov = pytest.importorskip("openvino")
+from s2mlp_deploy import api  # noqa: E402
+from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
+from s2mlp_deploy.engines.openvino import library, runtime  # noqa: E402
+from s2mlp_deploy.engines.openvino.runtime import OpenVinoEngine  # noqa: E402
+from s2mlp_deploy.serving.predictor import Predictor  # noqa: E402
+
+ONE = np.ones((2, 3), np.float32)
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return OpenVinoEngine(nano_artifact.read_only() / "model.fp32.onnx", threads=1)
+
+
+def test_it_computes_and_tells_names_types_sizes_and_metadata(make_graph):
+    engine = OpenVinoEngine(make_graph(["batch", 3]), threads=1)
+    assert engine.inputs == (TensorInfo("input", "float32", ("batch", 3)),)
+    assert engine.outputs == (TensorInfo("output", "float32", ("batch", 3)),)
+    assert engine.name == "openvino (CPU)"
+    assert engine.metadata == {"who": "a test"}
+    result = engine.run({"input": np.array([[-1, 0, 2]], np.float32)})
+    assert list(result) == ["output"]
+    np.testing.assert_array_equal(result["output"], [[0, 0, 2]])
+
+
+def test_batches_of_every_size_are_what_onnx_runtime_computes(nano):
+    other = OnnxRuntimeEngine(nano_artifact.read_only() / "model.fp32.onnx", threads=1)
+    assert (nano.inputs, nano.outputs, nano.limits) == (other.inputs, other.outputs, other.limits)
+    generator = np.random.default_rng(0)
+    for batch in (1, 3):
+        feeds = {"input": generator.standard_normal((batch, 3, 32, 32)).astype(np.float32)}
+        np.testing.assert_allclose(nano.run(feeds)["logits"], other.run(feeds)["logits"], atol=1e-4)
+
+
+def test_what_was_returned_stays_when_the_next_run_comes(nano):
+    generator = np.random.default_rng(1)
+    feeds = [{"input": generator.standard_normal((1, 3, 32, 32)).astype(np.float32)} for _ in range(4)]
+    alone = [nano.run(item)["logits"] for item in feeds]
+    kept = [array.copy() for array in alone]
+    with ThreadPoolExecutor(4) as pool:
+        together = [found["logits"] for found in pool.map(nano.run, feeds)]
+    np.testing.assert_array_equal(alone, kept)
+    np.testing.assert_array_equal(together, kept)
+
+
+def test_the_precision_is_never_left_to_openvino(nano):
+    # By itself it takes bfloat16 where the processor has it, and quantizes activations.
+    told = nano.properties
+    assert "float32" in told["INFERENCE_PRECISION_HINT"]
+    assert "ACCURACY" in told["EXECUTION_MODE_HINT"]
+    assert (told["NUM_STREAMS"], told["INFERENCE_NUM_THREADS"]) == ("1", "1")
+
+
+@pytest.mark.parametrize(
+    ("device", "half", "precision"), [("CPU", True, "f32"), ("GPU.0", True, "f16"), ("GPU", False, "f32")]
+)
+def test_only_what_is_no_cpu_computes_a_float16_file_in_float16(device, half, precision):
+    config = library.configuration(device, half=half, threads=2, throughput=False, flush_denormals=False, profile=False)
+    assert config["INFERENCE_PRECISION_HINT"] == precision
+
+
+def test_another_precision_than_the_one_asked_for_is_refused(make_graph):
+    # What is asked for is no promise: asked for bfloat16, a processor without it computes in float32 and says so.
+    core = ov.Core()
+    if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor has bfloat16")
+    path = make_graph(["batch", 3])
+    with pytest.raises(TargetError, match="computes in f32 instead of bf16"):
+        runtime.compiled_of(core, path, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+
+
+def test_many_runs_are_runs(make_graph):
+    engine = OpenVinoEngine(make_graph(["batch", 3]), threads=1, throughput=True)
+    engine.run_many({"input": ONE}, 5)
+    with pytest.raises(BuildError, match="refused the inputs"):
+        engine.run_many({"input": ONE[:, :2]}, 2)
+
+
+@pytest.mark.parametrize(
+    ("feeds", "words"),
+    [
+        ({"input": ONE.astype(np.float64)}, "input is float64"),
+        ({"input": ONE[:, :2]}, "shape"),
+        ({}, "inputs are missing"),
+        ({"input": ONE, "more": ONE}, "of other names"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused_with_what_fits(make_graph, feeds, words):
+    engine = OpenVinoEngine(make_graph(["batch", 3]), threads=1)
+    with pytest.raises(BuildError, match="OpenVINO refused the inputs") as caught:
+        engine.run(feeds)
+    assert words in str(caught.value)
+    assert "input ['batch', 3] float32" in str(caught.value)
+    # Nothing of a refused run is left for the next.
+    np.testing.assert_array_equal(engine.run({"input": ONE})["output"], ONE)
+
+
+def test_sizes_that_the_graph_was_not_made_for_are_refused(tmp_path):
+    limits = [{"input": "input", "axis": 0, "name": "batch", "max": 4}]
+    engine = OpenVinoEngine(og.save(og.perceptron(metadata={"limits": limits}), tmp_path / "a.onnx"), threads=1)
+    (info,) = engine.inputs
+    with pytest.raises(InputError, match="at most 4"):
+        engine.run({info.name: np.zeros((5, *info.shape[1:]), np.float32)})
+
+
+@pytest.mark.parametrize("device", ["NPU", "gpu", "CPU.7", ""])
+def test_a_device_that_is_not_here_is_refused_and_those_here_are_named(make_graph, device):
+    there = ov.Core().available_devices
+    if any(name.startswith(device.upper() or "-") for name in there):
+        pytest.skip(f"this machine has {there}")
+    with pytest.raises(TargetError, match="has no device") as caught:
+        OpenVinoEngine(make_graph(["batch", 3]), device=device)
+    assert "CPU" in str(caught.value)
+
+
+def test_a_device_is_known_by_its_name_in_any_case_and_the_first_without_its_number():
+    there = ["CPU", "GPU.0", "GPU.1"]
+    assert [library.find_device(name, there) for name in ("cpu", "gpu", "GPU.1")] == ["CPU", "GPU.0", "GPU.1"]
+
+
+def test_operators_that_it_does_not_know_are_named(make_graph):
+    with pytest.raises(BuildError, match=r"OpenVINO cannot load the model: .*com\.example\.Foo"):
+        OpenVinoEngine(make_graph(["batch", 3], op="Foo", domain="com.example"))
+
+
+def test_what_is_no_model_is_refused_before_openvino_tries_all_its_readers(tmp_path, capfd):
+    path = tmp_path / "junk.onnx"
+    path.write_bytes(b"not a model")
+    with pytest.raises(ArtifactError, match="not an ONNX file"):
+        OpenVinoEngine(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_files_that_onnx_runtime_optimized_for_itself_are_refused(make_graph):
+    with pytest.raises(ArtifactError, match="optimized for ONNX Runtime"):
+        OpenVinoEngine(make_graph(["batch", 3], name="a.onnxruntime.cpu.onnx"))
+
+
+def test_without_the_package_the_extra_is_named(make_graph, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingDependencyError, match=r"s2mlp-deploy\[openvino\]"):
+        OpenVinoEngine(make_graph(["batch", 3]))
+
+
+def test_status_names_version_and_devices():
+    found = library.status()
+    assert found.available
+    assert found.version
+    assert "CPU" in found.detail
+
+
+def test_reasons_are_what_openvino_says_without_places_in_its_source():
+    text = "Exception from src/a.cpp:1:\nCheck 'x' failed at src/b.cpp:2:\nthe reason\n\n"
+    assert library.reason_of(RuntimeError(text)) == "the reason"
+    assert library.reason_of(RuntimeError("plain")) == "plain"
+
+
+def test_predictions_are_those_of_onnx_runtime():
+    images = [np.full((32, 32, 3), level, np.uint8) for level in (0, 90, 255)]
+    ours, other = (
+        Predictor(nano_artifact.read_only(), engine=engine, threads=1).predict(images)
+        for engine in ("openvino", "onnxruntime")
+    )
+    assert [item.classes for item in ours] == [item.classes for item in other]
+    np.testing.assert_allclose([i.probabilities for i in ours], [i.probabilities for i in other], atol=1e-5)
+
+
+def test_a_service_needs_neither_torch_nor_onnx_nor_onnx_runtime_and_tells_nobody(tmp_path):
+    code = f"""
+import sys, json
+for name in ("torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "jinja2", "safetensors"):
+    sys.modules[name] = None
+import socket
+def refuse(*arguments): raise AssertionError("a connection")
+socket.socket.connect = refuse
+import numpy as np
+from s2mlp_deploy import api
+(item,) = api.predict({str(nano_artifact.read_only())!r}, np.zeros((32, 32, 3), np.uint8), engine="openvino")
+import openvino.tools.ovc as tools
+print(json.dumps([item.classes[0], tools.telemetry.__class__.__module__, "openvino_telemetry" in sys.modules]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": nano_artifact.PACKAGE_ROOT, "HOME": str(tmp_path), "PATH": ""},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    best, telemetry, loaded = json.loads(done.stdout)
+    assert best
+    assert telemetry == "openvino.tools.ovc.telemetry_stub"
+    assert not loaded
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_layers_are_looked_into(tmp_path):
+    artifact = nano_artifact.copy_to(tmp_path / "artifact")
+    pytest.importorskip("torch")
+    (report,) = api.parity_per_layer(
+        nano_artifact.captured(), [artifact / "model.fp32.onnx"], samples=2, engine="openvino"
+    )
+    assert report.candidate == "openvino (CPU)"
+    assert report.passed
+    assert len(report.layers) > 50
+    assert all(change is not None and change < 1e-3 for change in report.tapping.values())
+
+
+def test_a_graph_in_memory_and_its_outputs(tmp_path):
+    onnx_ir = pytest.importorskip("onnx_ir")
+    from s2mlp_deploy.engines.of_graph import open_graph
+
+    made = og.model(
+        [node("MatMul", ["x", "w"], ["h"]), node("Relu", ["h"], ["y"])],
+        [value("x", FLOAT, ["batch", 3])],
+        [value("y", FLOAT, ["batch", 3]), value("h", FLOAT, ["batch", 3])],
+        [constant("w", -np.eye(3), "float32")],
+    )
+    found = open_graph(onnx_ir.from_proto(made), engine="openvino", threads=1).run({"x": ONE})
+    np.testing.assert_array_equal(found["h"], -ONE)
+    np.testing.assert_array_equal(found["y"], 0 * ONE)
