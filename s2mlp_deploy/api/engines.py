@@ -11,8 +11,11 @@ from s2mlp_deploy.api.evidence import save_evidence
 from s2mlp_deploy.artifact import file_for_engine, read_manifest, verify_precision
 from s2mlp_deploy.engines import optimized
 from s2mlp_deploy.engines.base import EngineStatus
+from s2mlp_deploy.engines.openvino import builder as openvino_builder
+from s2mlp_deploy.engines.openvino import library as openvino
 from s2mlp_deploy.engines.optimized import OptimizedRecord
-from s2mlp_deploy.engines.registry import statuses
+from s2mlp_deploy.engines.record import Mismatch, mismatches, read_engine
+from s2mlp_deploy.engines.registry import OF_GRAPHS, statuses
 from s2mlp_deploy.engines.tensorrt import builder
 from s2mlp_deploy.engines.tensorrt import preflight as checks
 from s2mlp_deploy.engines.tensorrt.flavours import flavour
@@ -21,8 +24,7 @@ from s2mlp_deploy.engines.tensorrt.library import version_here
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions
 from s2mlp_deploy.engines.tensorrt.precision_check import required_precision
 from s2mlp_deploy.engines.tensorrt.preflight import Preflight
-from s2mlp_deploy.engines.tensorrt.record import Mismatch, mismatches, read_engine
-from s2mlp_deploy.errors import OutputError
+from s2mlp_deploy.errors import InputError, MissingDependencyError, OutputError
 from s2mlp_deploy.evidence.build import BuildRecord, Shape
 from s2mlp_deploy.gpu import Gpu, cuda_version, gpus
 from s2mlp_deploy.progress import ProgressCallback, no_progress
@@ -82,7 +84,7 @@ def build(
     force: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> BuildRecord:
-    """Builds an engine file from an ONNX file. ``tensorrt-rtx`` needs no GPU for that.
+    """Builds an engine file from an ONNX file. ``tensorrt-rtx`` needs no GPU for that, ``openvino`` none at all.
 
     The engine is written beside the ONNX file as ``<stem>.<engine>.<targets>.engine`` unless ``output`` says
     otherwise, with a sidecar ``<engine>.json``. Where an engine of the same key is there already, nothing is built and
@@ -90,8 +92,10 @@ def build(
 
     Args:
         onnx_file: The graph; of an artifact's directory the file that is meant for the engine.
-        engine: ``tensorrt-rtx``, or ``tensorrt`` (10.x and 11.x).
-        targets: Compute capabilities, for example ``["sm89"]``; ``tensorrt`` builds for the GPU at hand.
+        engine: ``tensorrt-rtx``, ``tensorrt`` (10.x and 11.x), or ``openvino``, which compiles for a device of this
+            machine and takes no shapes or options.
+        targets: Compute capabilities, for example ``["sm89"]``; ``tensorrt`` builds for the GPU at hand. Of
+            ``openvino`` one device; default: the CPU.
         output: Where to write.
         min_shapes: Smallest shape by input, for each profile; artifacts default to batch 1.
         opt_shapes: Shape to tune for by input, for each profile; artifacts default to batch 8.
@@ -111,6 +115,21 @@ def build(
         OutputError: The engine cannot be written.
     """
     path = _graph_of(onnx_file, engine, precision)
+    if engine == openvino.OPENVINO:
+        if any((min_shapes, opt_shapes, max_shapes, options)) or len(targets) > 1:
+            raise InputError(
+                "OpenVINO compiles for one device, any shapes, and without options", fix="leave the others out"
+            )
+        record = openvino_builder.build(
+            path,
+            target=targets[0] if targets else openvino.CPU,
+            output=Path(output) if output is not None else None,
+            precision=precision,
+            force=force,
+            report=progress,
+        )
+        _keep(path, record)
+        return record
     record = builder.build(
         path,
         engine=engine,
@@ -124,12 +143,19 @@ def build(
         force=force,
         report=progress,
     )
+    _keep(path, record)
+    return record
+
+
+def _keep(path: Path, record: BuildRecord) -> None:
     try:
         save_evidence(path.parent, record, label=Path(record.engine).name.removesuffix(".engine"))
     except OutputError as error:
         # The engine is whole, and may lie elsewhere: an artifact that only others write to is no reason to lose it.
         LOG.warning("the record of the build was not saved in the artifact: %s (%s)", error.problem, error.where)
-    return record
+    except MissingDependencyError as error:
+        # Where networks only run, nothing that draws pages is installed: the record is saved.
+        LOG.warning("the artifact's report was not written anew: %s", error.problem)
 
 
 def preflight(
@@ -175,6 +201,8 @@ def inspect_engine(path: str | Path) -> EngineInspection:
     """
     file = Path(path)
     record = read_engine(file)
+    if record.flavour == openvino.OPENVINO:
+        return EngineInspection(file.name, record, mismatches(record, version=openvino.version_here(), capability=None))
     here = gpus()
     capability = here[0].capability if here else None
     version = version_here(flavour(record.flavour))
@@ -210,7 +238,7 @@ def _graph_of(place: str | Path, engine: str, precision: str | None) -> Path:
     path = Path(place)
     if not path.is_dir():
         return path
-    if engine != "onnxruntime":
+    if engine not in OF_GRAPHS:
         flavour(engine)
     manifest = read_manifest(path)
     chosen = verify_precision(path, manifest, file_for_engine(manifest, engine, precision).precision)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from s2mlp_deploy.api.opening import is_engine
 from s2mlp_deploy.artifact import MANIFEST
-from s2mlp_deploy.engines.tensorrt.record import read_engine
+from s2mlp_deploy.engines.record import read_engine
 from s2mlp_deploy.evidence.accuracy import AccuracyReport, AccuracyRow
 from s2mlp_deploy.evidence.parity import Tolerances
 from s2mlp_deploy.evidence.store import read_evidence

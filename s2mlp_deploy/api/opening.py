@@ -8,8 +8,8 @@ from s2mlp_deploy.artifact import check_onnx
 from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.base import FileEngine
 from s2mlp_deploy.engines.profiles import check_shapes
+from s2mlp_deploy.engines.record import read_engine
 from s2mlp_deploy.engines.registry import open_built_file, open_graph_file
-from s2mlp_deploy.engines.tensorrt.record import read_engine
 
 ENGINE_SUFFIXES = (".engine", ".plan")
 

@@ -21,8 +21,8 @@ from s2mlp_deploy.artifact import (
 )
 from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.profiles import text_of
+from s2mlp_deploy.engines.record import read_engine, read_sidecar
 from s2mlp_deploy.engines.registry import OF_GRAPHS, check_engine, kind_of
-from s2mlp_deploy.engines.tensorrt.record import read_engine, read_sidecar
 from s2mlp_deploy.errors import ArtifactError, InputError
 from s2mlp_deploy.files import from_json, sha256_of
 

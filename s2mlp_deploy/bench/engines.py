@@ -12,10 +12,10 @@ from s2mlp_deploy.engines.registry import OF_GRAPHS, kind_of, open_built_file, o
 _CPU = ("", "cpu", "cpuexecutionprovider")
 
 
-def can_profile(engine: str) -> bool:
-    """Whether an engine times its nodes: on a CPU. On a GPU it would time how they are queued."""
+def can_profile(path: Path, engine: str) -> bool:
+    """Whether an engine times the nodes of a file: of a graph, on a CPU. On a GPU it would time how they are queued."""
     kind, _, part = engine.partition(":")
-    return kind in OF_GRAPHS and part.lower() in _CPU
+    return path.suffix == ".onnx" and kind in OF_GRAPHS and part.lower() in _CPU
 
 
 def open_engine(

@@ -130,7 +130,7 @@ class Track:
 
         A process that fails at it fails nothing that was measured before.
         """
-        if not self.alive or not can_profile(self.job.engine):
+        if not self.alive or not can_profile(self.job.path, self.job.engine):
             return
         with tempfile.TemporaryDirectory() as folder, WorkerProcess(self._options.time_limit) as process:
             opened = messages.Open(str(self.job.path.absolute()), self.job.engine, self._options.threads, folder)

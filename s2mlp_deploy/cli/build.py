@@ -30,6 +30,7 @@ _SHAPE_OPTIONS = {"min_shapes", "opt_shapes", "max_shapes"}
 _OF_DRY_RUN = (
     frozenset({"file", "engine", "target", "precision", "dry_run", "engine_version", "as_json"}) | _SHAPE_OPTIONS
 )
+_OF_OPENVINO = frozenset({"file", "engine", "target", "precision", "output", "force", "as_json"})
 _ENGINES = "What to build for; onnxruntime with --optimize-for."
 
 
@@ -41,6 +42,7 @@ def register(app: typer.Typer) -> None:
             "build out --target sm89",
             "build out --dry-run --engine tensorrt --engine-version 10.16",
             "build model.onnx --target sm89 --max-shapes image:8x3x224x224",
+            "build out --engine openvino",
             "build out --engine onnxruntime --optimize-for cpu",
         )
     )
@@ -54,7 +56,8 @@ def register(app: typer.Typer) -> None:
         ],
         engine: Annotated[EngineName, typer.Option(**choices(EngineName, _ENGINES))] = "tensorrt-rtx",
         target: Annotated[
-            list[str] | None, typer.Option(help="Compute capability, for example sm89; may be repeated.")
+            list[str] | None,
+            typer.Option(help="Compute capability, for example sm89; repeat. Of openvino a device."),
         ] = None,
         min_shapes: Annotated[
             list[str] | None,
@@ -117,7 +120,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         as_json: Json = False,
     ) -> None:
-        """Build an engine file from an ONNX file. tensorrt-rtx needs no GPU for that."""
+        """Build an engine file from an ONNX file. tensorrt-rtx and openvino need no GPU for that."""
         if (engine == "onnxruntime") != (optimize_for is not None):
             raise InputError(
                 "--optimize-for and --engine onnxruntime belong together: other engines always optimize, and "
@@ -128,6 +131,8 @@ def register(app: typer.Typer) -> None:
             refuse_options(_given_beside(context, _OF_OPTIMIZE), "of TensorRT's engines, and ONNX Runtime has none")
             _optimize(file, optimize_for, output, as_json)
             return
+        if engine == "openvino":
+            refuse_options(_given_beside(context, _OF_OPENVINO), "of TensorRT's engines, and OpenVINO has none")
         shapes = {
             name: [parse_shapes(text) for text in texts or []]
             for name, texts in (("min_shapes", min_shapes), ("opt_shapes", opt_shapes), ("max_shapes", max_shapes))
@@ -143,16 +148,20 @@ def register(app: typer.Typer) -> None:
             raise InputError(
                 "--engine-version is for --dry-run: a build uses the version installed", fix="leave it out"
             )
-        options = BuildOptions(
-            workspace=None if workspace is None else parse_size(workspace),
-            optimization_level=optimization_level,
-            version_compatible=version_compatible,
-            hardware_compatible=hardware_compatible,
-            refit=refit,
-            strip_plan=strip_plan,
-            timing_cache=timing_cache,
-            device=device,
-            verbose=verbose,
+        options = (
+            None
+            if engine == "openvino"
+            else BuildOptions(
+                workspace=None if workspace is None else parse_size(workspace),
+                optimization_level=optimization_level,
+                version_compatible=version_compatible,
+                hardware_compatible=hardware_compatible,
+                refit=refit,
+                strip_plan=strip_plan,
+                timing_cache=timing_cache,
+                device=device,
+                verbose=verbose,
+            )
         )
         with progress() as callback:
             record = api.build(

@@ -25,12 +25,15 @@ class Entry:
         opens_graph: Opens an ONNX file: takes its path, the part of the machine that is to run it (a provider, a
             device; empty for the default), and ``threads``. Empty where an engine runs only what it has built.
         opens_built: Opens a file that the engine has built: takes its path and ``threads``. Empty where it builds none.
+        finds_built: Finds what the engine has built of an ONNX file for this machine: takes its path and the part of
+            the machine, returns a path or None. Empty where there is no such thing.
         parts: What the engine calls the parts of a machine that it can run on.
     """
 
     status: str
     opens_graph: str = ""
     opens_built: str = ""
+    finds_built: str = ""
     parts: str = ""
 
 
@@ -42,6 +45,8 @@ ENGINES = {
     "openvino": Entry(
         "s2mlp_deploy.engines.openvino.library:status",
         "s2mlp_deploy.engines.openvino.runtime:open_graph",
+        "s2mlp_deploy.engines.openvino.runtime:open_built",
+        "s2mlp_deploy.engines.openvino.builder:find_compiled",
         parts="DEVICE",
     ),
     "tensorrt": Entry(
@@ -109,6 +114,24 @@ def open_graph_file(path: Path, engine: str = GRAPH_ENGINE, *, threads: int = 0,
     kind, _, part = engine.partition(":")
     opened: FileEngine = _function(ENGINES[kind].opens_graph)(path, part, threads=threads, **options)
     return opened
+
+
+def open_to_serve(path: Path, engine: str = GRAPH_ENGINE, *, threads: int = 0) -> FileEngine:
+    """Opens an ONNX file, or what was built of it for this machine and starts faster.
+
+    Args:
+        path: The ONNX file.
+        engine: See :func:`open_graph_file`.
+        threads: See there.
+
+    Raises:
+        S2MLPDeployError: See there.
+    """
+    check_engine(engine, OF_GRAPHS)
+    kind, _, part = engine.partition(":")
+    if (finder := ENGINES[kind].finds_built) and (built := _function(finder)(path, part)) is not None:
+        return open_built_file(built, kind, threads=threads)
+    return open_graph_file(path, engine, threads=threads)
 
 
 def open_built_file(path: Path, engine: str, *, threads: int = 0) -> FileEngine:

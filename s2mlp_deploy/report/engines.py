@@ -40,7 +40,7 @@ def print_record(console: Console, record: BuildRecord) -> None:
         [
             ("from", f"{record.onnx} (sha256 {fmt.short_hash(record.onnx_sha256)})"),
             ("builder", f"{record.flavour} {record.version}".strip()),
-            ("GPU targets", ", ".join(record.targets) or fmt.MISSING),
+            ("targets", ", ".join(record.targets) or fmt.MISSING),
             ("platform", record.platform),
             ("precision", precision_in_words(record)),
             *([("options", flags)] if flags else []),

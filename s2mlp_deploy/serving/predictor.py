@@ -22,7 +22,7 @@ from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.data.feeds import ModelInputs
 from s2mlp_deploy.data.samples import Sample
 from s2mlp_deploy.engines.base import Arrays
-from s2mlp_deploy.engines.registry import open_graph_file
+from s2mlp_deploy.engines.registry import open_to_serve
 from s2mlp_deploy.errors import ArtifactError, ImageError, InputError
 from s2mlp_deploy.preprocess import Preprocessing
 from s2mlp_deploy.serving.images import Images, NamedImage, named_images
@@ -109,7 +109,7 @@ class Predictor:
             find_scores(self.manifest.outputs, self.manifest.classes, output)
         path = verify_precision(root, self.manifest, precision)
         check_onnx(path)
-        self.engine = open_graph_file(path, engine, threads=threads)
+        self.engine = open_to_serve(path, engine, threads=threads)
         _check_input(self.engine.inputs, path)
         self.output = find_scores(self.engine.outputs, self.manifest.classes, output)
         self._inputs = ModelInputs(self.engine.inputs, self.preprocessing)

@@ -102,7 +102,7 @@ def test_choices_are_those_of_the_tables():
     assert set(get_args(choices.CalibrationMethod)) == set(METHODS)
     assert get_args(choices.RequiredPrecision) == PRECISIONS
     assert choices.CALIBRATION_METHOD == DEFAULT_METHOD
-    assert set(get_args(choices.EngineName)) == {*NAMES, "onnxruntime"}
+    assert set(get_args(choices.EngineName)) == {*NAMES, "onnxruntime", "openvino"}
     assert set(get_args(choices.Layout)) == {"as-is", *get_args(Layout)}
     levels = {level for name in NAMES for level in flavour(name).hardware_levels}
     assert set(get_args(choices.HardwareCompatibility)) == {"none", *levels}

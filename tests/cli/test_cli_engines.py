@@ -14,8 +14,8 @@ pytest.importorskip("onnx_ir")
 pytest.importorskip("tensorrt_rtx")
 import onnx_graphs as og
 
+from s2mlp_deploy.engines.record import read_sidecar, write_sidecar
 from s2mlp_deploy.engines.sidecar import sidecar_of
-from s2mlp_deploy.engines.tensorrt.record import read_sidecar, write_sidecar
 from s2mlp_deploy.gpu import gpus
 
 TARGETS = "sm75, sm80, sm86, sm89, sm120, sm121"
@@ -305,3 +305,18 @@ def test_doctor_tells_of_gpus_and_cuda(cli):
     assert (names["tensorrt"]["version"] is None) == ("s2mlp-deploy[tensorrt]" in names["tensorrt"]["install_hint"])
     if not document["gpus"]:
         assert "no NVIDIA GPU" in cli("doctor").out
+
+
+def test_openvino_compiles_and_what_it_compiled_is_inspected(cli, tmp_path):
+    pytest.importorskip("openvino")
+    graph = og.save(og.perceptron(metadata={"precision": "fp32"}), tmp_path / "model.fp32.onnx")
+    result = cli("build", graph, "--engine", "openvino", "--json")
+    assert result.code == 0, result.err
+    told = json.loads(result.out)
+    assert told["flavour"] == "openvino"
+    shown = cli("inspect", graph.with_name(told["engine"]))
+    assert shown.code == 0
+    assert "openvino" in shown.out
+    refused = cli("build", graph, "--engine", "openvino", "--workspace", "1G")
+    assert refused.code == 2
+    assert "--workspace" in refused.text

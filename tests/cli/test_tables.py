@@ -15,8 +15,8 @@ from s2mlp_deploy.artifact import Hazard, ShiftRecord, TensorInfo
 from s2mlp_deploy.cli.engine_tables import print_engine_inspection, print_health, print_preflight
 from s2mlp_deploy.cli.inspection_tables import print_file_inspection, print_source_inspection
 from s2mlp_deploy.engines.base import EngineStatus
+from s2mlp_deploy.engines.record import Mismatch
 from s2mlp_deploy.engines.tensorrt.preflight import Finding, Preflight
-from s2mlp_deploy.engines.tensorrt.record import Mismatch
 from s2mlp_deploy.evidence.build import Contents
 from s2mlp_deploy.gpu import Gpu
 from s2mlp_deploy.shift.origin import Origin

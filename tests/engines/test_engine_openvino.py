@@ -20,7 +20,9 @@ ov = pytest.importorskip("openvino")
 from s2mlp_deploy import api  # noqa: E402
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from s2mlp_deploy.engines.openvino import library, runtime  # noqa: E402
+from s2mlp_deploy.engines.openvino.builder import contents_of  # noqa: E402
 from s2mlp_deploy.engines.openvino.runtime import OpenVinoEngine  # noqa: E402
+from s2mlp_deploy.processor import Processor  # noqa: E402
 from s2mlp_deploy.serving.predictor import Predictor  # noqa: E402
 
 ONE = np.ones((2, 3), np.float32)
@@ -169,7 +171,7 @@ def test_status_names_version_and_devices():
 
 
 def test_reasons_are_what_openvino_says_without_places_in_its_source():
-    text = "Exception from src/a.cpp:1:\nCheck 'x' failed at src/b.cpp:2:\nthe reason\n\n"
+    text = "Exception from src/a.cpp:1:\nCheck 'x' failed at src/b.cpp:2:\nSummary:\n-- the reason\n\n"
     assert library.reason_of(RuntimeError(text)) == "the reason"
     assert library.reason_of(RuntimeError("plain")) == "plain"
 
@@ -222,6 +224,47 @@ def test_layers_are_looked_into(tmp_path):
     assert report.passed
     assert len(report.layers) > 50
     assert all(change is not None and change < 1e-3 for change in report.tapping.values())
+
+
+def quantized(tmp_path, kind, weight):
+    """A product of 64 ones by 64 ones, in 8 bits at full range."""
+    most = np.iinfo(kind).max
+    nodes = [
+        node("QuantizeLinear", ["x", "sx", "zx"], ["xq"]),
+        node("DequantizeLinear", ["xq", "sx", "zx"], ["xd"]),
+        node("DequantizeLinear", ["w", "sw", "zw"], ["wd"]),
+        node("MatMul", ["xd", "wd"], ["y"], "fc/MatMul"),
+    ]
+    constants = [
+        constant("sx", 1 / most, "float32"),
+        constant("zx", 0, kind),
+        constant("w", np.full((64, 8), weight), "int8"),
+        constant("sw", 1 / weight, "float32"),
+        constant("zw", 0, "int8"),
+    ]
+    made = og.model(nodes, [value("x", FLOAT, ["batch", 64])], [value("y", FLOAT, ["batch", 8])], constants)
+    return og.save(made, tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8"])
+def test_int8_is_exact_on_processors_that_would_saturate_too(tmp_path, kind):
+    engine = OpenVinoEngine(quantized(tmp_path, kind, 127), threads=1)
+    np.testing.assert_allclose(engine.run({"x": np.ones((2, 64), np.float32)})["y"], 64, rtol=1e-5)
+
+
+@pytest.mark.parametrize("saturates", [False, True])
+@pytest.mark.parametrize("weight", [64, 65])
+def test_only_weights_that_may_saturate_are_kept_from_int8_kernels(tmp_path, monkeypatch, caplog, saturates, weight):
+    here = Processor("x86_64", "", () if saturates else ("avx512_vnni",))
+    monkeypatch.setattr(runtime, "processor", lambda: here)
+    runtime._warn_of_saturation.cache_clear()
+    path = quantized(tmp_path, "uint8", weight)
+    core = ov.Core()
+    compiled = runtime.compiled_of(core, path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    kinds = {op.precision for op in contents_of(compiled).matrix_ops}
+    expected = saturates and weight > 64
+    assert kinds == ({"fp32"} if expected else {"int8"})
+    assert ("--reduce-range" in caplog.text) == expected
 
 
 def test_a_graph_in_memory_and_its_outputs(tmp_path):

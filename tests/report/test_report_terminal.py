@@ -159,7 +159,7 @@ def test_build() -> None:
     for line in (
         "Built model.engine",
         "from model.fp32.onnx (sha256 121212121212)",
-        "GPU targets sm86, sm89",
+        "targets sm86, sm89",
         "size 4.6 MB",
         "layers 812 (outputs: 801 float, 11 int64)",
         "build time 1 min 15 s",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -10,12 +9,11 @@ from typing import Any
 from s2mlp_deploy.engines.base import EngineStatus
 from s2mlp_deploy.engines.packages import load_openvino, version_of
 from s2mlp_deploy.errors import MissingDependencyError, TargetError
-from s2mlp_deploy.processor import processor
 from s2mlp_deploy.text import first_line_of, join_names
 
 OPENVINO = "openvino"
 CPU = "CPU"
-_AT = re.compile(r"^(Exception from|Check '.*' failed at) .*$")
+_NO_REASON = re.compile(r"Exception from |Check '.*' failed at |FrontEnd API failed|Model wasn't fully|Summary:")
 
 
 def status() -> EngineStatus:
@@ -96,14 +94,16 @@ def configuration(
     return chosen
 
 
-def traits() -> dict[str, list[str]]:
-    """What a file that was compiled for a CPU depends on besides OpenVINO's version: its kernels are chosen by it."""
-    here = processor()
-    return {"architecture": [platform.machine()], "instructions": list(here.instructions or (here.name,))}
+def version_here() -> str | None:
+    """The version of the OpenVINO that is installed, with its build; None where there is none."""
+    try:
+        return str(load_openvino().get_version())
+    except ImportError:
+        return None
 
 
 def reason_of(error: BaseException) -> str:
-    """What OpenVINO says, without the lines that name places in its source."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    told = [line for line in lines if line and not _AT.match(line)]
+    """What OpenVINO says, without the lines that name places in its source and the kind of error."""
+    lines = [line.strip().removeprefix("-- ") for line in str(error).splitlines()]
+    told = [line for line in lines if line and not _NO_REASON.match(line)]
     return told[0] if told else first_line_of(error)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import io
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +20,19 @@ from s2mlp_deploy.engines.openvino import library
 from s2mlp_deploy.engines.openvino.counters import Counters
 from s2mlp_deploy.engines.openvino.library import CPU, OPENVINO, reason_of
 from s2mlp_deploy.engines.optimized import is_optimized
+from s2mlp_deploy.engines.record import build_again, check_runs_here, read_engine
 from s2mlp_deploy.errors import ArtifactError, BuildError, TargetError
+from s2mlp_deploy.files import to_json
+from s2mlp_deploy.processor import processor
+
+LOG = logging.getLogger(__name__)
+
+_INT8_KERNELS = "LP_TRANSFORMS_MODE"
+"""OpenVINO's setting that replaces Q and DQ by int8 kernels; without it, they round in float32, which is exact."""
+
+_SAFE_WEIGHT = 64
+"""2 · 255 · 64 fits 16 bits. Measured without VNNI: a product of 64 ones at full range is 32.4 with uint8 activations
+and 0.5 with int8 ones, and 64 in both with such weights."""
 
 
 class OpenVinoEngine:
@@ -48,7 +63,7 @@ class OpenVinoEngine:
         flush_denormals: bool = False,
         profile_to: Path | None = None,
     ) -> None:
-        openvino = library.load()
+        self._openvino = library.load()
         if is_optimized(path):
             raise ArtifactError(
                 "the file was optimized for ONNX Runtime, whose own operators OpenVINO does not know",
@@ -57,20 +72,22 @@ class OpenVinoEngine:
             )
         check_onnx(path)
         told = read_interface(path)
-        core = openvino.Core()
+        core = self._openvino.Core()
         self.device = library.find_device(device, core.available_devices)
-        config = library.configuration(
+        config = configuration_of(
+            told,
+            path,
             self.device,
-            half=is_half(told, path),
             threads=threads,
             throughput=throughput,
             flush_denormals=flush_denormals,
             profile=profile_to is not None,
         )
-        self._use(compiled_of(core, path, self.device, config), told)
-        self._counters = None if profile_to is None else Counters(self._compiled, openvino.get_version(), profile_to)
+        compiled = compiled_of(core, path, self.device, config)
+        counters = None if profile_to is None else Counters(compiled, self._openvino.get_version(), profile_to)
+        self._use(compiled, told, counters)
 
-    def _use(self, compiled: Any, told: OnnxInterface) -> None:
+    def _use(self, compiled: Any, told: OnnxInterface, counters: Counters | None = None) -> None:
         self._compiled = compiled
         self.inputs, self.outputs, self.metadata = told.inputs, told.outputs, told.metadata
         self.limits = read_limits(self.metadata)
@@ -79,6 +96,7 @@ class OpenVinoEngine:
         self._out = {info.name: compiled.output(info.name) for info in self.outputs}
         self._idle: list[Any] = []
         self._queue: Any = None
+        self._counters = counters
 
     @property
     def name(self) -> str:
@@ -128,7 +146,7 @@ class OpenVinoEngine:
         """
         self._check(feeds)
         if self._queue is None:
-            self._queue = library.load().AsyncInferQueue(self._compiled)  # Of as many requests as that.
+            self._queue = self._openvino.AsyncInferQueue(self._compiled)  # Of as many requests as that.
         tensors = self._tensors(feeds)
         try:
             for _ in range(count):
@@ -164,14 +182,62 @@ class OpenVinoEngine:
         )
 
 
-def is_half(told: OnnxInterface, path: Path) -> bool:
-    """Whether a file says that it is in float16, below its int8 where it has that.
+class CompiledEngine(OpenVinoEngine):
+    """Runs a file that was compiled ahead of time; its sidecar must lie beside it.
+
+    Args:
+        path: The file.
+        threads: On a CPU; 0 lets OpenVINO choose.
+
+    Raises:
+        ArtifactError: It was changed, has no sidecar, or was compiled for another version, platform or processor; the
+            message has the command that builds it again.
+        MissingDependencyError: OpenVINO is not installed.
+        TargetError: Its device is not here.
+        BuildError: OpenVINO cannot load it.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 0) -> None:
+        record = read_engine(path)
+        self._openvino = library.load()
+        check_runs_here(path, record, version=str(self._openvino.get_version()), capability=None)
+        core = self._openvino.Core()
+        self.device = library.find_device(record.targets[0] if record.targets else CPU, core.available_devices)
+        kept = {"precision": record.precision, "preprocessing_in_graph": record.preprocessing_in_graph}
+        described = {**kept, "limits": record.limits}
+        told = OnnxInterface(record.inputs, record.outputs, {METADATA_KEY: to_json(described).decode()})
+        config = configuration_of(told, path, self.device, threads=threads)
+        try:
+            compiled = core.import_model(io.BytesIO(path.read_bytes()), self.device, dict(config))
+        except RuntimeError as error:
+            raise BuildError(
+                f"OpenVINO cannot load the engine: {reason_of(error)}", where=str(path), fix=build_again(path, record)
+            ) from error
+        check_precision(compiled, config, path)
+        self._use(compiled, told)
+
+
+def configuration_of(
+    told: OnnxInterface,
+    path: Path,
+    device: str,
+    *,
+    threads: int = 0,
+    throughput: bool = False,
+    flush_denormals: bool = False,
+    profile: bool = False,
+) -> dict[str, Any]:
+    """What a file is compiled with; see :func:`~s2mlp_deploy.engines.openvino.library.configuration`.
 
     Raises:
         ArtifactError: What it says of itself is damaged.
     """
     precision = str(read_description(told.metadata.get(METADATA_KEY), path).get("precision", ""))
-    return precision == "fp16" or precision.endswith("-trt")
+    # int8 for TensorRT stands on a float16 graph.
+    half = precision == "fp16" or precision.endswith("-trt")
+    return library.configuration(
+        device, half=half, threads=threads, throughput=throughput, flush_denormals=flush_denormals, profile=profile
+    )
 
 
 def compiled_of(core: Any, path: Path, device: str, config: Mapping[str, Any]) -> Any:
@@ -187,8 +253,13 @@ def compiled_of(core: Any, path: Path, device: str, config: Mapping[str, Any]) -
         BuildError: OpenVINO cannot load it.
         TargetError: It computes in another precision than it was told to.
     """
+    chosen = dict(config)
     try:
-        compiled = core.compile_model(core.read_model(str(path)), device, dict(config))
+        model = core.read_model(str(path))
+        if device == CPU and processor().int8_saturates and _saturates(model):
+            chosen[_INT8_KERNELS] = False
+            _warn_of_saturation(path.name)
+        compiled = core.compile_model(model, device, chosen)
     except RuntimeError as error:
         raise BuildError(
             f"OpenVINO cannot load the model: {reason_of(error)}",
@@ -197,6 +268,26 @@ def compiled_of(core: Any, path: Path, device: str, config: Mapping[str, Any]) -
         ) from error
     check_precision(compiled, config, path)
     return compiled
+
+
+def _saturates(model: Any) -> bool:
+    """Whether sums of two products with 8-bit weights of a graph may pass 16 bits."""
+    return any(
+        node.get_type_name() == "Constant"
+        and node.get_element_type().to_string() == "i8"
+        and node.data.size > 1  # Not a zero point.
+        and int(np.abs(node.data.astype(np.int16)).max()) > _SAFE_WEIGHT
+        for node in model.get_ops()
+    )
+
+
+@functools.cache
+def _warn_of_saturation(name: str) -> None:
+    LOG.warning(
+        "%s: int8 sums of OpenVINO are cut off on this processor, which has no VNNI, so the file is computed in "
+        "float32, without its speed; quantize with --reduce-range for weights that fit",
+        name,
+    )
 
 
 def check_precision(compiled: Any, config: Mapping[str, Any], path: Path) -> None:
@@ -217,3 +308,8 @@ def check_precision(compiled: Any, config: Mapping[str, Any], path: Path) -> Non
 def open_graph(path: Path, part: str, *, threads: int, **options: Any) -> OpenVinoEngine:
     """The registry's way to open an ONNX file; see :class:`OpenVinoEngine`."""
     return OpenVinoEngine(path, device=part or CPU, threads=threads, **options)
+
+
+def open_built(path: Path, *, threads: int) -> CompiledEngine:
+    """The registry's way to open a compiled file; see :class:`CompiledEngine`."""
+    return CompiledEngine(path, threads=threads)

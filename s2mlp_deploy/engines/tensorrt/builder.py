@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy.artifact import MANIFEST, lock_artifact
 from s2mlp_deploy.engines.profiles import Shapes
+from s2mlp_deploy.engines.record import read_engine, this_platform, write_beside
 from s2mlp_deploy.engines.tensorrt import library
 from s2mlp_deploy.engines.tensorrt.network import contents_of, contents_of_engine
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions
 from s2mlp_deploy.engines.tensorrt.plan import Plan, make_plan
 from s2mlp_deploy.engines.tensorrt.precision_check import check_precision
 from s2mlp_deploy.engines.tensorrt.progress import Interrupt, Report, monitor_of
-from s2mlp_deploy.engines.tensorrt.record import read_engine, this_platform, write_engine
-from s2mlp_deploy.errors import ArtifactError, BuildError, OutputError
+from s2mlp_deploy.errors import ArtifactError, BuildError
 from s2mlp_deploy.evidence.build import BuildRecord, Contents
 from s2mlp_deploy.evidence.machine import environment_here
-from s2mlp_deploy.files import locked, remove_abandoned, sha256_of, write_file
+from s2mlp_deploy.files import locked, remove_abandoned, write_file
 from s2mlp_deploy.gpu import gpus
 
 _LOG = logging.getLogger(__name__)
@@ -244,18 +241,7 @@ def _serialize(trt: Any, builder: Any, network: Any, config: Any, logger: Any, p
 
 
 def _write(plan: Plan, serialized: memoryview, record: BuildRecord) -> None:
-    home = plan.file.path.parent
-    # Where this user may not write, no lock can be made, and no command of this user replaces anything.
-    locks = (home / MANIFEST).is_file() and os.access(home, os.W_OK | os.X_OK)
-    with lock_artifact(home) if locks else contextlib.nullcontext():
-        # A forced export removes the engines of the graphs that it replaces; this one would come after that.
-        if not plan.file.path.is_file() or sha256_of(plan.file.path) != plan.file.sha256:
-            raise OutputError(
-                "the graph was replaced while the engine was built, which would be of the older one",
-                where=str(plan.file.path),
-                fix="build again",
-            )
-        write_engine(plan.output, serialized, record)
+    write_beside(plan.file.path, plan.output, serialized, record)
     if plan.options.timing_cache is not None and plan.timing_cache is not None:
         write_file(plan.options.timing_cache, plan.timing_cache)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from s2mlp_deploy.engines import cuda
 from s2mlp_deploy.engines.profiles import Shapes
+from s2mlp_deploy.engines.record import key_of, profile_arguments, this_platform
 from s2mlp_deploy.engines.sidecar import check_replaceable
 from s2mlp_deploy.engines.tensorrt import library
 from s2mlp_deploy.engines.tensorrt.flavours import Flavour, check_targets, flavour
@@ -17,7 +18,6 @@ from s2mlp_deploy.engines.tensorrt.options import BuildOptions, check_options
 from s2mlp_deploy.engines.tensorrt.precision_check import required_precision
 from s2mlp_deploy.engines.tensorrt.preflight import find, profiles_of, refuse
 from s2mlp_deploy.engines.tensorrt.quantized import examine
-from s2mlp_deploy.engines.tensorrt.record import key_of, profile_arguments, this_platform
 from s2mlp_deploy.errors import ArtifactError, TargetError
 from s2mlp_deploy.evidence.build import Profile
 from s2mlp_deploy.gpu import gpus

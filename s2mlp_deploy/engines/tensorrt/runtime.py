@@ -14,9 +14,9 @@ from s2mlp_deploy.artifact import METADATA_KEY, SizeLimit, TensorInfo, check_siz
 from s2mlp_deploy.engines import cuda
 from s2mlp_deploy.engines.base import Arrays
 from s2mlp_deploy.engines.profiles import check_shapes
+from s2mlp_deploy.engines.record import build_again, check_runs_here, read_engine
 from s2mlp_deploy.engines.tensorrt import library
 from s2mlp_deploy.engines.tensorrt.flavours import flavour
-from s2mlp_deploy.engines.tensorrt.record import build_again, check_runs_here, read_engine
 from s2mlp_deploy.errors import BuildError, InputError
 from s2mlp_deploy.evidence.build import BuildRecord
 

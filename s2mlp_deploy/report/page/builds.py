@@ -46,7 +46,7 @@ def engine_table(directory: Path, manifest: Manifest, evidence: Evidence, base: 
             Cell(fmt.size(record.bytes)),
         )
         rows.append((Cell(label), *cells) if label else cells)
-    columns = ("Engine", "Builder", "GPU targets", "Profile shapes", "Layers", "Build time", "Size")
+    columns = ("Engine", "Builder", "Targets", "Profile shapes", "Layers", "Build time", "Size")
     shift = 1 if label else 0
     return Table(
         ("Artifact", *columns) if label else columns, tuple(rows), frozenset(index + shift for index in (4, 5, 6))

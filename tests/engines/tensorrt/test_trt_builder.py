@@ -36,12 +36,12 @@ pytest.importorskip("onnx_ir")
 import tensorrt_rtx as trt
 
 from s2mlp_deploy import api
+from s2mlp_deploy.engines import record as records
+from s2mlp_deploy.engines.record import read_engine
 from s2mlp_deploy.engines.sidecar import sidecar_of
 from s2mlp_deploy.engines.tensorrt import builder, library, plan
-from s2mlp_deploy.engines.tensorrt import record as records
 from s2mlp_deploy.engines.tensorrt.flavours import flavour
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions
-from s2mlp_deploy.engines.tensorrt.record import read_engine
 from s2mlp_deploy.evidence.build import MatrixOp
 from s2mlp_deploy.gpu import gpus
 
@@ -380,7 +380,7 @@ def test_a_build_in_another_thread_takes_no_signals(graph):
 def test_a_killed_build_leaves_nothing_that_looks_whole_and_the_next_one_cleans_up(graph):
     code = (
         "import os, signal\n"
-        "from s2mlp_deploy.engines.tensorrt import record\n"
+        "from s2mlp_deploy.engines import record\n"
         "from s2mlp_deploy import api\n"
         "write = record.write_sidecar\n"
         "record.write_sidecar = lambda *given: (write(*given), os.kill(os.getpid(), signal.SIGKILL))\n"

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_graphs as og
 import pytest
 
-from s2mlp_deploy.engines.tensorrt.record import read_engine, write_sidecar
+from s2mlp_deploy.engines.record import read_engine, write_sidecar
 from s2mlp_deploy.engines.tensorrt.runtime import TensorRTEngine
 from s2mlp_deploy.errors import ArtifactError, InputError, TargetError
 from s2mlp_deploy.gpu import gpus

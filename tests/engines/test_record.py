@@ -9,14 +9,14 @@ from dataclasses import replace
 import onnx_graphs as og
 import pytest
 
-from s2mlp_deploy.engines.sidecar import sidecar_of
-from s2mlp_deploy.engines.tensorrt.record import (
+from s2mlp_deploy.engines.record import (
     check_runs_here,
     mismatches,
     read_engine,
     this_platform,
     write_sidecar,
 )
+from s2mlp_deploy.engines.sidecar import sidecar_of
 from s2mlp_deploy.errors import ArtifactError
 
 pytest.importorskip("tensorrt_rtx")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import platform
 import shlex
 from dataclasses import dataclass, replace
@@ -11,12 +13,23 @@ from typing import Any
 
 import msgspec
 
+from s2mlp_deploy.artifact import MANIFEST, lock_artifact
 from s2mlp_deploy.engines.profiles import text_of
 from s2mlp_deploy.engines.sidecar import sidecar_of
-from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.errors import ArtifactError, OutputError
 from s2mlp_deploy.evidence.build import BuildRecord, Profile
 from s2mlp_deploy.evidence.store import decode, encode
 from s2mlp_deploy.files import read_file, replacing, sha256_of, write_file
+from s2mlp_deploy.processor import processor
+
+INSTRUCTIONS = "instructions"
+"""The flag of engines of processors that names what their kernels were chosen by."""
+
+
+def instructions_here() -> str:
+    """The instruction sets of this machine, as :data:`INSTRUCTIONS` keeps them."""
+    here = processor()
+    return " ".join(here.instructions or (here.name,))
 
 
 def this_platform() -> str:
@@ -51,6 +64,32 @@ def write_engine(engine: Path, plan: memoryview, record: BuildRecord) -> None:
     with replacing(engine) as temporary:
         temporary.write_bytes(plan)
         write_sidecar(engine, record)
+
+
+def write_beside(graph: Path, engine: Path, plan: memoryview, record: BuildRecord) -> None:
+    """Writes an engine and its sidecar while nobody replaces its graph.
+
+    Args:
+        graph: What it was built from, with the hash that the record states.
+        engine: Where to write.
+        plan: Its bytes.
+        record: Its sidecar.
+
+    Raises:
+        OutputError: They cannot be written, or the graph was replaced since.
+    """
+    home = graph.parent
+    # Where this user may not write, no lock can be made, and no command of this user replaces anything.
+    locks = (home / MANIFEST).is_file() and os.access(home, os.W_OK | os.X_OK)
+    with lock_artifact(home) if locks else contextlib.nullcontext():
+        # A forced export removes the engines of the graphs that it replaces; this one would come after that.
+        if not graph.is_file() or sha256_of(graph) != record.onnx_sha256:
+            raise OutputError(
+                "the graph was replaced while the engine was built, which would be of the older one",
+                where=str(graph),
+                fix="build again",
+            )
+        write_engine(engine, plan, record)
 
 
 def write_sidecar(engine: Path, record: BuildRecord) -> None:
@@ -146,6 +185,9 @@ def mismatches(record: BuildRecord, *, version: str | None, capability: str | No
         found.append(Mismatch("version", record.version, version))
     if capability is not None and not _runs_on(record, capability):
         found.append(Mismatch("targets", ", ".join(record.targets), capability))
+    if (built := record.flags.get(INSTRUCTIONS)) is not None and (here := instructions_here()) != built:
+        more, less = sorted({*built.split()} - {*here.split()}), sorted({*here.split()} - {*built.split()})
+        found.append(Mismatch("instruction sets", ", ".join(more) or "fewer", ", ".join(less) or "fewer"))
     return tuple(found)
 
 
