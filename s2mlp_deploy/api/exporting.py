@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from s2mlp_deploy.api.capturing import CapturedSource, capture
@@ -26,10 +28,13 @@ from s2mlp_deploy.export.forms import find_form
 from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.export.preprocessing import add_preprocessing
 from s2mlp_deploy.export.write import GraphFile, stage
+from s2mlp_deploy.graph.subnormals import flush_weights, in_words, subnormal_weights
 from s2mlp_deploy.precision.convert import convert, with_precisions
 from s2mlp_deploy.precision.options import PrecisionOptions
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 from s2mlp_deploy.sources.source import Source
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ def export(
     opset: int | None = None,
     dynamic: Sequence[DynamicAxis] | None = None,
     on_hazard: OnHazard | None = None,
+    flush_denormals: bool = False,
     force: bool = False,
     seed: int | None = None,
     precision: PrecisionOptions | None = None,
@@ -97,6 +103,8 @@ def export(
         opset: 18 to 25, default 20.
         dynamic: See :func:`~s2mlp_deploy.api.analyze`; default ``("batch",)``.
         on_hazard: See there; default ``warn``.
+        flush_denormals: Whether weights below the smallest normal float32 become 0: processors compute with them many
+            times slower. Without it they are kept, and a warning tells of them.
         force: Replace an artifact that is there.
         seed: Of random weights; default 0.
         precision: Which files to make beside float32, and on what data.
@@ -149,6 +157,7 @@ def export(
             source = capture(source, opset=opset, dynamic=axes, on_hazard=hazards, progress=progress)
         progress("writing shifts", 0, None)
         model, shifts = lower_shifts(source.canonical, form)
+        _tell_subnormals(model, flush=flush_denormals)
         if with_preprocessing and origin.preprocessing is not None:
             model = add_preprocessing(model, origin.preprocessing)
         manifest = manifest_of(
@@ -185,6 +194,16 @@ def export(
         else:
             save_evidence(directory)
     return ExportResult(directory, written, accuracy)
+
+
+def _tell_subnormals(model: ir.Model, *, flush: bool) -> None:
+    found = flush_weights(model) if flush else subnormal_weights(model)
+    if found and flush:
+        LOG.warning("%s; they are 0 in the files", in_words(found))
+    elif found:
+        LOG.warning(
+            "%s; processors may compute with them many times slower: --flush-denormals makes them 0", in_words(found)
+        )
 
 
 def _noise(source: Source, manifest: Manifest, seed: int) -> Iterable[tuple[dict[str, NDArray[Any]], Any]]:

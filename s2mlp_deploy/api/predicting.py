@@ -21,6 +21,7 @@ def predict(
     top: int = 5,
     save: str | Path | None = None,
     engine: str = GRAPH_ENGINE,
+    flush_denormals: bool = False,
 ) -> list[Prediction]:
     """Classifies images with an artifact; see :class:`~s2mlp_deploy.serving.predictor.Predictor`.
 
@@ -33,6 +34,7 @@ def predict(
         save: An ``.npz`` file for all outputs of the images that could be used
             (:func:`~s2mlp_deploy.serving.saving.save_outputs`).
         engine: What runs it, ``onnxruntime[:PROVIDER]`` or ``openvino[:DEVICE]``.
+        flush_denormals: See :class:`~s2mlp_deploy.serving.predictor.Predictor`.
 
     Returns:
         One prediction an image; that of an image that cannot be used says why (``error``).
@@ -48,7 +50,7 @@ def predict(
         check_target(target)
     if not isinstance(images, Iterator):  # Before a model is loaded; what comes one by one is not kept in memory.
         images = list(named_images(images))
-    predictor = Predictor(directory, precision=precision, output=output, engine=engine)
+    predictor = Predictor(directory, precision=precision, output=output, engine=engine, flush_denormals=flush_denormals)
     predictions, kept = [], []
     for prediction, outputs in predictor.stream(images, top=top):
         predictions.append(prediction)

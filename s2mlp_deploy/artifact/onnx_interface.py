@@ -56,12 +56,9 @@ def read_interface(path: Path) -> OnnxInterface:
         ArtifactError: It cannot be read.
     """
     try:
-        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            view = memoryview(mapped)
-            try:
-                return _read(view)
-            finally:
-                view.release()
+        with path.open("rb") as stream:
+            # Not closed here: after an error, parts of it are still seen from where it was raised.
+            return _read(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)))
     except (OSError, ValueError, IndexError) as error:
         raise ArtifactError(f"not an ONNX file: {error}", where=str(path), fix="name an ONNX file") from error
 

@@ -15,6 +15,7 @@ from s2mlp_deploy.engines.of_graph import open_graph
 from s2mlp_deploy.errors import QuantizationError
 from s2mlp_deploy.graph.editing import FLOATS, PREPROCESSING, Editor
 from s2mlp_deploy.graph.operators import array_of, is_movement
+from s2mlp_deploy.graph.subnormals import count_subnormals
 
 _BOUNDED = frozenset({"Softmax", "Sigmoid", "Tanh", "Erf"})
 """Operators whose results are finite for infinite inputs too."""
@@ -27,12 +28,14 @@ class Statistics:
     Attributes:
         histograms: Of the values that may be quantized, by name.
         magnitudes: The largest finite magnitude of every float value, by name.
+        subnormal: Of the values that may be quantized, those that held subnormal numbers: how many, by name.
         samples: How many samples were seen.
         skipped: How many could not be used; known when all were seen.
     """
 
     histograms: dict[str, Histogram] = field(default_factory=dict)
     magnitudes: dict[str, float] = field(default_factory=dict)
+    subnormal: dict[str, int] = field(default_factory=dict)
     samples: int = 0
     skipped: int = 0
 
@@ -66,7 +69,7 @@ class Observer:
         finite = all(np.isfinite(peak) for peak in peaks.values())
         if not finite or not all(self._is_sound(name, outputs[name]) for name in (*self._results, *self._wanted)):
             raise self._not_finite(feeds)
-        histograms = dict(statistics.histograms)
+        histograms, subnormal = dict(statistics.histograms), dict(statistics.subnormal)
         for name in self._wanted:
             histogram = histograms[name].copy() if name in histograms else Histogram()
             array = outputs[name]
@@ -74,11 +77,13 @@ class Observer:
             histogram.update(values)
             histograms[name] = histogram
             peaks[name] = float(np.abs(values).max(initial=0.0))
+            if count := count_subnormals(values):
+                subnormal[name] = subnormal.get(name, 0) + count
         magnitudes = dict(statistics.magnitudes)
         for name, peak in peaks.items():
             magnitudes[name] = max(magnitudes.get(name, 0.0), peak)
         samples = statistics.samples + len(next(iter(feeds.values())))
-        return replace(statistics, histograms=histograms, magnitudes=magnitudes, samples=samples)
+        return replace(statistics, histograms=histograms, magnitudes=magnitudes, subnormal=subnormal, samples=samples)
 
     def _is_sound(self, name: str, array: NDArray[Any]) -> bool:
         if array.dtype.kind != "f":  # Texts and whole numbers are neither NaN nor infinite.

@@ -66,6 +66,8 @@ def save(path: Path, key: Key, statistics: Statistics, *, complete: bool) -> Non
         "bounds": np.array([(h.limit, h.minimum, h.maximum) for h in histograms], np.float64).reshape(-1, 3),
         "magnitude_names": np.array(list(statistics.magnitudes), np.str_),
         "magnitudes": np.array(list(statistics.magnitudes.values()), np.float64),
+        "subnormal_names": np.array(list(statistics.subnormal), np.str_),
+        "subnormal": np.array(list(statistics.subnormal.values()), np.int64),
         "samples": np.array(statistics.samples),
         "skipped": np.array(statistics.skipped),
     }
@@ -133,6 +135,14 @@ def load(path: Path, key: Key, *, foreign: Foreign = "refuse graph") -> tuple[St
             found = Key(described["graph"], described["data"], described["preprocessing"])
             statistics = Statistics(
                 magnitudes=dict(zip(stored["magnitude_names"].tolist(), stored["magnitudes"].tolist(), strict=True)),
+                # Caches of before have none.
+                subnormal=dict(
+                    zip(
+                        stored.get("subnormal_names", np.array([], np.str_)).tolist(),
+                        stored.get("subnormal", np.array([], np.int64)).tolist(),
+                        strict=True,
+                    )
+                ),
                 samples=int(stored["samples"]),
                 skipped=int(stored["skipped"]),
             )

@@ -93,6 +93,12 @@ def register(app: typer.Typer) -> None:
         reduce_range: options.ReduceRange = False,
         calibration_cache: options.CalibrationCache = None,
         half_io: options.HalfIo = False,
+        flush_denormals: Annotated[
+            bool,
+            typer.Option(
+                "--flush-denormals", help="Write 0 for weights below the smallest normal float32: they are slow."
+            ),
+        ] = False,
         force: Annotated[bool, typer.Option("--force", help="Replace an artifact that is there.")] = False,
         seed: options.Seed = 0,
         as_json: Json = False,
@@ -136,6 +142,7 @@ def register(app: typer.Typer) -> None:
                 opset=opset,
                 dynamic=options.parse_axes(dynamic),
                 on_hazard=on_hazard,
+                flush_denormals=flush_denormals,
                 force=force,
                 seed=seed,
                 precision=wanted,

@@ -36,11 +36,21 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Option(metavar="FILE.npz", help="Save all outputs of all images for numpy.load.")
         ] = None,
         engine: Engine = GRAPH_ENGINE,
+        flush_denormals: Annotated[
+            bool, typer.Option("--flush-denormals", help="Take numbers below the smallest normal float32 for 0.")
+        ] = False,
         as_json: Json = False,
     ) -> None:
         """Classify images with an artifact. Needs no torch."""
         predictions = api.predict(
-            directory, images, precision=precision, output=output, top=top, save=save, engine=engine
+            directory,
+            images,
+            precision=precision,
+            output=output,
+            top=top,
+            save=save,
+            engine=engine,
+            flush_denormals=flush_denormals,
         )
 
         def render(console: Console) -> None:

@@ -75,6 +75,8 @@ class OnnxRuntimeEngine:
         device: Number of the GPU, for providers that run on one.
         optimize: Whether ONNX Runtime may fuse and fold nodes.
         profile_to: Times every node of every run, for a file in this folder that :meth:`end_profile` writes.
+        flush_denormals: Whether subnormal numbers count as 0. The thread that opens the file and those that run it stay
+            so (:class:`~s2mlp_deploy.engines.own_thread.InOwnThread` keeps that away from others).
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -94,6 +96,7 @@ class OnnxRuntimeEngine:
         device: int = 0,
         optimize: bool = True,
         profile_to: Path | None = None,
+        flush_denormals: bool = False,
     ) -> None:
         try:
             onnxruntime = load_onnxruntime()
@@ -111,6 +114,7 @@ class OnnxRuntimeEngine:
             options.profile_file_prefix = str(profile_to / "profile")
         options.enable_cpu_mem_arena = arena
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+        options.add_session_config_entry("session.set_denormal_as_zero", "1" if flush_denormals else "0")
         # Where the processor would saturate int8 products; elsewhere the faster kernels stay.
         options.add_session_config_entry(X64_PRECISION, x64_precision())
         if isinstance(model, Path) and is_optimized(model):

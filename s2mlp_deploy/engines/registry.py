@@ -12,6 +12,7 @@ from typing import Any
 
 from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.base import EngineStatus, FileEngine
+from s2mlp_deploy.engines.own_thread import InOwnThread
 from s2mlp_deploy.errors import TargetError
 from s2mlp_deploy.text import join_names
 
@@ -98,13 +99,16 @@ def check_engine(engine: str, among: tuple[str, ...] = OF_FILES) -> None:
     )
 
 
-def open_graph_file(path: Path, engine: str = GRAPH_ENGINE, *, threads: int = 0, **options: Any) -> FileEngine:
+def open_graph_file(
+    path: Path, engine: str = GRAPH_ENGINE, *, threads: int = 0, flush_denormals: bool = False, **options: Any
+) -> FileEngine:
     """Opens an ONNX file.
 
     Args:
         path: The file.
         engine: A name that :func:`check_engine` takes, of :data:`OF_GRAPHS`.
         threads: Within an operator, on a CPU; 0 lets the engine choose.
+        flush_denormals: Whether subnormal numbers count as 0, in a thread of the engine's own.
         options: What only this engine takes.
 
     Raises:
@@ -112,26 +116,33 @@ def open_graph_file(path: Path, engine: str = GRAPH_ENGINE, *, threads: int = 0,
     """
     check_engine(engine, OF_GRAPHS)
     kind, _, part = engine.partition(":")
-    opened: FileEngine = _function(ENGINES[kind].opens_graph)(path, part, threads=threads, **options)
+    opener = _function(ENGINES[kind].opens_graph)
+    if flush_denormals:
+        return InOwnThread(lambda: opener(path, part, threads=threads, flush_denormals=True, **options))
+    opened: FileEngine = opener(path, part, threads=threads, **options)
     return opened
 
 
-def open_to_serve(path: Path, engine: str = GRAPH_ENGINE, *, threads: int = 0) -> FileEngine:
+def open_to_serve(
+    path: Path, engine: str = GRAPH_ENGINE, *, threads: int = 0, flush_denormals: bool = False
+) -> FileEngine:
     """Opens an ONNX file, or what was built of it for this machine and starts faster.
 
     Args:
         path: The ONNX file.
         engine: See :func:`open_graph_file`.
         threads: See there.
+        flush_denormals: See there; what was built is left aside then.
 
     Raises:
         S2MLPDeployError: See there.
     """
     check_engine(engine, OF_GRAPHS)
     kind, _, part = engine.partition(":")
-    if (finder := ENGINES[kind].finds_built) and (built := _function(finder)(path, part)) is not None:
+    finder = "" if flush_denormals else ENGINES[kind].finds_built
+    if finder and (built := _function(finder)(path, part)) is not None:
         return open_built_file(built, kind, threads=threads)
-    return open_graph_file(path, engine, threads=threads)
+    return open_graph_file(path, engine, threads=threads, flush_denormals=flush_denormals)
 
 
 def open_built_file(path: Path, engine: str, *, threads: int = 0) -> FileEngine:

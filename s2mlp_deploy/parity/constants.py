@@ -16,6 +16,7 @@ from torch import nn
 
 from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.graph.operators import array_of
+from s2mlp_deploy.graph.subnormals import flushed
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -111,8 +112,11 @@ def _judged(
 
 
 def _same(array: NDArray[Any], original: NDArray[Any]) -> bool:
-    return array.dtype == original.dtype and np.array_equal(
-        array, original, equal_nan=np.issubdtype(array.dtype, np.floating)
+    """Whether a constant is the original, or that with zeros in place of its subnormal numbers."""
+    if array.dtype != original.dtype or not np.issubdtype(array.dtype, np.floating):
+        return array.dtype == original.dtype and np.array_equal(array, original)
+    return np.array_equal(array, original, equal_nan=True) or (
+        array.dtype.itemsize >= 4 and np.array_equal(array, flushed(original), equal_nan=True)
     )
 
 

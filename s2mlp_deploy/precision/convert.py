@@ -187,6 +187,7 @@ class _Conversion:
             scorer = self._scorer(data, batches)
             statistics = self._measured(data, batches, values, cache, key, known)
             scorer.check_finite()
+            _tell_subnormals(statistics)
             record = CalibrationRecord(
                 data.described,
                 data.content_hash,
@@ -340,3 +341,17 @@ class _Conversion:
             for row in report.rows[1:]
         )
         return replace(report, rows=(report.rows[0], *judged))
+
+
+def _tell_subnormals(statistics: Statistics) -> None:
+    """Warns of activations below the smallest normal float32, with which processors compute many times slower."""
+    if not statistics.subnormal:
+        return
+    most = max(statistics.subnormal, key=lambda name: statistics.subnormal[name])
+    LOG.warning(
+        "%s values of %d activations are subnormal on this data, most of them in %s: processors may compute with them "
+        "many times slower; `predict --flush-denormals` takes them for 0",
+        f"{sum(statistics.subnormal.values()):,}",
+        len(statistics.subnormal),
+        most,
+    )

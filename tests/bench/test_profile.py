@@ -177,5 +177,5 @@ def test_profiles_are_told_apart_and_the_first_run_of_several_does_not_count(tmp
 def test_what_is_no_profile_is_refused_by_name(tmp_path: Path, text: str):
     (tmp_path / "profile.json").write_text(text)
     for name in ("profile.json", "none.json"):
-        with pytest.raises(ArtifactError, match="no profile of ONNX Runtime or TensorRT"):
+        with pytest.raises(ArtifactError, match="no profile of ONNX Runtime, OpenVINO or TensorRT"):
             profile_of(tmp_path / name)

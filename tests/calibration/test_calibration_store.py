@@ -25,11 +25,12 @@ def some_statistics() -> Statistics:
     for index, name in enumerate(("a/Gelu.out", "ü")):
         histograms[name] = Histogram()
         histograms[name].update(np.random.default_rng(index).normal(0, 3**index, 500).astype(np.float32))
-    return Statistics(histograms, {"a/Gelu.out": 3.25, "b": 1e30, "c": 0.0}, samples=17, skipped=3)
+    return Statistics(histograms, {"a/Gelu.out": 3.25, "b": 1e30, "c": 0.0}, {"ü": 12}, samples=17, skipped=3)
 
 
 def assert_equal(one: Statistics, other: Statistics) -> None:
     assert (one.magnitudes, one.samples, one.skipped) == (other.magnitudes, other.samples, other.skipped)
+    assert one.subnormal == other.subnormal
     assert list(one.histograms) == list(other.histograms)
     for name, histogram in one.histograms.items():
         np.testing.assert_array_equal(histogram.counts, other.histograms[name].counts)

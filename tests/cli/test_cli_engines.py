@@ -155,7 +155,7 @@ def test_a_target_that_does_not_exist_lists_them(refuse, graph, arguments, dry):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--engine", "openvino"), "choose tensorrt-rtx, tensorrt or onnxruntime"),
+        (("--engine", "nosuch"), "choose tensorrt-rtx, tensorrt, openvino or onnxruntime"),
         (("--engine", "onnxruntime"), "--optimize-for"),
         (("--optimize-for", "cpu"), "--engine onnxruntime"),
         (("--max-shapes", "input"), "NAME:1x3x224x224"),

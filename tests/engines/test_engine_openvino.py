@@ -69,6 +69,7 @@ def test_the_precision_is_never_left_to_openvino(nano):
     told = nano.properties
     assert "float32" in told["INFERENCE_PRECISION_HINT"]
     assert "ACCURACY" in told["EXECUTION_MODE_HINT"]
+    assert told["DYNAMIC_QUANTIZATION_GROUP_SIZE"] == "0"
     assert (told["NUM_STREAMS"], told["INFERENCE_NUM_THREADS"]) == ("1", "1")
 
 

@@ -13,6 +13,7 @@ from small_nets import graph, hand_made, images, run, statistics
 from s2mlp_deploy.calibration.observe import Observer, Statistics
 from s2mlp_deploy.errors import QuantizationError
 from s2mlp_deploy.precision import sensitivity
+from s2mlp_deploy.precision.convert import _tell_subnormals
 from s2mlp_deploy.precision.placements import PLACEMENTS, Calibrated
 from s2mlp_deploy.precision.quantizable import BATCH_BYTES, batch_for, observed_values, select_ops
 from s2mlp_deploy.precision.sensitivity import layer_sqnr
@@ -84,6 +85,22 @@ def test_the_first_value_that_is_not_finite_is_named(fixed, position):
     with pytest.raises(QuantizationError, match="e is NaN or infinite") as caught:
         statistics(layer(fixed=fixed), feeds)
     assert "second/Exp" in str(caught.value)
+
+
+def test_subnormal_activations_are_counted_over_all_batches_and_told(caplog):
+    nodes = [
+        helper.make_node("Mul", ["x", "c"], ["y"], name="first/Mul"),
+        helper.make_node("MatMul", ["y", "w"], ["z"], name="second/MatMul"),
+    ]
+    model = hand_made(nodes, {"x": ["n", 4, 6]}, {"z": None}, {"c": np.float32(1e-39), "w": W})
+    feeds = {"x": np.ones((2, 4, 6), np.float32)}
+    feeds["x"][0] = 0  # Zero is none.
+    seen = statistics(model, feeds, feeds)
+    assert seen.subnormal["y"] == 2 * 4 * 6
+    assert statistics(layer(), feeds).subnormal == {}
+    _tell_subnormals(seen)
+    assert "most of them in y" in caplog.text
+    assert "--flush-denormals" in caplog.text
 
 
 def test_data_that_is_not_finite_is_told_as_such():

@@ -36,7 +36,7 @@ _WAIT = 3600.0
 
 _MATRIX = frozenset(("Convolution", "Deconvolution", "FullyConnected", "MatMul"))
 _NO_LAYERS = frozenset(("Const", "Input", "Output"))
-_PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8", "u8": "int8"}
+_PRECISIONS = {"f32": "fp32", "fp32": "fp32", "f16": "fp16", "fp16": "fp16", "bf16": "bf16", "i8": "int8", "u8": "int8"}
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _planned(path: Path, target: str, output: Path | None, precision: str | None
         )
     openvino = library.load()
     core = openvino.Core()
-    device = library.find_device(target, core.available_devices)
+    device = library.find_device(target, core.available_devices, "--target")
     if "EXPORT_IMPORT" not in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
         raise TargetError(f"OpenVINO cannot keep what it compiles for {device}", where="--target", fix="--target cpu")
     usual = compiled_path(path, device)
@@ -205,7 +205,10 @@ def contents_of(compiled: Any) -> Contents:
     layers = []
     for node in compiled.get_runtime_model().get_ordered_ops():
         told = node.get_rt_info()
-        kind, precision = (str(told[name].value) for name in ("layerType", "runtimePrecision"))
+        kind, precision, kernel = (str(told[name].value) for name in ("layerType", "runtimePrecision", "primitiveType"))
+        if kind in _MATRIX:
+            # A kernel of float32 may read weights in int8, whose type is then told as the layer's.
+            precision = kernel.rpartition("_")[2].lower()
         if kind not in _NO_LAYERS:
             layers.append((node.get_friendly_name(), kind, _PRECISIONS.get(precision, precision)))
     return Contents(

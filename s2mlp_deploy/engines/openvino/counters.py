@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,11 +85,12 @@ class Counters:
                 found.append((node.get_friendly_name(), float(told["execTimeMcs"]), told))
         return sorted(found, key=lambda item: int(item[2].get("execOrder", 0)))
 
-    def write(self, kinds: dict[str, str]) -> Path:
+    def write(self, kinds: Mapping[str, str], ends: Collection[str]) -> Path:
         """Writes the file.
 
         Args:
             kinds: By node what kind it is, where that is known better than the executed graph tells.
+            ends: Names of the graph's inputs and outputs, after which OpenVINO calls the nodes beside them.
 
         Raises:
             OutputError: It cannot be written.
@@ -96,6 +98,7 @@ class Counters:
         count = len(self._runs) - WARMUP
         nodes = []
         for name, average, told in self._averages() if count > 0 else ():
+            parts = told.get("originalLayersNames", "").split(",")
             total = max(0.0, average * len(self._runs) - self._before.get(name, 0.0))
             nodes.append(
                 CountedNode(
@@ -103,7 +106,7 @@ class Counters:
                     kinds.get(name) or told.get("layerType", ""),
                     told.get("primitiveType", ""),
                     told.get("runtimePrecision", ""),
-                    tuple(filter(None, told.get("originalLayersNames", "").split(","))),
+                    tuple(part for part in parts if part and part.partition("/")[0] not in ends),
                     total / count / 1e3,
                 )
             )

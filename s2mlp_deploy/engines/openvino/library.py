@@ -39,12 +39,13 @@ def load() -> Any:
         raise MissingDependencyError(OPENVINO, extra=OPENVINO, purpose="running files with OpenVINO") from None
 
 
-def find_device(name: str, there: Sequence[str]) -> str:
+def find_device(name: str, there: Sequence[str], where: str = "--engine") -> str:
     """The device of that name among those that are there; any case is taken, and the number of the first one may miss.
 
     Args:
         name: ``CPU``, ``gpu``, ``GPU.1``.
         there: OpenVINO's names of what the machine has.
+        where: The option that names it.
 
     Raises:
         TargetError: It is not there; lists those that are.
@@ -54,7 +55,7 @@ def find_device(name: str, there: Sequence[str]) -> str:
         if wanted and wanted in (device.upper(), device.upper().removesuffix(".0")):
             return device
     raise TargetError(
-        f"OpenVINO has no device {name!r} here", where="--engine", fix=f"choose {join_names(there, last='or')}"
+        f"OpenVINO has no device {name!r} here", where=where, fix=f"choose {join_names(there, last='or')}"
     )
 
 
@@ -83,6 +84,7 @@ def configuration(
     if device == CPU:
         chosen |= {
             "EXECUTION_MODE_HINT": "ACCURACY",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
             # Several services of one machine, or several containers, would all be put on the same first cores.
             "ENABLE_CPU_PINNING": False,
             "CPU_DENORMALS_OPTIMIZATION": flush_denormals,

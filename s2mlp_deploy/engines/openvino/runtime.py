@@ -108,7 +108,7 @@ class OpenVinoEngine:
         """What OpenVINO says it computes with, by its names of the settings."""
         names = (
             *("INFERENCE_PRECISION_HINT", "EXECUTION_MODE_HINT", "PERFORMANCE_HINT"),
-            *("NUM_STREAMS", "INFERENCE_NUM_THREADS", "CPU_DENORMALS_OPTIMIZATION"),
+            *("NUM_STREAMS", "INFERENCE_NUM_THREADS", "CPU_DENORMALS_OPTIMIZATION", "DYNAMIC_QUANTIZATION_GROUP_SIZE"),
         )
         there = self._compiled.get_property("SUPPORTED_PROPERTIES")
         return {name: str(self._compiled.get_property(name)) for name in names if name in there}
@@ -159,7 +159,7 @@ class OpenVinoEngine:
         """The file with the time of every node (:class:`~s2mlp_deploy.engines.openvino.counters.CountersFile`)."""
         assert self._counters is not None
         kinds = {item.node_name: item.node_type for request in self._idle for item in request.get_profiling_info()}
-        return self._counters.write(kinds)
+        return self._counters.write(kinds, {info.name for info in (*self.inputs, *self.outputs)})
 
     def _tensors(self, feeds: Mapping[str, NDArray[Any]]) -> dict[Any, NDArray[Any]]:
         return {port: np.ascontiguousarray(feeds[name]) for name, port in self._in.items()}
