@@ -1,8 +1,21 @@
-"""Words of messages that several rooms need: an error in one line, a list of names in a sentence."""
+"""Words of messages that several rooms need: an error in one line, a list of names in a sentence, others' text."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+
+UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but tab and line feed, and those that turn the direction of text round."""
+
+
+def harmless(text: str) -> str:
+    r"""Text whose control characters are written out.
+
+    >>> harmless("cat\x1b[2J")
+    'cat\\x1b[2J'
+    """
+    return UNSAFE.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
 def first_line_of(error: BaseException) -> str:

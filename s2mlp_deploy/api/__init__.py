@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from s2mlp_deploy.errors import MissingDependencyError
+from s2mlp_deploy.evidence.notebook import draw_records_with
 
 if TYPE_CHECKING:
     from s2mlp_deploy.api.benchmarking import bench, read_profile, save_bench, save_bench_csv
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.api.metrics import load_metric
     from s2mlp_deploy.api.predicting import predict
     from s2mlp_deploy.api.quantizing import Quantized, quantize
+    from s2mlp_deploy.api.reporting import WrittenReport, report
     from s2mlp_deploy.api.saved_layers import rejudge_layers
     from s2mlp_deploy.api.sources import from_module, load
     from s2mlp_deploy.api.zoo import models
@@ -124,6 +126,7 @@ _HOMES = {
     "s2mlp_deploy.api.metrics": _Home(("load_metric",), ("torch", *_GRAPH), "export"),
     "s2mlp_deploy.api.predicting": _Home(("predict",)),
     "s2mlp_deploy.api.quantizing": _Home(("Quantized", "quantize"), (*_GRAPH, "jinja2"), "onnx"),
+    "s2mlp_deploy.api.reporting": _Home(("WrittenReport", "report"), ("jinja2",), "onnx"),
     "s2mlp_deploy.precision.limits": _Home(("Limits", "read_limits")),
     "s2mlp_deploy.precision.options": _Home(("PrecisionOptions",)),
     "s2mlp_deploy.api.saved_layers": _Home(("rejudge_layers",), ("onnx_ir", "torch", "safetensors"), "export"),
@@ -251,6 +254,7 @@ __all__ = [
     "TargetError",
     "TensorInfo",
     "Tolerances",
+    "WrittenReport",
     "analyze",
     "bench",
     "build",
@@ -278,9 +282,19 @@ __all__ = [
     "read_manifest",
     "read_profile",
     "rejudge_layers",
+    "report",
     "save_bench",
     "save_bench_csv",
 ]
+
+
+def _draw(record: object) -> str | None:
+    """A record's HTML for a notebook. What draws is imported when the first one is shown."""
+    html: str | None = importlib.import_module("s2mlp_deploy.report.notebook").html_of(record)
+    return html
+
+
+draw_records_with(_draw)
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from rich.text import Text
 
 from s2mlp_deploy.files import to_json
 from s2mlp_deploy.progress import ProgressCallback
+from s2mlp_deploy.text import UNSAFE, harmless
 
 BROKEN_PIPE = 141
 """Exit status where nobody reads the output, as of a process that SIGPIPE ended. 1 would be a check that failed."""
@@ -63,22 +63,9 @@ class PlainConsole(Console):
         for segment in super().render(renderable, options):
             yield (
                 segment
-                if segment.control or not _UNSAFE.search(segment.text)
+                if segment.control or not UNSAFE.search(segment.text)
                 else segment._replace(text=harmless(segment.text))
             )
-
-
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Control characters but tab and line feed, and those that turn the direction of text round."""
-
-
-def harmless(text: str) -> str:
-    r"""Text whose control characters are written out.
-
-    >>> harmless("cat\x1b[2J")
-    'cat\\x1b[2J'
-    """
-    return _UNSAFE.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
 OUT = PlainConsole()
@@ -99,7 +86,7 @@ def write_document(value: object) -> None:
     """Writes the one JSON document of a command to stdout."""
     # JSON escapes what is below a space itself; as an escape the others are still the same text.
     document = to_json(value).decode()
-    sys.stdout.write(_UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", document))
+    sys.stdout.write(UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", document))
     OUT.document_written = True
 
 

@@ -31,11 +31,15 @@ _MAX_WORKERS = 8
 
 @dataclass(frozen=True)
 class _Mark:
-    """Where a batch begins: the samples of the collection before it, how many were used, and what was skipped."""
+    """Where a batch begins: the samples of the collection before it, how many were used, and what was skipped.
+
+    ``paths`` are those of the batch that ends there.
+    """
 
     end: int
     used: int
     skipped: Skipped
+    paths: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,24 @@ class ModelData:
             found.append(f"{self.skipped.count} broken images were skipped; the first: {path}: {problem}")
         return tuple(found)
 
+    def name_of(self, index: int) -> str:
+        """What a sample is called: its path in the data, or its place in an array.
+
+        Args:
+            index: In the order of an iteration.
+
+        Returns:
+            Nothing for a sample that no iteration has given yet.
+        """
+        copies = self._copies if self._inputs.takes_pixels else 1
+        batch = copies if self._inputs.takes_pixels else self.batch
+        place, within = index // batch + 1, index % batch // copies
+        if place >= len(self._marks) or within >= len(self._marks[place].paths):
+            return ""
+        path = self._marks[place].paths[within]
+        root = self._collection.root
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
     @property
     def _copies(self) -> int:
         """How often an image is repeated in a batch of raw pixels, which cannot hold images of other sizes."""
@@ -187,7 +209,7 @@ class ModelData:
                 labels = None if labels is None else np.repeat(labels, self._copies)
             number += 1
             if number == len(self._marks):
-                self._marks.append(_Mark(item.end, used, skipped.copy()))
+                self._marks.append(_Mark(item.end, used, skipped.copy(), item.paths))
             if number > index:
                 yield feeds, labels
         if used < self._minimum:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from s2mlp_deploy.artifact import Manifest
 from s2mlp_deploy.evidence.labels import label_of, name_of_data
 from s2mlp_deploy.evidence.machine import Environment
+from s2mlp_deploy.evidence.notebook import ShownInNotebooks
 from s2mlp_deploy.evidence.parity import OutputParity
 from s2mlp_deploy.processor import Processor
 
@@ -40,11 +41,13 @@ class WorstImage:
     """An image on which a file differs most from float32.
 
     Attributes:
-        thumbnail: A small PNG as a ``data:`` address; empty where the input is no image.
+        thumbnail: A small PNG or JPEG as a ``data:`` address; empty where the input is no image.
         label: What it is, where that is known.
         reference: What float32 says.
         candidate: What the file says.
         distance: Largest difference of a score, as a share of the largest score.
+        index: Its number in the data, from 0; None where that was not kept.
+        name: Its path in the data; empty where it has none.
     """
 
     thumbnail: str
@@ -52,6 +55,8 @@ class WorstImage:
     reference: Guess
     candidate: Guess
     distance: float | None
+    index: int | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ class BudgetSearch:
 
 
 @dataclass(frozen=True)
-class AccuracyReport:
+class AccuracyReport(ShownInNotebooks):
     """What the files of an artifact score.
 
     Attributes:

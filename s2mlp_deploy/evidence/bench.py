@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from s2mlp_deploy.evidence.machine import Environment
+from s2mlp_deploy.evidence.notebook import ShownInNotebooks
 from s2mlp_deploy.evidence.profile import Profile
 
 NO_DIFFERENCE = "no difference measured"
@@ -229,7 +230,7 @@ def _median(values: Iterable[float]) -> float | None:
 
 
 @dataclass(frozen=True)
-class BenchReport:
+class BenchReport(ShownInNotebooks):
     """A benchmark: candidates that were measured in turn, on one machine.
 
     Attributes:

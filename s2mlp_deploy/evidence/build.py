@@ -9,6 +9,7 @@ from typing import Any
 
 from s2mlp_deploy.artifact import SizeLimit, TensorInfo
 from s2mlp_deploy.evidence.machine import Environment
+from s2mlp_deploy.evidence.notebook import ShownInNotebooks
 
 Shape = tuple[int, ...]
 
@@ -75,7 +76,7 @@ class Contents:
 
 
 @dataclass(frozen=True)
-class BuildRecord:
+class BuildRecord(ShownInNotebooks):
     """What a build made.
 
     Attributes:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from s2mlp_deploy.artifact import CalibrationRecord
 from s2mlp_deploy.evidence.machine import Environment
+from s2mlp_deploy.evidence.notebook import ShownInNotebooks
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class ActivationRange:
 
 
 @dataclass(frozen=True)
-class CalibrationReport:
+class CalibrationReport(ShownInNotebooks):
     """A calibration.
 
     Attributes:

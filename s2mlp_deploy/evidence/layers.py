@@ -7,6 +7,7 @@ from pathlib import PurePath
 
 from s2mlp_deploy.evidence.labels import label_of, name_of_data
 from s2mlp_deploy.evidence.machine import Environment
+from s2mlp_deploy.evidence.notebook import ShownInNotebooks
 from s2mlp_deploy.evidence.parity import OutputParity, Tolerances, Weights, unmet_limits
 from s2mlp_deploy.metrics import TensorMetrics
 
@@ -124,7 +125,7 @@ class Bisection:
 
 
 @dataclass(frozen=True)
-class LayersReport:
+class LayersReport(ShownInNotebooks):
     """A file's layers against the model's.
 
     Attributes:

@@ -10,6 +10,7 @@ from s2mlp_deploy.artifact import SourceInfo
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.evidence.labels import label_of, name_of_data
 from s2mlp_deploy.evidence.machine import Environment
+from s2mlp_deploy.evidence.notebook import ShownInNotebooks
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
 
 
@@ -173,7 +174,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class ParityReport:
+class ParityReport(ShownInNotebooks):
     """The result of a comparison.
 
     An artifact keeps one for each file's bytes, engine, data and weights (:attr:`label`): noise never takes the place

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from s2mlp_deploy.evidence.notebook import ShownInNotebooks
+
 UNATTRIBUTED = "(no module)"
 """Stands for nodes that a runtime made or fused and named without a trace of a module."""
 
@@ -54,7 +56,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Profile:
+class Profile(ShownInNotebooks):
     """A run in which every node was timed. Timing them takes time itself: shares count, not sums.
 
     Attributes:

@@ -43,10 +43,11 @@ class OutputMetric:
     measure: Callable[[NDArray[Any] | dict[str, NDArray[Any]], NDArray[np.int64] | None], float]
 
 
-WORST = 8
+WORST = 6
 """Images that are shown with both predictions."""
 
-_THUMBNAIL = 96
+_THUMBNAIL, _PNG_LIMIT, _QUALITY = 96, 4096, 75
+"""Longest side of a thumbnail; bytes up to which it is a PNG; quality of a larger one, a JPEG of some 3 kB then."""
 
 
 class Scorer:
@@ -63,6 +64,7 @@ class Scorer:
         output: The output that is scored; default the first.
         scored: Whether there is a score. Where there is none, outputs are compared and nothing else.
         noise: Seeded noise to compare outputs on as well, as parity does without data.
+        names: What the samples of ``data`` are called, by their number; asked after they were gone through.
 
     Raises:
         DataError: There is no metric, and the output is no list of scores; or a label is no class of the model.
@@ -81,8 +83,10 @@ class Scorer:
         output: str | None = None,
         scored: bool = True,
         noise: Batches | None = None,
+        names: Callable[[int], str] | None = None,
     ) -> None:
         self._data = data
+        self._names = names
         self._data_sha256 = data_sha256
         self.described = described
         self._classes = classes
@@ -248,6 +252,8 @@ class Scorer:
                 self._guess(self._expected[index]),
                 self._guess(outputs[index]),
                 float(distance[index]),
+                index,
+                self._names(index) if self._names is not None else "",
             )
             for index in map(int, chosen)
         )
@@ -283,7 +289,9 @@ def first_class(scores: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def thumbnail(array: NDArray[Any], preprocessing: Preprocessing | None) -> str:
-    """A model's input as a small PNG in a ``data:`` address; empty where it is no image.
+    """A model's input as a small PNG or JPEG in a ``data:`` address; empty where it is no image.
+
+    Evidence and the page carry these: a PNG keeps a small image as it is, of a photograph it would be 20 kB.
 
     Args:
         array: uint8 [H, W, 3], or float [C, H, W] that ``preprocessing`` made.
@@ -299,9 +307,12 @@ def thumbnail(array: NDArray[Any], preprocessing: Preprocessing | None) -> str:
         return ""
     image = Image.fromarray(np.ascontiguousarray(pixels if pixels.shape[2] == 3 else pixels[..., 0]))
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+    stream, kind = io.BytesIO(), "png"
+    image.save(stream, "PNG", optimize=True)
+    if stream.tell() > _PNG_LIMIT:
+        stream, kind = io.BytesIO(), "jpeg"
+        image.save(stream, "JPEG", quality=_QUALITY, optimize=True)
+    return f"data:image/{kind};base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def engine_of(model: ir.Model, *, rounded: bool, threads: int = 0) -> FileEngine:

@@ -91,6 +91,7 @@ def make_scorer(
         output=output.name if output is not None else None,
         scored=scored,
         noise=_noise_like(manifest, calibration[1], options.seed),
+        names=data.name_of,
     )
     _warn_of_fine_budgets(options, scorer)
     return scorer

@@ -46,7 +46,7 @@ def parity_verdict(manifest: Manifest, evidence: Evidence, directory: str) -> Ve
         lines = [f"{EVIDENCE}/{name} names no failure, and its figures are not all within limits." for name in unclear]
         if unreadable:
             lines.append(f"{fmt.count(unreadable, 'saved comparison')} cannot be read.")
-        lines.append("This command measures again:")
+        lines.append("The command below measures again.")
         return Verdict(
             "warn",
             "Parity is unclear",
@@ -57,9 +57,9 @@ def parity_verdict(manifest: Manifest, evidence: Evidence, directory: str) -> Ve
     holding = [item for item in files if item.state == "holds"]
     if not holding:
         what = "this file computes" if len(manifest.files) == 1 else "these files compute"
-        sentence = f"Nothing here shows that {what} what the source computes. This command measures it:"
+        sentence = f"Nothing here shows that {what} what the source computes: the command below measures it."
         return Verdict("warn", "Parity was not measured yet", (*gap, sentence), (), command)
-    sentences = [_held(item) for item in holding]
+    sentences = _held(holding, len(comparable(manifest)))
     excused = [item for item in holding if item.excused]
     failures = tuple(line for item in excused for line in _failures(item.excused))
     if excused:
@@ -82,18 +82,37 @@ def _failures(found: Sequence[Comparison]) -> list[str]:
     ]
 
 
-def _held(file: Standing) -> str:
-    reports = [item.report for item in file.basis]
-    worst = worst_of([output for report in reports for output in report.outputs])
-    parts = [f"largest difference {worst.max_abs}"]
+def _held(files: Sequence[Standing], every: int) -> list[str]:
+    """Files that were compared on the same engine, reference and data share a sentence; the tiles tell them apart."""
+    together: dict[tuple[str, str, str], list[Standing]] = {}
+    for file in files:
+        reports = [item.report for item in file.basis]
+        key = (
+            join_names(dict.fromkeys(report.candidate for report in reports)),
+            join_names(dict.fromkeys(report.reference for report in reports)),
+            join_names(dict.fromkeys(map(data_in_words, reports))),
+        )
+        together.setdefault(key, []).append(file)
+    return [_held_alike(*key, alike, whole=len(alike) == every) for key, alike in together.items()]
+
+
+def _held_alike(engines: str, references: str, data: str, files: Sequence[Standing], *, whole: bool) -> str:
+    outputs = {file.file: [output for item in file.basis for output in item.report.outputs] for file in files}
+    worst = worst_of([output for found in outputs.values() for output in found])
+    whose = ""
+    if len(files) > 1:
+        whose = next(f" ({name})" for name, found in outputs.items() if worst_of(found).max_abs == worst.max_abs)
+    parts = [f"largest difference {worst.max_abs}{whose}"]
     if worst.top1 != fmt.MISSING:
-        parts.append(f"the same first class on {worst.top1} of them")
+        share = "all" if worst.top1 == fmt.percent(1) else f"{'at least ' if len(files) > 1 else ''}{worst.top1}"
+        parts.append(f"the same first class on {share} of them")
     if worst.equal:
         parts = ["every value is equal"]
-    engines = join_names(dict.fromkeys(report.candidate for report in reports))
-    references = join_names(dict.fromkeys(report.reference for report in reports))
-    data = join_names(dict.fromkeys(map(data_in_words, reports)))
-    return f"{file.file} on {engines} computes what {references} computes over {data}: {', '.join(parts)}."
+    compute = "computes" if len(files) == 1 else "compute"
+    names = join_names(file.file for file in files)
+    if whole and len(files) > 1:
+        names = "Both files" if len(files) == 2 else f"All {len(files)} files"
+    return f"{names} on {engines} {compute} what {references} computes over {data}: {', '.join(parts)}."
 
 
 def race_warning(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict | None:

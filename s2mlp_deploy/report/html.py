@@ -25,7 +25,7 @@ from s2mlp_deploy.report.page.cells import Cell, Table
 from s2mlp_deploy.report.page.parity import overview_rows
 from s2mlp_deploy.report.page.view import view_artifact
 from s2mlp_deploy.report.verdict import Verdict, shown_directory
-from s2mlp_deploy.text import join_names
+from s2mlp_deploy.text import harmless, join_names
 
 if TYPE_CHECKING:
     import jinja2
@@ -44,11 +44,12 @@ _OVERVIEW_COLUMNS = (
 )
 
 
-def write_report(directory: Path, *, title: str | None = None) -> Path:
-    """Writes ``report.html`` into an artifact.
+def write_report(directory: Path, page: Path | None = None, *, title: str | None = None) -> Path:
+    """Writes the page of an artifact.
 
     Args:
         directory: The artifact.
+        page: The page; default ``report.html`` in the artifact.
         title: Heading; default the artifact's name.
 
     Returns:
@@ -59,9 +60,24 @@ def write_report(directory: Path, *, title: str | None = None) -> Path:
         MissingDependencyError: jinja2 is not installed.
         OutputError: The page cannot be written, or another that is none of ours is there.
     """
-    view = view_artifact(directory)
-    page = _render("report.html.j2", title=title or view.manifest.name, view=view)
-    return _write_page(directory / REPORT, page)
+    path = page if page is not None else directory / REPORT
+    return _write_page(path, render_report(directory, base=_base(path, directory), title=title))
+
+
+def render_report(directory: Path, *, base: str = "./", title: str | None = None) -> bytes:
+    """The page of an artifact, as :func:`write_report` writes it.
+
+    Args:
+        directory: The artifact.
+        base: The artifact's directory as a link on the page, quoted, ending in ``/``.
+        title: Heading; default the artifact's name.
+
+    Raises:
+        ArtifactError: There is no manifest that can be read.
+        MissingDependencyError: jinja2 is not installed.
+    """
+    view = view_artifact(directory, base=base)
+    return _render("report.html.j2", title=title or view.manifest.name, view=view)
 
 
 def write_overview(path: Path, artifacts: Mapping[str, Path], *, title: str) -> Path:
@@ -165,7 +181,12 @@ def _unbroken(sentence: str) -> str:
     """Keeps 7.63e-06 on one line: browsers break it after the hyphen."""
     from markupsafe import Markup, escape
 
-    return Markup(_EXPONENT.sub(r'<span class="unbroken">\g<0></span>', str(escape(sentence))))
+    return Markup(_EXPONENT.sub(r'<span class="unbroken">\g<0></span>', str(escape(harmless(sentence)))))
+
+
+def _harmless(value: object) -> object:
+    """Others' text without characters that turn the rest of a line round; what is markup already is ours."""
+    return harmless(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _render(template: str, **values: Any) -> bytes:
@@ -185,6 +206,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_harmless,
     )
     environment.filters["unbroken"] = _unbroken
     return environment

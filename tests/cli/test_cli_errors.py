@@ -10,7 +10,19 @@ import sys
 import nano_artifact
 import pytest
 
-COMMANDS = ("models", "doctor", "demo", "export", "quantize", "build", "inspect", "parity", "predict", "bench")
+COMMANDS = (
+    "models",
+    "doctor",
+    "demo",
+    "export",
+    "quantize",
+    "build",
+    "inspect",
+    "parity",
+    "predict",
+    "bench",
+    "report",
+)
 
 
 def error_of(result):
@@ -44,6 +56,7 @@ def test_a_wrong_command_line_is_a_document_too(cli, command):
         ("parity", "s2mlpv2_nano", "nothing.onnx"),
         ("predict", "nothing", "nothing.png"),
         ("demo", "--images", "nothing"),
+        ("report", "nothing"),
     ],
     ids=" ".join,
 )

@@ -11,7 +11,19 @@ import nano_artifact
 import pytest
 
 HEAVY = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "jinja2", "tensorrt_rtx", "mlxtend")
-COMMANDS = ("models", "doctor", "demo", "export", "quantize", "build", "inspect", "parity", "bench", "predict")
+COMMANDS = (
+    "models",
+    "doctor",
+    "demo",
+    "export",
+    "quantize",
+    "build",
+    "inspect",
+    "parity",
+    "bench",
+    "report",
+    "predict",
+)
 
 
 @pytest.mark.parametrize("arguments", [(), *[(command,) for command in COMMANDS]], ids=str)
@@ -89,6 +101,7 @@ WITH_CPU_ALONE = [
     (("inspect", "a"), 0, "colours"),
     (("build", GRAPH, "--engine", "onnxruntime", "--optimize-for", "cpu"), 0, "Optimized"),
     (("inspect", GRAPH), 2, "onnx"),
+    (("report", "a"), 2, "onnx"),
     (("quantize", "a", "--data", "images"), 2, "onnx"),
     (("build", GRAPH, "--target", "sm89", "--dry-run"), 2, "onnx"),
     (("build", GRAPH, "--engine", "tensorrt", "--dry-run"), 2, "onnx"),

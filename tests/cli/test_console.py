@@ -13,7 +13,8 @@ import pytest
 from plain_artifact import write_plain
 from rich.table import Table
 
-from s2mlp_deploy.cli.console import PlainConsole, emit, harmless
+from s2mlp_deploy.cli.console import PlainConsole, emit
+from s2mlp_deploy.text import harmless
 
 HOSTILE = "cat\x1b[2J\x1b]0;owned\x07\x9b31m\u202egnp.exe\x7f"
 

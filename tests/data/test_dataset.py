@@ -153,6 +153,17 @@ class TestHowMany:
         with pytest.raises(ImageError, match=r"00\.png"):
             reds(opened(tmp_path, on_broken="raise"))
 
+    def test_samples_are_called_by_their_path_whatever_was_skipped(self, tmp_path: Path) -> None:
+        put(tmp_path / "b", *(f"{i:02}.png" for i in range(5)))
+        (tmp_path / "b" / "01.png").write_bytes(b"broken")
+        data = opened(tmp_path, batch=2)
+        assert data.name_of(0) == "", "nobody has gone through it"
+        list(data)
+        assert [data.name_of(i) for i in range(5)] == ["b/00.png", "b/02.png", "b/03.png", "b/04.png", ""]
+        four = opened(tmp_path, TensorInfo("image", "uint8", (4, "height", "width", 3)))
+        list(four)
+        assert [four.name_of(i) for i in (0, 3, 4, 15)] == ["b/00.png", "b/00.png", "b/02.png", "b/04.png"]
+
     def test_too_few_left_after_skipping(self, tmp_path: Path) -> None:
         put(tmp_path, *(f"{i:02}.png" for i in range(10)))
         for index in range(3):

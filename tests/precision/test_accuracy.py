@@ -191,7 +191,9 @@ def test_the_worst_images_are_those_that_changed_their_class():
     other[5] = [0, 5, 5.5, 0]  # near, another class
     other[6, 0] = 1
     preprocessing = Preprocessing(size=(4, 4), mean=(0, 0, 0), std=(1, 1, 1), scale=1.0)
-    found = scorer([0, 1, 2, 3, 0, 1, 2], classes=("a", "b", "c", "d"), preprocessing=preprocessing)
+    found = scorer(
+        [0, 1, 2, 3, 0, 1, 2], classes=("a", "b", "c", "d"), preprocessing=preprocessing, names=lambda n: f"{n}.png"
+    )
     worst = row(found, other).worst
     assert len(worst) == min(WORST, 7)
     assert [(w.label, w.reference.label, w.candidate.label) for w in worst[:3]] == [
@@ -202,6 +204,7 @@ def test_the_worst_images_are_those_that_changed_their_class():
     assert worst[1].distance > worst[2].distance > 0
     exact = np.exp([5.0, 0, 0, 0])
     assert worst[0].reference.probability == pytest.approx(exact[0] / exact.sum(), rel=1e-5)
+    assert [(w.index, w.name) for w in worst[:3]] == [(5, "5.png"), (2, "2.png"), (6, "6.png")]
     # The images are those of these samples, whose every value is their number.
     for image, number in zip(worst, (5, 2, 6), strict=False):
         assert np.asarray(decoded(image.thumbnail))[0, 0, 0] == number
@@ -221,6 +224,13 @@ def test_a_thumbnail_undoes_the_preprocessing(color):
     shown = np.asarray(decoded(thumbnail(array, description)))
     assert np.abs(shown.astype(int) - pixels).max() <= 1
     np.testing.assert_array_equal(np.asarray(decoded(thumbnail(pixels, None))), pixels)
+
+
+def test_a_thumbnail_of_any_image_is_small():
+    pixels = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
+    address = thumbnail(pixels, None)
+    assert address.startswith("data:image/jpeg;base64,")
+    assert len(address) < 10_000
 
 
 def test_what_is_no_image_has_no_thumbnail():

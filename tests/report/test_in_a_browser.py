@@ -1,77 +1,210 @@
-"""Pages in a real browser: nothing sticks out at the width of a phone or a desktop, and no script is needed."""
+"""Pages in a real browser, at the width of a phone and of a desktop, light and dark, without scripts and with them.
+
+One start of the browser for everything: a page of ours holds the report in frames and looks into them. A frame may be
+narrower than the browser's window can be, has the colours of whoever holds it, and can be kept from running scripts.
+"""
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from report_samples import accuracy, artifact, bench, build, calibration, on_noise, quantized_manifest, report, shifts
+from report_samples import (
+    accuracy,
+    artifact,
+    bench,
+    build,
+    calibration,
+    layer,
+    layers,
+    on_noise,
+    quantized_manifest,
+    report,
+    shifts,
+)
 
-from s2mlp_deploy.artifact import Hazard
+from s2mlp_deploy.artifact import Hazard, SourceInfo
 from s2mlp_deploy.report.html import write_report
+from s2mlp_deploy.shift.origin import Origin
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium here: apt-get install chromium")
 
-# What is wider than the page, or can be scrolled sideways, with all that is folded unfolded.
-PROBE = """<script>
-document.querySelectorAll("details").forEach(item => item.open = true);
-const edge = document.documentElement.clientWidth + 1;
-const sticksOut = item => item.getBoundingClientRect().right > edge ||
-  item.clientWidth && item.scrollWidth > item.clientWidth + 1;
-const out = [...document.querySelectorAll("body *")].filter(item => !item.closest("svg, thead") && sticksOut(item));
-document.title = JSON.stringify({width: innerWidth, page: document.documentElement.scrollWidth,
-  out: out.map(item => item.outerHTML.slice(0, 120))});
-</script>"""
+WIDTHS, SCHEMES = (390, 1010, 1280), ("light", "dark")
+"""A phone, just above the width where rows become cards, a desktop."""
+TEXT, GRAPHICS = 4.5, 3.0
+"""Contrast that WCAG 2 asks of text (1.4.3, AA) and of graphics that say something (1.4.11)."""
+
+PROBE = """
+const over = (top, below) => top.slice(0, 3).map((value, i) => value * top[3] + below[i] * (1 - top[3])).concat(1);
+const parse = colour => {
+  const found = colour.match(/[\\d.]+/g);
+  return found ? [...found.slice(0, 3).map(Number), found.length > 3 ? Number(found[3]) : 1] : [0, 0, 0, 0];
+};
+const light = colour => colour.slice(0, 3).map(v => v / 255)
+  .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+const contrast = (a, b) => {
+  const [x, y] = [light(a), light(b)];
+  return (Math.max(x, y) + 0.05) / (Math.min(x, y) + 0.05);
+};
+function look(frame) {
+  const page = frame.contentDocument, view = page.defaultView;
+  page.querySelectorAll("details").forEach(item => item.open = true);
+  const style = item => view.getComputedStyle(item);
+  const behind = item => {
+    const layers = [];
+    for (let at = item; at; at = at.parentElement) layers.push(parse(style(at).backgroundColor));
+    return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255, 1]);
+  };
+  const name = item => item.outerHTML.replace(/\\s+/g, " ").slice(0, 120);
+  const pale = [], low = [];
+  for (const item of page.querySelectorAll("body *")) {
+    const own = [...item.childNodes].some(node => node.nodeType === 3 && node.nodeValue.trim());
+    if (!own || !item.getClientRects().length || item.matches("title, desc, style, script")) continue;
+    const drawn = item instanceof view.SVGElement;
+    const ground = behind(drawn ? item.closest("svg").parentElement : item);
+    const ratio = contrast(over(parse(drawn ? style(item).fill : style(item).color), ground), ground);
+    if (ratio < TEXT) pale.push(ratio.toFixed(2) + " " + name(item));
+  }
+  // What drawings say: filled shapes and strokes; tints, grids and leads lie behind them and are faint on purpose.
+  const says = "svg .fill, svg .shaft, svg .rounds, svg .segment, svg .frame, svg .outline";
+  for (const item of page.querySelectorAll(says)) {
+    if (!item.getClientRects().length || item.closest("defs")) continue;
+    const ground = behind(item.closest("svg").parentElement), seen = style(item);
+    const colour = seen.fill !== "none" && !seen.fill.startsWith("url") ? seen.fill : seen.stroke;
+    const ratio = contrast(over(parse(colour), ground), ground);
+    if (ratio < GRAPHICS) low.push(ratio.toFixed(2) + " " + name(item));
+  }
+  const edge = page.documentElement.clientWidth + 1;
+  const sticksOut = item => item.getBoundingClientRect().right > edge ||
+    item.clientWidth && item.scrollWidth > item.clientWidth + 1;
+  const out = [...page.querySelectorAll("body *")].filter(item => !item.closest("svg, thead") && sticksOut(item));
+  return {width: view.innerWidth, page: page.documentElement.scrollWidth, pale, low, out: out.map(name),
+    dark: light(parse(style(page.body).backgroundColor)) < 0.5, text: page.body.innerText};
+}
+addEventListener("load", () => setTimeout(() => {
+  const found = {};
+  for (const frame of document.querySelectorAll("iframe")) {
+    try { found[frame.id] = look(frame); } catch (error) { found[frame.id] = {broken: String(error)}; }
+  }
+  document.body.innerHTML = "<pre></pre>";
+  document.querySelector("pre").textContent = JSON.stringify(found);
+}, 200));
+"""
+
+HOSTILE = "<script>console.error('ran')</script>\"'\u202e\u2066" + "a_class_with_a_long_name" * 12
+assert len(HOSTILE) > 300
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    long = "a_folder_with_a_long_name." * 4 + "photos"
-    race = Hazard("race", "net.py:18", "x[1:] = x[:-1]", 1, 72, {"1": 1.25})
-    outputs = (*report().outputs, replace(report().outputs[0], name="features." * 12))
-    racing = replace(report(), outputs=outputs, eager=outputs, data=f"1000 images of {long}")
-    directory = artifact(
-        tmp_path_factory.mktemp("page"),
-        quantized_manifest(hazards=(race,), shifts=shifts()),
+def hostile_page(directory: Path) -> Path:
+    """A page that has everything, with names that somebody chose to break it."""
+    race = Hazard("race", f"net.py:18 {HOSTILE}", HOSTILE, 1, 72, {"1": 1.25})
+    outputs = (*report().outputs, replace(report().outputs[0], name=HOSTILE))
+    racing = replace(report(), outputs=outputs, eager=outputs, data=f"1000 images of {HOSTILE}", notes=(HOSTILE,))
+    (first, second) = accuracy().rows
+    worst = (replace(second.worst[0], label=HOSTILE, name=HOSTILE), second.worst[1])
+    scores = replace(accuracy(), data=HOSTILE, rows=(first, replace(second, worst=worst)))
+    older = replace(bench(), scenario="offline")
+    described = quantized_manifest(
+        name=HOSTILE,
+        source=SourceInfo(HOSTILE, {HOSTILE: HOSTILE}, HOSTILE, "c0ffee" * 10),
+        hazards=(race,),
+        notes=(HOSTILE,),
+        shifts=(*shifts(), replace(shifts()[0], origin=Origin(HOSTILE, HOSTILE, HOSTILE, HOSTILE))),
+        classes=(HOSTILE, "\u05d7\u05ea\u05d5\u05dc"),
+        preprocessing={HOSTILE: HOSTILE},
+        tools={HOSTILE: HOSTILE},
+    )
+    artifact(
+        directory,
+        described,
         parity_a=racing,
         parity_b=on_noise(),
         parity_c=replace(report(), file_sha256="1" * 64),
+        layers_a=layers(layer("stages.0"), layer(HOSTILE)),
         build_a=replace(build(), layer_dtypes={f"a type of numbers {index}": 1000 for index in range(9)}),
         bench_single_stream=bench(),
-        accuracy_a=accuracy(),
+        bench_offline=older,
+        accuracy_a=scores,
         calibration=calibration(),
     )
-    return write_report(directory).read_text("utf-8")
+    return write_report(directory)
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_nothing_sticks_out(page: str, width: int, tmp_path: Path) -> None:
-    # Chromium's own window has a least width: a frame has any.
-    (tmp_path / "page.html").write_text(page.replace("</body>", PROBE + "</body>"))
-    (tmp_path / "frame.html").write_text(
-        f'<iframe src="page.html" style="width:{width}px;height:900px;border:0" onload="document.title=this.'
-        'contentDocument.title"></iframe>'
+@pytest.fixture(scope="module")
+def browsed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, dict[str, Any]], str]:
+    """What the probe found in each frame, and what the browser logged."""
+    place = tmp_path_factory.mktemp("page")
+    page = hostile_page(place / "artifact")
+    frames = "".join(
+        f'<iframe id="{width} {scheme}" src="{page.as_uri()}" style="width:{width}px;height:900px;border:0;'
+        f'color-scheme:{scheme}"></iframe>'
+        for width in WIDTHS
+        for scheme in SCHEMES
     )
+    # The probe may look inside, and no script of the page's own runs.
+    frames += f'<iframe id="no script" sandbox="allow-same-origin" src="{page.as_uri()}" style="width:1280px"></iframe>'
+    script = f"const TEXT = {TEXT}, GRAPHICS = {GRAPHICS};{PROBE}"
+    (place / "frames.html").write_text(f"<!DOCTYPE html><body>{frames}<script>{script}</script>")
     done = subprocess.run(
         [
             *(str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"),
-            *(f"--user-data-dir={tmp_path}/profile", "--virtual-time-budget=5000", "--window-size=1400,1000"),
-            *("--dump-dom", f"file://{tmp_path}/frame.html"),
+            *(f"--user-data-dir={place}/profile", "--virtual-time-budget=5000", "--window-size=1400,1000"),
+            *("--enable-logging=stderr", "--dump-dom", (place / "frames.html").as_uri()),
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=True,
     )
-    title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
-    assert title is not None, done.stdout
-    found = json.loads(title[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
-    assert found["width"] == width
-    assert found["out"] == []
-    assert found["page"] <= width
+    found = re.search(r"<pre>(.*?)</pre>", done.stdout, re.DOTALL)
+    assert found is not None, done.stdout[-2000:] + done.stderr[-2000:]
+    return json.loads(html.unescape(found[1])), done.stderr
+
+
+EVERY = [f"{width} {scheme}" for width in WIDTHS for scheme in SCHEMES]
+
+
+def test_no_script_fails_and_nobodys_name_is_one(browsed: tuple[dict[str, Any], str]) -> None:
+    found, log = browsed
+    assert set(found) == {*EVERY, "no script"}
+    assert [frame["broken"] for frame in found.values() if "broken" in frame] == []
+    assert [line for line in log.splitlines() if "CONSOLE" in line] == []
+
+
+@pytest.mark.parametrize("frame", EVERY)
+def test_nothing_sticks_out(browsed: tuple[dict[str, Any], str], frame: str) -> None:
+    seen = browsed[0][frame]
+    width = int(frame.split()[0])
+    assert seen["out"] == []
+    assert seen["width"] == width
+    assert seen["page"] <= width
+
+
+@pytest.mark.parametrize("frame", EVERY)
+def test_everything_can_be_read(browsed: tuple[dict[str, Any], str], frame: str) -> None:
+    seen = browsed[0][frame]
+    assert seen["dark"] == frame.endswith("dark"), "the frame has the colours that were asked for"
+    assert seen["pale"] == []
+    assert seen["low"] == []
+
+
+def test_without_scripts_the_main_facts_are_there(browsed: tuple[dict[str, Any], str]) -> None:
+    text = browsed[0]["no script"]["text"]
+    for fact in ("Parity", "One image takes 2 ms", "Take model.fp32.onnx", "Beware: ", "Worst images", "Hazards"):
+        assert fact in text
+
+
+def test_names_that_turn_text_round_are_written_out(browsed: tuple[dict[str, Any], str]) -> None:
+    text = browsed[0]["no script"]["text"]
+    assert "\\u202e\\u2066a_class" in text
+    assert not re.search("[\u202a-\u202e\u2066-\u2069]", text)
+    assert "\u05d7\u05ea\u05d5\u05dc" in text, "a name that is written from right to left by itself is left as it is"

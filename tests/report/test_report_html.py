@@ -306,7 +306,7 @@ def test_text_of_others_is_escaped(tmp_path: Path) -> None:
 def test_random_weights_are_said(tmp_path: Path) -> None:
     described = manifest(source=SourceInfo("s2mlp_deep", seed=7), preprocessing=None, classes=None, shifts=())
     page = page_of(artifact(tmp_path, described, parity_fp32=report()))
-    assert "The weights are random (seed 7)" in page.body
+    assert "the weights are random (seed 7), so the predictions mean nothing" in page.body
     assert "Not stated" in page.body
     assert "No shift was found" in page.body
 

@@ -15,6 +15,7 @@ from report_samples import (
     FILE,
     INT8,
     SAMPLES,
+    SHA,
     THUMBNAIL,
     Page,
     accuracy,
@@ -219,8 +220,8 @@ def test_worst_images_show_both_predictions(tmp_path: Path) -> None:
     assert [(attrs["src"], attrs["alt"]) for attrs in images] == [(THUMBNAIL, "cat")]
     captions = page.of("figcaption")
     assert [" ".join(caption.split()) for caption in captions] == [
-        "cat fp32: cat 51.0 % file: dog 49.0 %, another class distance 2.50 %",
-        "fp32: 3 90.0 % file: 3 80.0 % distance 1.25 %",
+        "cat cats/0007.jpg fp32: cat 51.0 % file: dog 49.0 %, another class distance 2.50 %",
+        "image 42 fp32: 3 90.0 % file: 3 80.0 % distance 1.25 %",
     ]
     assert "no image" in page.body
     assert f"{INT8}: 1 of the 2 worst has another first class" in page.of("summary")
@@ -228,13 +229,29 @@ def test_worst_images_show_both_predictions(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "thumbnail",
-    ["http://example.com/x.png", "javascript:alert(1)", "data:text/html;base64,AA", THUMBNAIL + '" onload="x'],
+    [
+        "http://example.com/x.png",
+        "javascript:alert(1)",
+        "data:text/html;base64,AA",
+        "data:image/svg+xml;base64,AA",
+        THUMBNAIL + '" onload="x',
+    ],
 )
-def test_a_thumbnail_that_is_no_png_is_left_out(tmp_path: Path, thumbnail: str) -> None:
+def test_a_thumbnail_that_is_no_image_is_left_out(tmp_path: Path, thumbnail: str) -> None:
     data = parsed(accuracy())
     data["rows"][1]["worst"][0]["thumbnail"] = thumbnail
     page = page_of(artifact(tmp_path, quantized_manifest(), accuracy_a=data))
     assert [tag for tag, _ in page.elements if tag == "img"] == []
+
+
+def test_a_photograph_is_a_jpeg_and_figures_of_an_older_file_say_so(tmp_path: Path) -> None:
+    first, second = accuracy().rows
+    jpeg = replace(second, worst=(replace(second.worst[0], thumbnail="data:image/jpeg;base64,AAAA"),))
+    older = replace(accuracy(), rows=(first, jpeg), sha256={FILE: SHA, INT8: "9" * 64})
+    page = page_of(artifact(tmp_path, quantized_manifest(), accuracy_a=older))
+    assert [attrs["src"] for tag, attrs in page.elements if tag == "img"] == ["data:image/jpeg;base64,AAAA"]
+    assert f"{INT8}, of an older file: 1 of the 1 worst has another first class" in page.of("summary")
+    assert page.of("h3").count(f"{INT8}, of an older file") == 2, "its budget and its layers"
 
 
 def test_exceptions_are_grouped_by_reason(tmp_path: Path) -> None:

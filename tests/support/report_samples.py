@@ -201,8 +201,8 @@ def accuracy() -> AccuracyReport:
         COSTS, lambda kept: 82.9 if "fc1" in kept else 80.0, reference=83.0, max_drop=0.5, metric="top-1 accuracy"
     )
     worst = (
-        WorstImage(THUMBNAIL, "cat", Guess("cat", 0.51), Guess("dog", 0.49), 0.025),
-        WorstImage("", "", Guess("3", 0.9), Guess("3", 0.8), 0.0125),
+        WorstImage(THUMBNAIL, "cat", Guess("cat", 0.51), Guess("dog", 0.49), 0.025, 7, "cats/0007.jpg"),
+        WorstImage("", "", Guess("3", 0.9), Guess("3", 0.8), 0.0125, 41),
     )
     return AccuracyReport(
         metric="top-1 accuracy",

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 
 from s2mlp_deploy.artifact import Manifest
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult
 from s2mlp_deploy.evidence.store import Evidence
+from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.bench import candidate_names, figures, interval
+from s2mlp_deploy.report.choice import file_of
 from s2mlp_deploy.report.environment import time_in_words
 from s2mlp_deploy.report.page.cells import Cell, Table
 from s2mlp_deploy.report.standing import hashes_of
+from s2mlp_deploy.report.verdict import STATES
+
+
+@dataclass(frozen=True)
+class TimeBar:
+    """The time of a candidate as a bar; lengths are shares of the drawing, in percent.
+
+    Attributes:
+        name: Of the candidate.
+        words: Its time and the interval.
+        length: Of the bar: the median.
+        low: Where the interval begins: the fastest round.
+        high: Where it ends: the slowest.
+        old: Whether the file was replaced since.
+    """
+
+    name: str
+    words: str
+    length: float
+    low: float
+    high: float
+    old: bool
 
 
 @dataclass(frozen=True)
@@ -21,12 +46,14 @@ class BenchView:
     Attributes:
         scenario: What was measured.
         conditions: How, in words.
+        bars: The time of each candidate that was measured; none of ``server``, which is about rates.
         table: A row for each candidate.
         doubts: Why figures are not to be trusted.
     """
 
     scenario: str
     conditions: str
+    bars: tuple[TimeBar, ...]
     table: Table
     doubts: tuple[str, ...]
 
@@ -39,12 +66,12 @@ def view_benches(manifest: Manifest, evidence: Evidence) -> tuple[BenchView, ...
 
 def _view(report: BenchReport, present: dict[str, str]) -> BenchView:
     names = candidate_names(report.results)
+    old = [present.get(file_of(result)) != result.candidate.sha256 for result in report.results]
     columns, rows = figures(report.scenario, report.measured)
     told = iter(rows)
     cells = []
-    for name, result in zip(names, report.results, strict=True):
-        old = present.get(PurePath(result.candidate.file).name) != result.candidate.sha256
-        first = Cell(name, note="of an older file" if old else "", tone="warn" if old else "")
+    for name, result, stale in zip(names, report.results, old, strict=True):
+        first = Cell(name, note=STATES["stale"] if stale else "", tone="warn" if stale else "")
         if result.failure:
             cells.append(
                 (Cell(name, note=f"failed: {result.failure}", tone="bad"), *map(Cell, [""] * len(columns)), Cell(""))
@@ -60,8 +87,37 @@ def _view(report: BenchReport, present: dict[str, str]) -> BenchView:
     return BenchView(
         report.scenario,
         f"{', '.join(filter(None, conditions))}; {time_in_words(report.environment)}",
+        () if report.scenario == "server" else _bars(names, report.results, old),
         Table(("Candidate", *columns, "Time over the first"), tuple(cells), frozenset(range(1, len(columns) + 1))),
         tuple(doubts),
+    )
+
+
+def _bars(names: Sequence[str], results: Sequence[BenchResult], old: Sequence[bool]) -> tuple[TimeBar, ...]:
+    found = []
+    for name, result, stale in zip(names, results, old, strict=True):
+        time = result.latency.p50 if result.latency is not None else result.wall_ms
+        rounds = [value for launch in result.launches for value in launch.wall_ms]
+        if not result.failure and time is not None:
+            found.append((name, time, min([*rounds, time]), max([*rounds, time]), stale))
+    longest = max((high for *_, high, _ in found), default=0.0)
+    # A damaged record may hold times that make no drawing; its table shows them.
+    if not 0 < longest < math.inf:
+        return ()
+
+    def share(time: float) -> float:
+        return round(100 * max(time, 0.0) / longest, 2)
+
+    return tuple(
+        TimeBar(
+            name,
+            f"{fmt.milliseconds(time)} ms ({fmt.milliseconds(low)} to {fmt.milliseconds(high)})",
+            share(time),
+            share(low),
+            share(high),
+            stale,
+        )
+        for name, time, low, high, stale in found
     )
 
 

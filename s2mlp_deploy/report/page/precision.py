@@ -16,9 +16,10 @@ from s2mlp_deploy.report.figures import measured_in_words
 from s2mlp_deploy.report.page.cells import Cell, Table
 from s2mlp_deploy.report.page.charts import HistogramPlot, SqnrPlot, draw_histogram, draw_sqnr
 from s2mlp_deploy.report.page.scores import QUANTIZE_AGAIN, BudgetView, score_table, view_budget
+from s2mlp_deploy.report.verdict import STATES
 from s2mlp_deploy.text import join_names
 
-_PNG = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
+_IMAGE = re.compile(r"data:image/(?:png|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
 _SHOWN_HISTOGRAMS = 3
 
 
@@ -40,8 +41,9 @@ class ImageView:
     """An image with two predictions.
 
     Attributes:
-        thumbnail: A PNG as a ``data:`` address; empty where there is none.
+        thumbnail: A PNG or JPEG as a ``data:`` address; empty where there is none.
         label: What it is; empty where it is not known.
+        name: Where it lies in the data, or its number; empty where neither was kept.
         reference: What float32 says.
         candidate: What the file says.
         differs: Whether the two name another class.
@@ -50,6 +52,7 @@ class ImageView:
 
     thumbnail: str
     label: str
+    name: str
     reference: str
     candidate: str
     differs: bool
@@ -143,7 +146,7 @@ def view_precision(manifest: Manifest, evidence: Evidence) -> PrecisionView | No
     ):
         return None
     scored = _each_file_once(manifest, saved)
-    layers = tuple(view for scores in scored for view in _layers(scores))
+    layers = tuple(view for scores in scored for view in _layers(manifest, scores))
     histograms = _histograms(ranges, layers) if ranges else ((), ())
     rows = [row for scores in scored for row in scores.rows]
     return PrecisionView(
@@ -152,10 +155,14 @@ def view_precision(manifest: Manifest, evidence: Evidence) -> PrecisionView | No
         unscored="" if scored else _unscored(manifest),
         rounded=any(row.arithmetic != AS_IN_THE_FILE for row in rows),
         budgets=tuple(
-            view_budget(scores.file_of(name), search) for scores in scored for name, search in scores.searches.items()
+            view_budget(_called(manifest, scores, scores.file_of(name)), search)
+            for scores in scored
+            for name, search in scores.searches.items()
         ),
         layers=layers,
-        images=tuple(_images(row) for row in rows if row.worst),
+        images=tuple(
+            _images(_called(manifest, scores, row.file), row) for scores in scored for row in scores.rows if row.worst
+        ),
         exceptions=_exceptions(manifest),
         calibration=_calibration(manifest),
         shown=histograms[0],
@@ -220,13 +227,18 @@ def _unscored(manifest: Manifest) -> str:
     return f"No scores are saved here. Ranges were measured on {samples}: {QUANTIZE_AGAIN} to score the files on them."
 
 
-def _layers(scores: AccuracyReport) -> tuple[LayersView, ...]:
+def _called(manifest: Manifest, scores: AccuracyReport, file: str) -> str:
+    """A file's name, and that these figures are of another one where they are."""
+    return f"{file}, {STATES['stale']}" if file in scores.outdated(manifest) else file
+
+
+def _layers(manifest: Manifest, scores: AccuracyReport) -> tuple[LayersView, ...]:
     views = []
     for precision, costs in scores.sqnr.items():
         search = scores.searches.get(precision)
         plot = draw_sqnr(costs, {layer.layer for layer in search.kept} if search else frozenset())
         if plot is not None:
-            views.append(LayersView(scores.file_of(precision), plot))
+            views.append(LayersView(_called(manifest, scores, scores.file_of(precision)), plot))
     return tuple(views)
 
 
@@ -247,9 +259,9 @@ def _histograms(
     )
 
 
-def _images(row: AccuracyRow) -> ImagesView:
+def _images(called: str, row: AccuracyRow) -> ImagesView:
     images = tuple(_image(image) for image in row.worst)
-    return ImagesView(row.file, images, sum(image.differs for image in images))
+    return ImagesView(called, images, sum(image.differs for image in images))
 
 
 def _image(image: WorstImage) -> ImageView:
@@ -259,8 +271,9 @@ def _image(image: WorstImage) -> ImageView:
 
     return ImageView(
         # Any other address would be a request, or worse.
-        thumbnail=image.thumbnail if _PNG.fullmatch(image.thumbnail) else "",
+        thumbnail=image.thumbnail if _IMAGE.fullmatch(image.thumbnail) else "",
         label=image.label,
+        name=image.name or (f"image {fmt.integer(image.index + 1)}" if image.index is not None else ""),
         reference=guess(image.reference.label, image.reference.probability),
         candidate=guess(image.candidate.label, image.candidate.probability),
         differs=image.reference.label != image.candidate.label,

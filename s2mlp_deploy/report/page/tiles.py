@@ -10,6 +10,7 @@ from s2mlp_deploy.evidence.accuracy import AccuracyReport, AccuracyRow
 from s2mlp_deploy.evidence.bench import BenchReport
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.choice import current_score
 from s2mlp_deploy.report.figures import data_in_words, measured_in_words, worst_of
 from s2mlp_deploy.report.page.cells import Cell
 from s2mlp_deploy.report.page.parity import state_cell
@@ -49,14 +50,13 @@ def file_tiles(manifest: Manifest, evidence: Evidence, files: Sequence[Standing]
     """
     records = {record.path: record for record in manifest.files}
     whole = next((size_of(manifest, r.path) for r in manifest.files if r.precision == "fp32"), 0)
-    scored = evidence.newest(AccuracyReport)
     tiles = []
     for standing in files:
         record = records.get(standing.file)
         if record is None:
             continue  # Compared, and no file of the artifact: an engine, or a copy.
         size = size_of(manifest, record.path)
-        scores, row = _row(manifest, scored, record.path)
+        scores, row = current_score(manifest, evidence, record.path)
         share = "" if record.precision == "fp32" else f"{share_of(size, whole)} of fp32"
         tiles.append(
             FileTile(
@@ -78,17 +78,6 @@ def file_tiles(manifest: Manifest, evidence: Evidence, files: Sequence[Standing]
 
 def _basis(standing: Standing) -> str:
     return join_names(dict.fromkeys(data_in_words(item.report) for item in standing.basis), limit=3)
-
-
-def _row(
-    manifest: Manifest, scored: Sequence[AccuracyReport], file: str
-) -> tuple[AccuracyReport | None, AccuracyRow | None]:
-    """What a file scored last, where that is of the file that is there."""
-    for scores in scored:
-        row = next((row for row in scores.rows if row.file == file), None)
-        if row is not None and not {file, scores.rows[0].file} & scores.outdated(manifest):
-            return scores, row
-    return None, None
 
 
 def _cautions(standing: Standing, row: AccuracyRow | None, precision: str) -> Iterator[str]:

@@ -11,7 +11,8 @@ from s2mlp_deploy.artifact import EVIDENCE, Manifest, read_manifest
 from s2mlp_deploy.evidence.store import read_evidence
 from s2mlp_deploy.files import inside
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.banner import parity_verdict, race_warning
+from s2mlp_deploy.report.banner import race_warning
+from s2mlp_deploy.report.opening import opening
 from s2mlp_deploy.report.page.bench import BenchView, view_benches
 from s2mlp_deploy.report.page.builds import engine_table
 from s2mlp_deploy.report.page.cells import Cell, Table
@@ -32,7 +33,7 @@ class ArtifactView:
         manifest: What it says of itself.
         notes: Evidence that could not be read, and why.
         others: Names of evidence files of unknown kinds.
-        verdict: Whether parity holds.
+        verdict: Whether parity holds, and the paragraph that sums everything up.
         race: What a race in the source means, and what to do about it; None where there is none.
         warnings: What a reader must know before trusting a figure.
         tiles: One for each file.
@@ -98,7 +99,7 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
             for item in evidence.unreadable
         ),
         others=evidence.others,
-        verdict=parity_verdict(manifest, evidence, name),
+        verdict=opening(manifest, evidence, name),
         race=race_warning(manifest, evidence, name),
         warnings=_warnings(manifest, found),
         tiles=file_tiles(manifest, evidence, files),
@@ -133,11 +134,6 @@ def _warnings(manifest: Manifest, found: Sequence[Comparison]) -> tuple[str, ...
         warnings += [f"{file_of(report)} was compared on inputs that tell little: {note}." for note in report.notes]
         if report.proof is not None and report.proof.unread:
             warnings.append(f"Not read off {file_of(report)}: {report.proof.unread}.")
-    if manifest.source.checkpoint is None and manifest.source.seed is not None:
-        warnings.append(
-            f"The weights are random (seed {manifest.source.seed}): no checkpoint was given. Parity speaks of the "
-            "graph; the predictions mean nothing."
-        )
     # Two comparisons of a file say the same of it.
     return tuple(dict.fromkeys(warnings))
 

@@ -1,0 +1,131 @@
+"""Which file to take: the fastest of those whose parity holds and whose accuracy does, as far as it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from s2mlp_deploy.artifact import Manifest
+from s2mlp_deploy.evidence.accuracy import AccuracyReport, AccuracyRow
+from s2mlp_deploy.evidence.bench import BenchReport, BenchResult
+from s2mlp_deploy.evidence.store import Evidence
+from s2mlp_deploy.report.standing import Standing, hashes_of
+
+_SCENARIOS = ("single-stream", "offline")
+_NOISE_WILL_DO = ("fp32", "fp16")
+"""Precisions without ranges: noise tells as much of them as images do."""
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Results that were measured side by side: of one benchmark and one batch, of files that are there.
+
+    Attributes:
+        report: The benchmark.
+        results: Its results of one batch; the first is what the ratios of the others are over.
+    """
+
+    report: BenchReport
+    results: tuple[BenchResult, ...]
+
+    @property
+    def doubtful(self) -> tuple[str, ...]:
+        """Why its figures are not to be trusted."""
+        return (*self.report.warnings, *(text for result in self.results for text in result.warnings))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A file and why it.
+
+    Attributes:
+        file: Its name; empty where none is to be taken yet.
+        timed: Its time; None where that was not measured.
+        tied: Files that are as fast within the noise and less precise.
+        objections: By file, why it is not to be taken.
+    """
+
+    file: str
+    timed: BenchResult | None
+    tied: tuple[str, ...]
+    objections: dict[str, str]
+
+
+def choose(manifest: Manifest, evidence: Evidence, files: Sequence[Standing]) -> Choice:
+    """Chooses one of an artifact's files.
+
+    Args:
+        manifest: Of the artifact.
+        evidence: Of the artifact.
+        files: What is known of each file.
+    """
+    precisions = {record.path: record.precision for record in manifest.files}
+    own = [item for item in files if item.file in precisions]
+    objections = {item.file: _objection(manifest, evidence, item, precisions[item.file]) for item in own}
+    sound = [name for name, objection in objections.items() if not objection]
+    objections = {name: text for name, text in objections.items() if text}
+    timed = [result for result in _results(manifest, evidence) if file_of(result) in sound]
+    if not timed:
+        return Choice(next(iter(sound), ""), None, (), objections)
+    fastest = min(timed, key=_share)
+    # The manifest names float32 first: of two that are as fast, what was changed less is taken.
+    baseline = next((result for result in timed if result.ratio is None), None)
+    if baseline is not None and fastest.ratio is not None and not fastest.ratio.differs:
+        tied = tuple(file_of(result) for result in timed if result.ratio is not None and not result.ratio.differs)
+        return Choice(file_of(baseline), baseline, tied, objections)
+    return Choice(file_of(fastest), fastest, (), objections)
+
+
+def file_of(result: BenchResult) -> str:
+    """The name of the file that was timed. Saved paths may be of another machine."""
+    return PurePath(result.candidate.file.replace("\\", "/")).name
+
+
+def newest_timings(manifest: Manifest, evidence: Evidence) -> Timings | None:
+    """The newest benchmark of files that are there: of single runs, else of throughput, at the least batch."""
+    present = hashes_of(manifest, evidence)
+    for scenario in _SCENARIOS:
+        for report in evidence.newest(BenchReport):
+            known = [item for item in report.measured if item.candidate.sha256 == present.get(file_of(item), "")]
+            if report.scenario == scenario and known:
+                batch = min(item.candidate.batch for item in known)
+                return Timings(report, tuple(item for item in known if item.candidate.batch == batch))
+    return None
+
+
+def current_score(
+    manifest: Manifest, evidence: Evidence, file: str
+) -> tuple[AccuracyReport | None, AccuracyRow | None]:
+    """What a file scored last, where that is of the file that is there."""
+    for scores in evidence.newest(AccuracyReport):
+        row = next((row for row in scores.rows if row.file == file), None)
+        if row is not None and not {file, scores.rows[0].file} & scores.outdated(manifest):
+            return scores, row
+    return None, None
+
+
+def _results(manifest: Manifest, evidence: Evidence) -> tuple[BenchResult, ...]:
+    timings = newest_timings(manifest, evidence)
+    return timings.results if timings is not None else ()
+
+
+def _share(result: BenchResult) -> float:
+    """Of the time of the first: measured side by side, which two medians of noisy runs are not."""
+    return result.ratio.value if result.ratio is not None else 1.0
+
+
+def _objection(manifest: Manifest, evidence: Evidence, standing: Standing, precision: str) -> str:
+    """Why a file is not to be taken; empty where nothing speaks against it."""
+    if standing.state != "holds":
+        return {"fails": "parity FAILS", "unclear": "parity is unclear"}.get(standing.state, "parity was not measured")
+    scores, row = current_score(manifest, evidence, standing.file)
+    if row is None or scores is None:
+        noise = standing.on_noise and precision not in _NOISE_WILL_DO
+        return "compared on noise alone" if noise else ""
+    if row.failures:
+        return "; ".join(row.failures)
+    search, drop = scores.searches.get(row.precision), scores.drop(row)
+    if search is not None and search.max_drop is not None and drop is not None and not drop <= search.max_drop + 1e-9:
+        return f"loses {drop:.2f} points, and {search.max_drop:g} are allowed"
+    return f"loses {drop:.1f} points" if row in scores.collapsed() else ""

@@ -1,0 +1,125 @@
+"""Records and pages in a notebook.
+
+A record is shown by the words that a terminal shows of it: one text for both, and no package besides.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.terminal_theme import TerminalTheme
+
+from s2mlp_deploy.evidence.accuracy import AccuracyReport
+from s2mlp_deploy.evidence.bench import BenchReport
+from s2mlp_deploy.evidence.build import BuildRecord
+from s2mlp_deploy.evidence.calibration import CalibrationReport
+from s2mlp_deploy.evidence.layers import LayersReport
+from s2mlp_deploy.evidence.parity import ParityReport
+from s2mlp_deploy.evidence.profile import Profile
+from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.accuracy import print_accuracy
+from s2mlp_deploy.report.bench import print_bench
+from s2mlp_deploy.report.engines import print_build
+from s2mlp_deploy.report.html import render_report
+from s2mlp_deploy.report.layers import print_layers
+from s2mlp_deploy.report.profile import print_profile
+from s2mlp_deploy.report.tables import print_pairs
+from s2mlp_deploy.report.terminal import print_parity
+from s2mlp_deploy.text import harmless
+
+_WIDTH = 118
+"""Columns of a record; a notebook that is narrower scrolls it."""
+
+_HEIGHT = 720
+"""Pixels of a page in a notebook."""
+
+# The colours of the page on white, which every one of them is legible on: a notebook may be light or dark.
+_INK, _BAD, _GOOD, _WARN, _LINK = (26, 32, 41), (179, 32, 27), (19, 108, 55), (138, 83, 0), (29, 78, 216)
+_COLOURS = [_INK, _BAD, _GOOD, _WARN, _LINK, _LINK, _LINK, _INK]
+_THEME = TerminalTheme((255, 255, 255), _INK, _COLOURS, _COLOURS)
+_FORMAT = (
+    '<pre style="background:#fff;color:#1a2029;padding:8px 12px;overflow-x:auto;line-height:1.3;white-space:pre;'
+    "font-family:ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace\">{code}</pre>"
+)
+
+
+def html_of(record: object) -> str | None:
+    """A record as a notebook shows it; None for what has no drawing.
+
+    Args:
+        record: Of a type of :data:`~s2mlp_deploy.evidence.store.KINDS`, or a profile.
+    """
+    printer = _PRINTERS.get(type(record))
+    if printer is None:
+        return None
+    console = Console(record=True, file=io.StringIO(), width=_WIDTH, legacy_windows=False)
+    printer(console, record)
+    return harmless(console.export_html(theme=_THEME, code_format=_FORMAT, inline_styles=True))
+
+
+def _print_calibration(console: Console, report: CalibrationReport) -> None:
+    made = report.calibration
+    print_pairs(
+        console,
+        [
+            ("data", made.data),
+            ("samples", fmt.integer(made.samples)),
+            ("method", made.method),
+            ("activations", fmt.integer(len(report.activations))),
+        ],
+    )
+
+
+_PRINTERS: dict[type[Any], Callable[[Console, Any], None]] = {
+    ParityReport: print_parity,
+    AccuracyReport: print_accuracy,
+    LayersReport: print_layers,
+    BenchReport: print_bench,
+    BuildRecord: print_build,
+    CalibrationReport: _print_calibration,
+    Profile: lambda console, profile: print_profile(console, "a run", profile),
+}
+
+
+@dataclass(frozen=True)
+class NotebookPage:
+    """An artifact's page, for a notebook to show.
+
+    Attributes:
+        page: A whole HTML document.
+    """
+
+    page: str = field(repr=False)
+
+    def _repr_html_(self) -> str:
+        """A frame with the page: its styles stay inside, it runs no script, and it reaches nothing outside."""
+        return (
+            f'<iframe sandbox title="s2mlp-deploy report" srcdoc="{html.escape(self.page)}" '
+            f'style="width:100%;height:{_HEIGHT}px;border:0"></iframe>'
+        )
+
+
+def page_of(directory: str | Path) -> NotebookPage:
+    """An artifact's page, made anew from its manifest and evidence; nothing is written.
+
+    Raises:
+        ArtifactError: There is no manifest that can be read.
+        MissingDependencyError: jinja2 is not installed.
+    """
+    return NotebookPage(render_report(Path(directory)).decode())
+
+
+def show(page: NotebookPage) -> NotebookPage | None:
+    """Shows a page at once where IPython runs; elsewhere it is returned, for whoever shows what a cell gives back."""
+    shell = sys.modules.get("IPython")
+    if shell is None or shell.get_ipython() is None:
+        return page
+    shell.display.display(page)
+    return None

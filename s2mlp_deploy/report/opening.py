@@ -1,0 +1,178 @@
+"""The paragraph on top of a report: what it is, is it equal, how fast, which file to take, what to beware of."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import PurePath
+
+from s2mlp_deploy.artifact import Manifest
+from s2mlp_deploy.evidence.accuracy import AccuracyReport
+from s2mlp_deploy.evidence.bench import BenchReport, BenchResult
+from s2mlp_deploy.evidence.build import BuildRecord
+from s2mlp_deploy.evidence.layers import LayersReport
+from s2mlp_deploy.evidence.store import Evidence
+from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.banner import parity_verdict
+from s2mlp_deploy.report.choice import Choice, Timings, choose, current_score, file_of, newest_timings
+from s2mlp_deploy.report.standing import Standing, comparisons, hashes_of, standings
+from s2mlp_deploy.report.verdict import Verdict, comparable
+from s2mlp_deploy.text import join_names
+
+_TOLD = 4
+"""Files whose times are told in the paragraph."""
+
+
+def opening(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict:
+    """Everything that a reader must know, in one paragraph.
+
+    Args:
+        manifest: Of the artifact.
+        evidence: Of the artifact.
+        directory: How commands name the artifact.
+
+    Returns:
+        The verdict on parity, whose sentences are those of the paragraph, and whose commands measure what is missing.
+    """
+    verdict = parity_verdict(manifest, evidence, directory)
+    files = standings(manifest, comparisons(manifest, evidence))
+    timings = newest_timings(manifest, evidence)
+    choice = choose(manifest, evidence, files)
+    sentences = [_what(manifest), *verdict.sentences]
+    commands = verdict.commands
+    if not manifest.files:
+        return replace(verdict, sentences=tuple(sentences))
+    if timings is not None:
+        sentences.append(_how_fast(timings))
+    else:
+        sentences.append(f"How fast {'it is' if len(comparable(manifest)) == 1 else 'they are'} was not measured.")
+        commands = (*commands, shlex.join(["s2mlp-deploy", "bench", directory]))
+    sentences.append(_which(manifest, evidence, choice, timings))
+    if dangers := list(_dangers(manifest, evidence, files, timings)):
+        sentences.append(f"Beware: {'; '.join(dangers)}.")
+    return replace(verdict, sentences=tuple(sentences), commands=commands)
+
+
+def _what(manifest: Manifest) -> str:
+    files = [record for record in manifest.files if record.path in comparable(manifest)]
+    kinds = join_names(dict.fromkeys(record.precision for record in files))
+    source = manifest.source
+    weights = f"the weights of {source.checkpoint}"
+    if source.checkpoint is None:
+        weights = "weights as the source made them" if source.seed is None else "random weights"
+    made = f"as {'an ONNX file' if len(files) == 1 else f'{len(files)} ONNX files'} in {kinds}" if files else "no files"
+    classes = f", for {fmt.count(len(manifest.classes), 'class', 'classes')}" if manifest.classes else ""
+    return f"This is {source.reference} with {weights}, {made}{classes}."
+
+
+def _how_fast(timings: Timings) -> str:
+    """The times of files side by side, each with its interval."""
+    first, *others = timings.results
+    told = [_time(first), *(_time(result) for result in others[: _TOLD - 1])]
+    batch, threads = first.candidate.batch, first.candidate.threads
+    what = "One image takes" if batch == 1 else f"{batch} images take"
+    engines = join_names(
+        dict.fromkeys(result.candidate.runtime or result.candidate.engine for result in timings.results)
+    )
+    where = timings.report.environment.machine.processor.name
+    how = ", ".join(filter(None, (f"on {engines}", fmt.count(threads, "thread") if threads else "", where)))
+    more = f" ({len(others) - _TOLD + 1} more below)" if len(others) >= _TOLD else ""
+    return f"{what} {join_names(told)} {how}{more}."
+
+
+def _time(result: BenchResult) -> str:
+    time = result.latency.p50 if result.latency is not None else result.wall_ms
+    engine = "" if result.candidate.engine == "onnxruntime" else f" on {result.candidate.engine}"
+    if (ratio := result.ratio) is None:
+        rounds = [value for launch in result.launches for value in launch.wall_ms]
+        spread = (
+            f" ({fmt.milliseconds(min(rounds))} to {fmt.milliseconds(max(rounds))} over its rounds)" if rounds else ""
+        )
+        return f"{fmt.milliseconds(time)} ms in {file_of(result)}{engine}{spread}"
+    if not ratio.differs:
+        return f"{fmt.milliseconds(time)} ms in {file_of(result)}{engine} (no difference measured)"
+    fast = ratio.value < 1
+    low, high = (1 / ratio.high, 1 / ratio.low) if fast else (ratio.low, ratio.high)
+    interval = f"{low:.2f} to {high:.2f}"
+    return f"{fmt.milliseconds(time)} ms in {file_of(result)}{engine} ({ratio.verdict}, {interval})"
+
+
+def _which(manifest: Manifest, evidence: Evidence, choice: Choice, timings: Timings | None) -> str:
+    """The file to take, and why not another."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in choice.objections.items():
+        by_reason.setdefault(reason, []).append(name)
+    if not choice.file:
+        reasons = [f"{reason} ({join_names(names)})" for reason, names in by_reason.items()]
+        return f"Take none of them yet: {'; '.join(by_reason if len(reasons) == 1 else reasons)}."
+    refused = [f"{join_names(names, last='or')} ({reason})" for reason, names in by_reason.items()]
+    beside = f" Not {'; not '.join(refused)}." if refused else ""
+    scores, row = current_score(manifest, evidence, choice.file)
+    drop = scores.drop(row) if scores is not None and row is not None else None
+    loses = "" if drop is None else f", {fmt.points(abs(drop))} points {'below' if drop >= 0 else 'above'} fp32"
+    if choice.timed is None:
+        sound = len(comparable(manifest)) - len(choice.objections)
+        known = "its parity holds" if sound == 1 else "until that is measured, it is the one that was changed least"
+        return f"Take {choice.file}: {known}{loses}.{beside}"
+    engine = f" on {choice.timed.candidate.engine}"
+    if choice.tied:
+        return f"Take {choice.file}{engine}: {join_names(choice.tied)} was not measured to be faster{loses}.{beside}"
+    assert timings is not None
+    alone = len({file_of(result) for result in timings.results} - set(choice.objections)) == 1
+    why = "the only one timed whose parity holds" if alone else "the fastest whose parity and accuracy hold"
+    return f"Take {choice.file}{engine}: {why}{loses}.{beside}"
+
+
+def _dangers(
+    manifest: Manifest, evidence: Evidence, files: Sequence[Standing], timings: Timings | None
+) -> Iterator[str]:
+    """What a reader would regret not to have known, in short: the page has the rest below."""
+    kinds = {hazard.kind: hazard.where for hazard in manifest.hazards}
+    if "race" in kinds:
+        yield "eager PyTorch computes something else, because its code races"
+    if "compiler" in kinds:
+        yield f"torch.compile may get {kinds['compiler'] or 'a line of the source'} wrong"
+    if manifest.source.checkpoint is None and manifest.source.seed is not None:
+        yield f"the weights are random (seed {manifest.source.seed}), so the predictions mean nothing"
+    if noise := [item.file for item in files if item.on_noise]:
+        yield f"{join_names(noise)} {'was' if len(noise) == 1 else 'were'} compared on noise alone, not on images"
+    if manifest.preprocessing is None and manifest.classes:
+        yield "how its images were prepared is not stated"
+    for item in evidence.of(LayersReport):
+        report = item.record
+        if report.file_sha256 in hashes_of(manifest, evidence).values() and report.first is not None:
+            yield f"{report.first.path} departs first in {PurePath(report.file).name}"
+    if timings is not None:
+        slow = [
+            r for r in timings.results if r.ratio is not None and r.ratio.low > 1 and r.candidate.precision != "fp32"
+        ]
+        if slow:
+            names = join_names(f"{file_of(r)} is {r.ratio.verdict}" for r in slow if r.ratio is not None)
+            yield f"{names} as {file_of(timings.results[0])} on this machine"
+        if timings.doubtful:
+            yield f"the times are doubtful ({timings.doubtful[0].partition(':')[0]})"
+    if old := _outdated(manifest, evidence, files):
+        yield f"evidence of older files is marked and counts no more: {join_names(old)}"
+
+
+def _outdated(manifest: Manifest, evidence: Evidence, files: Sequence[Standing]) -> list[str]:
+    """What was measured of other bytes than those that are there."""
+    present = hashes_of(manifest, evidence)
+    graphs = {record.sha256 for record in manifest.files}
+    found = [f"parity of {item.file}" for item in files if item.superseded]
+    found += [
+        f"scores of {file}"
+        for scores in evidence.newest(AccuracyReport)[:1]
+        for file in sorted(scores.outdated(manifest))
+    ]
+    found += [
+        f"times of {file_of(result)}"
+        for report in evidence.newest(BenchReport)
+        for result in report.results
+        if result.candidate.sha256 != present.get(file_of(result))
+    ]
+    found += [
+        f"engine {item.record.engine}" for item in evidence.of(BuildRecord) if item.record.onnx_sha256 not in graphs
+    ]
+    return list(dict.fromkeys(found))

@@ -1,0 +1,102 @@
+"""Which file to take: every reason for and against one, on records alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from report_samples import FILE, INT8, accuracy, bench, on_noise, quantized_manifest, report
+
+from s2mlp_deploy.evidence.bench import BenchReport, Ratio
+from s2mlp_deploy.evidence.parity import ParityReport
+from s2mlp_deploy.evidence.store import Evidence, Saved
+from s2mlp_deploy.report.choice import Choice, choose, newest_timings
+from s2mlp_deploy.report.standing import comparisons, standings
+
+MANIFEST = quantized_manifest()
+
+
+def int8(whole: ParityReport) -> ParityReport:
+    return replace(whole, file=INT8, precision="int8", file_sha256="b" * 64)
+
+
+BOTH = (report(), int8(report()))
+
+
+def evidence(*records: object) -> Evidence:
+    return Evidence(tuple(Saved(f"{index}.json", record) for index, record in enumerate(records)))
+
+
+def chosen(*records: object) -> Choice:
+    known = evidence(*records)
+    return choose(MANIFEST, known, standings(MANIFEST, comparisons(MANIFEST, known)))
+
+
+def timed(ratio: Ratio) -> BenchReport:
+    first, second, _ = bench().results
+    return replace(bench(), results=(first, replace(second, ratio=ratio)))
+
+
+def test_the_fastest_that_holds_is_taken() -> None:
+    choice = chosen(*BOTH, accuracy(), bench())
+    assert (choice.file, choice.objections, choice.tied) == (INT8, {}, ())
+    assert choice.timed is not None
+    assert choice.timed.candidate.sha256 == "b" * 64
+
+
+def test_inside_the_noise_the_more_precise_file_is_taken() -> None:
+    choice = chosen(*BOTH, timed(Ratio("first", 0.98, 0.95, 1.01)))
+    assert (choice.file, choice.tied) == (FILE, (INT8,))
+
+
+def test_a_slower_file_is_not_taken() -> None:
+    assert chosen(*BOTH, timed(Ratio("first", 1.2, 1.1, 1.3))).file == FILE
+
+
+def test_what_does_not_hold_is_not_taken_however_fast() -> None:
+    failing = replace(BOTH[1], failures=("far off",))
+    for records, reason in (
+        ((BOTH[0], failing), "parity FAILS"),
+        ((BOTH[0],), "parity was not measured"),
+        ((BOTH[0], replace(BOTH[1], file_sha256="9" * 64)), "parity was not measured"),
+        ((BOTH[0], replace(BOTH[1], images=0)), "parity is unclear"),
+        ((BOTH[0], int8(on_noise())), "compared on noise alone"),
+    ):
+        choice = chosen(*records, bench())
+        assert (choice.file, choice.objections) == (FILE, {INT8: reason})
+    assert chosen(bench()).file == ""
+
+
+def test_a_file_whose_accuracy_does_not_hold_is_not_taken() -> None:
+    first, second = accuracy().rows
+    below = replace(accuracy(), rows=(first, replace(second, failures=("cosine 0.9 < 0.99",))))
+    over = replace(accuracy(), rows=(first, replace(second, score=81.0)))
+    broken = replace(over, rows=(first, replace(second, score=10.0)), searches={})
+    for scores, reason in (
+        (below, "cosine 0.9 < 0.99"),
+        (over, "loses 2.00 points, and 0.5 are allowed"),
+        (broken, "loses 73.0 points"),
+    ):
+        choice = chosen(*BOTH, scores, bench())
+        assert (choice.file, choice.objections) == (FILE, {INT8: reason})
+    # Scores of other bytes say nothing of these.
+    assert chosen(*BOTH, replace(below, sha256={}), bench()).file == INT8
+
+
+def test_without_times_the_file_that_changed_least_is_taken() -> None:
+    choice = chosen(*BOTH)
+    assert (choice.file, choice.timed) == (FILE, None)
+
+
+def test_times_are_of_files_that_are_there_and_of_the_least_batch() -> None:
+    first, second, crashed = bench().results
+    larger = replace(first, candidate=replace(first.candidate, batch=8))
+    older = replace(second, candidate=replace(second.candidate, sha256="9" * 64))
+    timings = newest_timings(MANIFEST, evidence(replace(bench(), results=(larger, first, older, crashed))))
+    assert timings is not None
+    assert timings.results == (first,)
+    assert timings.doubtful == ("other programs kept 1.5 processors busy",)
+    assert newest_timings(MANIFEST, evidence(replace(bench(), results=(older,)))) is None
+    offline = replace(bench(), scenario="offline", environment=replace(bench().environment, time="2027"))
+    found = newest_timings(MANIFEST, evidence(offline, bench()))
+    assert found is not None
+    assert found.report.scenario == "single-stream"

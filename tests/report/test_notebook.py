@@ -1,0 +1,86 @@
+"""Records and pages in a notebook, without one: what it asks objects for."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from report_samples import Page, accuracy, artifact, bench, build, calibration, layers
+from report_samples import report as parity_report
+
+from s2mlp_deploy import api, report
+from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.evidence import notebook
+from s2mlp_deploy.evidence.store import KINDS
+from s2mlp_deploy.report.html import write_report
+from s2mlp_deploy.report.notebook import NotebookPage
+
+RECORDS = {
+    "parity": (parity_report(), "Parity of model.fp32.onnx: holds"),
+    "accuracy": (accuracy(), "top-1 accuracy, in points, on 1000 photos"),
+    "layers": (layers(), "Layers of model.fp32.onnx: all hold"),
+    "calibration": (calibration(), "percentile"),
+    "build": (build(), "Built model.fp32.tensorrt-rtx.sm86.engine"),
+    "bench": (bench(), "Bench, single-stream"),
+    "profile": (bench().results[0].profile, "Where the time goes in a run"),
+}
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_a_record_is_shown_as_a_terminal_shows_it(kind):
+    assert api.__all__, "the door hands over what draws"
+    record, words = RECORDS[kind]
+    shown = record._repr_html_()
+    page = Page(shown)
+    assert page.mistakes == []
+    assert shown.startswith("<pre")
+    assert words in page.of("pre")[0]
+
+
+def test_every_kind_of_evidence_is_shown():
+    assert {kind.record for kind in KINDS} <= {type(record) for record, _ in RECORDS.values()}
+
+
+def test_names_of_others_are_text():
+    evil = "<script>alert(1)</script>\u202e"
+    shown = replace(parity_report(), candidate=evil, reference=evil)._repr_html_()
+    assert "script" not in {tag for tag, _ in Page(shown).elements}
+    assert "\u202e" not in shown
+    assert "&lt;script&gt;" in shown
+
+
+def test_without_what_draws_a_notebook_prints_the_fields(monkeypatch):
+    monkeypatch.setattr(notebook, "_drawing", None)
+    assert parity_report()._repr_html_() is None
+
+
+def test_a_page_is_shown_in_a_frame_that_runs_no_script(tmp_path: Path):
+    directory = artifact(tmp_path, parity_a=parity_report())
+    shown = report.display(directory)
+    assert isinstance(shown, NotebookPage)
+    assert not (directory / "report.html").exists()
+    ((tag, attributes),) = Page(shown._repr_html_()).elements
+    assert tag == "iframe"
+    assert attributes["sandbox"] is None, "nothing is allowed"
+    assert attributes["srcdoc"] == write_report(directory).read_text()
+    assert "srcdoc" not in repr(shown)
+    assert len(repr(shown)) < 100
+
+
+def test_in_ipython_it_is_shown_at_once(tmp_path: Path, monkeypatch):
+    displayed: list[object] = []
+    shell = SimpleNamespace(get_ipython=lambda: object(), display=SimpleNamespace(display=displayed.append))
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    assert report.display(artifact(tmp_path)) is None
+    (page,) = displayed
+    assert isinstance(page, NotebookPage)
+    shell.get_ipython = lambda: None  # Imported by something, and no notebook.
+    assert isinstance(report.display(tmp_path), NotebookPage)
+
+
+def test_a_folder_that_is_no_artifact_is_refused(tmp_path: Path):
+    with pytest.raises(ArtifactError):
+        report.display(tmp_path)

@@ -1,0 +1,103 @@
+"""The paragraph on top: what it is, is it equal, how fast, which file to take, what to beware of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from report_samples import FILE, INT8, accuracy, bench, build, layer, layers, on_noise, quantized_manifest, report
+from report_samples import manifest as described
+from test_choice import BOTH, evidence, timed
+
+from s2mlp_deploy.artifact import Hazard, Manifest, SourceInfo
+from s2mlp_deploy.evidence.bench import Ratio
+from s2mlp_deploy.report.opening import opening
+
+
+def paragraph(manifest: Manifest, *records: object) -> str:
+    return " ".join(opening(manifest, evidence(*records), "out").sentences)
+
+
+def test_everything_is_answered_in_order() -> None:
+    trusted = replace(bench(), warnings=(), results=tuple(replace(r, warnings=()) for r in bench().results))
+    assert paragraph(quantized_manifest(), *BOTH, accuracy(), trusted) == (
+        "This is s2mlpv2_nano with the weights of digits.safetensors, as 2 ONNX files in fp32 and int8, for 2 classes. "
+        "Both files on onnxruntime 1.22.0 (cpu) compute what torch 2.13.0 (cpu) computes over held-out digits (1,000 "
+        "images): largest difference 7.63e-06 (model.fp32.onnx), the same first class on at least 99.95 % of them. "
+        "One image takes 2 ms in model.fp32.onnx (2 to 2 over its rounds) and 1 ms in model.int8.onnx (2.00 times as "
+        "fast, 1.92 to 2.08) on onnxruntime 1.32.0 (CPU), 1 thread, A processor. "
+        "Take model.int8.onnx on onnxruntime: the fastest whose parity and accuracy hold, 0.10 points below fp32."
+    )
+
+
+def test_what_was_not_measured_names_the_command() -> None:
+    found = opening(described(), evidence(), "out")
+    assert found.headline == "Parity was not measured yet"
+    assert "How fast it is was not measured. Take none of them yet: parity was not measured." in " ".join(
+        found.sentences
+    )
+    assert found.commands == ("s2mlp-deploy parity s2mlpv2_nano out", "s2mlp-deploy bench out")
+    assert paragraph(described(), report()).endswith("Take model.fp32.onnx: its parity holds.")
+    empty = opening(replace(described(), files=()), evidence(), "out")
+    assert not any("bench" in command for command in empty.commands)
+
+
+def test_a_faster_file_that_fails_is_named_with_the_reason() -> None:
+    failing = replace(BOTH[1], failures=("far off",))
+    text = paragraph(quantized_manifest(), BOTH[0], failing, bench())
+    assert "Do not deploy model.int8.onnx" in text
+    assert "Take model.fp32.onnx on onnxruntime: the only one timed whose parity holds. Not model.int8.onnx (" in text
+
+
+def test_no_winner_inside_the_noise() -> None:
+    text = paragraph(quantized_manifest(), *BOTH, timed(Ratio("first", 0.98, 0.95, 1.01)))
+    assert "1 ms in model.int8.onnx (no difference measured)" in text
+    assert "Take model.fp32.onnx on onnxruntime: model.int8.onnx was not measured to be faster." in text
+
+
+def beware(manifest: Manifest, *records: object) -> str:
+    return paragraph(manifest, *records).partition("Beware: ")[2]
+
+
+def test_dangers_are_told_and_none_where_there_is_none() -> None:
+    assert beware(described(), report()) == ""
+    race = Hazard("race", "net.py:18", "x[1:] = x[:-1]", 1, 72)
+    compiler = replace(race, kind="compiler", where="net.py:20")
+    random = described(
+        hazards=(race, compiler), source=SourceInfo("s2mlpv2_nano", seed=7), preprocessing=None, classes=("a", "b")
+    )
+    assert beware(random, replace(on_noise(), weights=None)) == (
+        "eager PyTorch computes something else, because its code races; torch.compile may get net.py:20 wrong; the "
+        "weights are random (seed 7), so the predictions mean nothing; model.fp32.onnx was compared on noise alone, "
+        "not on images; how its images were prepared is not stated."
+    )
+
+
+def test_slow_quantized_files_and_doubtful_times_are_dangers() -> None:
+    text = beware(quantized_manifest(), *BOTH, timed(Ratio("first", 1.25, 1.1, 1.3)))
+    assert text.startswith("model.int8.onnx is 1.25 times as slow as model.fp32.onnx on this machine; the times are ")
+    assert text.endswith("the times are doubtful (other programs kept 1.5 processors busy).")
+
+
+def test_evidence_of_other_bytes_is_named() -> None:
+    first, second, _ = bench().results
+    older = replace(bench(), results=(first, replace(second, candidate=replace(second.candidate, sha256="9" * 64))))
+    text = beware(
+        quantized_manifest(),
+        BOTH[0],
+        replace(BOTH[1], file_sha256="9" * 64),
+        replace(accuracy(), sha256={FILE: report().file_sha256, INT8: "9" * 64}),
+        older,
+        replace(build(), onnx_sha256="9" * 64),
+    )
+    assert text.endswith(
+        "evidence of older files is marked and counts no more: parity of model.int8.onnx, scores of model.int8.onnx, "
+        "times of model.int8.onnx and engine model.fp32.tensorrt-rtx.sm86.engine."
+    )
+
+
+def test_the_layer_that_departs_first_is_named() -> None:
+    far = layer("stages.1", max_abs=1.0)
+    assert far.failures
+    found = replace(layers(layer("stages.0"), far), file_sha256=report().file_sha256)
+    assert beware(described(), report(), found) == "stages.1 departs first in model.fp32.onnx."
+    assert beware(described(), report(), replace(found, file_sha256="9" * 64)) == ""
