@@ -200,8 +200,11 @@ def scratch_directory() -> Iterator[Path]:
     """
     place = Path(tempfile.gettempdir())
     for left in place.glob(f"{_SCRATCH}*"):
-        if is_regular(left / _SCRATCH_LOCK) and _is_abandoned(left / _SCRATCH_LOCK):
-            shutil.rmtree(left, ignore_errors=True)
+        lock = left / _SCRATCH_LOCK
+        with contextlib.suppress(OSError):  # It may go meanwhile.
+            # One that is empty is of a process that has not come to locking it yet.
+            if is_regular(lock) and lock.stat().st_size and _is_abandoned(lock):
+                shutil.rmtree(left, ignore_errors=True)
     try:
         directory = Path(tempfile.mkdtemp(prefix=_SCRATCH))
         handle = os.open(directory / _SCRATCH_LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
@@ -210,6 +213,7 @@ def scratch_directory() -> Iterator[Path]:
     try:
         with contextlib.suppress(OSError):  # A file system without locks: what is left there stays.
             _try_lock(handle)
+            os.write(handle, b"\n")
         yield directory
     finally:
         os.close(handle)

@@ -207,6 +207,24 @@ def test_writing_never_touches_the_umask_of_the_process(tmp_path, monkeypatch):
     write_file(tmp_path / "file", b"x")
 
 
+def test_a_scratch_directory_that_is_not_locked_yet_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    lock, seen = files._try_lock, []
+
+    def late(handle):
+        if not seen:  # Another process begins before this one has the lock of its own.
+            seen.append(True)
+            with scratch_directory():
+                pass
+        return lock(handle)
+
+    monkeypatch.setattr(files, "_try_lock", late)
+    with scratch_directory() as directory:
+        assert directory.is_dir()
+        (directory / "model.onnx").touch()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_scratch_directory_goes_and_takes_what_killed_processes_left(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     script = (

@@ -16,9 +16,11 @@ from s2mlp_deploy.errors import MissingDependencyError
 from s2mlp_deploy.evidence.notebook import draw_records_with
 
 if TYPE_CHECKING:
+    from s2mlp_deploy.api.against_file import layers_against_file, parity_against_file
     from s2mlp_deploy.api.benchmarking import bench, read_profile, save_bench, save_bench_csv
     from s2mlp_deploy.api.capturing import CapturedSource, analyze, capture
     from s2mlp_deploy.api.comparing import parity
+    from s2mlp_deploy.api.cutting import engine_pieces
     from s2mlp_deploy.api.engines import EngineInspection, Health, build, doctor, inspect_engine, optimize, preflight
     from s2mlp_deploy.api.exporting import ExportResult, export
     from s2mlp_deploy.api.inspecting_artifacts import ArtifactInspection, inspect_artifact
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.api.inspecting_sources import SourceInspection, inspect_source
     from s2mlp_deploy.api.layering import parity_per_layer
     from s2mlp_deploy.api.metrics import load_metric
+    from s2mlp_deploy.api.pieces import EnginePieces, judge_pieces
     from s2mlp_deploy.api.predicting import predict
     from s2mlp_deploy.api.quantizing import Quantized, quantize
     from s2mlp_deploy.api.reporting import WrittenReport, report
@@ -112,9 +115,12 @@ _TORCH = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "jinja2")
 _GRAPH = ("onnx", "onnx_ir")
 
 _HOMES = {
+    "s2mlp_deploy.api.against_file": _Home(("layers_against_file", "parity_against_file"), _GRAPH, "onnx"),
     "s2mlp_deploy.api.benchmarking": _Home(("bench", "read_profile", "save_bench", "save_bench_csv")),
     "s2mlp_deploy.api.capturing": _Home(("CapturedSource", "analyze", "capture"), _TORCH, "export"),
     "s2mlp_deploy.api.comparing": _Home(("parity",), _TORCH, "export"),
+    "s2mlp_deploy.api.cutting": _Home(("engine_pieces",), _TORCH, "export"),
+    "s2mlp_deploy.api.pieces": _Home(("EnginePieces", "judge_pieces"), ("onnx_ir", "safetensors"), "export"),
     "s2mlp_deploy.api.engines": _Home(
         ("EngineInspection", "Health", "build", "doctor", "inspect_engine", "optimize", "preflight")
     ),
@@ -129,7 +135,7 @@ _HOMES = {
     "s2mlp_deploy.api.reporting": _Home(("WrittenReport", "report"), ("jinja2",), "onnx"),
     "s2mlp_deploy.precision.limits": _Home(("Limits", "read_limits")),
     "s2mlp_deploy.precision.options": _Home(("PrecisionOptions",)),
-    "s2mlp_deploy.api.saved_layers": _Home(("rejudge_layers",), ("onnx_ir", "torch", "safetensors"), "export"),
+    "s2mlp_deploy.api.saved_layers": _Home(("rejudge_layers",), ("onnx_ir", "safetensors"), "export"),
     "s2mlp_deploy.api.sources": _Home(("from_module", "load"), _TORCH, "export"),
     "s2mlp_deploy.api.zoo": _Home(("models",)),
     "s2mlp_deploy.artifact": _Home(
@@ -210,6 +216,7 @@ __all__ = [
     "DynamicAxis",
     "EngineInspection",
     "EngineName",
+    "EnginePieces",
     "ExportError",
     "ExportResult",
     "FileInspection",
@@ -262,18 +269,22 @@ __all__ = [
     "convert_s2attention",
     "convert_sequential",
     "doctor",
+    "engine_pieces",
     "export",
     "from_module",
     "inspect_artifact",
     "inspect_engine",
     "inspect_file",
     "inspect_source",
+    "judge_pieces",
+    "layers_against_file",
     "load",
     "load_metric",
     "models",
     "no_progress",
     "optimize",
     "parity",
+    "parity_against_file",
     "parity_per_layer",
     "predict",
     "preflight",

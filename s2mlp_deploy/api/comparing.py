@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import onnx_ir as ir
 
+from s2mlp_deploy.api.against_file import parity_against_file, refuse_of_file
 from s2mlp_deploy.api.capturing import CapturedSource
 from s2mlp_deploy.api.evidence import save_evidence
 from s2mlp_deploy.api.preparing import prepare
@@ -76,7 +77,8 @@ def parity(
     exported from, its checkpoint (found again by name and hash), overrides and seed.
 
     Args:
-        source: What :func:`~s2mlp_deploy.api.load` takes, or what it or :func:`~s2mlp_deploy.api.capture` returned.
+        source: What :func:`~s2mlp_deploy.api.load` takes, or what it or :func:`~s2mlp_deploy.api.capture` returned; or
+            an ONNX file, which is right (:func:`~s2mlp_deploy.api.parity_against_file`).
         files: ONNX files to compare, artifacts for all of theirs; engine files where their GPU is.
         checkpoint: See :func:`~s2mlp_deploy.api.load`.
         overrides: See there.
@@ -104,6 +106,22 @@ def parity(
         InputError: Files, data or limits cannot be used, an input or output has no counterpart, or an option is given
             that a loaded source cannot honour (its subclasses say what).
     """
+    if isinstance(source, str) and source.endswith(".onnx"):
+        refuse_of_file(checkpoint, overrides)
+        return parity_against_file(
+            source,
+            files,
+            preprocess=preprocess,
+            data=data,
+            samples=samples,
+            batch=batch,
+            tolerances=tolerances,
+            atol=atol,
+            rtol=rtol,
+            engine=engine,
+            seed=seed,
+            progress=progress,
+        )
     ready = prepare(
         source,
         files,
@@ -120,6 +138,8 @@ def parity(
         seed=seed,
         progress=progress,
     )
+    assert ready.origin is not None
+    assert ready.references is not None
     origin, sessions, precisions, references = ready.origin, ready.sessions, ready.precisions, ready.references
     reference, inputs, on_pixels = ready.reference, ready.inputs, ready.on_pixels
     limits = {key: ready.judging.general(precisions[key], on_pixels=key in on_pixels) for key in sessions}

@@ -32,6 +32,12 @@ class Judging:
     atol: Limit = None
     rtol: Limit = None
 
+    @property
+    def for_all(self) -> bool:
+        """Whether the caller gave limits that are not of one output."""
+        given = (limit.get("") if isinstance(limit, Mapping) else limit for limit in (self.atol, self.rtol))
+        return self.tolerances is not None or any(limit is not None for limit in given)
+
     def general(self, precision: str, *, on_pixels: bool, images: int | None = None) -> dict[str, Tolerances]:
         """The limits of a precision, by output.
 

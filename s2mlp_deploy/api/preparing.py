@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import onnx_ir as ir
-from numpy.typing import NDArray
 
 from s2mlp_deploy.api.artifacts import Known, find_checkpoint, is_same_source, known_of
 from s2mlp_deploy.api.capturing import CapturedSource
 from s2mlp_deploy.api.checking import check_same_inputs, refuse_late_options
 from s2mlp_deploy.api.judging import Judging
 from s2mlp_deploy.api.opening import is_engine, open_file
-from s2mlp_deploy.api.references import References, references_of
+from s2mlp_deploy.api.prepared import Prepared, files_of, single_precision
+from s2mlp_deploy.api.references import references_of
 from s2mlp_deploy.api.refusals import check_data, check_parity
 from s2mlp_deploy.artifact import (
     MANIFEST,
     METADATA_KEY,
-    SizeLimit,
     SourceInfo,
     TensorInfo,
     fitting_batch,
@@ -35,75 +32,12 @@ from s2mlp_deploy.evidence.parity import Tolerances
 from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.graph.loading import load_graph
 from s2mlp_deploy.parity.pixels import OnPixels, image_input, seeded_images
-from s2mlp_deploy.parity.proof import precision_of
+from s2mlp_deploy.parity.precisions import precision_of
 from s2mlp_deploy.parity.tolerances import Limit
 from s2mlp_deploy.progress import ProgressCallback
-from s2mlp_deploy.report.verdict import comparable, parity_command
+from s2mlp_deploy.report.verdict import parity_command
 from s2mlp_deploy.sources.load import load_source
 from s2mlp_deploy.sources.source import Source
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """All that a comparison runs on. What is by file is by its path as text.
-
-    Attributes:
-        origin: The module.
-        paths: The files.
-        hashes: Their hashes before anything was loaded: evidence must be of the very bytes that were measured.
-        sessions: Their engines.
-        descriptions: What they say of themselves.
-        graphs: Those of ONNX files.
-        precisions: What they compute in.
-        on_pixels: Those that preprocess.
-        judging: How limits are found.
-        sizes: Limits of free sizes.
-        whole: Whether only whole batches are taken.
-        references: What is right.
-        reference: The engine that computes it, from what is fed.
-        fed: The inputs.
-        examples: One of each input of the module.
-        inputs: The batches.
-        seed: Of noise.
-    """
-
-    origin: Source
-    paths: tuple[Path, ...]
-    hashes: dict[Path, str]
-    sessions: dict[str, FileEngine]
-    descriptions: dict[str, dict[str, Any]]
-    graphs: dict[str, ir.Model]
-    precisions: dict[str, str]
-    on_pixels: tuple[str, ...]
-    judging: Judging
-    sizes: tuple[SizeLimit, ...]
-    whole: bool
-    references: References
-    reference: Engine
-    fed: tuple[TensorInfo, ...]
-    examples: tuple[NDArray[Any], ...]
-    inputs: ModelData | NoiseBatches
-    seed: int
-
-    def adapted(self, key: str, engine: Engine) -> Engine:
-        """An engine that takes what is fed, given the file or other name that it is of."""
-        if not self.on_pixels or key in self.on_pixels or self.origin.preprocessing is None:
-            return engine
-        return OnPixels(engine, self.origin.preprocessing)
-
-    def check_unchanged(self, path: Path) -> None:
-        """Refuses evidence of a file that is no longer the one that was measured.
-
-        Raises:
-            ArtifactError: It was replaced.
-        """
-        if sha256_of(path) != self.hashes[path]:
-            raise ArtifactError("the file was replaced while it was compared", where=str(path), fix="compare again")
-
-    @property
-    def data_sha256(self) -> str:
-        """Of the samples; empty of noise."""
-        return "" if isinstance(self.inputs, NoiseBatches) else self.inputs.content_hash
 
 
 def prepare(
@@ -131,7 +65,7 @@ def prepare(
     """
     _check_options(source, files, batch, samples, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess)
     check_data(data, minimum=1)
-    paths = [path for file in files for path in _files_of(Path(file))]
+    paths = [path for file in files for path in files_of(Path(file))]
     for path in paths:
         if not path.is_file():
             raise ArtifactError("no such file", where=str(path), fix="check the path")
@@ -186,7 +120,9 @@ def prepare(
     opened: ModelData | NoiseBatches | None = None
     if data is not None:  # Opened before the source is captured, which takes long; a file's inputs tell as much.
         taken = (image_input([sessions[key].inputs[0] for key in on_pixels]),) if on_pixels else None
-        opened = _opened(origin, taken or _single(sessions[first].inputs), data, samples, size, whole, seed, progress)
+        opened = _opened(
+            origin, taken or single_precision(sessions[first].inputs), data, samples, size, whole, seed, progress
+        )
     references = references_of(
         source, first, sessions[first], on_pixels=bool(on_pixels), functional=functional, progress=progress
     )
@@ -220,14 +156,8 @@ def prepare(
         examples,
         inputs,
         seed,
+        origin.preprocessing,
     )
-
-
-def _files_of(path: Path) -> list[Path]:
-    """A file, or the files of an artifact."""
-    if not path.is_dir():
-        return [path]
-    return [path / name for name in comparable(read_manifest(path))]
 
 
 def _check_weights(origin: Source, path: Path, named: str) -> None:
@@ -308,8 +238,3 @@ def _opened(
         on_broken="raise",
         progress=progress,
     )
-
-
-def _single(inputs: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
-    """A file's inputs as its source takes them: in float32 where they are float16."""
-    return tuple(replace(info, dtype="float32") if info.dtype == "float16" else info for info in inputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ from s2mlp_deploy.evidence.parity import Tolerances
 from s2mlp_deploy.evidence.store import decode, encode
 from s2mlp_deploy.files import from_json, is_plain_name, output_error, read_file, sha256_of, to_json
 from s2mlp_deploy.parity.sketch import LayerFigures
-from s2mlp_deploy.parity.tolerances import Limit, tolerances_by_output
+from s2mlp_deploy.parity.tolerances import Limit, default_tolerances, tolerances_by_output
 
 INDEX = "layers.json"
-_KIND, _VERSION = "saved layers", 1
+_KIND, _VERSION = "saved layers", 2
 _PART_BYTES = 64 << 20
 _AGAIN = "compare again with --save"
 
@@ -73,13 +73,23 @@ class LayerWriter:
         except OSError as error:
             raise output_error(self._staging, error) from error
 
-    def __call__(self, file: str, path: str, batch: int, reference: NDArray[Any], candidate: NDArray[Any]) -> None:
+    def __call__(
+        self,
+        file: str,
+        path: str,
+        batch: int,
+        reference: NDArray[Any],
+        candidate: NDArray[Any],
+        own: NDArray[Any] | None,
+    ) -> None:
         """See :class:`~s2mlp_deploy.parity.layers.Keeper`.
 
         Raises:
             OutputError: The disk is full.
         """
-        for side, array in (("reference", reference), ("candidate", candidate)):
+        for side, array in (("reference", reference), ("candidate", candidate), ("own", own)):
+            if array is None:
+                continue
             self._tensors[f"{self._numbers[file]}/{path}/{batch}/{side}"] = np.ascontiguousarray(array)
             self._bytes += array.nbytes
         if self._bytes > _PART_BYTES:
@@ -146,14 +156,14 @@ def rejudge_layers(
     if reports:
         # A limit is for an output that there is, or for all.
         tolerances_by_output(outputs, Tolerances(0, 0, 0, 0), atol=atol, rtol=rtol)
-    figures: dict[tuple[int, str], LayerFigures] = {}
+    figures: dict[tuple[int, str], _Figures] = {}
     for name, expected in index.tensors.items():
         _add(figures, _tensors_of(directory, name, expected), directory / name)
     return tuple(
         replace(
             report,
             layers=tuple(
-                _judged(layer, figures.get((number, layer.path)), directory, tolerances, atol, rtol)
+                _judged(layer, report.precision, figures.get((number, layer.path)), directory, tolerances, atol, rtol)
                 for layer in report.layers
             ),
         )
@@ -196,7 +206,13 @@ def _tensors_of(directory: Path, name: str, expected: str) -> dict[str, NDArray[
         raise ArtifactError(f"it is damaged: {error}", where=str(path), fix=_AGAIN) from error
 
 
-def _add(figures: dict[tuple[int, str], LayerFigures], tensors: dict[str, NDArray[Any]], where: Path) -> None:
+@dataclass
+class _Figures:
+    layer: LayerFigures = field(default_factory=LayerFigures)
+    own: LayerFigures | None = None
+
+
+def _add(figures: dict[tuple[int, str], _Figures], tensors: dict[str, NDArray[Any]], where: Path) -> None:
     for key, reference in tensors.items():
         stem, _, side = key.rpartition("/")
         if side != "reference":
@@ -206,26 +222,35 @@ def _add(figures: dict[tuple[int, str], LayerFigures], tensors: dict[str, NDArra
         if candidate is None or not number.isdigit():
             raise ArtifactError("it is damaged: a tensor has no counterpart", where=str(where), fix=_AGAIN)
         try:
-            figures.setdefault((int(number), path), LayerFigures()).update(reference, candidate)
+            found = figures.setdefault((int(number), path), _Figures())
+            found.layer.update(reference, candidate)
+            if (own := tensors.get(f"{stem}/own")) is not None:
+                found.own = found.own or LayerFigures()
+                found.own.update(own, candidate)
         except InputError as error:
             raise ArtifactError(f"it is damaged: {error.problem}", where=str(where), fix=_AGAIN) from error
 
 
 def _judged(
     layer: LayerParity,
-    figures: LayerFigures | None,
+    precision: str,
+    figures: _Figures | None,
     directory: Path,
     tolerances: Tolerances | None,
     atol: Limit,
     rtol: Limit,
 ) -> LayerParity:
-    base = tolerances or layer.tolerances
-    if figures is None or base is None:
+    if figures is None:
         raise ArtifactError(f"it is damaged: {layer.path} has no tensors", where=str(directory / INDEX), fix=_AGAIN)
-    own = {name: _of(limit, layer.path) for name, limit in (("atol", atol), ("rtol", rtol))}
-    limits = replace(base, **{name: value for name, value in own.items() if value is not None})
-    metrics, errors = figures.result()
-    return replace(layer, metrics=metrics, errors=errors, tolerances=limits)
+    asked = {name: _of(limit, layer.path) for name, limit in (("atol", atol), ("rtol", rtol))}
+    given = {name: value for name, value in asked.items() if value is not None}
+    metrics, errors = figures.layer.result()
+    own = None if figures.own is None else figures.own.result()[0]
+    layer = replace(layer, metrics=metrics, errors=errors, own=own)
+    base = tolerances or layer.tolerances or default_tolerances(precision)
+    if tolerances is None and not given:
+        return layer
+    return replace(layer, tolerances=replace(base, **given), own_tolerances=None)
 
 
 def _of(limit: Limit, path: str) -> float | None:

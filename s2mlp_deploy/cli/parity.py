@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -26,7 +26,14 @@ from s2mlp_deploy.errors import CheckFailedError, InputError
 from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.store import document_of
 
+if TYPE_CHECKING:
+    from s2mlp_deploy.api import EnginePieces
+
 _NOISE = "; quantized files hold only near what they were calibrated on: give such --data instead of noise"
+
+_DEFAULT_PIECES = 4
+_PIECES = "pieces.json"
+"""What a folder has that an engine in pieces is kept in."""
 
 _OTHER_DATA = "; a file's own figures hold for data like that which it was made on"
 
@@ -41,6 +48,7 @@ def register(app: typer.Typer) -> None:
             "parity net.py:make model.onnx --checkpoint w.pt --atol 1e-4",
             "parity s2mlpv2_nano out --per-layer --save layers",
             "parity s2mlpv2_nano out --engine openvino",
+            "parity model.onnx other.onnx --per-layer",
             "parity --from layers --rtol 1e-4",
         )
     )
@@ -50,7 +58,7 @@ def register(app: typer.Typer) -> None:
             str,
             typer.Argument(
                 metavar="SOURCE",
-                help="A zoo model (see `models`), module:function, file.py:function or model.pt2.",
+                help="What is right: a zoo model (see `models`), module:function, file.py:function, .pt2 or .onnx.",
                 show_default=False,
             ),
         ] = "",
@@ -97,6 +105,14 @@ def register(app: typer.Typer) -> None:
             Path | None,
             typer.Option(metavar="DIR", help="With --per-layer: keep the tensors of all layers in a new folder."),
         ] = None,
+        pieces: Annotated[
+            int | None,
+            typer.Option(
+                min=2,
+                help="With --bisect of an engine: how many pieces it is cut into.",
+                show_default=str(_DEFAULT_PIECES),
+            ),
+        ] = None,
         saved: Annotated[
             Path | None,
             typer.Option(
@@ -112,7 +128,8 @@ def register(app: typer.Typer) -> None:
         ] = None,
         as_json: Json = False,
     ) -> None:
-        """Compare ONNX or engine files with the PyTorch model they come from. Exit status 1 where they differ."""
+        """Compare ONNX or engine files with their model, or with another file. Exit status 1 where they differ."""
+        from s2mlp_deploy.api.opening import is_engine
         from s2mlp_deploy.parity.tolerances import parse_limits
 
         absolute, relative = parse_limits(atol or [], "--atol"), parse_limits(rtol or [], "--rtol")
@@ -120,7 +137,12 @@ def register(app: typer.Typer) -> None:
             given = given_options(context)
             rest = [option for name, option in given.items() if name not in ("saved", "atol", "rtol", "as_json")]
             refuse_options(rest, "--from runs nothing: it takes --atol, --rtol and --json")
-            _show_layers(api.rejudge_layers(saved, atol=absolute, rtol=relative), as_json=as_json)
+            if (saved / _PIECES).is_file():
+                limits = [option for name, option in given.items() if name in ("atol", "rtol")]
+                refuse_options(limits, "the pieces of an engine are judged by what their layers may add")
+                _show_layers((api.judge_pieces(saved),), as_json=as_json)
+            else:
+                _show_layers(api.rejudge_layers(saved, atol=absolute, rtol=relative), as_json=as_json)
             return
         if not source or not files:
             raise InputError(
@@ -132,12 +154,25 @@ def register(app: typer.Typer) -> None:
         if save is not None and not per_layer:
             refuse_options(["--save"], "it keeps the tensors of layers; add --per-layer")
         # Before torch is imported.
-        check_source(source, checkpoint=checkpoint, preprocess=preprocess)
+        against_file = source.endswith(".onnx")
+        if against_file:
+            given = given_options(context)
+            unfit = [option for name, option in given.items() if name in ("checkpoint", "settings")]
+            refuse_options(unfit, "an ONNX file has its weights and sizes in it")
+        else:
+            check_source(source, checkpoint=checkpoint, preprocess=preprocess)
         check_parity(files, data)
+        cuts = bisect and any(is_engine(path) for path in files)
+        if cuts and (save is None or len(files) > 1 or against_file):
+            raise InputError(
+                "an engine has no layers that can be looked at without changing it; it is built again in pieces",
+                where=", ".join(map(str, files)),
+                fix="name the model, one engine and --save DIR, a folder for the pieces",
+            )
+        if not cuts and pieces is not None:
+            refuse_options(["--pieces"], "an engine alone is cut into pieces, with --bisect --save")
         with progress() as report:
             common: dict[str, Any] = {
-                "checkpoint": checkpoint,
-                "overrides": parse_settings(settings),
                 "preprocess": preprocess,
                 "data": data,
                 "samples": samples,
@@ -148,10 +183,27 @@ def register(app: typer.Typer) -> None:
                 "seed": seed,
                 "progress": report,
             }
-            if per_layer:
-                layers = api.parity_per_layer(source, files, save=save, bisect=bisect, **common)
+            if not against_file:
+                common |= {"checkpoint": checkpoint, "overrides": parse_settings(settings)}
+            if cuts:
+                unused = ("batch", "atol", "rtol", "engine")
+                made = api.engine_pieces(
+                    source,
+                    files[0],
+                    save or "",
+                    pieces=pieces or _DEFAULT_PIECES,
+                    **{name: value for name, value in common.items() if name not in unused},
+                )
+            elif per_layer:
+                # An ONNX file as the reference needs no torch.
+                of_layers = api.layers_against_file if against_file else api.parity_per_layer
+                layers = of_layers(source, files, save=save, bisect=bisect, **common)
             else:
-                reports = api.parity(source, files, **common)
+                of_outputs = api.parity_against_file if against_file else api.parity
+                reports = of_outputs(source, files, **common)
+        if cuts:
+            _show_pieces(made, save, as_json=as_json)
+            return
         if per_layer:
             _show_layers(layers, as_json=as_json)
             return
@@ -173,6 +225,21 @@ def register(app: typer.Typer) -> None:
             )
 
 
+def _show_pieces(made: EnginePieces, directory: Path | None, *, as_json: bool) -> None:
+    """Says what was built and what remains to be done: a piece runs on its GPU alone."""
+    command = f"s2mlp-deploy parity --from {directory}"
+
+    def render(console: Console) -> None:
+        console.print(f"{made.file} in {len(made.pieces)} pieces, for {', '.join(made.targets) or 'the GPU here'}:")
+        for piece in made.pieces:
+            console.print(f"  {piece.engine}  {', '.join(piece.modules)}", markup=False)
+        console.print("They were built and not run: each runs on its GPU alone. Copy the folder there and type")
+        console.print(f"  {command}", markup=False, soft_wrap=True)
+        console.print("which says what piece departs first; no model and no torch are needed for it.")
+
+    emit(made, as_json=as_json, render=render)
+
+
 def _show_layers(reports: tuple[LayersReport, ...], *, as_json: bool) -> None:
     """Prints layers and ends with 1 where one is past its tolerance."""
 
@@ -188,11 +255,14 @@ def _show_layers(reports: tuple[LayersReport, ...], *, as_json: bool) -> None:
         return
     failures = [f"{item.file}: {layer.path}: {layer.failures[0]}" for item, layer in failing]
     # What is quantized clips what lies outside of the ranges that it was calibrated on, and noise does.
-    clipped = any(item.noise and item.precision.startswith(("int8", "fp8")) for item, _ in failing)
+    clipped = any(
+        item.noise and layer.kind == "output" and item.precision.startswith(("int8", "fp8")) for item, layer in failing
+    )
     raise CheckFailedError(
         "layers are past their tolerance; the first of each file\n    " + "\n    ".join(failures),
         fix=(
             "--data PATH, like what it was calibrated on: noise lies outside of those ranges. Then " if clipped else ""
         )
-        + "look at the first: what enters it is within its limits. --atol and --rtol set others",
+        + "look at the first: it is wrong of its own, whatever entered it. --atol and --rtol judge the distance from "
+        "the model instead",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,15 @@ _DTYPES = {
     "tensor(int32)": "int32",
     "tensor(int64)": "int64",
     "tensor(bool)": "bool",
+}
+
+
+Level = Literal["all", "extended", "basic", "off"]
+_LEVELS = {
+    "all": "ORT_ENABLE_ALL",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "basic": "ORT_ENABLE_BASIC",
+    "off": "ORT_DISABLE_ALL",
 }
 
 
@@ -73,7 +82,7 @@ class OnnxRuntimeEngine:
         arena: Whether memory that was used once is kept for the next run.
         spin: Whether idle threads spin for work, which is faster and burns the processor.
         device: Number of the GPU, for providers that run on one.
-        optimize: Whether ONNX Runtime may fuse and fold nodes.
+        optimize: How far ONNX Runtime may go in fusing and folding nodes.
         profile_to: Times every node of every run, for a file in this folder that :meth:`end_profile` writes.
         flush_denormals: Whether subnormal numbers count as 0. The thread that opens the file and those that run it stay
             so (:class:`~s2mlp_deploy.engines.own_thread.InOwnThread` keeps that away from others).
@@ -94,7 +103,7 @@ class OnnxRuntimeEngine:
         arena: bool = True,
         spin: bool = True,
         device: int = 0,
-        optimize: bool = True,
+        optimize: Level = "all",
         profile_to: Path | None = None,
         flush_denormals: bool = False,
     ) -> None:
@@ -119,9 +128,8 @@ class OnnxRuntimeEngine:
         options.add_session_config_entry(X64_PRECISION, x64_precision())
         if isinstance(model, Path) and is_optimized(model):
             check_optimized(model, onnxruntime.__version__)
-            optimize = False  # A second look of the optimizer would only cost time at every start.
-        if not optimize:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            optimize = "off"  # A second look of the optimizer would only cost time at every start.
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[optimize])
         where = str(model) if isinstance(model, Path) else "the given bytes"
         chosen = (self._provider, {"device_id": device}) if self._provider in _ON_GPU else self._provider
         try:

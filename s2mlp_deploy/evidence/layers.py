@@ -43,7 +43,10 @@ class LayerParity:
         errors: Of their elements.
         ends: The modules around it that end with the same value.
         line: ``file.py:12`` of the code that made it; empty where it is not known.
-        tolerances: The limits it was judged by.
+        tolerances: The limits that the figures were judged by; None where they were not.
+        own: Its own distance: from what the model's layer makes of the values that entered it in the file, on the
+            grid of its integers where it has one. What was wrong before it is not in it. None where it has none.
+        own_tolerances: The limits that its own distance was judged by.
     """
 
     path: str
@@ -54,20 +57,22 @@ class LayerParity:
     ends: tuple[str, ...] = ()
     line: str = ""
     tolerances: Tolerances | None = None
+    own: TensorMetrics | None = None
+    own_tolerances: Tolerances | None = None
 
     @property
     def allowed(self) -> float | None:
-        """The largest absolute difference that the tolerances allow."""
-        return self._judged.allowed
+        """The largest absolute difference that the tolerances allow; None where there are none."""
+        return OutputParity(self.path, self.metrics, None, self.tolerances).allowed
 
     @property
     def failures(self) -> tuple[str, ...]:
         """Every limit that does not hold, in words."""
-        return tuple(unmet_limits(self._judged))
-
-    @property
-    def _judged(self) -> OutputParity:
-        return OutputParity(self.path, self.metrics, None, self.tolerances)
+        found = unmet_limits(OutputParity(self.path, self.metrics, None, self.tolerances))
+        if self.own is not None:
+            own = unmet_limits(OutputParity(self.path, self.own, None, self.own_tolerances))
+            found += [f"of its own: {failure}" for failure in own]
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,12 @@ class LayersReport(ShownInNotebooks):
     def first(self) -> LayerParity | None:
         """The first layer past its tolerance; None where all hold."""
         return next((layer for layer in self.layers if layer.failures), None)
+
+    @property
+    def least(self) -> LayerParity | None:
+        """The layer with the least signal over its own distance; None where no layer has one."""
+        found = [layer for layer in self.layers if layer.own is not None and layer.own.sqnr is not None]
+        return min(found, key=lambda layer: layer.own.sqnr if layer.own and layer.own.sqnr else 0.0, default=None)
 
     @property
     def failures(self) -> tuple[str, ...]:

@@ -34,10 +34,11 @@ class Tap:
         ends: The modules around that one that end with the same value.
         kind: The module's class, or ``shift``.
         line: ``file.py:12`` of the user's code that made it; empty where it is not known.
-        shape: Free sizes are None.
+        shape: Free sizes are None; None where it is not known.
         after_norm: The path of the module whose result a batch norm of inference reads to make this value: a file may
             have folded the norm into that module. Empty where there is none.
         shifts: Of a shift among other nodes: how many its module has.
+        named: Whether the path is the name of a value, of a graph whose nodes are named after no modules.
     """
 
     path: str
@@ -45,9 +46,10 @@ class Tap:
     ends: tuple[str, ...]
     kind: str
     line: str
-    shape: Shape
+    shape: Shape | None
     after_norm: str = ""
     shifts: int = 0
+    named: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,12 @@ def _within(path: str, module: str) -> bool:
 
 
 def scope_of(node: ir.Node) -> str:
-    """The module whose path a node is named after; empty for a node of the root."""
-    return str(node.name or "").split("/")[0]
+    """The module whose path a node is named after; empty for a node of the root.
+
+    Nodes of our files are named ``blocks.0.fc/MatMul``, those of torch's older exporter ``/blocks.0/fc/MatMul``.
+    """
+    name = str(node.name or "")
+    return ".".join(name.split("/")[1:-1]) if name.startswith("/") else name.split("/")[0] if "/" in name else ""
 
 
 def match_taps(taps: Sequence[Tap], graph: ir.Graph) -> tuple[dict[str, GraphTap], tuple[Unmatched, ...]]:
@@ -115,7 +121,7 @@ def match_taps(taps: Sequence[Tap], graph: ir.Graph) -> tuple[dict[str, GraphTap
     there = {path for node in nodes for path in ancestors(scope_of(node))}
     leaving = exits(
         (
-            (value, scope_of(node), _readers(value))
+            (value, scope_of(node), readers(value))
             for node in nodes
             for value in node.outputs
             if node.op_type != "Shape"
@@ -125,14 +131,21 @@ def match_taps(taps: Sequence[Tap], graph: ir.Graph) -> tuple[dict[str, GraphTap
     folded = {tap.after_norm: tap.path for tap in taps if tap.after_norm and tap.path not in there}
     found: dict[str, GraphTap] = {}
     unmatched: list[Unmatched] = []
+    by_name = {str(value.name): value for node in graph for value in node.outputs}
     for tap in taps:
         if tap.path in folded:
             unmatched.append(Unmatched(tap.path, f"the batch norm {folded[tap.path]} is folded into it in the file"))
             continue
         source = tap.after_norm if folded.get(tap.after_norm) == tap.path else tap.path
-        value = _shift_result(graph, tap) if "/" in tap.path else _single(leaving.get(source, []))
+        own = tap.named or "/" in tap.path
+        if tap.named:
+            value: ir.Value | str = by_name.get(tap.path, "the file has no value of that name")
+        elif own:
+            value = shift_result(graph, tap)
+        else:
+            value = single(leaving.get(source, []), within=source)
         if isinstance(value, str):
-            reason = value if source in there or "/" in tap.path else _ABSENT
+            reason = value if source in there or own else _ABSENT
             unmatched.append(Unmatched(tap.path, reason))
             continue
         looked_at = _as_floats(value)
@@ -141,8 +154,8 @@ def match_taps(taps: Sequence[Tap], graph: ir.Graph) -> tuple[dict[str, GraphTap
             continue
         turned = _in_shape(looked_at, value, tap.shape)
         if turned is None:
-            shape = "x".join("?" if size is None else str(size) for size in _shape(value) or ())
-            wanted = "x".join("?" if size is None else str(size) for size in tap.shape)
+            shape = "x".join("?" if size is None else str(size) for size in shape_of(value) or ())
+            wanted = "x".join("?" if size is None else str(size) for size in tap.shape or ())
             unmatched.append(Unmatched(tap.path, f"its result is {shape} in the file and {wanted} in the model"))
             continue
         found[tap.path] = turned
@@ -152,23 +165,47 @@ def match_taps(taps: Sequence[Tap], graph: ir.Graph) -> tuple[dict[str, GraphTap
 _ABSENT = "the file has no node of it: it was merged with another module, or computes nothing"
 
 
-def _readers(value: ir.Value) -> list[str | None]:
-    readers: list[str | None] = [scope_of(node) for node, _ in value.uses() if node.op_type != "Shape"]
-    return [*readers, None] if value.is_graph_output() else readers
+def readers(value: ir.Value) -> list[str | None]:
+    """The modules that read a value, and None for the graph's end; sizes that are read off it do not count."""
+    found: list[str | None] = [scope_of(node) for node, _ in value.uses() if node.op_type != "Shape"]
+    return [*found, None] if value.is_graph_output() else found
 
 
-def _single(values: Sequence[ir.Value]) -> ir.Value | str:
-    """The one value that leaves a module, or why there is none. A tensor and its rounded forms are one value."""
+def single(values: Sequence[ir.Value], *, within: str | None = None) -> ir.Value | str:
+    """The one value that leaves a module, or why there is none. A tensor and its rounded forms are one value.
+
+    Args:
+        values: That leave it.
+        within: The module, where several values may be parts of one that it makes.
+    """
     roots: dict[ir.Value, list[ir.Value]] = {}
     for value in values:
         roots.setdefault(_root(value), []).append(value)
     if not roots:
         return "nothing leaves it in the file"
     if len(roots) > 1:
+        wholes = {_whole(root, within) for root in roots} if within is not None else set()
+        if len(wholes) == 1:
+            return wholes.pop()
         return f"{len(roots)} tensors leave it in the file, and which is which the names do not tell"
     forms = next(iter(roots.values()))
     # What was quantized and read as floats again is what the layers behind it compute with.
     return next((v for v in forms if _made_by(v) == "DequantizeLinear"), forms[-1])
+
+
+def _whole(value: ir.Value, module: str) -> ir.Value:
+    """What a value is a part of: the value above all movement of its module."""
+    producer = value.producer()
+    while (
+        producer is not None
+        and (producer.op_type in _CASTS or is_movement(producer))
+        and producer.inputs
+        and (above := producer.inputs[0]) is not None
+        and (maker := above.producer()) is not None
+        and _within(scope_of(maker), module)
+    ):
+        value, producer = above, maker
+    return value
 
 
 def _made_by(value: ir.Value) -> str:
@@ -184,14 +221,14 @@ def _root(value: ir.Value) -> ir.Value:
     return value
 
 
-def _shift_result(graph: ir.Graph, tap: Tap) -> ir.Value | str:
+def shift_result(graph: ir.Graph, tap: Tap) -> ir.Value | str:
     """The result of a shift that has nodes of its own name."""
     module = tap.path.partition("/")[0]
-    there = {name for node in graph if (name := _shift_of(node)).partition("/")[0] == module and name}
+    there = {name for node in graph if (name := shift_of(node)).partition("/")[0] == module and name}
     if len(there) != tap.shifts:
         # Equal shifts of one tensor are computed once, and the numbers of the others are not the program's then.
         return f"the file has {len(there)} shifts of the module, the program {tap.shifts}: which is which is not told"
-    nodes = [node for node in graph if _shift_of(node) == tap.path and node.op_type not in _CASTS]
+    nodes = [node for node in graph if shift_of(node) == tap.path and node.op_type not in _CASTS]
     made = [value for node in nodes for value in node.outputs]
     own = set(nodes)
     results = [v for v in made if v.is_graph_output() or any(reader not in own for reader, _ in v.uses())]
@@ -200,7 +237,7 @@ def _shift_result(graph: ir.Graph, tap: Tap) -> ir.Value | str:
     return results[0]
 
 
-def _shift_of(node: ir.Node) -> str:
+def shift_of(node: ir.Node) -> str:
     """The name of the shift that a node is part of: ``mixer/Shift_1``; empty where it is of none."""
     module, _, rest = str(node.name or "").partition("/")
     shift, _, own = rest.partition("/")
@@ -228,23 +265,26 @@ def _as_floats(value: ir.Value) -> GraphTap | None:
     return GraphTap(name, str(scaling.inputs[1].name), str(zero.name) if zero is not None else "")
 
 
-def _shape(value: ir.Value) -> Shape | None:
+def shape_of(value: ir.Value) -> Shape | None:
+    """Its sizes, None for a free one; None where they are not known."""
     return None if value.shape is None else tuple(size if isinstance(size, int) else None for size in value.shape)
 
 
-def _fits(shape: Shape | None, wanted: Shape) -> bool:
+def _fits(shape: Shape | None, wanted: Shape | None) -> bool:
     """Whether two shapes may be the same; what is not known is looked at when the graph has run."""
-    return shape is None or (
-        len(shape) == len(wanted) and all(a is None or b is None or a == b for a, b in zip(shape, wanted, strict=True))
+    if shape is None or wanted is None:
+        return True
+    return len(shape) == len(wanted) and all(
+        a is None or b is None or a == b for a, b in zip(shape, wanted, strict=True)
     )
 
 
-def _in_shape(tap: GraphTap, value: ir.Value, wanted: Shape) -> GraphTap | None:
+def _in_shape(tap: GraphTap, value: ir.Value, wanted: Shape | None) -> GraphTap | None:
     """A value where it has the program's shape, else the transposition of it that the graph itself makes."""
-    if _fits(_shape(value), wanted):
+    if _fits(shape_of(value), wanted):
         return tap
     turned = [reader.outputs[0] for reader, _ in value.uses()]
-    if turned and all(_made_by(v) == "Transpose" and _fits(_shape(v), wanted) for v in turned) and not tap.scale:
+    if turned and all(_made_by(v) == "Transpose" and _fits(shape_of(v), wanted) for v in turned) and not tap.scale:
         return GraphTap(str(turned[0].name))
     return None
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,23 +17,79 @@ from s2mlp_deploy.engines.base import Arrays, Engine
 from s2mlp_deploy.engines.of_graph import open_graph
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.evidence.layers import LayerParity, Unmatched
+from s2mlp_deploy.metrics import TensorComparison
 from s2mlp_deploy.parity.exits import Tap, match_taps, tapped
+from s2mlp_deploy.parity.grids import Grid, grid_of, input_grids
 from s2mlp_deploy.parity.matching import Matched
-from s2mlp_deploy.parity.program_taps import TappedProgram, float_array
-from s2mlp_deploy.parity.sketch import LayerFigures
+from s2mlp_deploy.parity.sketch import LayerFigures, float_array
 
 MEMORY = 256 << 20
-"""Bytes that the tapped tensors of one run may take on either side."""
+"""Bytes that a file's tapped tensors of one run may take."""
 
 Feeds = Mapping[str, NDArray[Any]]
 OUTPUT = "output"
+Seer = Callable[[str, NDArray[Any]], None]
+
+
+class LookedInto(Protocol):
+    """A reference with taps.
+
+    Attributes:
+        taps: The values that leave a module, in order.
+        unclear: By path why a module has no tap.
+    """
+
+    taps: tuple[Tap, ...]
+    unclear: dict[str, str]
+
+    def entering(self, tap: Tap, known: Collection[str] | None = None) -> tuple[str, ...]:
+        """The taps whose values a tap is computed from with no other between; of those whose paths are known."""
+        ...
+
+    def measure(self, reference: Engine, /, feeds: Feeds) -> dict[str, int]:
+        """The bytes that each tap takes on these inputs, by the node."""
+        ...
+
+    def is_shift(self, tap: Tap) -> bool:
+        """Whether a tap is the result of a shift."""
+        ...
+
+    def look(
+        self,
+        reference: Engine,
+        feeds: Feeds,
+        wanted: Collection[str],
+        see: Seer,
+        given: Mapping[str, NDArray[Any]] | None = None,
+    ) -> Arrays:
+        """Runs and shows values as they are computed, none of which is kept.
+
+        Args:
+            reference: The engine that runs this.
+            feeds: Its inputs.
+            wanted: The nodes whose values are shown.
+            see: Gets each, in float32.
+            given: By the node what those that read it get in place of its own value: a file's.
+
+        Returns:
+            The outputs.
+        """
+        ...
 
 
 class Keeper(Protocol):
     """Gets every tensor that is compared: to save it, for example."""
 
-    def __call__(self, file: str, path: str, batch: int, reference: NDArray[Any], candidate: NDArray[Any]) -> None:
-        """Keeps a tensor of a batch of a file's layer."""
+    def __call__(
+        self,
+        file: str,
+        path: str,
+        batch: int,
+        reference: NDArray[Any],
+        candidate: NDArray[Any],
+        own: NDArray[Any] | None,
+    ) -> None:
+        """Keeps the tensors of a batch of a file's layer; ``own`` is what its own distance is measured from."""
         ...
 
 
@@ -40,11 +97,20 @@ class Keeper(Protocol):
 class _Layer:
     tap: Tap
     value: str
+    grid: Grid | None = None
     figures: LayerFigures = field(default_factory=LayerFigures)
+    own: TensorComparison | None = None
+
+    def add_own(self, local: NDArray[Any], ours: NDArray[Any]) -> NDArray[Any]:
+        """Adds a batch of what the reference's layer makes of what entered it in the file; gives it as compared."""
+        self.own = self.own or TensorComparison()
+        local = local if self.grid is None else self.grid.nearest(local)
+        self.own.update(local, ours)
+        return local
 
     def result(self) -> LayerParity:
-        tap = self.tap
-        return LayerParity(tap.path, tap.kind, self.value, *self.figures.result(), tap.ends, tap.line)
+        tap, own = self.tap, None if self.own is None else self.own.result()
+        return LayerParity(tap.path, tap.kind, self.value, *self.figures.result(), tap.ends, tap.line, own=own)
 
 
 @dataclass(frozen=True)
@@ -69,7 +135,7 @@ class Layers:
 
 
 def compare_layers(
-    program: TappedProgram,
+    program: LookedInto,
     reference: Engine,
     files: Mapping[str, ir.Model],
     batches: Iterable[tuple[Feeds, Any]],
@@ -78,11 +144,16 @@ def compare_layers(
     splits: bool = False,
     memory: int = MEMORY,
     engine: str = GRAPH_ENGINE,
-    threads: int = 0,
+    options: Mapping[str, Any] | None = None,
+    plain: Mapping[str, Engine] | None = None,
+    foreign: bool = False,
     keep: Keeper | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> dict[str, Layers]:
     """Compares what leaves each module of a program with what leaves it in each file.
+
+    Each layer has two distances: from the program's value, which has in it what was wrong before; and its own, from
+    what the program's layer makes of the values that entered it in the file.
 
     Where all taps do not fit the bound, batches are cut to single samples first, and then the taps are divided and the
     batches run again for each part.
@@ -94,9 +165,12 @@ def compare_layers(
         batches: Inputs by the reference's names; may be iterated over again and gives the same.
         adapt: Makes a file's engine take the reference's inputs.
         splits: Whether a batch may be cut along its first axis.
-        memory: Bytes that tapped tensors may take at a time, on either side.
+        memory: Bytes that a file's tapped tensors may take at a time; those of the reference are not kept.
         engine: What runs the files.
-        threads: Of the engine; 0 lets it choose.
+        options: What that engine is opened with.
+        plain: Engines of files as they are, where there are some: the others are opened for it.
+        foreign: Whether the inputs are none that the files were calibrated on: that values lie outside of their ranges
+            is then no fault of a layer's own.
         keep: Gets every pair of tensors.
         on_batch: Called with the number of images after each batch of each part.
 
@@ -104,7 +178,12 @@ def compare_layers(
         InputError: There are no inputs, or an output has another shape.
         BuildError: The engine cannot load a graph with taps.
     """
-    states = {key: _File(key, model, program) for key, model in files.items()}
+    states = {
+        key: _File(
+            key, model, program, functools.partial(_open, engine, options or {}), foreign, (plain or {}).get(key)
+        )
+        for key, model in files.items()
+    }
     wanted = [tap for tap in program.taps if any(tap.path in state.found for state in states.values())]
     first = next(iter(batches), None)
     if first is None:
@@ -116,21 +195,24 @@ def compare_layers(
     parts = _parts(wanted, {node: count * (step if splits else 1) for node, count in sizes.items()}, memory)
     images = 0
     for number, part in enumerate(parts):
-        program.wanted = {tap.node for tap in part}
         for state in states.values():
-            state.open(part, reference, adapt, engine, threads)
+            state.open(part, reference, adapt)
         images = batch = 0
         for whole, _ in batches:
             for piece in _pieces(whole, step) if splits else (whole,):
-                expected = reference.run(piece)
                 for state in states.values():
-                    state.update(piece, expected if number == 0 else {}, batch, keep)
+                    state.update(piece, batch, keep, outputs=number == 0)
                 images += _size(piece)
                 batch += 1
                 if on_batch:
                     on_batch(_size(piece))
-    program.wanted = ()
     return {key: state.result(images, len(parts)) for key, state in states.items()}
+
+
+def _open(engine: str, options: Mapping[str, Any], model: ir.Model) -> Engine:
+    # Memory that one layer used is not kept for the next run: several graphs of one network are open at once.
+    own: dict[str, Any] = {"arena": False} if engine == GRAPH_ENGINE else {}
+    return open_graph(model, engine=engine, **own, **options)
 
 
 def _size(feeds: Feeds) -> int:
@@ -172,8 +254,17 @@ class _Tapped:
 class _File:
     """One file: what matches, the engines of the current part, and the figures."""
 
-    def __init__(self, key: str, model: ir.Model, program: TappedProgram) -> None:
-        self._key, self._model, self._program = key, model, program
+    def __init__(
+        self,
+        key: str,
+        model: ir.Model,
+        program: LookedInto,
+        opens: Callable[[ir.Model], Engine],
+        foreign: bool,
+        plain: Engine | None,
+    ) -> None:
+        self._key, self._model, self._program, self._opens = key, model, program, opens
+        self._foreign, self._inputs, self._plain = foreign, input_grids(model.graph), plain
         self.found, missing = match_taps(program.taps, model.graph)
         self._unmatched = [*(Unmatched(*item) for item in program.unclear.items()), *missing]
         self._layers: dict[str, _Layer] = {}
@@ -181,42 +272,58 @@ class _File:
         self._tapping: dict[str, float | None] = {}
         self._untapped: Matched | None = None
         self._runs = 0
+        self._reference: Engine
 
-    def open(
-        self,
-        part: Sequence[Tap],
-        reference: Engine,
-        adapt: Callable[[str, Engine], Engine],
-        engine: str,
-        threads: int,
-    ) -> None:
+    def open(self, part: Sequence[Tap], reference: Engine, adapt: Callable[[str, Engine], Engine]) -> None:
         """Loads the graph with the taps of a part, and the first time without any."""
+        self._reference = reference
         if self._untapped is None:
-            plain = open_graph(self._model, engine=engine, threads=threads)
-            self._untapped = Matched(self._key, adapt(self._key, plain), reference)
+            self._untapped = Matched(self._key, adapt(self._key, self._plain or self._opens(self._model)), reference)
         self._part = [tap for tap in part if tap.path in self.found]
-        graph, self._names = tapped(self._model, {tap.path: self.found[tap.path] for tap in self._part})
-        self._tapped = _Tapped(open_graph(graph, engine=engine, threads=threads), len(self._model.graph.outputs))
+        own = {tap.path for tap in self._part}
+        # What enters the part's first layers is looked at too, for their own distances.
+        entering = {path for tap in self._part for path in self._program.entering(tap, self.found)} - own
+        self._entering = {tap.node: tap.path for tap in self._program.taps if tap.path in entering}
+        graph, self._names = tapped(self._model, {path: self.found[path] for path in (*own, *entering)})
+        self._tapped = _Tapped(self._opens(graph), len(self._model.graph.outputs))
         self._matched = Matched(self._key, adapt(self._key, self._tapped), reference)
         for tap in self._part:
-            self._layers[tap.path] = _Layer(tap, self.found[tap.path].value)
+            found = self.found[tap.path]
+            self._layers[tap.path] = _Layer(
+                tap, found.value, grid_of(self._model.graph, found) if self._foreign else None
+            )
 
-    def update(self, feeds: Feeds, expected: Arrays, batch: int, keep: Keeper | None) -> None:
-        """Runs a batch and adds it to the figures; outputs only where expected ones are given."""
+    def update(self, feeds: Feeds, batch: int, keep: Keeper | None, *, outputs: bool) -> None:
+        """Runs a batch and adds it to the figures, those of the outputs too where they are asked for."""
         assert self._untapped is not None
         self._runs += 1
-        plain, outputs = self._untapped.run(feeds), self._matched.run(feeds)
+        plain, changed = self._untapped.run(feeds), self._matched.run(feeds)
         for name, array in plain.items():
-            self._tapping[name] = _larger(self._tapping.get(name, 0.0), array, outputs[name])
-        for tap in list(self._part):
-            ours, wanted = float_array(self._tapped.seen[self._names[tap.path]]), self._program.kept[tap.node]
-            if ours.shape != wanted.shape:
-                self._drop(tap, ours.shape, wanted.shape)
-                continue
-            self._layers[tap.path].figures.update(wanted, ours)
+            self._tapping[name] = _larger(self._tapping.get(name, 0.0), array, changed[name])
+        paths = {tap.node: tap.path for tap in self._part}
+        seen, self._tapped.seen = self._tapped.seen, {}
+        given = {node: float_array(seen[self._names[path]]) for node, path in (self._entering | paths).items()}
+        kept: dict[str, NDArray[Any]] = {}
+
+        def compare(node: str, wanted: NDArray[Any]) -> None:
+            if given[node].shape != wanted.shape:
+                self._drop(paths[node], given[node].shape, wanted.shape)
+                return
+            self._layers[paths[node]].figures.update(wanted, given[node])
             if keep is not None:
-                keep(self._key, tap.path, batch, wanted, ours)
-        for name, wanted in expected.items():
+                kept[node] = wanted
+
+        def compare_own(node: str, local: NDArray[Any]) -> None:
+            own = self._layers[paths[node]].add_own(local, given[node])
+            if keep is not None:
+                keep(self._key, paths[node], batch, kept[node], given[node], own)
+
+        expected = self._program.look(self._reference, feeds, paths, compare)
+        # What entered the first layers is what the file's first quantization made of the inputs.
+        entered = {name: self._inputs[name].nearest(x) if name in self._inputs else x for name, x in feeds.items()}
+        left = {tap.node for tap in self._part}
+        self._program.look(self._reference, entered, left, compare_own, given)
+        for name, wanted in expected.items() if outputs else ():
             if wanted.shape != plain[name].shape:
                 raise InputError(
                     f"output {name!r} has the shape {plain[name].shape}, not {wanted.shape}",
@@ -226,15 +333,13 @@ class _File:
             layer = self._outputs.setdefault(name, _Layer(Tap(name, "", (), OUTPUT, "", ()), name))
             layer.figures.update(float_array(wanted), float_array(plain[name]))
             if keep is not None:
-                keep(self._key, name, batch, wanted, plain[name])
+                keep(self._key, name, batch, wanted, plain[name], None)
 
-    def _drop(self, tap: Tap, ours: Sequence[int], wanted: Sequence[int]) -> None:
+    def _drop(self, path: str, ours: Sequence[int], wanted: Sequence[int]) -> None:
         shapes = ["x".join(map(str, shape)) for shape in (ours, wanted)]
-        self._unmatched.append(
-            Unmatched(tap.path, f"its result is {shapes[0]} in the file and {shapes[1]} in the model")
-        )
-        self._part.remove(tap)
-        del self._layers[tap.path]
+        self._unmatched.append(Unmatched(path, f"its result is {shapes[0]} in the file and {shapes[1]} in the model"))
+        self._part = [tap for tap in self._part if tap.path != path]
+        del self._layers[path]
 
     def result(self, images: int, parts: int) -> Layers:
         """The figures."""

@@ -7,13 +7,38 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.fx import GraphModule, Interpreter, Node
 
-from s2mlp_deploy.engines.base import Engine
+from s2mlp_deploy.engines.base import Arrays, Engine
 from s2mlp_deploy.parity.exits import Shape, Tap, ancestors, exits
+from s2mlp_deploy.parity.layers import Feeds, Seer
+
+_PARTS = frozenset(
+    (
+        "getitem",
+        "select",
+        "split",
+        "split_with_sizes",
+        "chunk",
+        "unbind",
+        "slice",
+        "squeeze",
+        "unsqueeze",
+        "view",
+        "reshape",
+        "transpose",
+        "permute",
+        "clone",
+        "alias",
+        "contiguous",
+        "flatten",
+        "unflatten",
+        "detach",
+    )
+)
+"""Operators that give parts of a tensor, or the whole in another shape."""
 
 Lines = Callable[[str | None], str]
 
@@ -28,25 +53,28 @@ class TappedProgram:
     Attributes:
         taps: The values that leave a module, in the program's order.
         unclear: By path why a module has no tap.
-        wanted: The nodes whose values the next runs keep.
-        kept: Their values of the latest run, float32, by the node.
-        sizes: While taps are measured: their bytes by the node.
     """
 
     def __init__(self, program: GraphModule, line_of: Lines) -> None:
         self._program = program
         self.taps, self.unclear = _taps_of(program, line_of)
-        self.wanted: Collection[str] = ()
-        self.kept: dict[str, NDArray[Any]] = {}
-        self.sizes: dict[str, int] = {}
+        self._wanted: Collection[str] = ()
+        self._given: Mapping[str, NDArray[Any]] = {}
+        self._see: Callable[[Node, torch.Tensor], None] | None = None
 
     def is_shift(self, tap: Tap) -> bool:
         """Whether a tap is the result of a shift."""
         return self._node(tap.node).target is torch.ops.s2mlp.shift.default
 
-    def entering(self, tap: Tap) -> tuple[str, ...]:
-        """The taps whose values a tap is computed from with no other tap between, by their paths in order."""
-        others = {other.node: other.path for other in self.taps if other is not tap}
+    def entering(self, tap: Tap, known: Collection[str] | None = None) -> tuple[str, ...]:
+        """The taps whose values a tap is computed from with no other tap between, by their paths in order.
+
+        Args:
+            tap: Of this program.
+            known: The paths of the taps that count; None for all.
+        """
+        there = [other for other in self.taps if other is not tap and (known is None or other.path in known)]
+        others = {other.node: other.path for other in there}
         found: dict[str, None] = {}
         waiting, seen = [self._node(tap.node)], set()
         while waiting:
@@ -64,39 +92,74 @@ class TappedProgram:
         found: Node = next(node for node in self._program.graph.nodes if node.name == name)
         return found
 
-    def measure(self, reference: Engine, feeds: Mapping[str, NDArray[Any]]) -> dict[str, int]:
-        """The bytes that each tap takes on these inputs, none of which is kept, by the node.
+    def measure(self, reference: Engine, feeds: Feeds) -> dict[str, int]:
+        """The bytes that each tap takes on these inputs, by the node.
 
         Args:
             reference: The engine that calls this program.
             feeds: Its inputs.
         """
-        self.sizes = {tap.node: 0 for tap in self.taps}
+        sizes: dict[str, int] = {}
+
+        def see(node: Node, value: torch.Tensor) -> None:
+            sizes[node.name] = 4 * value.numel()
+
+        self._run(reference, feeds, {tap.node for tap in self.taps}, {}, see)
+        return sizes
+
+    def look(
+        self,
+        reference: Engine,
+        feeds: Feeds,
+        wanted: Collection[str],
+        see: Seer,
+        given: Mapping[str, NDArray[Any]] | None = None,
+    ) -> Arrays:
+        """See :class:`~s2mlp_deploy.parity.layers.LookedInto`."""
+
+        def shown(node: Node, value: torch.Tensor) -> None:
+            see(node.name, value.detach().cpu().float().numpy())
+
+        return self._run(reference, feeds, wanted, given or {}, shown)
+
+    def _run(
+        self,
+        reference: Engine,
+        feeds: Feeds,
+        wanted: Collection[str],
+        given: Mapping[str, NDArray[Any]],
+        see: Callable[[Node, torch.Tensor], None],
+    ) -> Arrays:
+        self._wanted, self._given, self._see = wanted, given, see
         try:
-            reference.run(feeds)
-            return self.sizes
+            return reference.run(feeds)
         finally:
-            self.sizes = {}
+            self._wanted, self._given, self._see = (), {}, None
 
     def __call__(self, *arguments: Any) -> Any:
         """Calls the program."""
-        self.kept = {}
-        return _Keeping(self._program, self).run(*arguments)
+        return _Watched(self._program, self._wanted, self._given, self._see).run(*arguments)
 
 
-class _Keeping(Interpreter):
-    def __init__(self, program: GraphModule, owner: TappedProgram) -> None:
+class _Watched(Interpreter):
+    def __init__(
+        self,
+        program: GraphModule,
+        wanted: Collection[str],
+        given: Mapping[str, NDArray[Any]],
+        see: Callable[[Node, torch.Tensor], None] | None,
+    ) -> None:
         super().__init__(program, garbage_collect_values=True)
-        self._owner = owner
-        self._wanted = set(owner.wanted)
+        self._wanted, self._given, self._see = frozenset(wanted), given, see
 
     def run_node(self, n: Node) -> Any:
         value = super().run_node(n)
-        if n.name in self._owner.sizes:
-            self._owner.sizes[n.name] = 4 * value.numel()
-        if n.name in self._wanted:
-            self._owner.kept[n.name] = value.detach().cpu().float().numpy()
-        return value
+        if self._see is not None and n.name in self._wanted:
+            self._see(n, value)
+        given = self._given.get(n.name)
+        if given is None or given.shape != tuple(value.shape):
+            return value
+        return torch.from_numpy(given).to(value.dtype)
 
 
 def _taps_of(program: GraphModule, line_of: Lines) -> tuple[tuple[Tap, ...], dict[str, str]]:
@@ -104,12 +167,14 @@ def _taps_of(program: GraphModule, line_of: Lines) -> tuple[tuple[Tap, ...], dic
     order = {node: index for index, node in enumerate(nodes)}
     kinds = {path: kind for node in nodes for path, kind in _modules(node)}
     leaving = exits(((node, _path(node), _readers(node)) for node in nodes if _shape(node) is not None), kinds)
-    unclear = {
-        path: f"{len(found)} tensors leave it, and which is which the names do not tell"
-        for path, found in leaving.items()
-        if len(found) > 1
-    }
-    single = {path: found[0] for path, found in leaving.items() if len(found) == 1}
+    unclear: dict[str, str] = {}
+    single: dict[str, Node] = {}
+    for path, found in leaving.items():
+        wholes = {_whole(node, path) for node in found} if len(found) > 1 else set(found)
+        if len(wholes) == 1 and _shape(next(iter(wholes))) is not None:
+            single[path] = wholes.pop()
+        else:
+            unclear[path] = f"{len(found)} tensors leave it, and which is which the names do not tell"
     by_node: dict[Node, list[str]] = {}
     for path, node in single.items():
         by_node.setdefault(node, []).append(path)
@@ -122,6 +187,21 @@ def _taps_of(program: GraphModule, line_of: Lines) -> tuple[tuple[Tap, ...], dic
             taps.append(replace(tap, shifts=counts[name.partition("/")[0]]))
     position = {node.name: index for node, index in order.items()}
     return tuple(sorted(taps, key=lambda tap: position[tap.node])), unclear
+
+
+def _whole(node: Node, module: str) -> Node:
+    """What a tensor is a part of: the one above all movement of its module."""
+    while node.all_input_nodes and _target(node) in _PARTS:
+        above = node.all_input_nodes[0]
+        if _path(above) != module and not _path(above).startswith(f"{module}."):
+            break
+        node = above
+    return node
+
+
+def _target(node: Node) -> str:
+    """The operator's name without its overload: ``select``."""
+    return getattr(node.target, "__name__", str(node.target)).split(".")[0]
 
 
 def _tap(node: Node, paths: list[str], kinds: dict[str, str], single: dict[str, Node], line_of: Lines) -> Tap:
@@ -181,8 +261,3 @@ def _shape(node: Node) -> Shape | None:
     if not value.dtype.is_floating_point:
         return None
     return tuple(size if isinstance(size, int) else None for size in value.shape)
-
-
-def float_array(array: NDArray[Any]) -> NDArray[Any]:
-    """An array whose differences can be taken: float16 as float32."""
-    return array.astype(np.float32) if array.dtype == np.float16 else array

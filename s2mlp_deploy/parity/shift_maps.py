@@ -148,7 +148,7 @@ def _judge(graph: ir.Graph, record: ShiftRecord) -> None:
     for name, value in zip((f"source{i}" for i in range(len(piece.sources))), part.inputs, strict=False):
         value.name = name
     try:
-        engine = OnnxRuntimeEngine(ir.to_proto(model).SerializeToString(), threads=1, optimize=False)
+        engine = OnnxRuntimeEngine(ir.to_proto(model).SerializeToString(), threads=1, optimize="off")
     except BuildError as error:
         raise _WrongError(f"cannot be run by itself: {error.problem}") from error
     for sizes in _FREE_SIZES if any(size is None for size in piece.shape) else _FREE_SIZES[:1]:

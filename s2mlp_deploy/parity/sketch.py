@@ -83,3 +83,8 @@ class LayerFigures:
     def result(self) -> tuple[TensorMetrics, Errors]:
         """The figures so far."""
         return self._tensors.result(), self._errors.result()
+
+
+def float_array(array: NDArray[Any]) -> NDArray[Any]:
+    """An array whose differences can be taken: float16 as float32."""
+    return array.astype(np.float32) if array.dtype == np.float16 else array

@@ -7,6 +7,7 @@ import math
 from rich.console import Console
 
 from s2mlp_deploy.evidence.layers import Bisection, LayerParity, LayersReport
+from s2mlp_deploy.metrics import TensorMetrics
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.figures import data_in_words, measured, weights_in_words
 from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
@@ -39,13 +40,16 @@ def print_layers(console: Console, report: LayersReport) -> None:
         ],
     )
     shown = folded(report)
-    columns = ("Layer", "Max abs", "Limit", "Median", "P99", "Relative", "Cosine", "SNR", "Line", "")
+    columns = ("Layer", "Own SNR", "Limit", "SNR", "Max abs", "Median", "P99", "Relative", "Cosine", "Line", "")
     print_table(console, None, columns, [_row(layer, count, mark=layer is first) for layer, count in shown])
     if report.unmatched:
         print_table(console, "Not compared", ("Layer", "Why"), [(item.path, item.reason) for item in report.unmatched])
     if first is not None:
         for failure in first.failures:
             console.print(visible_text(console, f"FIRST  {first.path}: {failure}", "red"))
+        if first.kind == "output" and (worst := report.least) is not None:
+            told = f"No layer departs of its own: what all of them add is too much. {worst.path} adds most"
+            console.print(visible_text(console, f"{told}, {_snr(worst.own or worst.metrics)}."))
         console.print()
     if report.bisection is not None:
         _print_bisection(console, report.bisection)
@@ -102,6 +106,11 @@ def folded(report: LayersReport) -> list[tuple[LayerParity, int]]:
 
 def _strain(layer: LayerParity) -> float:
     """The share of its limit that a layer uses."""
+    own, limits = layer.own, layer.own_tolerances
+    if own is not None and limits is not None and limits.min_sqnr is not None:
+        if own.equal:
+            return 0.0
+        return math.inf if own.sqnr is None else 10 ** ((limits.min_sqnr - own.sqnr) / 20)
     if layer.metrics.max_abs is None or not layer.allowed:
         return math.inf
     return layer.metrics.max_abs / layer.allowed
@@ -112,16 +121,27 @@ def _row(layer: LayerParity, count: int, *, mark: bool) -> tuple[object, ...]:
     state = "<- FIRST past its limit" if mark else ("past its limit" if layer.failures else "")
     return (
         f"{layer.path} (worst of {count + 1})" if count else layer.path,
+        "" if layer.own is None else _snr(layer.own),
+        _limit(layer),
+        _snr(metrics),
         measured(metrics.max_abs),
-        fmt.figure(layer.allowed),
         fmt.figure(errors.median),
         fmt.figure(errors.p99),
         measured(metrics.max_rel),
         measured(metrics.cosine, fmt.cosine),
-        fmt.EQUAL if metrics.equal else fmt.decibels(metrics.sqnr),
         layer.line,
         state,
     )
+
+
+def _snr(metrics: TensorMetrics) -> str:
+    return fmt.EQUAL if metrics.equal else measured(metrics.sqnr, fmt.decibels)
+
+
+def _limit(layer: LayerParity) -> str:
+    """The limit that a layer is judged by: of its own distance, or of the largest difference."""
+    own = layer.own_tolerances
+    return fmt.figure(layer.allowed) if own is None else fmt.decibels(own.min_sqnr)
 
 
 def _tapping(report: LayersReport) -> str:

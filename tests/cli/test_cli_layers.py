@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 from small_nets import images
 from tiny_artifact import largest_file
 
 from s2mlp_deploy import api
 from s2mlp_deploy.errors import OutputError
 from s2mlp_deploy.graph.operators import array_of
+from s2mlp_deploy.precision.half import to_half
 
 NETWORK = {"dims": (8,), "depths": (1,), "patches": (2,), "image_size": (8, 8), "classes": 3}
 SETTINGS = (
@@ -64,7 +66,7 @@ def test_a_wrong_layer_is_named_and_ends_with_1(cli, artifact, tmp_path):
     ir.save(model, tmp_path / "model.onnx")
     result = cli("parity", "s2mlpv2_nano", tmp_path / "model.onnx", *SETTINGS, "--per-layer", "--samples", 4)
     assert result.code == 1, result.err
-    assert "stages.0.blocks.0.mlp.fc1: max abs difference" in result.text
+    assert "stages.0.blocks.0.mlp.fc1: of its own: max abs difference" in result.text
     assert "<- FIRST past its limit" in result.out
     assert list(Path(tmp_path).iterdir()) == [tmp_path / "model.onnx"]
 
@@ -116,7 +118,7 @@ def test_saved_layers_that_are_damaged_or_of_another_version_are_refused(cli, ar
     part.unlink()
     assert "is missing" in refused()
     part.write_bytes(whole)
-    (kept / "layers.json").write_text(index.replace('"schema_version": 1', '"schema_version": 9'))
+    (kept / "layers.json").write_text(index.replace('"schema_version": 2', '"schema_version": 9'))
     assert "schema version 9" in refused()
     (kept / "layers.json").write_text(index[:-40])
     assert "it is damaged" in refused()
@@ -153,11 +155,12 @@ def test_bisect_names_the_layer_and_what_enters_it_and_measures_what_mends_it(cl
     run = ("parity", "s2mlpv2_nano", directory / "model.int8.onnx", "--bisect", "--samples", 8)
     result = cli(*run, "--json")
     assert result.code == 1, result.err
-    assert "fix: --data PATH" in result.text  # Noise may leave the ranges of int8.
     (found,) = json.loads(result.out)
     assert found["bisection"]["path"] == "stages.0.blocks.0.mlp.fc1"
     assert found["bisection"]["enters"] == ["stages.0.blocks.0.norm2"]
-    (mend,) = found["bisection"]["mends"]
+    mend, level = found["bisection"]["mends"]
+    assert "optimizer at ORT_DISABLE_ALL" in level["what"]
+    assert level["problem"] == ""
     assert mend["problem"] == ""
     assert mend["layer"]["metrics"]["max_abs"] < mend["layer"]["metrics"]["peak"] / 10
     assert [item["path"] for item in mend["outputs"]] == ["logits"]
@@ -185,7 +188,9 @@ def test_bisect_writes_a_wrong_shift_in_another_form(cli, artifact, tmp_path):
     (found,) = json.loads(result.out)
     assert found["bisection"]["path"] == "stages.0.blocks.0.mixer.shifts.1"
     assert found["bisection"]["line"]
-    (mend,) = found["bisection"]["mends"]
+    mend, level = found["bisection"]["mends"]
+    assert "optimizer at ORT_DISABLE_ALL" in level["what"]
+    assert level["problem"] == ""
     assert mend["problem"] == ""
     assert mend["option"].startswith("export with --shift-form ")
     assert mend["layer"]["metrics"]["max_abs"] < 1e-5
@@ -201,3 +206,26 @@ def test_bisect_says_what_it_cannot_try(cli, artifact, tmp_path):
     result = cli("parity", "s2mlpv2_nano", file, *SETTINGS, "--bisect", "--samples", 8)
     assert result.code == 1, result.err
     assert "because the file is in no artifact" in " ".join(result.out.split())
+
+
+def test_bisect_keeps_a_layer_that_overflows_float16_in_float32(tmp_path):
+    """A norm gives values beyond float16's range, and a file was cast without measuring them."""
+    source = _source()
+    block = source.module.get_submodule("stages.0.blocks.0")
+    with torch.no_grad():
+        block.norm2.weight.mul_(50_000)
+        block.mlp.fc1.weight.div_(50_000)
+    captured, directory = api.capture(source), tmp_path / "out"
+    data = images(8, size=(8, 8))["input"]
+    api.export(captured, directory, precision=api.PrecisionOptions(precisions=("fp16",), data=data, threads=1))
+    (sound,) = api.parity_per_layer(captured, [directory / "model.fp16.onnx"], samples=4)
+    assert sound.passed
+    ir.save(to_half(ir.load(directory / "model.fp32.onnx"), {}).model, directory / "model.fp16.onnx")
+    (report,) = api.parity_per_layer(captured, [directory / "model.fp16.onnx"], data=data, bisect=True)
+    assert report.first.path == "stages.0.blocks.0.norm2"
+    assert report.first.own.not_finite
+    mend = report.bisection.mends[0]
+    assert mend.problem == ""
+    assert mend.helps
+    assert all(not output.failures for output in mend.outputs)
+    assert "--exclude" in mend.option
