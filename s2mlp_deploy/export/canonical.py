@@ -32,6 +32,7 @@ from s2mlp_deploy.text import first_line_of, join_names
 from s2mlp_deploy.torch_internals import (
     has_no_translation,
     kept_registry,
+    one_lookup,
     quiet_exporter,
     root_cause,
     untranslated_nodes,
@@ -83,7 +84,7 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
     program = decomposed(captured.program)
     translations = _translations(program, opset)
     try:
-        with torch.no_grad(), quiet_exporter(), kept_registry():
+        with torch.no_grad(), quiet_exporter(), kept_registry(), one_lookup():
             exported = torch.onnx.export(
                 program,
                 dynamo=True,

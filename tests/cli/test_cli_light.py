@@ -26,17 +26,48 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize("arguments", [(), *[(command,) for command in COMMANDS]], ids=str)
-def test_help_needs_nothing_heavy(process, arguments):
+MAIN = """
+import contextlib, io, json, sys
+sys.modules.update(dict.fromkeys({blocked!r}))
+from s2mlp_deploy.cli.main import main
+told = []
+for arguments in {commands!r}:
+    sys.argv, out, err, code = ["s2mlp-deploy", *arguments], io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+    told.append((code, out.getvalue(), err.getvalue()))
+print(json.dumps(told))
+"""
+
+
+def told_by_one_process(commands, blocked, cwd):
+    """Status, stdout and stderr of each command, run in one process that cannot import the blocked modules."""
+    code = MAIN.format(blocked=blocked, commands=commands)
+    env = os.environ | {"PYTHONPATH": nano_artifact.PACKAGE_ROOT}
+    done = subprocess.run([sys.executable, "-c", code], env=env, cwd=cwd, capture_output=True, check=True)
+    return dict(zip(commands, json.loads(done.stdout), strict=True))
+
+
+@pytest.fixture(scope="module")
+def helps(tmp_path_factory):
     # Without these packages it takes well under a second; a limit here would fail on a busy machine.
-    result = process(*arguments, "--help", blocked=(*HEAVY, "onnxruntime"))
-    assert result.code == 0
-    assert "Usage: s2mlp-deploy" in result.out
-    assert result.err == ""
+    commands = [("--help",), *((command, "--help") for command in COMMANDS)]
+    return told_by_one_process(commands, (*HEAVY, "onnxruntime"), tmp_path_factory.mktemp("helps"))
 
 
-def test_help_lists_every_command(process):
-    text = process("--help").out
+@pytest.mark.parametrize("arguments", [(), *[(command,) for command in COMMANDS]], ids=str)
+def test_help_needs_nothing_heavy(helps, arguments):
+    code, out, err = helps[*arguments, "--help"]
+    assert code == 0
+    assert "Usage: s2mlp-deploy" in out
+    assert err == ""
+
+
+def test_help_lists_every_command(helps):
+    _, text, _ = helps["--help",]
     assert all(f" {command} " in text for command in COMMANDS)
     assert "Exit status: 0 done, 1 a check failed, 2 wrong input, 70 internal error." in text
 
@@ -77,21 +108,6 @@ def test_without_torch_the_extra_is_named(process, tmp_path, command):
     assert list(tmp_path.iterdir()) == []
 
 
-MAIN = """
-import contextlib, io, json, sys
-sys.modules.update(dict.fromkeys({blocked!r}))
-from s2mlp_deploy.cli.main import main
-told = []
-for arguments in {commands!r}:
-    sys.argv, out, err, code = ["s2mlp-deploy", *arguments], io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-    told.append((code, out.getvalue(), err.getvalue()))
-print(json.dumps(told))
-"""
 GRAPH, ZOO = "a/model.fp32.onnx", "s2mlpv2_nano"
 # What is installed with the extra `cpu` alone: what works, and which extra the others name.
 WITH_CPU_ALONE = [
@@ -126,10 +142,7 @@ def with_cpu_alone(tmp_path_factory):
     for name in ("a.png", *(f"images/{index}.png" for index in range(8))):
         Image.fromarray(picture("red")).save(place / name)
     blocked = (*HEAVY, "tensorrt", "cuda", "datasets")
-    code = MAIN.format(blocked=blocked, commands=[arguments for arguments, _, _ in WITH_CPU_ALONE])
-    env = os.environ | {"PYTHONPATH": nano_artifact.PACKAGE_ROOT}
-    done = subprocess.run([sys.executable, "-c", code], env=env, cwd=place, capture_output=True, check=True)
-    return dict(zip((arguments for arguments, _, _ in WITH_CPU_ALONE), json.loads(done.stdout), strict=True))
+    return told_by_one_process([arguments for arguments, _, _ in WITH_CPU_ALONE], blocked, place)
 
 
 @pytest.mark.parametrize(
