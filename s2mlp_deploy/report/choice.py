@@ -42,13 +42,15 @@ class Choice:
     Attributes:
         file: Its name; empty where none is to be taken yet.
         timed: Its time; None where that was not measured.
-        tied: Files that are as fast within the noise and less precise.
+        tied: Results that are as fast within the noise, of files that were changed more.
+        unproven: Faster results on engines on which nobody measured parity of the file.
         objections: By file, why it is not to be taken.
     """
 
     file: str
     timed: BenchResult | None
-    tied: tuple[str, ...]
+    tied: tuple[BenchResult, ...]
+    unproven: tuple[BenchResult, ...]
     objections: dict[str, str]
 
 
@@ -65,16 +67,21 @@ def choose(manifest: Manifest, evidence: Evidence, files: Sequence[Standing]) ->
     objections = {item.file: _objection(manifest, evidence, item, precisions[item.file]) for item in own}
     sound = [name for name, objection in objections.items() if not objection]
     objections = {name: text for name, text in objections.items() if text}
-    timed = [result for result in _results(manifest, evidence) if file_of(result) in sound]
+    proven = {(item.file, engine) for item in own for engine in _engines(item)}
+    results = [result for result in _results(manifest, evidence) if file_of(result) in sound]
+    timed = [result for result in results if (file_of(result), _runtime(result)) in proven]
+    others = [result for result in results if result not in timed]
     if not timed:
-        return Choice(next(iter(sound), ""), None, (), objections)
-    fastest = min(timed, key=_share)
+        return Choice(next(iter(sound), ""), None, (), tuple(others), objections)
+    taken = min(timed, key=_share)
+    tied: tuple[BenchResult, ...] = ()
     # The manifest names float32 first: of two that are as fast, what was changed less is taken.
     baseline = next((result for result in timed if result.ratio is None), None)
-    if baseline is not None and fastest.ratio is not None and not fastest.ratio.differs:
-        tied = tuple(file_of(result) for result in timed if result.ratio is not None and not result.ratio.differs)
-        return Choice(file_of(baseline), baseline, tied, objections)
-    return Choice(file_of(fastest), fastest, (), objections)
+    if baseline is not None and taken.ratio is not None and not taken.ratio.differs:
+        tied = tuple(result for result in timed if result.ratio is not None and not result.ratio.differs)
+        taken = baseline
+    faster = tuple(result for result in others if _share(result) < _share(taken))
+    return Choice(file_of(taken), taken, tied, faster, objections)
 
 
 def file_of(result: BenchResult) -> str:
@@ -87,7 +94,7 @@ def newest_timings(manifest: Manifest, evidence: Evidence) -> Timings | None:
     present = hashes_of(manifest, evidence)
     for scenario in _SCENARIOS:
         for report in evidence.newest(BenchReport):
-            known = [item for item in report.measured if item.candidate.sha256 == present.get(file_of(item), "")]
+            known = [item for item in report.measured if item.candidate.sha256 == present.get(file_of(item))]
             if report.scenario == scenario and known:
                 batch = min(item.candidate.batch for item in known)
                 return Timings(report, tuple(item for item in known if item.candidate.batch == batch))
@@ -108,6 +115,16 @@ def current_score(
 def _results(manifest: Manifest, evidence: Evidence) -> tuple[BenchResult, ...]:
     timings = newest_timings(manifest, evidence)
     return timings.results if timings is not None else ()
+
+
+def _runtime(result: BenchResult) -> str:
+    """``onnxruntime`` of ``onnxruntime:cuda``."""
+    return result.candidate.engine.partition(":")[0]
+
+
+def _engines(standing: Standing) -> set[str]:
+    """What the comparisons that count ran on: a name begins with the engine's, and a version or a device follows."""
+    return {name for item in standing.basis for name in item.report.candidate.split()[:1]}
 
 
 def _share(result: BenchResult) -> float:

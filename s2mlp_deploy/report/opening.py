@@ -17,7 +17,7 @@ from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.banner import parity_verdict
 from s2mlp_deploy.report.choice import Choice, Timings, choose, current_score, file_of, newest_timings
 from s2mlp_deploy.report.standing import Standing, comparisons, hashes_of, standings
-from s2mlp_deploy.report.verdict import Verdict, comparable
+from s2mlp_deploy.report.verdict import Verdict, comparable, parity_command
 from s2mlp_deploy.text import join_names
 
 _TOLD = 4
@@ -49,6 +49,14 @@ def opening(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict:
         sentences.append(f"How fast {'it is' if len(comparable(manifest)) == 1 else 'they are'} was not measured.")
         commands = (*commands, shlex.join(["s2mlp-deploy", "bench", directory]))
     sentences.append(_which(manifest, evidence, choice, timings))
+    if choice.unproven:
+        first = choice.unproven[0]
+        named = join_names(f"{file_of(result)} on {result.candidate.engine}" for result in choice.unproven)
+        how = "less time" if choice.timed is not None else "the time above"
+        takes = f"takes {how}, and its" if len(choice.unproven) == 1 else f"take {how}, and their"
+        sentences.append(f"{named} {takes} parity was not measured there.")
+        measure = parity_command(manifest, directory, [file_of(first)])
+        commands = (*commands, f"{measure} --engine {shlex.quote(first.candidate.engine)}")
     if dangers := list(_dangers(manifest, evidence, files, timings)):
         sentences.append(f"Beware: {'; '.join(dangers)}.")
     return replace(verdict, sentences=tuple(sentences), commands=commands)
@@ -113,7 +121,11 @@ def _which(manifest: Manifest, evidence: Evidence, choice: Choice, timings: Timi
     loses = "" if drop is None else f", {fmt.points(abs(drop))} points {'below' if drop >= 0 else 'above'} fp32"
     if choice.timed is None:
         sound = len(comparable(manifest)) - len(choice.objections)
-        known = "its parity holds" if sound == 1 else "until that is measured, it is the one that was changed least"
+        known = (
+            "its parity holds"
+            if sound == 1 or timings is not None
+            else "until that is measured, it is the one that was changed least"
+        )
         return f"Take {choice.file}: {known}{loses}.{beside}"
     engine = f" on {choice.timed.candidate.engine}"
     if choice.tied:

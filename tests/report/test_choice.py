@@ -82,6 +82,19 @@ def test_a_file_whose_accuracy_does_not_hold_is_not_taken() -> None:
     assert chosen(*BOTH, replace(below, sha256={}), bench()).file == INT8
 
 
+def test_parity_on_one_engine_says_nothing_of_another() -> None:
+    first, second, _ = bench().results
+    elsewhere = replace(second, candidate=replace(second.candidate, engine="openvino:CPU"))
+    both = replace(bench(), results=(first, elsewhere))
+    choice = chosen(*BOTH, both)
+    assert (choice.file, choice.unproven) == (FILE, (elsewhere,))
+    there = replace(BOTH[1], candidate="openvino (CPU)")
+    choice = chosen(*BOTH, there, both)
+    assert (choice.file, choice.unproven) == (INT8, ())
+    alone = chosen(*BOTH, replace(bench(), results=(elsewhere,)))
+    assert (alone.file, alone.timed, alone.unproven) == (FILE, None, (elsewhere,))
+
+
 def test_without_times_the_file_that_changed_least_is_taken() -> None:
     choice = chosen(*BOTH)
     assert (choice.file, choice.timed) == (FILE, None)

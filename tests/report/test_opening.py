@@ -54,6 +54,16 @@ def test_no_winner_inside_the_noise() -> None:
     assert "Take model.fp32.onnx on onnxruntime: model.int8.onnx was not measured to be faster." in text
 
 
+def test_a_faster_engine_on_which_parity_was_not_measured_is_named_with_the_command() -> None:
+    first, second, _ = bench().results
+    elsewhere = replace(second, candidate=replace(second.candidate, engine="openvino"))
+    found = opening(quantized_manifest(), evidence(*BOTH, replace(bench(), results=(first, elsewhere))), "out")
+    text = " ".join(found.sentences)
+    assert "1 ms in model.int8.onnx on openvino (2.00 times as fast" in text
+    assert "model.int8.onnx on openvino takes less time, and its parity was not measured there." in text
+    assert found.commands == ("s2mlp-deploy parity s2mlpv2_nano out/model.int8.onnx --engine openvino",)
+
+
 def beware(manifest: Manifest, *records: object) -> str:
     return paragraph(manifest, *records).partition("Beware: ")[2]
 
