@@ -77,7 +77,8 @@ def _what(manifest: Manifest) -> str:
 def _how_fast(timings: Timings) -> str:
     """The times of files side by side, each with its interval."""
     first, *others = timings.results
-    told = [_time(first), *(_time(result) for result in others[: _TOLD - 1])]
+    alone = all(result.ratio is not None for result in timings.results)  # What it is compared with is not there.
+    told = [_time(result, alone=alone) for result in (first, *others[: _TOLD - 1])]
     batch, threads = first.candidate.batch, first.candidate.threads
     what = "One image takes" if batch == 1 else f"{batch} images take"
     engines = join_names(
@@ -89,21 +90,25 @@ def _how_fast(timings: Timings) -> str:
     return f"{what} {join_names(told)} {how}{more}."
 
 
-def _time(result: BenchResult) -> str:
+def _named(result: BenchResult, engine: str = "onnxruntime") -> str:
+    """The file, and what ran it where that is another engine."""
+    return file_of(result) + ("" if result.candidate.engine == engine else f" on {result.candidate.engine}")
+
+
+def _time(result: BenchResult, *, alone: bool) -> str:
     time = result.latency.p50 if result.latency is not None else result.wall_ms
-    engine = "" if result.candidate.engine == "onnxruntime" else f" on {result.candidate.engine}"
     if (ratio := result.ratio) is None:
         rounds = [value for launch in result.launches for value in launch.wall_ms]
         spread = (
             f" ({fmt.milliseconds(min(rounds))} to {fmt.milliseconds(max(rounds))} over its rounds)" if rounds else ""
         )
-        return f"{fmt.milliseconds(time)} ms in {file_of(result)}{engine}{spread}"
+        return f"{fmt.milliseconds(time)} ms in {_named(result)}{spread}"
     if not ratio.differs:
-        return f"{fmt.milliseconds(time)} ms in {file_of(result)}{engine} (no difference measured)"
+        return f"{fmt.milliseconds(time)} ms in {_named(result)} (no difference measured)"
     fast = ratio.value < 1
-    low, high = (1 / ratio.high, 1 / ratio.low) if fast else (ratio.low, ratio.high)
-    interval = f"{low:.2f} to {high:.2f}"
-    return f"{fmt.milliseconds(time)} ms in {file_of(result)}{engine} ({ratio.verdict}, {interval})"
+    low, high = (1 / ratio.high, 1 / max(ratio.low, 1e-9)) if fast else (ratio.low, ratio.high)
+    over = f" as {ratio.over}, which is not there any more" if alone else ""
+    return f"{fmt.milliseconds(time)} ms in {_named(result)} ({ratio.verdict}{over}, {low:.2f} to {high:.2f})"
 
 
 def _which(manifest: Manifest, evidence: Evidence, choice: Choice, timings: Timings | None) -> str:
@@ -121,15 +126,13 @@ def _which(manifest: Manifest, evidence: Evidence, choice: Choice, timings: Timi
     loses = "" if drop is None else f", {fmt.points(abs(drop))} points {'below' if drop >= 0 else 'above'} fp32"
     if choice.timed is None:
         sound = len(comparable(manifest)) - len(choice.objections)
-        known = (
-            "its parity holds"
-            if sound == 1 or timings is not None
-            else "until that is measured, it is the one that was changed least"
-        )
+        untimed = "until that is measured, it is the one that was changed least"
+        known = "its parity holds" if sound == 1 or timings is not None else untimed
         return f"Take {choice.file}: {known}{loses}.{beside}"
     engine = f" on {choice.timed.candidate.engine}"
     if choice.tied:
-        return f"Take {choice.file}{engine}: {join_names(choice.tied)} was not measured to be faster{loses}.{beside}"
+        tied = join_names(_named(result, choice.timed.candidate.engine) for result in choice.tied)
+        return f"Take {choice.file}{engine}: {tied} was not measured to be faster{loses}.{beside}"
     assert timings is not None
     alone = len({file_of(result) for result in timings.results} - set(choice.objections)) == 1
     why = "the only one timed whose parity holds" if alone else "the fastest whose parity and accuracy hold"

@@ -54,6 +54,13 @@ def test_no_winner_inside_the_noise() -> None:
     assert "Take model.fp32.onnx on onnxruntime: model.int8.onnx was not measured to be faster." in text
 
 
+def test_a_ratio_to_a_file_that_is_gone_says_so_and_a_damaged_interval_ends_nothing() -> None:
+    damaged = Ratio("old.onnx on onnxruntime, batch 1", 0.5, 0.0, 0.6)
+    (second,) = timed(damaged).results[1:]
+    text = paragraph(quantized_manifest(), *BOTH, replace(bench(), results=(second,)))
+    assert "(2.00 times as fast as old.onnx on onnxruntime, batch 1, which is not there any more, 1.67 to " in text
+
+
 def test_a_faster_engine_on_which_parity_was_not_measured_is_named_with_the_command() -> None:
     first, second, _ = bench().results
     elsewhere = replace(second, candidate=replace(second.candidate, engine="openvino"))
