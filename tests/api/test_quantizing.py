@@ -17,7 +17,7 @@ from s2mlp_deploy import api
 from s2mlp_deploy.artifact import CALIBRATION_CACHE, METADATA_KEY, read_manifest, verify_file
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import DataError, InputError
-from s2mlp_deploy.precision.accuracy import OutputMetric
+from s2mlp_deploy.precision.accuracy import WORST, OutputMetric
 from s2mlp_deploy.processor import processor
 
 
@@ -47,7 +47,9 @@ def test_every_precision_is_added_described_and_scored(artifact, images):
     assert all(row.bytes == (artifact / row.file).stat().st_size for row in accuracy.rows)
     saved = json.loads(next((artifact / "evidence").glob("accuracy-*.json")).read_text())
     assert [row["file"] for row in saved["rows"]] == [row.file for row in accuracy.rows]
-    assert all(len(row["worst"]) == 8 for row in saved["rows"][1:])
+    assert all(len(row["worst"]) == WORST for row in saved["rows"][1:])
+    names = {path.relative_to(images).as_posix() for path in images.rglob("*.png")}
+    assert {image["name"] for row in saved["rows"][1:] for image in row["worst"]} <= names
     assert saved["rows"][1]["worst"][0]["thumbnail"].startswith("data:image/png;base64,")
     ranges = json.loads((artifact / "evidence" / "calibration.json").read_text())["activations"]
     assert {"uint8", "int8", "float8e4m3fn"} == set(ranges[0]["ranges"])
