@@ -18,7 +18,15 @@ from s2mlp_deploy.data.caching import Batches
 from s2mlp_deploy.engines.base import Engine, FileEngine
 from s2mlp_deploy.engines.of_graph import open_graph
 from s2mlp_deploy.errors import DataError
-from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, AccuracyRow, BudgetSearch, Guess, WorstImage
+from s2mlp_deploy.evidence.accuracy import (
+    AGREEMENT,
+    AS_IN_THE_FILE,
+    AccuracyReport,
+    AccuracyRow,
+    BudgetSearch,
+    Guess,
+    WorstImage,
+)
 from s2mlp_deploy.evidence.machine import environment_here
 from s2mlp_deploy.metrics import top_k
 from s2mlp_deploy.precision.fidelity import Beside
@@ -156,7 +164,7 @@ class Scorer:
             return self._metric.name
         if self._metric is not None:
             return getattr(self._metric, "__name__", "the given metric")
-        return "top-1 accuracy" if self._labels is not None else "top-1 agreement with fp32"
+        return "top-1 accuracy" if self._labels is not None else AGREEMENT
 
     def score(self, engine: Engine) -> float:
         """The score of an engine, in points; only where there is one."""

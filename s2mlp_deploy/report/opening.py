@@ -123,7 +123,10 @@ def _which(manifest: Manifest, evidence: Evidence, choice: Choice, timings: Timi
     beside = f" Not {'; not '.join(refused)}." if refused else ""
     scores, row = current_score(manifest, evidence, choice.file)
     drop = scores.drop(row) if scores is not None and row is not None else None
-    loses = "" if drop is None else f", {fmt.points(abs(drop))} points {'below' if drop >= 0 else 'above'} fp32"
+    loses = ""
+    if scores is not None and drop is not None:
+        side = "below" if drop >= 0 else "above"
+        loses = f", {fmt.points(abs(drop))} points {side} fp32 on {fmt.count(scores.images, 'image')}"
     if choice.timed is None:
         sound = len(comparable(manifest)) - len(choice.objections)
         untimed = "until that is measured, it is the one that was changed least"

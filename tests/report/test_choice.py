@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from report_samples import FILE, INT8, accuracy, bench, on_noise, quantized_manifest, report
 
+from s2mlp_deploy.evidence.accuracy import AGREEMENT
 from s2mlp_deploy.evidence.bench import BenchReport, Ratio
 from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.evidence.store import Evidence, Saved
@@ -71,14 +72,18 @@ def test_a_file_whose_accuracy_does_not_hold_is_not_taken() -> None:
     first, second = accuracy().rows
     below = replace(accuracy(), rows=(first, replace(second, failures=("cosine 0.9 < 0.99",))))
     over = replace(accuracy(), rows=(first, replace(second, score=81.0)))
-    broken = replace(over, rows=(first, replace(second, score=10.0)), searches={})
+    unasked = replace(over, searches={})
+    alike = replace(unasked, metric=AGREEMENT, rows=(first, replace(second, score=77.0)))
     for scores, reason in (
         (below, "cosine 0.9 < 0.99"),
         (over, "loses 2.00 points, and 0.5 are allowed"),
-        (broken, "loses 73.0 points"),
+        (unasked, "loses 2.00 points, and nobody said how many it may"),
+        (alike, "loses 6.00 points, and nobody said how many it may"),
     ):
         choice = chosen(*BOTH, scores, bench())
         assert (choice.file, choice.objections) == (FILE, {INT8: reason})
+    for fine in (replace(over, searches={}, rows=accuracy().rows), replace(alike, rows=over.rows)):
+        assert chosen(*BOTH, fine, bench()).file == INT8
     # Scores of other bytes say nothing of these.
     assert chosen(*BOTH, replace(below, sha256={}), bench()).file == INT8
 
