@@ -346,7 +346,7 @@ def test_an_artifact_is_compared_with_what_it_was_exported_from(tmp_path, monkey
 
 
 def test_settings_and_seed_are_those_of_the_export(tmp_path):
-    settings = {"dims": [8, 8], "depths": [1, 1], "classes": "7"}
+    settings = {"dims": [8], "depths": [1], "patches": [4], "classes": "7"}
     api.export("s2mlpv2_nano", tmp_path / "out", overrides=settings, seed=3)
     (report,) = api.parity("s2mlpv2_nano", [tmp_path / "out"])
     assert report.passed, report.failures

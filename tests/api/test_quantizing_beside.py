@@ -12,7 +12,7 @@ import nano_artifact
 import pytest
 
 pytest.importorskip("torch")
-from tiny_network import TINY, options
+from tiny_network import another, options
 
 from s2mlp_deploy import api, files
 from s2mlp_deploy.api import evidence, quantizing
@@ -50,9 +50,11 @@ def test_two_quantizations_at_once_keep_each_others_files(artifact, images):
 
 @pytest.mark.usefixtures("no_locks")
 def test_files_of_a_model_that_was_replaced_meanwhile_are_not_added(artifact, images):
+    replacement = another()
+
     def other(what: str, _done: int, _total: int | None) -> None:
         if what == "writing files":
-            api.export(api.load("s2mlpv2_nano", overrides=TINY, seed=5), artifact, force=True)
+            api.export(replacement, artifact, force=True)
 
     with pytest.raises(OutputError, match="replaced meanwhile") as caught:
         api.quantize(artifact, options(images, "int8"), progress=other)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-from tiny_network import TINY, onnx_bytes, options
+from tiny_network import another, onnx_bytes, options
 
 from s2mlp_deploy import api
 from s2mlp_deploy.artifact import CALIBRATION_CACHE
@@ -132,8 +132,7 @@ def test_duplicates_are_reported(artifact, images, tmp_path, caplog):
 def test_a_cache_of_another_graph_is_refused_and_kept(artifact, images, tmp_path):
     api.quantize(artifact, options(images))
     other = tmp_path / "other"
-    other_capture = api.capture(api.load("s2mlpv2_nano", overrides=TINY, seed=2))
-    api.export(other_capture, other)
+    api.export(another(), other)
     cache = artifact / CALIBRATION_CACHE
     before, kept = nano_artifact.snapshot(other), cache.read_bytes()
     with pytest.raises(QuantizationError, match="another graph"):
@@ -142,5 +141,5 @@ def test_a_cache_of_another_graph_is_refused_and_kept(artifact, images, tmp_path
     assert cache.read_bytes() == kept
     # One that a forced export finds in its place is of the artifact that it replaces.
     shutil.copy(cache, other / CALIBRATION_CACHE)
-    api.export(other_capture, other, force=True, precision=options(images))
+    api.export(another(), other, force=True, precision=options(images))
     assert (other / CALIBRATION_CACHE).read_bytes() != kept

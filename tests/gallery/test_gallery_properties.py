@@ -108,7 +108,7 @@ CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large]
 PHASES = [Phase.explicit, Phase.reuse, Phase.generate]
 
 
-@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=CHECKS, phases=PHASES)
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=CHECKS, phases=PHASES)
 @given(written(), st.sampled_from(list(FORMS)))
 def test_any_spelling_of_any_shift_is_found_and_computed_exactly(example: Written, form: str) -> None:
     note(f"{example.speller.__name__} of {example.spec} for {example.shape}, as {form}")

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from s2mlp_deploy import api
 
 TINY = {"dims": (8, 8), "depths": (1, 1), "patches": (2, 2), "image_size": (8, 8), "classes": 3}
 """Overrides of s2mlpv2_nano."""
+
+
+@functools.cache
+def another() -> api.CapturedSource:
+    """Another network for images of that size, captured once per test run."""
+    return api.capture(api.load("s2mlpv2_nano", overrides=TINY | {"dims": (8,), "depths": (1,), "patches": (2,)}))
 
 
 def options(data: object, *precisions: str, **changes: object) -> api.PrecisionOptions:

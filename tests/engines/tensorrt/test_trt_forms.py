@@ -63,17 +63,20 @@ def captured(model: str):
 
 
 @functools.cache
-def exported(model: str, form: str, image: tuple[int, ...]) -> Path:
-    """An artifact with every precision."""
-    place = Path(KEPT.name) / model / form
-    samples = list(np.random.default_rng(0).standard_normal((8, *image)).astype(np.float32))
-    options = api.PrecisionOptions(precisions=["fp16", "int8", "fp8"], data=samples)
+def exported(model: str, form: str, image: tuple[int, ...] | None) -> Path:
+    """An artifact with every precision, or in float32 alone without the shape of its images."""
+    place = Path(KEPT.name) / model / form / ("all" if image else "fp32")
+    options = None
+    if image:
+        samples = list(np.random.default_rng(0).standard_normal((8, *image)).astype(np.float32))
+        options = api.PrecisionOptions(precisions=["fp16", "int8", "fp8"], data=samples)
     api.export(captured(model), place, shift_form=form, precision=options)
     return place
 
 
 def file_of(case: Case, form: str) -> Path:
-    return exported(case.model, form, case.image) / f"model.{case.precision}.onnx"
+    image = None if case.precision == "fp32" else case.image
+    return exported(case.model, form, image) / f"model.{case.precision}.onnx"
 
 
 @pytest.mark.parametrize(("case", "form"), PARAMETERS)
