@@ -40,6 +40,7 @@ class Opened(msgspec.Struct, tag=True, frozen=True):
         seconds: Wall time of loading, imports of the runtime included.
         base_bytes: Resident memory before.
         versions: Of what the process had loaded.
+        notes: What the engine says of its speed on this file.
     """
 
     runtime: str
@@ -49,6 +50,7 @@ class Opened(msgspec.Struct, tag=True, frozen=True):
     seconds: float
     base_bytes: int
     versions: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 class Warm(msgspec.Struct, tag=True, frozen=True):

@@ -183,7 +183,7 @@ class Track:
             latency,
             throughput,
             server,
-            warnings=self.doubts,
+            warnings=(*(self._opened.notes if self._opened else ()), *self.doubts),
             profile=self.profile,
         )
 

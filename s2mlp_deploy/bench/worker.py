@@ -114,6 +114,7 @@ class Worker:
             seconds=seconds,
             base_bytes=base,
             versions=environment_here().versions,
+            notes=getattr(engine, "notes", ()),
         )
 
     def _warm(self, command: messages.Warm) -> messages.Ran:

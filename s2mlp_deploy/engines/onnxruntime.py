@@ -84,8 +84,8 @@ class OnnxRuntimeEngine:
         device: Number of the GPU, for providers that run on one.
         optimize: How far ONNX Runtime may go in fusing and folding nodes.
         profile_to: Times every node of every run, for a file in this folder that :meth:`end_profile` writes.
-        flush_denormals: Whether subnormal numbers count as 0. The thread that opens the file and those that run it stay
-            so (:class:`~s2mlp_deploy.engines.own_thread.InOwnThread` keeps that away from others).
+        flush_denormals: Whether subnormal numbers count as 0: in the thread that opens the first file of a process, and
+            it stays so (:class:`~s2mlp_deploy.engines.own_thread.InOwnThread` keeps that away from others).
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.

@@ -258,13 +258,14 @@ def test_int8_is_exact_on_processors_that_would_saturate_too(tmp_path, kind):
 def test_only_weights_that_may_saturate_are_kept_from_int8_kernels(tmp_path, monkeypatch, caplog, saturates, weight):
     here = Processor("x86_64", "", () if saturates else ("avx512_vnni",))
     monkeypatch.setattr(runtime, "processor", lambda: here)
-    runtime._warn_of_saturation.cache_clear()
+    runtime._warn.cache_clear()
     path = quantized(tmp_path, "uint8", weight)
-    core = ov.Core()
-    compiled = runtime.compiled_of(core, path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled, notes = runtime.compiled_of(ov.Core(), path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     kinds = {op.precision for op in contents_of(compiled).matrix_ops}
     expected = saturates and weight > 64
     assert kinds == ({"fp32"} if expected else {"int8"})
+    assert bool(notes) == expected
+    assert OpenVinoEngine(path, threads=1).notes == notes
     assert ("--reduce-range" in caplog.text) == expected
 
 

@@ -162,7 +162,7 @@ def _cached(plan: _Plan) -> BuildRecord | None:
 def _build(plan: _Plan, report: ProgressCallback) -> BuildRecord:
     start = time.monotonic()
     report("compiling the graph", 0, None)
-    compiled = compiled_of(plan.core, plan.path, plan.device, plan.config)
+    compiled, notes = compiled_of(plan.core, plan.path, plan.device, plan.config)
     contents = contents_of(compiled)
     _check(plan, contents)
     report("writing the engine", 0, None)
@@ -190,6 +190,7 @@ def _build(plan: _Plan, report: ProgressCallback) -> BuildRecord:
         inputs=plan.told.inputs,
         outputs=plan.told.outputs,
         engine_contents=contents,
+        advice=notes,
         arguments=("--engine", OPENVINO, *(("--target", plan.device) if plan.device != CPU else ())),
         preprocessing_in_graph=plan.description.get("preprocessing_in_graph") is True,
         limits=limits_of(plan.description),

@@ -35,6 +35,12 @@ _SAFE_WEIGHT = 64
 and 0.5 with int8 ones, and 64 in both with such weights."""
 
 
+_IN_FLOAT32 = (
+    "int8 is computed in float32, without its speed: this processor has no VNNI, and OpenVINO would cut sums off; "
+    "quantize with --reduce-range for weights that fit"
+)
+
+
 class OpenVinoEngine:
     """Runs an ONNX file. May be called from several threads.
 
@@ -83,7 +89,9 @@ class OpenVinoEngine:
             flush_denormals=flush_denormals,
             profile=profile_to is not None,
         )
-        compiled = compiled_of(core, path, self.device, config)
+        compiled, self.notes = compiled_of(core, path, self.device, config)
+        if self.notes:
+            _warn(self.notes)
         counters = None if profile_to is None else Counters(compiled, self._openvino.get_version(), profile_to)
         self._use(compiled, told, counters)
 
@@ -214,6 +222,7 @@ class CompiledEngine(OpenVinoEngine):
                 f"OpenVINO cannot load the engine: {reason_of(error)}", where=str(path), fix=build_again(path, record)
             ) from error
         check_precision(compiled, config, path)
+        self.notes = record.advice
         self._use(compiled, told)
 
 
@@ -240,8 +249,8 @@ def configuration_of(
     )
 
 
-def compiled_of(core: Any, path: Path, device: str, config: Mapping[str, Any]) -> Any:
-    """A graph that is ready to run.
+def compiled_of(core: Any, path: Path, device: str, config: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
+    """A graph that is ready to run, and what to know about its speed.
 
     Args:
         core: OpenVINO's.
@@ -258,7 +267,6 @@ def compiled_of(core: Any, path: Path, device: str, config: Mapping[str, Any]) -
         model = core.read_model(str(path))
         if device == CPU and processor().int8_saturates and _saturates(model):
             chosen[_INT8_KERNELS] = False
-            _warn_of_saturation(path.name)
         compiled = core.compile_model(model, device, chosen)
     except RuntimeError as error:
         raise BuildError(
@@ -267,7 +275,7 @@ def compiled_of(core: Any, path: Path, device: str, config: Mapping[str, Any]) -
             fix="export it again; where an operator is not supported, `--engine onnxruntime` may have it",
         ) from error
     check_precision(compiled, config, path)
-    return compiled
+    return compiled, (_IN_FLOAT32,) if _INT8_KERNELS in chosen else ()
 
 
 def _saturates(model: Any) -> bool:
@@ -282,12 +290,9 @@ def _saturates(model: Any) -> bool:
 
 
 @functools.cache
-def _warn_of_saturation(name: str) -> None:
-    LOG.warning(
-        "%s: int8 sums of OpenVINO are cut off on this processor, which has no VNNI, so the file is computed in "
-        "float32, without its speed; quantize with --reduce-range for weights that fit",
-        name,
-    )
+def _warn(notes: tuple[str, ...]) -> None:
+    """Once a process: layers are compared on many graphs of one file."""
+    LOG.warning("OpenVINO: %s", "; ".join(notes))
 
 
 def check_precision(compiled: Any, config: Mapping[str, Any], path: Path) -> None:
