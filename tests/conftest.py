@@ -7,8 +7,14 @@ import logging
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
+# A machine that is busy with something else draws examples slowly and is no failure.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 ROOT = Path(__file__).resolve().parents[1]
 
 
