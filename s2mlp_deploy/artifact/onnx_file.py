@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s2mlp_deploy.artifact.manifest import verify_weights
+from s2mlp_deploy.artifact.verify import verify_weights
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.files import inside, is_regular
 

@@ -18,10 +18,8 @@ from s2mlp_deploy.artifact import (
     Hazard,
     PrecisionException,
     read_manifest,
-    verify_file,
 )
 from s2mlp_deploy.errors import ArtifactError
-from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftGroup, ShiftSpec
 
@@ -86,30 +84,6 @@ def test_metadata_holds_neither_files_nor_anything_the_files_decide():
     assert document["precision"] == "fp16"
     assert "files" not in document
     assert manifest.timeless("fp32") == make_manifest().timeless("fp32")
-
-
-def test_an_untouched_file_verifies(tmp_path):
-    manifest = write_tiny(tmp_path)
-    assert verify_file(tmp_path, manifest.files[0]) == tmp_path / "model.fp32.onnx"
-
-
-def test_a_changed_file_and_a_missing_one_are_told_apart(tmp_path):
-    record = write_tiny(tmp_path).files[0]
-    path = tmp_path / record.path
-    path.write_bytes(b"grapH")
-    with pytest.raises(
-        ArtifactError, match=r"not the one its manifest describes[\s\S]*model\.fp32\.onnx[\s\S]*--force"
-    ):
-        verify_file(tmp_path, record)
-    path.unlink()
-    with pytest.raises(ArtifactError, match=r"missing[\s\S]*model\.fp32\.onnx[\s\S]*--force"):
-        verify_file(tmp_path, record)
-
-
-def test_hashes_are_of_the_whole_file(tmp_path):
-    content = bytes(range(256)) * 5000
-    (tmp_path / "file").write_bytes(content)
-    assert sha256_of(tmp_path / "file") == hashlib.sha256(content).hexdigest()
 
 
 def test_metadata_speaks_of_its_own_file_only():
