@@ -28,7 +28,8 @@ def parity_verdict(manifest: Manifest, evidence: Evidence, directory: str) -> Ve
     unreadable = sum(item.record is ParityReport for item in evidence.unreadable)
     older = [item.file for item in files if item.superseded]
     gap = (f"Measured before the file changed, which counts no more: {join_names(older)}.",) if older else ()
-    told = (*gap, f"Not measured: {join_names(missing)}.") if missing else gap
+    never = [name for name in missing if name not in older]
+    told = (*gap, f"Not measured: {join_names(never)}.") if never else gap
     if failing := [item for item in files if item.state == "fails"]:
         return Verdict(
             "bad",

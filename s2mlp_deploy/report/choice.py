@@ -16,6 +16,7 @@ _SCENARIOS = ("single-stream", "offline")
 _UNASKED, _UNASKED_AGREEMENT = 1.0, 5.0
 """Points that a file may lose where nobody set a budget: a hundredth, as in MLPerf Inference. Without labels it is the
 agreement with float32 that falls, also where float32 is wrong or undecided."""
+UNMEASURED = "parity was not measured"
 _NOISE_WILL_DO = ("fp32", "fp16")
 """Precisions without ranges: noise tells as much of them as images do."""
 
@@ -138,7 +139,7 @@ def _share(result: BenchResult) -> float:
 def _objection(manifest: Manifest, evidence: Evidence, standing: Standing, precision: str) -> str:
     """Why a file is not to be taken; empty where nothing speaks against it."""
     if standing.state != "holds":
-        return {"fails": "parity FAILS", "unclear": "parity is unclear"}.get(standing.state, "parity was not measured")
+        return {"fails": "parity FAILS", "unclear": "parity is unclear"}.get(standing.state, UNMEASURED)
     scores, row = current_score(manifest, evidence, standing.file)
     if row is None or scores is None:
         noise = standing.on_noise and precision not in _NOISE_WILL_DO

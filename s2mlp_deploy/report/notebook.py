@@ -30,7 +30,7 @@ from s2mlp_deploy.report.engines import print_build
 from s2mlp_deploy.report.html import render_report
 from s2mlp_deploy.report.layers import print_layers
 from s2mlp_deploy.report.profile import print_profile
-from s2mlp_deploy.report.tables import print_pairs
+from s2mlp_deploy.report.tables import print_pairs, visible_text
 from s2mlp_deploy.report.terminal import print_parity
 from s2mlp_deploy.text import harmless
 
@@ -42,6 +42,7 @@ _HEIGHT = 720
 
 # The colours of the page on white, which every one of them is legible on: a notebook may be light or dark.
 _INK, _BAD, _GOOD, _WARN, _LINK = (26, 32, 41), (179, 32, 27), (19, 108, 55), (138, 83, 0), (29, 78, 216)
+_DIM, _SOFT = "#8c8f94", "#5a6675"
 _COLOURS = [_INK, _BAD, _GOOD, _WARN, _LINK, _LINK, _LINK, _INK]
 _THEME = TerminalTheme((255, 255, 255), _INK, _COLOURS, _COLOURS)
 _FORMAT = (
@@ -61,11 +62,14 @@ def html_of(record: object) -> str | None:
         return None
     console = Console(record=True, file=io.StringIO(), width=_WIDTH, legacy_windows=False)
     printer(console, record)
-    return harmless(console.export_html(theme=_THEME, code_format=_FORMAT, inline_styles=True))
+    shown = console.export_html(theme=_THEME, code_format=_FORMAT, inline_styles=True)
+    # What is dim rich mixes with the ground by half, which is too pale to read.
+    return harmless(shown.replace(f"color: {_DIM}; text-decoration-color: {_DIM}", f"color: {_SOFT}"))
 
 
 def _print_calibration(console: Console, report: CalibrationReport) -> None:
     made = report.calibration
+    console.print(visible_text(console, "Calibration", "bold"))
     print_pairs(
         console,
         [

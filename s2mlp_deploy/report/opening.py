@@ -15,7 +15,7 @@ from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.banner import parity_verdict
-from s2mlp_deploy.report.choice import Choice, Timings, choose, current_score, file_of, newest_timings
+from s2mlp_deploy.report.choice import UNMEASURED, Choice, Timings, choose, current_score, file_of, newest_timings
 from s2mlp_deploy.report.standing import Standing, comparisons, hashes_of, standings
 from s2mlp_deploy.report.verdict import Verdict, comparable, parity_command
 from s2mlp_deploy.text import join_names
@@ -47,6 +47,7 @@ def opening(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict:
         sentences.append(_how_fast(timings))
     else:
         sentences.append(f"How fast {'it is' if len(comparable(manifest)) == 1 else 'they are'} was not measured.")
+    if timings is None or _outdated_times(manifest, evidence):
         commands = (*commands, shlex.join(["s2mlp-deploy", "bench", directory]))
     sentences.append(_which(manifest, evidence, choice, timings))
     if choice.unproven:
@@ -119,6 +120,7 @@ def _which(manifest: Manifest, evidence: Evidence, choice: Choice, timings: Timi
     if not choice.file:
         reasons = [f"{reason} ({join_names(names)})" for reason, names in by_reason.items()]
         return f"Take none of them yet: {'; '.join(by_reason if len(reasons) == 1 else reasons)}."
+    by_reason.pop(UNMEASURED, None)  # The sentences on parity have told.
     refused = [f"{join_names(names, last='or')} ({reason})" for reason, names in by_reason.items()]
     beside = f" Not {'; not '.join(refused)}." if refused else ""
     scores, row = current_score(manifest, evidence, choice.file)
@@ -170,27 +172,27 @@ def _dangers(
             yield f"{names} as {file_of(timings.results[0])} on this machine"
         if timings.doubtful:
             yield f"the times are doubtful ({timings.doubtful[0].partition(':')[0]})"
-    if old := _outdated(manifest, evidence, files):
-        yield f"evidence of older files is marked and counts no more: {join_names(old)}"
+    if old := _outdated(manifest, evidence):
+        yield f"evidence of older files is marked and counts no more: {join_names(old, separator='; ', last='and')}"
 
 
-def _outdated(manifest: Manifest, evidence: Evidence, files: Sequence[Standing]) -> list[str]:
-    """What was measured of other bytes than those that are there."""
-    present = hashes_of(manifest, evidence)
+def _outdated(manifest: Manifest, evidence: Evidence) -> list[str]:
+    """What was measured of other bytes than those that are there, but for parity, of which its own sentences tell."""
     graphs = {record.sha256 for record in manifest.files}
-    found = [f"parity of {item.file}" for item in files if item.superseded]
-    found += [
-        f"scores of {file}"
-        for scores in evidence.newest(AccuracyReport)[:1]
-        for file in sorted(scores.outdated(manifest))
-    ]
-    found += [
-        f"times of {file_of(result)}"
+    built = [item.record for item in evidence.of(BuildRecord)]
+    found = {
+        "scores of": [f for scores in evidence.newest(AccuracyReport)[:1] for f in sorted(scores.outdated(manifest))],
+        "times of": _outdated_times(manifest, evidence),
+        "engine": [record.engine for record in built if record.onnx_sha256 not in graphs],
+    }
+    return [f"{what} {join_names(dict.fromkeys(names))}" for what, names in found.items() if names]
+
+
+def _outdated_times(manifest: Manifest, evidence: Evidence) -> list[str]:
+    present = hashes_of(manifest, evidence)
+    return [
+        file_of(result)
         for report in evidence.newest(BenchReport)
         for result in report.results
         if result.candidate.sha256 != present.get(file_of(result))
     ]
-    found += [
-        f"engine {item.record.engine}" for item in evidence.of(BuildRecord) if item.record.onnx_sha256 not in graphs
-    ]
-    return list(dict.fromkeys(found))

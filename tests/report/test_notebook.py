@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,8 @@ def test_a_record_is_shown_as_a_terminal_shows_it(kind):
     assert page.mistakes == []
     assert shown.startswith("<pre")
     assert words in page.of("pre")[0]
+    colours = set(re.findall(r"color: (#[0-9a-f]{6})", shown))
+    assert colours <= {"#5a6675", "#136c37", "#b3201b", "#8a5300", "#1a2029"}, "all of 4.5 to 1 on white"
 
 
 def test_every_kind_of_evidence_is_shown():

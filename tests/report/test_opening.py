@@ -99,17 +99,24 @@ def test_slow_quantized_files_and_doubtful_times_are_dangers() -> None:
 def test_evidence_of_other_bytes_is_named() -> None:
     first, second, _ = bench().results
     older = replace(bench(), results=(first, replace(second, candidate=replace(second.candidate, sha256="9" * 64))))
-    text = beware(
-        quantized_manifest(),
+    measured = (
         BOTH[0],
         replace(BOTH[1], file_sha256="9" * 64),
         replace(accuracy(), sha256={FILE: report().file_sha256, INT8: "9" * 64}),
         older,
+        replace(older, scenario="offline"),
         replace(build(), onnx_sha256="9" * 64),
     )
-    assert text.endswith(
-        "evidence of older files is marked and counts no more: parity of model.int8.onnx, scores of model.int8.onnx, "
-        "times of model.int8.onnx and engine model.fp32.tensorrt-rtx.sm86.engine."
+    assert beware(quantized_manifest(), *measured).endswith(
+        "evidence of older files is marked and counts no more: scores of model.int8.onnx; times of model.int8.onnx "
+        "and engine model.fp32.tensorrt-rtx.sm86.engine."
+    )
+    found = opening(quantized_manifest(), evidence(*measured), "out")
+    assert "Measured before the file changed, which counts no more: model.int8.onnx." in found.sentences
+    assert " ".join(found.sentences).count("Not ") == 0, "it is told once"
+    assert found.commands == (
+        "s2mlp-deploy parity s2mlpv2_nano out/model.int8.onnx",
+        "s2mlp-deploy bench out",
     )
 
 
