@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from s2mlp_deploy.artifact import MANIFEST, REPORT, Manifest, is_own_report, loc
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.calibration import CalibrationReport
+from s2mlp_deploy.evidence.modules import ModuleRecord, ModulesReport
 from s2mlp_deploy.evidence.store import read_record, remove_records, save_record
+from s2mlp_deploy.export.write import GraphFile
+from s2mlp_deploy.graph.modules import modules_of
 from s2mlp_deploy.report.html import write_report
 
 LOG = logging.getLogger(__name__)
@@ -52,7 +56,35 @@ def _write(directory: Path, *records: Any, label: str = "") -> None:
         write_report(directory)
 
 
-def save_scores(root: Path, manifest: Manifest, ranges: CalibrationReport, measured: AccuracyReport) -> AccuracyReport:
+def by_module(files: Sequence[GraphFile], manifest: Manifest) -> tuple[ModulesReport, ...]:
+    """What graphs have of each module.
+
+    Args:
+        files: As they were written.
+        manifest: With their hashes.
+    """
+    hashes = {record.path: record.sha256 for record in manifest.files}
+    return tuple(
+        ModulesReport(
+            file.name,
+            file.precision,
+            hashes[file.name],
+            tuple(
+                ModuleRecord(module.path, module.operators, module.weight_bytes, module.computes)
+                for module in modules_of(file.model.graph).values()
+            ),
+        )
+        for file in files
+    )
+
+
+def save_scores(
+    root: Path,
+    manifest: Manifest,
+    ranges: CalibrationReport,
+    measured: AccuracyReport,
+    modules: Sequence[ModulesReport] = (),
+) -> AccuracyReport:
     """Saves scores and ranges under ``evidence/`` and renews the report.
 
     Args:
@@ -60,6 +92,7 @@ def save_scores(root: Path, manifest: Manifest, ranges: CalibrationReport, measu
         manifest: As written.
         ranges: What the calibration saw and chose; not saved where the manifest's calibration is another one.
         measured: How near the files are to float32, and their scores where there are some.
+        modules: What the files have of each module.
 
     Returns:
         The figures, with what is known of the files only now that they are written, and with those of files from an
@@ -78,7 +111,7 @@ def save_scores(root: Path, manifest: Manifest, ranges: CalibrationReport, measu
         if earlier is not None:
             accuracy = accuracy.with_earlier(earlier, present)
         remove_records(root, AccuracyReport, lambda record: record.current(present) is None)
-        _write(root, *_governing(root, ranges), accuracy)
+        _write(root, *_governing(root, ranges), *modules, accuracy)
     return accuracy
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from s2mlp_deploy.api.capturing import CapturedSource, capture
 from s2mlp_deploy.api.checking import check_data_fits, check_preprocessing, check_scores, refuse_late_options
-from s2mlp_deploy.api.evidence import save_evidence, save_scores
+from s2mlp_deploy.api.evidence import by_module, save_evidence, save_scores
 from s2mlp_deploy.api.refusals import check_export
 from s2mlp_deploy.api.sources import load
 from s2mlp_deploy.artifact import REPORT, ArtifactWriter, Manifest, check_served_name, fitting_batch, model_file
@@ -173,7 +173,8 @@ def export(
         progress("writing files", 0, None)
         file = GraphFile(model_file("fp32"), "fp32", model)
         converted = None
-        facts = stage(writer, manifest, [file])
+        files = [file]
+        facts = stage(writer, manifest, files)
         if wanted is not None:
             converted = convert(
                 model,
@@ -186,13 +187,16 @@ def export(
                 progress=progress,
             )
             manifest = with_precisions(manifest, converted)
-            facts |= stage(writer, manifest, [GraphFile(g.file, g.precision, g.model) for g in converted.graphs])
+            derived = [GraphFile(g.file, g.precision, g.model) for g in converted.graphs]
+            facts |= stage(writer, manifest, derived)
+            files += derived
         written = writer.commit(manifest, facts)
+        modules = by_module(files, written)
         accuracy = None
         if converted is not None:
-            accuracy = save_scores(directory, written, converted.ranges, converted.accuracy)
+            accuracy = save_scores(directory, written, converted.ranges, converted.accuracy, modules)
         else:
-            save_evidence(directory)
+            save_evidence(directory, *modules)
     return ExportResult(directory, written, accuracy)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2mlp_deploy.api.evidence import save_scores
+from s2mlp_deploy.api.evidence import by_module, save_scores
 from s2mlp_deploy.api.refusals import check_quantize
 from s2mlp_deploy.artifact import ArtifactWriter, Manifest, model_file, read_manifest, verify_precision
 from s2mlp_deploy.errors import OutputError
@@ -74,5 +74,5 @@ def quantize(
         files = [GraphFile(graph.file, graph.precision, graph.model) for graph in converted.graphs]
         facts = stage(writer, with_precisions(manifest, converted), files)
         manifest = writer.add(renew, facts)
-        accuracy = save_scores(root, manifest, converted.ranges, converted.accuracy)
+        accuracy = save_scores(root, manifest, converted.ranges, converted.accuracy, by_module(files, manifest))
     return Quantized(manifest, accuracy)

@@ -23,6 +23,7 @@ from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.machine import Environment
+from s2mlp_deploy.evidence.modules import ModulesReport
 from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.files import from_json, inside, read_file, to_json, write_file
 
@@ -63,6 +64,7 @@ KINDS = (
     Kind("parity", ParityReport, version=3, labelled=True),
     Kind("accuracy", AccuracyReport, version=3, labelled=True),
     Kind("layers", LayersReport, version=1, labelled=True),
+    Kind("modules", ModulesReport, version=1, labelled=True),
     Kind("calibration", CalibrationReport, version=2),
     Kind("build", BuildRecord, version=2, labelled=True),
     Kind("bench", BenchReport, version=1, labelled=True),

@@ -22,6 +22,7 @@ from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.banner import parity_verdict
 from s2mlp_deploy.report.page.builds import engine_table
 from s2mlp_deploy.report.page.cells import Cell, Table
+from s2mlp_deploy.report.page.icicle import LEGENDS
 from s2mlp_deploy.report.page.parity import overview_rows
 from s2mlp_deploy.report.page.view import view_artifact
 from s2mlp_deploy.report.verdict import Verdict, shown_directory
@@ -209,4 +210,5 @@ def _environment() -> jinja2.Environment:
         finalize=_harmless,
     )
     environment.filters["unbroken"] = _unbroken
+    environment.globals["legends"] = LEGENDS
     return environment

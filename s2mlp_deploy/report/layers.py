@@ -6,7 +6,7 @@ import math
 
 from rich.console import Console
 
-from s2mlp_deploy.evidence.layers import Bisection, LayerParity, LayersReport
+from s2mlp_deploy.evidence.layers import Bisection, LayerParity, LayersReport, Mend
 from s2mlp_deploy.metrics import TensorMetrics
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.figures import data_in_words, measured, weights_in_words
@@ -40,8 +40,7 @@ def print_layers(console: Console, report: LayersReport) -> None:
         ],
     )
     shown = folded(report)
-    columns = ("Layer", "Own SNR", "Limit", "SNR", "Max abs", "Median", "P99", "Relative", "Cosine", "Line", "")
-    print_table(console, None, columns, [_row(layer, count, mark=layer is first) for layer, count in shown])
+    print_table(console, None, COLUMNS, [layer_row(layer, count, mark=layer is first) for layer, count in shown])
     if report.unmatched:
         print_table(console, "Not compared", ("Layer", "Why"), [(item.path, item.reason) for item in report.unmatched])
     if first is not None:
@@ -66,15 +65,22 @@ def _print_bisection(console: Console, found: Bisection) -> None:
         if mend.layer is None:
             pairs.append(("", f"because {mend.problem}"))
             continue
-        told = [
-            f"{item.path} {measured(item.metrics.max_abs)} of {fmt.figure(item.allowed)}"
-            for item in (mend.layer, *mend.outputs)
-        ]
-        pairs.append(("", f"{'helps' if mend.helps else 'does not help'}: max abs {', '.join(told)}"))
+        pairs.append(("", outcome(mend)))
     print_pairs(console, pairs)
     for option in dict.fromkeys(mend.option for mend in found.mends if mend.layer is not None):
         # A command is one line, to be copied.
         console.print(visible_text(console, f"  {option}"), soft_wrap=True)
+
+
+def outcome(mend: Mend) -> str:
+    """What a mend changed, or why it was not tried."""
+    if mend.layer is None:
+        return f"not tried, because {mend.problem}"
+    told = [
+        f"{item.path} {measured(item.metrics.max_abs)} of {fmt.figure(item.allowed)}"
+        for item in (mend.layer, *mend.outputs)
+    ]
+    return f"{'helps' if mend.helps else 'does not help'}: max abs {', '.join(told)}"
 
 
 def folded(report: LayersReport) -> list[tuple[LayerParity, int]]:
@@ -99,24 +105,41 @@ def folded(report: LayersReport) -> list[tuple[LayerParity, int]]:
             ):
                 rows.append((layer, 0))
             else:
-                rows[-1] = (max(last[0], layer, key=_strain), last[1] + 1)
+                rows[-1] = (max(last[0], layer, key=strain), last[1] + 1)
         depth -= 1
     return rows
 
 
-def _strain(layer: LayerParity) -> float:
-    """The share of its limit that a layer uses."""
+def is_judged(layer: LayerParity) -> bool:
+    """Whether there is a limit that a layer is judged by."""
+    return layer.allowed is not None or (layer.own is not None and layer.own_tolerances is not None)
+
+
+def strain(layer: LayerParity) -> float:
+    """The share of its limit that a layer uses: more than 1 is past it, infinite is no number."""
     own, limits = layer.own, layer.own_tolerances
     if own is not None and limits is not None and limits.min_sqnr is not None:
         if own.equal:
             return 0.0
         return math.inf if own.sqnr is None else 10 ** ((limits.min_sqnr - own.sqnr) / 20)
+    if layer.metrics.equal:
+        return 0.0
     if layer.metrics.max_abs is None or not layer.allowed:
         return math.inf
     return layer.metrics.max_abs / layer.allowed
 
 
-def _row(layer: LayerParity, count: int, *, mark: bool) -> tuple[object, ...]:
+COLUMNS = ("Layer", "Own SNR", "Limit", "SNR", "Max abs", "Median", "P99", "Relative", "Cosine", "Line", "")
+
+
+def layer_row(layer: LayerParity, count: int, *, mark: bool) -> tuple[str, ...]:
+    """A layer's cells under :data:`COLUMNS`.
+
+    Args:
+        layer: The layer.
+        count: How many others its row stands for.
+        mark: Whether it is the first past its limit.
+    """
     metrics, errors = layer.metrics, layer.errors
     state = "<- FIRST past its limit" if mark else ("past its limit" if layer.failures else "")
     return (

@@ -21,6 +21,7 @@ from s2mlp_deploy.evidence.bench import BenchReport
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.evidence.layers import LayersReport
+from s2mlp_deploy.evidence.modules import ModulesReport
 from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.evidence.profile import Profile
 from s2mlp_deploy.report import format as fmt
@@ -30,7 +31,7 @@ from s2mlp_deploy.report.engines import print_build
 from s2mlp_deploy.report.html import render_report
 from s2mlp_deploy.report.layers import print_layers
 from s2mlp_deploy.report.profile import print_profile
-from s2mlp_deploy.report.tables import print_pairs, visible_text
+from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
 from s2mlp_deploy.report.terminal import print_parity
 from s2mlp_deploy.text import harmless
 
@@ -81,10 +82,24 @@ def _print_calibration(console: Console, report: CalibrationReport) -> None:
     )
 
 
+def _print_modules(console: Console, report: ModulesReport) -> None:
+    rows = [
+        (
+            module.path or fmt.MISSING,
+            fmt.integer(sum(module.operators.values())),
+            ", ".join(f"{fmt.size(amount)} {name}" for name, amount in module.weights.items()),
+            ", ".join(module.computes),
+        )
+        for module in report.modules
+    ]
+    print_table(console, f"Modules of {report.file}", ("module", "nodes", "weights", "computes in"), rows)
+
+
 _PRINTERS: dict[type[Any], Callable[[Console, Any], None]] = {
     ParityReport: print_parity,
     AccuracyReport: print_accuracy,
     LayersReport: print_layers,
+    ModulesReport: _print_modules,
     BenchReport: print_bench,
     BuildRecord: print_build,
     CalibrationReport: _print_calibration,

@@ -10,6 +10,7 @@ from s2mlp_deploy.evidence.profile import MATRIX_OPS, UNATTRIBUTED, Profile, Sha
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.tables import print_pairs, print_table
 
+SHARES = ("nodes", "ms", "share", "of it GEMM or Conv")
 _MODULES = 24
 _OPERATORS = 12
 
@@ -28,20 +29,19 @@ def print_profile(console: Console, name: str, profile: Profile) -> None:
     print_table(
         console,
         f"Where the time goes in {name}",
-        ("module", "nodes", "ms", "share", "of it GEMM or Conv"),
-        _rows(modules, total, _MODULES),
+        ("module", *SHARES),
+        share_rows(modules, total, _MODULES),
     )
     print_table(
         console,
         None,
-        ("operator", "nodes", "ms", "share", "of it GEMM or Conv"),
-        _rows(profile.by_operator(), total, _OPERATORS),
+        ("operator", *SHARES),
+        share_rows(profile.by_operator(), total, _OPERATORS),
     )
-    others = [share.name for share in profile.by_operator() if share.name not in MATRIX_OPS]
     print_pairs(
         console,
         [
-            ("not GEMM or Conv", f"{fmt.percent(1 - profile.matrix_ms / total, 1)}: {', '.join(others[:5])}"),
+            ("not GEMM or Conv", not_matrix(profile)),
             (
                 "of no module",
                 f"{fmt.percent(unknown / total, 1)}: made or fused by the runtime, without a module's name",
@@ -54,7 +54,20 @@ def print_profile(console: Console, name: str, profile: Profile) -> None:
     )
 
 
-def _rows(shares: Sequence[Share], total: float, rows: int) -> list[tuple[str, ...]]:
+def not_matrix(profile: Profile) -> str:
+    """The share of what is neither GEMM nor convolution, and its largest operators: ``50.3 %: Add, Slice``."""
+    others = [share.name for share in profile.by_operator() if share.name not in MATRIX_OPS]
+    return f"{fmt.percent(1 - profile.matrix_ms / (profile.ms or 1.0), 1)}: {', '.join(others[:5])}"
+
+
+def share_rows(shares: Sequence[Share], total: float, rows: int) -> list[tuple[str, ...]]:
+    """Shares as rows of a table with the columns :data:`SHARES`; of more than fit the rest is one row.
+
+    Args:
+        shares: The most first.
+        total: Milliseconds of all nodes.
+        rows: How many are shown.
+    """
     shown, rest = list(shares[:rows]), shares[rows:]
     if rest:
         shown.append(

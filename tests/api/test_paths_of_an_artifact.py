@@ -94,7 +94,7 @@ def test_weights_beside_the_graph_are_used_when_they_are_the_right_ones(artifact
 def test_quantize_works_from_any_directory_and_writes_whole_files(artifact, tmp_path, monkeypatch, place):
     """A layer that stays in float32 keeps its weights, which are read from beside the float32 graph."""
     data = write_data(tmp_path / "data.npy")
-    (artifact / "evidence").mkdir()
+    (artifact / "evidence").mkdir(exist_ok=True)
     monkeypatch.chdir(tmp_path / place)
     manifest = quantize(os.path.relpath(artifact), os.path.relpath(data), exclude=["fc1"]).manifest
     assert [record.path for record in manifest.files] == [

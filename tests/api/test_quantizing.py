@@ -17,6 +17,8 @@ from s2mlp_deploy import api
 from s2mlp_deploy.artifact import CALIBRATION_CACHE, METADATA_KEY, read_manifest, verify_file
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import DataError, InputError
+from s2mlp_deploy.evidence.modules import ModulesReport
+from s2mlp_deploy.evidence.store import read_evidence
 from s2mlp_deploy.precision.accuracy import WORST, OutputMetric
 from s2mlp_deploy.processor import processor
 
@@ -55,6 +57,17 @@ def test_every_precision_is_added_described_and_scored(artifact, images):
     assert {"uint8", "int8", "float8e4m3fn"} == set(ranges[0]["ranges"])
     assert sum(ranges[0]["counts"]) == 40 * 3 * 8 * 8
     assert "model.int8-trt.onnx" in (artifact / "report.html").read_text()
+    modules = {item.record.file: item.record for item in read_evidence(artifact).of(ModulesReport)}
+    assert {record.path: record.sha256 for record in manifest.files} == {
+        file: record.file_sha256 for file, record in modules.items()
+    }
+    whole, small = (
+        {module.path: module for module in modules[f"model.{precision}.onnx"].modules} for precision in ("fp32", "int8")
+    )
+    fc1 = "stages.0.blocks.0.mlp.fc1"
+    assert whole[fc1].computes == {"fp32": 1}
+    assert small[fc1].computes == {"int8": 1}
+    assert whole[fc1].weights["fp32"] > 3 * small[fc1].weights["int8"] > 0
 
 
 def test_the_same_inputs_give_the_same_bytes_whatever_is_made_beside(artifact, untouched, captured, images, tmp_path):

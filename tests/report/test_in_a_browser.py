@@ -24,6 +24,7 @@ from report_samples import (
     calibration,
     layer,
     layers,
+    modules,
     on_noise,
     quantized_manifest,
     report,
@@ -31,6 +32,7 @@ from report_samples import (
 )
 
 from s2mlp_deploy.artifact import Hazard, SourceInfo
+from s2mlp_deploy.evidence.modules import ModuleRecord
 from s2mlp_deploy.report.html import write_report
 from s2mlp_deploy.shift.origin import Origin
 
@@ -55,6 +57,7 @@ const contrast = (a, b) => {
   const [x, y] = [light(a), light(b)];
   return (Math.max(x, y) + 0.05) / (Math.min(x, y) + 0.05);
 };
+const into = frame => parseInt(frame.style.width) < 760 ? "ArrowRight" : "ArrowDown";
 function look(frame) {
   const page = frame.contentDocument, view = page.defaultView;
   page.querySelectorAll("details").forEach(item => item.open = true);
@@ -86,8 +89,18 @@ function look(frame) {
   const edge = page.documentElement.clientWidth + 1;
   const sticksOut = item => item.getBoundingClientRect().right > edge ||
     item.clientWidth && item.scrollWidth > item.clientWidth + 1;
-  const out = [...page.querySelectorAll("body *")].filter(item => !item.closest("svg, thead") && sticksOut(item));
-  return {width: view.innerWidth, page: page.documentElement.scrollWidth, pale, low, out: out.map(name),
+  // Boxes of charts shorten their names to what fits, and cannot be scrolled.
+  const whole = "svg, thead, .boxes", every = [...page.querySelectorAll("body *")];
+  const out = every.filter(item => !item.closest(whole) && sticksOut(item));
+  const tree = page.querySelector(".boxes"), keys = [];
+  for (const key of ["Home", into(frame), "Enter", "Escape"]) {
+    (page.activeElement === page.body ? tree.firstElementChild : page.activeElement)
+      .dispatchEvent(new view.KeyboardEvent("keydown", {key, bubbles: true}));
+    keys.push((page.activeElement.getAttribute("aria-label") || "").split(";")[0] + " " +
+      (tree.style.getPropertyValue("--m") || "1"));
+  }
+  return {width: view.innerWidth, keys, panel: page.querySelector(".panel").innerText,
+    page: page.documentElement.scrollWidth, pale, low, out: out.map(name),
     dark: light(parse(style(page.body).backgroundColor)) < 0.5, text: page.body.innerText};
 }
 addEventListener("load", () => setTimeout(() => {
@@ -129,7 +142,10 @@ def hostile_page(directory: Path) -> Path:
         parity_a=racing,
         parity_b=on_noise(),
         parity_c=replace(report(), file_sha256="1" * 64),
-        layers_a=layers(layer("stages.0"), layer(HOSTILE)),
+        layers_a=replace(layers(layer("stages.0"), layer(HOSTILE, 1.0, HOSTILE)), weights=None),
+        layers_b=replace(layers(layer("stages.0"), layer("head")), weights=None, candidate=HOSTILE),
+        modules_a=replace(modules(), modules=(*modules().modules, ModuleRecord(HOSTILE, {HOSTILE: 1}, {"fp32": 99}))),
+        modules_b=modules("model.int8.onnx", "b" * 64, "int8"),
         build_a=replace(build(), layer_dtypes={f"a type of numbers {index}": 1000 for index in range(9)}),
         bench_single_stream=bench(),
         bench_offline=older,
@@ -197,9 +213,28 @@ def test_everything_can_be_read(browsed: tuple[dict[str, Any], str], frame: str)
     assert seen["low"] == []
 
 
+@pytest.mark.parametrize("frame", EVERY)
+def test_keys_walk_through_the_modules_and_look_closer(browsed: tuple[dict[str, Any], str], frame: str) -> None:
+    keys = browsed[0][frame]["keys"]
+    assert [name.rpartition(" ")[0] for name in keys] == ["the whole network", *["stages.0"] * 3]
+    factors = [float(name.rpartition(" ")[2]) for name in keys]
+    assert factors[1] == 1
+    assert factors[2] >= 1
+    assert factors[3] == 1
+    assert "stages.0" in browsed[0][frame]["panel"]
+
+
 def test_without_scripts_the_main_facts_are_there(browsed: tuple[dict[str, Any], str]) -> None:
     text = browsed[0]["no script"]["text"]
-    for fact in ("Parity", "One image takes 2 ms", "Take model.fp32.onnx", "Beware: ", "Worst images", "Hazards"):
+    for fact in (
+        "Parity",
+        "One image takes 2 ms",
+        "Take model.fp32.onnx",
+        "Beware: ",
+        "Worst images",
+        "Hazards",
+        "mlp.fc1",
+    ):
         assert fact in text
 
 

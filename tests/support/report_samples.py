@@ -23,6 +23,7 @@ from s2mlp_deploy.evidence.build import BuildRecord, InputProfile
 from s2mlp_deploy.evidence.calibration import ActivationRange, CalibrationReport
 from s2mlp_deploy.evidence.layers import Errors, LayerParity, LayersReport, Unmatched
 from s2mlp_deploy.evidence.machine import Environment, Machine
+from s2mlp_deploy.evidence.modules import ModuleRecord, ModulesReport
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Weights
 from s2mlp_deploy.evidence.profile import NodeTime, Profile
 from s2mlp_deploy.evidence.store import encode
@@ -313,3 +314,18 @@ def layers(*found: LayerParity) -> LayersReport:
         noise=True,
         weights=Weights(seed=0),
     )
+
+
+def modules(file: str = FILE, sha256: str = SHA, precision: str = "fp32") -> ModulesReport:
+    """What a file has of each module: two blocks in a container, and a head."""
+    blocks = [
+        ModuleRecord(f"stages.0.blocks.{index}.{name}", operators, weights, {precision: 1})
+        for index in (0, 1)
+        for name, operators, weights in (
+            ("norm", {"LayerNormalization": 1}, {"fp32": 64}),
+            ("mlp.fc1", {"MatMul": 1, "Add": 1}, {precision: 4096}),
+        )
+    ]
+    head = ModuleRecord("head", {"Gemm": 1}, {"fp32": 1024}, {"fp32": 1})
+    shared = ModuleRecord("stages.0.blocks", {}, {"int64": 16}, {})
+    return ModulesReport(file, precision, sha256, (*blocks, ModuleRecord("(network)", {"ReduceMean": 1}), head, shared))

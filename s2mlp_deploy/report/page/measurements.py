@@ -28,7 +28,9 @@ class MachineView:
 
 def view_machines(evidence: Evidence) -> tuple[MachineView, ...]:
     """The machines of an artifact's evidence in the order of their first use, and what was measured there."""
-    found = [(item, item.record.environment) for item in evidence.saved if item.record.environment is not None]
+    # What is read off a file has no environment.
+    environments = [(item, getattr(item.record, "environment", None)) for item in evidence.saved]
+    found = [(item, environment) for item, environment in environments if environment is not None]
     found.sort(key=lambda pair: pair[1].time)
     by_machine: list[tuple[Machine, list[tuple[Cell, ...]]]] = []
     for item, environment in found:

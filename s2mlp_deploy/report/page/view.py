@@ -16,6 +16,8 @@ from s2mlp_deploy.report.opening import opening
 from s2mlp_deploy.report.page.bench import BenchView, view_benches
 from s2mlp_deploy.report.page.builds import engine_table
 from s2mlp_deploy.report.page.cells import Cell, Table
+from s2mlp_deploy.report.page.icicle import Icicle, view_icicles
+from s2mlp_deploy.report.page.layers import LayersView, view_layers
 from s2mlp_deploy.report.page.measurements import MachineView, view_machines
 from s2mlp_deploy.report.page.parity import ParityView, state_cell, view_parity
 from s2mlp_deploy.report.page.precision import PrecisionView, view_precision
@@ -41,6 +43,8 @@ class ArtifactView:
         config: The network's configuration.
         preprocessing: Label and value; empty where none is configured.
         tensors: Inputs and outputs.
+        icicles: The modules of each file.
+        layers: Every comparison by layer; None where there is none.
         parity: Every comparison.
         files: ONNX files.
         hashes: Of every file, as ``sha256sum --check`` reads them.
@@ -65,6 +69,8 @@ class ArtifactView:
     config: tuple[tuple[str, str], ...]
     preprocessing: tuple[tuple[str, str], ...]
     tensors: tuple[tuple[str, Cell], ...]
+    icicles: tuple[Icicle, ...]
+    layers: LayersView | None
     parity: ParityView
     files: Table
     hashes: str
@@ -114,6 +120,8 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
             for kind, infos in (("input", manifest.inputs), ("output", manifest.outputs))
             for info in infos
         ),
+        icicles=view_icicles(manifest, evidence),
+        layers=view_layers(manifest, evidence),
         parity=view_parity(found),
         files=_files(directory, manifest, files, base),
         hashes="\n".join(f"{record.sha256}  {record.path}" for record in manifest.files),
