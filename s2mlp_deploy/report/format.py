@@ -33,6 +33,8 @@ def cosine(value: float | None) -> str:
         return NOT_FINITE
     if value >= 1:
         return "1"
+    if value < -1:  # Of a damaged record: too large to be cut.
+        return figure(value)
     return f"{math.trunc(value * 1e7) / 1e7:.7f}"
 
 

@@ -389,5 +389,6 @@ def test_numbers_never_round_to_perfection() -> None:
     assert fmt.percent(0.000001) == "0.01 %"
     assert fmt.percent(0) == "0 %"
     assert fmt.cosine(0.99999999999) == "0.9999999"
+    assert fmt.cosine(-1e308) == "-1e+308", "of a damaged record"
     assert [fmt.size(value) for value in (999, 999_960, 2_000_000_000)] == ["999 bytes", "1.0 MB", "2.0 GB"]
     assert [fmt.seconds(value) for value in (0.5, 61)] == ["0.50 s", "1 min 01 s"]
