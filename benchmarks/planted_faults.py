@@ -81,7 +81,7 @@ def _row(source: api.CapturedSource, file: Path, fault: str, module: str, data: 
     on = "digits" if data is not None else "noise"
     right = named == module
     print(
-        f"| {file.name} | {fault}{f' in {module}' if module else ''} | {on} | {shown[0]}{'' if right else ' (WRONG)'} "
+X {shown[0]}{'' if right else ' (WRONG)'} "
         f"| {shown[1]} | {shown[2]} | {others:.1f} dB | {seconds:.1f} |",
         flush=True,
     )

@@ -78,11 +78,11 @@ class Judging:
             return general, basis
         found = dict(general)
         for name in set(own.tolerances) & set(self.outputs):
-            found |= tolerances_by_output([name], own.tolerances[name], **self._given(name))
+            found |= tolerances_by_output([name], own.tolerances[name], **self.given(name))
         return found, own.basis
 
-    def _given(self, output: str) -> dict[str, float | None]:
-        """The caller's limits of one output."""
+    def given(self, output: str) -> dict[str, float | None]:
+        """The caller's limits of one output; None where there are none."""
         given = {"atol": self.atol, "rtol": self.rtol}
         return {name: v.get(output, v.get("")) if isinstance(v, Mapping) else v for name, v in given.items()}
 

@@ -23,6 +23,7 @@ from s2mlp_deploy.evidence.layers import LayerParity, LayersReport
 from s2mlp_deploy.evidence.machine import environment_here
 from s2mlp_deploy.evidence.parity import Weights
 from s2mlp_deploy.parity.layers import Layers, LookedInto, compare_layers
+from s2mlp_deploy.parity.own_limits import LEAST
 from s2mlp_deploy.parity.tolerances import default_tolerances, own_distance, tolerances_by_output
 from s2mlp_deploy.progress import ProgressCallback
 
@@ -171,9 +172,14 @@ def _judged(ready: Prepared, path: Path, found: Layers) -> tuple[LayerParity, ..
     outputs, _ = judging.of_file(
         path, ready.hashes[path], precision, on_pixels=on_pixels, images=found.images, on_noise=noise
     )
+    if noise and precision.startswith(("int8", "fp8")):
+        # Noise lies outside of the ranges: outputs tell something only where they did when the file was made.
+        outputs = {
+            name: limits
+            for name, limits in outputs.items()
+            if limits.min_sqnr not in (None, LEAST) or any(v is not None for v in judging.given(name).values())
+        }
     return tuple(
-        replace(layer, tolerances=outputs.get(layer.path, base))
-        if layer.own is None
-        else replace(layer, own_tolerances=own)
+        replace(layer, tolerances=outputs.get(layer.path)) if layer.own is None else replace(layer, own_tolerances=own)
         for layer in found.layers
     )

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from s2mlp_deploy.api.against_file import layers_against_file, refuse_of_file
 from s2mlp_deploy.api.capturing import CapturedSource
 from s2mlp_deploy.api.layer_reports import refuse_engines, run_layers
+from s2mlp_deploy.api.memory import release
 from s2mlp_deploy.api.other_forms import other_form_of
 from s2mlp_deploy.api.prepared import Prepared
 from s2mlp_deploy.api.preparing import prepare
@@ -164,6 +165,7 @@ def tapped_source(
         options: Those of :func:`~s2mlp_deploy.api.preparing.prepare` that a user gives.
     """
     ready = prepare(source, files, functional=True, **options)
+    release()
     assert ready.references is not None
     assert ready.origin is not None
     analysis, origin, known = ready.references.analysis, ready.origin, ready.references.engine

@@ -21,7 +21,7 @@ SPREAD = 15.0
 """Decibels by which the error of one sample may differ from the mean: three deviations of the digit network in int8,
 whose rare outliers are clipped. Means of N and of M samples differ by this times the root of 1/N + 1/M."""
 
-_LEAST = 6.0
+LEAST = 6.0
 """Decibels below which nothing holds: an error of half the signal tells nothing of the file."""
 
 _PEAK = 2.0
@@ -72,7 +72,7 @@ def own_limits(
         if largest < 0 or (output.ranks is not None and not 0 <= output.ranks.top1_agreement <= 1):
             continue
         worst = min(worst, sqnr)
-        least = max(sqnr - margin, _LEAST)
+        least = max(sqnr - margin, LEAST)
         tolerances[name] = replace(
             base,
             rtol=_PEAK * 10 ** (margin / 20) * largest,
