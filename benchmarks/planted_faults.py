@@ -38,8 +38,8 @@ def main() -> int:
     samples = parser.parse_args().samples
     train, held_out = load_digits()
     missed = 0
-    print("| file | fault | data | named first | its own SNR | its SNR | least other | seconds |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| file | fault | planted in | data | named first | its own SNR | its SNR | least other | seconds |")
+    print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_pngs(train, root / "train")
@@ -81,7 +81,7 @@ def _row(source: api.CapturedSource, file: Path, fault: str, module: str, data: 
     on = "digits" if data is not None else "noise"
     right = named == module
     print(
-X {shown[0]}{'' if right else ' (WRONG)'} "
+        f"| {file.name} | {fault} | {module} | {on} | {shown[0]}{'' if right else ' (WRONG)'} "
         f"| {shown[1]} | {shown[2]} | {others:.1f} dB | {seconds:.1f} |",
         flush=True,
     )
