@@ -229,3 +229,17 @@ def test_bisect_keeps_a_layer_that_overflows_float16_in_float32(tmp_path):
     assert mend.helps
     assert all(not output.failures for output in mend.outputs)
     assert "--exclude" in mend.option
+
+
+def test_outputs_of_int8_on_noise_are_judged_where_that_tells_something(artifact, tmp_path):
+    """A file in no artifact has no figures of its own, and noise lies outside of its ranges: its layers are judged."""
+    file = Path(shutil.copy(artifact / "model.int8.onnx", tmp_path / "model.onnx"))
+    captured = api.capture(_source())
+    (report,) = api.parity_per_layer(captured, [file], samples=4)
+    assert report.passed
+    assert report.layers[-1].tolerances is None
+    assert all(layer.own_tolerances is not None for layer in report.layers[:-1])
+    (strict,) = api.parity_per_layer(captured, [file], samples=4, atol={"logits": 0.0}, rtol={"logits": 1e-9})
+    assert [layer.path for layer in strict.layers if layer.failures] == ["logits"]
+    (kept,) = api.parity_per_layer(captured, [artifact / "model.int8.onnx"], samples=4)
+    assert kept.layers[-1].tolerances is not None
