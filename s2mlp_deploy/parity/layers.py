@@ -21,7 +21,7 @@ from s2mlp_deploy.metrics import TensorComparison
 from s2mlp_deploy.parity.exits import Tap, match_taps, tapped
 from s2mlp_deploy.parity.grids import Grid, grid_of, input_grids
 from s2mlp_deploy.parity.matching import Matched
-from s2mlp_deploy.parity.sketch import LayerFigures, float_array
+from s2mlp_deploy.parity.sketch import LayerFigures, float_array, in_chunks
 
 MEMORY = 256 << 20
 """Bytes that a file's tapped tensors of one run may take."""
@@ -105,7 +105,8 @@ class _Layer:
         """Adds a batch of what the reference's layer makes of what entered it in the file; gives it as compared."""
         self.own = self.own or TensorComparison()
         local = local if self.grid is None else self.grid.nearest(local)
-        self.own.update(local, ours)
+        for first, second in in_chunks(local, ours):
+            self.own.update(first, second)
         return local
 
     def result(self) -> LayerParity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from s2mlp_deploy.metrics import TensorComparison, TensorMetrics
 _PER_OCTAVE = 16
 _LOWEST, _HIGHEST = -80, 80
 """Powers of two between which bins lie; smaller differences are in the first, larger ones in the last."""
+_CHUNK = 1 << 17
 _BINS = (_HIGHEST - _LOWEST) * _PER_OCTAVE
 
 
@@ -76,13 +78,28 @@ class LayerFigures:
         Raises:
             InputError: The shapes differ.
         """
-        self._tensors.update(reference, candidate)
-        if np.issubdtype(reference.dtype, np.floating):
-            self._errors.update(reference, candidate)
+        floats = np.issubdtype(reference.dtype, np.floating)
+        for first, second in in_chunks(reference, candidate):
+            self._tensors.update(first, second)
+            if floats:
+                self._errors.update(first, second)
 
     def result(self) -> tuple[TensorMetrics, Errors]:
         """The figures so far."""
         return self._tensors.result(), self._errors.result()
+
+
+def in_chunks(first: NDArray[Any], second: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Two arrays in parts that fit a processor's cache: sums of them are float64, which takes memory otherwise.
+
+    Arrays of different shapes come as they are, to be refused by who compares them.
+    """
+    if first.shape != second.shape or first.size <= _CHUNK:
+        yield first, second
+        return
+    flat, other = first.reshape(-1), second.reshape(-1)
+    for start in range(0, flat.size, _CHUNK):
+        yield flat[start : start + _CHUNK], other[start : start + _CHUNK]
 
 
 def float_array(array: NDArray[Any]) -> NDArray[Any]:

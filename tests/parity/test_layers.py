@@ -20,10 +20,11 @@ from s2mlp_deploy.evidence.layers import Errors, LayerParity
 from s2mlp_deploy.export.forms import find_form
 from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.graph.operators import array_of
+from s2mlp_deploy.parity import sketch as sketch_module
 from s2mlp_deploy.parity.exits import ancestors, exits, match_taps, tapped
 from s2mlp_deploy.parity.layers import Layers, compare_layers
 from s2mlp_deploy.parity.program_taps import TappedProgram
-from s2mlp_deploy.parity.sketch import ErrorSketch
+from s2mlp_deploy.parity.sketch import ErrorSketch, LayerFigures
 from s2mlp_deploy.parity.tolerances import TOLERANCES, own_distance
 from s2mlp_deploy.precision.half import to_half
 from s2mlp_deploy.precision.rounding import round_like_half
@@ -175,13 +176,20 @@ def test_a_graph_with_taps_has_its_own_outputs_first_and_stays_as_it_was() -> No
     assert len({value.name for value in more.graph.outputs}) == len(more.graph.outputs) == len(found)
 
 
-def test_quantiles_are_those_of_numpy_within_a_bin() -> None:
+def test_quantiles_are_those_of_numpy_within_a_bin(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
     reference, candidate = generator.standard_normal((2, 4000))
     candidate[:1000] = reference[:1000]
     sketch = ErrorSketch()
     for start in range(0, 4000, 500):
         sketch.update(reference[start : start + 500], candidate[start : start + 500])
+    figures, parts = LayerFigures(), LayerFigures()
+    figures.update(reference, candidate)
+    with monkeypatch.context() as patched:
+        patched.setattr(sketch_module, "_CHUNK", 300)
+        parts.update(reference.reshape(40, 100), candidate.reshape(40, 100))
+    assert parts.result()[1].decades == figures.result()[1].decades
+    assert parts.result()[0].sqnr == pytest.approx(figures.result()[0].sqnr)
     differences, result = np.abs(reference - candidate), sketch.result()
     assert result.mean == pytest.approx(differences.mean())
     for found, share in ((result.median, 0.5), (result.p90, 0.9), (result.p99, 0.99)):
