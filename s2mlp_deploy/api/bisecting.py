@@ -126,7 +126,9 @@ def with_bisection(report: LayersReport, path: Path, run: Run, progress: Progres
                 problem="it runs on its GPU alone: build it there with --optimization-level 0, and compare",
             )
         )
-    return replace(report, bisection=Bisection(first.path, first.line, run.program.entering(tap), tuple(mends)))
+    enters, taps = run.program.entering(tap), run.program.taps
+    leaves = tuple(other.path for other in taps if other is not tap and tap.path in run.program.entering(other))
+    return replace(report, bisection=Bisection(first.path, first.line, enters, tuple(mends), leaves))
 
 
 def _levels(report: LayersReport, path: Path, tap: Tap, run: Run, progress: ProgressCallback) -> list[Mend]:

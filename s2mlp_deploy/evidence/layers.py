@@ -121,12 +121,14 @@ class Bisection:
         line: ``file.py:12`` of the code that made its result; empty where it is not known.
         enters: The layers whose results enter it; none where only inputs of the network do.
         mends: What was tried.
+        leaves: The layers that its result enters; none where it is an output of the network alone.
     """
 
     path: str
     line: str
     enters: tuple[str, ...]
     mends: tuple[Mend, ...]
+    leaves: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def _print_bisection(console: Console, found: Bisection) -> None:
     console.print(visible_text(console, f"{found.path} departs first", "bold"))
     pairs = [
         ("enters", ", ".join(found.enters) or "the inputs of the network"),
+        ("leaves for", ", ".join(found.leaves) or "the outputs of the network"),
         *([("line", found.line)] * bool(found.line)),
     ]
     for mend in found.mends:

@@ -158,6 +158,7 @@ def test_bisect_names_the_layer_and_what_enters_it_and_measures_what_mends_it(cl
     (found,) = json.loads(result.out)
     assert found["bisection"]["path"] == "stages.0.blocks.0.mlp.fc1"
     assert found["bisection"]["enters"] == ["stages.0.blocks.0.norm2"]
+    assert found["bisection"]["leaves"] == ["stages.0.blocks.0.mlp.fc2"]
     mend, level = found["bisection"]["mends"]
     assert "optimizer at ORT_DISABLE_ALL" in level["what"]
     assert level["problem"] == ""
