@@ -118,9 +118,9 @@ class NotebookPage:
     page: str = field(repr=False)
 
     def _repr_html_(self) -> str:
-        """A frame with the page: its styles stay inside, it runs no script, and it reaches nothing outside."""
+        """A frame with the page: its styles stay inside; its script, of no origin, reaches nothing else."""
         return (
-            f'<iframe sandbox title="s2mlp-deploy report" srcdoc="{html.escape(self.page)}" '
+            f'<iframe sandbox="allow-scripts" title="s2mlp-deploy report" srcdoc="{html.escape(self.page)}" '
             f'style="width:100%;height:{_HEIGHT}px;border:0"></iframe>'
         )
 
