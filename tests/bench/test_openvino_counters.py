@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from s2mlp_deploy.bench.profile import profile_of, read_profile
-from s2mlp_deploy.evidence.profile import UNATTRIBUTED
+from s2mlp_deploy.evidence.profile import MATRIX_OPS, UNATTRIBUTED
 
 pytest.importorskip("openvino")
 from s2mlp_deploy.engines.openvino.counters import WARMUP
@@ -50,10 +50,12 @@ def test_the_digit_networks_time_is_counted_by_module(tmp_path: Path):
     assert {"stages.0", "stages.1"} <= set(modules)
     # OpenVINO calls the last node after the output, which is no module.
     assert not {"logits", "input"} & set(modules)
-    assert profile.matrix_ms > 0.2 * profile.ms
-    # All of it but what OpenVINO made itself, and no more than the runs took.
-    assert sum(share.ms for name, share in modules.items() if name != UNATTRIBUTED) > 0.8 * profile.ms
-    assert profile.ms < 1.2 * profile.run_ms
+    # Nodes are counted, not milliseconds: on a busy machine a pause falls on any of them.
+    assert sum(share.nodes for name, share in modules.items() if name != UNATTRIBUTED) > 0.7 * len(profile.nodes)
+    matrices = [node for node in profile.nodes if node.op in MATRIX_OPS]
+    assert len(matrices) > 30
+    assert sum(node.module.startswith("stages.") for node in matrices) > 0.9 * len(matrices)
+    assert 0 < profile.matrix_ms < profile.ms
 
 
 def test_runs_that_do_not_count_alone_are_no_profile(tmp_path: Path):
