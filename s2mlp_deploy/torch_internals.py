@@ -79,7 +79,13 @@ SIZE_FUNCTIONS: dict[Any, str] = {
 """What ``//``, ``%``, ``min`` and ``max`` of a symbolic size become: functions of torch's own."""
 
 _LOCK = threading.RLock()
-_LOGGERS = ("torch.onnx", "torch._export", "torch.export", "torch.fx.experimental.symbolic_shapes")
+_LOGGERS = (
+    "torch.onnx",
+    "torch._export",
+    "torch.export",
+    "torch.fx.experimental.symbolic_shapes",
+    "onnxscript.version_converter",
+)
 
 
 @contextmanager

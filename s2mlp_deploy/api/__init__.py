@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.api.exporting import ExportResult, export
     from s2mlp_deploy.api.inspecting_artifacts import ArtifactInspection, inspect_artifact
     from s2mlp_deploy.api.inspecting_files import FileInspection, inspect_file
-    from s2mlp_deploy.api.inspecting_sources import SourceInspection, inspect_source
+    from s2mlp_deploy.api.inspecting_sources import SourceInspection, inspect_graph, inspect_source
     from s2mlp_deploy.api.layering import parity_per_layer
     from s2mlp_deploy.api.metrics import load_metric
     from s2mlp_deploy.api.pieces import EnginePieces, judge_pieces
@@ -127,7 +127,9 @@ _HOMES = {
     "s2mlp_deploy.api.exporting": _Home(("ExportResult", "export"), _TORCH, "export"),
     "s2mlp_deploy.api.inspecting_artifacts": _Home(("ArtifactInspection", "inspect_artifact")),
     "s2mlp_deploy.api.inspecting_files": _Home(("FileInspection", "inspect_file"), _GRAPH, "onnx"),
-    "s2mlp_deploy.api.inspecting_sources": _Home(("SourceInspection", "inspect_source"), _TORCH, "export"),
+    "s2mlp_deploy.api.inspecting_sources": _Home(
+        ("SourceInspection", "inspect_graph", "inspect_source"), _TORCH, "export"
+    ),
     "s2mlp_deploy.api.layering": _Home(("parity_per_layer",), _TORCH, "export"),
     "s2mlp_deploy.api.metrics": _Home(("load_metric",), ("torch", *_GRAPH), "export"),
     "s2mlp_deploy.api.predicting": _Home(("predict",)),
@@ -275,6 +277,7 @@ __all__ = [
     "inspect_artifact",
     "inspect_engine",
     "inspect_file",
+    "inspect_graph",
     "inspect_source",
     "judge_pieces",
     "layers_against_file",

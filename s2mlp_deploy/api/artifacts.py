@@ -76,7 +76,7 @@ def known_of(source: str, files: Sequence[Path], *, checkpoint: Path | None) -> 
         if not same:
             return Known(description=description)
         # A program has its weights inside: its manifest names the program once more.
-        if told.checkpoint and checkpoint is None and not source.endswith(".pt2"):
+        if told.checkpoint and checkpoint is None and not source.endswith((".pt2", ".onnx")):
             checkpoint = find_checkpoint(told, path.parent, source)
             LOG.info("the artifact's weights: %s", checkpoint)
         return Known(checkpoint, dict(told.overrides), description, told.seed)
@@ -89,7 +89,7 @@ def is_same_source(told: str, given: str) -> bool:
 
 
 def _is_file(reference: str) -> bool:
-    return reference.endswith(".pt2") or reference.partition(":")[0].endswith(".py")
+    return reference.endswith((".pt2", ".onnx")) or reference.partition(":")[0].endswith(".py")
 
 
 def find_checkpoint(told: SourceInfo, artifact: Path, source: str) -> Path:

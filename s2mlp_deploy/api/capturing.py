@@ -6,14 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
+from torch import nn
+from torch.export import ExportedProgram
 
+from s2mlp_deploy.api.adopting import adopt_model
 from s2mlp_deploy.choices import DynamicAxis, OnHazard
-from s2mlp_deploy.export.analysis import Analysis
+from s2mlp_deploy.export.adopt import GraphAnalysis
+from s2mlp_deploy.export.analysis import Analysis, check_options
 from s2mlp_deploy.export.analysis import analyze as analyze_module
 from s2mlp_deploy.export.canonical import to_canonical
 from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, check_opset
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 from s2mlp_deploy.sources.isolation import importing_from
+from s2mlp_deploy.sources.onnx_model import OnnxModel
 from s2mlp_deploy.sources.source import Source
 
 
@@ -23,17 +28,21 @@ class CapturedSource:
 
     Attributes:
         source: What was captured.
-        analysis: Its functional program, shifts and hazards.
+        analysis: Its functional program, shifts and hazards; of an ONNX file its shifts.
         canonical: The ONNX graph whose shifts have no form yet.
     """
 
     source: Source
-    analysis: Analysis
+    analysis: Analysis | GraphAnalysis
     canonical: ir.Model
 
 
-def analyze(source: Source, *, dynamic: Sequence[DynamicAxis] = ("batch",), on_hazard: OnHazard = "warn") -> Analysis:
+def analyze(
+    source: Source, *, dynamic: Sequence[DynamicAxis] = ("batch",), on_hazard: OnHazard = "warn"
+) -> Analysis | GraphAnalysis:
     """Captures a source, watches it for hazards and recognises its shifts; no ONNX yet.
+
+    An ONNX file is captured already and means one thing: the free sizes are its own, and it has no hazards.
 
     Args:
         source: What :func:`~s2mlp_deploy.api.load` or :func:`~s2mlp_deploy.api.from_module` returned.
@@ -45,9 +54,34 @@ def analyze(source: Source, *, dynamic: Sequence[DynamicAxis] = ("batch",), on_h
         ExportError: The module cannot be captured, or races and ``on_hazard`` is ``error``.
         CheckpointError: A weight is NaN, infinite or on the meta device.
     """
+    if isinstance(source.module, OnnxModel):
+        check_options(dynamic, on_hazard)
+        return adopt_model(source.module)
+    return analyze_program(source, source.module, dynamic=dynamic, on_hazard=on_hazard)
+
+
+def analyze_program(
+    source: Source,
+    module: nn.Module | ExportedProgram,
+    *,
+    dynamic: Sequence[DynamicAxis] = ("batch",),
+    on_hazard: OnHazard = "warn",
+) -> Analysis:
+    """What :func:`analyze` does where the source is no ONNX file.
+
+    Args:
+        source: The source.
+        module: Its module.
+        dynamic: See there.
+        on_hazard: See there.
+
+    Raises:
+        ExportError: See there.
+        CheckpointError: See there.
+    """
     with importing_from(source.folder):
         found = analyze_module(
-            source.module,
+            module,
             source.example_inputs,
             input_names=source.input_names,
             output_names=source.output_names,
@@ -69,7 +103,7 @@ def capture(
 
     Args:
         source: See :func:`analyze`.
-        opset: 18 to 25, default 20.
+        opset: 18 to 25, default 20; of an ONNX file its own where that is later.
         dynamic: See :func:`analyze`.
         on_hazard: See :func:`analyze`.
         progress: Told what is being done.
@@ -78,10 +112,15 @@ def capture(
         ExportError: The module or an operation is refused, or the opset is out of range.
         CheckpointError: A weight is NaN, infinite or on the meta device.
     """
+    if isinstance(source.module, OnnxModel):
+        progress("reading the graph", 0, 1)
+        adopted = adopt_model(source.module, opset=opset)
+        progress("reading the graph", 1, 1)
+        return CapturedSource(source, adopted, adopted.model)
     opset = DEFAULT_OPSET if opset is None else opset
     check_opset(opset)
     progress("capturing the model", 0, 2)
-    known = analyze(source, dynamic=dynamic, on_hazard=on_hazard)
+    known = analyze_program(source, source.module, dynamic=dynamic, on_hazard=on_hazard)
     progress("translating to ONNX", 1, 2)
     canonical = to_canonical(known.captured, opset=opset)
     progress("translating to ONNX", 2, 2)

@@ -20,7 +20,7 @@ from s2mlp_deploy.api.sources import load
 from s2mlp_deploy.artifact import REPORT, ArtifactWriter, Manifest, check_served_name, fitting_batch, model_file
 from s2mlp_deploy.choices import DynamicAxis, OnHazard, ShiftFormName
 from s2mlp_deploy.data.noise import NOISE_SAMPLES, NoiseBatches
-from s2mlp_deploy.errors import ExportError
+from s2mlp_deploy.errors import ExportError, InputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.export.analysis import check_options
 from s2mlp_deploy.export.describing import manifest_of
@@ -29,10 +29,13 @@ from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.export.preprocessing import add_preprocessing
 from s2mlp_deploy.export.write import GraphFile, stage
 from s2mlp_deploy.graph.subnormals import flush_weights, in_words, subnormal_weights
+from s2mlp_deploy.parity.precisions import precision_of
 from s2mlp_deploy.precision.convert import convert, with_precisions
 from s2mlp_deploy.precision.options import PrecisionOptions
 from s2mlp_deploy.progress import ProgressCallback, no_progress
+from s2mlp_deploy.sources.onnx_model import OnnxModel
 from s2mlp_deploy.sources.source import Source
+from s2mlp_deploy.text import join_names
 
 LOG = logging.getLogger(__name__)
 
@@ -86,6 +89,8 @@ def export(
 ) -> ExportResult:
     """Exports a source to an artifact: ``model.fp32.onnx``, ``manifest.json`` and ``report.html``.
 
+    An ONNX file that computes in float16 or integers already stays in that precision, and its file is named after it.
+
     Files of other precisions are made in the same go where ``precision`` asks for them; the artifact appears with all
     of them or not at all.
 
@@ -100,7 +105,7 @@ def export(
         with_preprocessing: Whether the graph itself resizes, crops and normalises: its input is then ``image``, uint8
             [batch, height, width, 3].
         shift_form: How shifts are written; ``auto`` chooses for each by what it costs.
-        opset: 18 to 25, default 20.
+        opset: 18 to 25, default 20; of an ONNX file its own where that is later.
         dynamic: See :func:`~s2mlp_deploy.api.analyze`; default ``("batch",)``.
         on_hazard: See there; default ``warn``.
         flush_denormals: Whether weights below the smallest normal float32 become 0: processors compute with them many
@@ -146,6 +151,10 @@ def export(
         progress("loading the model", 0, None)
         source = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess, seed=seed or 0)
     origin = source.source if isinstance(source, CapturedSource) else source
+    base = "fp32"
+    if isinstance(origin.module, OnnxModel):
+        base = _precision_of_file(origin.module, axes, wanted)
+        names = check_export(directory, force=force, opset=known, precision=precision, base=base)
     if with_preprocessing:
         check_preprocessing(origin)
     if wanted is not None:
@@ -156,7 +165,7 @@ def export(
         if not isinstance(source, CapturedSource):
             source = capture(source, opset=opset, dynamic=axes, on_hazard=hazards, progress=progress)
         progress("writing shifts", 0, None)
-        model, shifts = lower_shifts(source.canonical, form)
+        model, shifts = lower_shifts(source.canonical, form, others=isinstance(origin.module, OnnxModel))
         _tell_subnormals(model, flush=flush_denormals)
         if with_preprocessing and origin.preprocessing is not None:
             model = add_preprocessing(model, origin.preprocessing)
@@ -171,7 +180,7 @@ def export(
             preprocessing_in_graph=with_preprocessing,
         )
         progress("writing files", 0, None)
-        file = GraphFile(model_file("fp32"), "fp32", model)
+        file = GraphFile(model_file(base), base, model)
         converted = None
         files = [file]
         facts = stage(writer, manifest, files)
@@ -208,6 +217,31 @@ def _tell_subnormals(model: ir.Model, *, flush: bool) -> None:
         LOG.warning(
             "%s; processors may compute with them many times slower: --flush-denormals makes them 0", in_words(found)
         )
+
+
+def _precision_of_file(model: OnnxModel, dynamic: Sequence[DynamicAxis], wanted: PrecisionOptions | None) -> str:
+    """What an ONNX file computes in: a file of another precision than float32 is taken as it is.
+
+    Raises:
+        InputError: Sizes are to be free that the file fixes, or files of other precisions are to be made from one that
+            is not in float32.
+    """
+    where = str(model.path)
+    missing = [axis for axis in dynamic if axis != "batch" and axis not in model.sizes]
+    if missing:
+        raise InputError(
+            f"the file fixes its {join_names(missing)}, and a graph's sizes cannot be made free afterwards",
+            where=f"{where}: --dynamic",
+            fix="leave --dynamic away: sizes that are free in the file stay free",
+        )
+    found = precision_of(model.model.graph, None)
+    if found != "fp32" and wanted is not None:
+        raise InputError(
+            f"the file computes in {found} already, and other precisions are made from float32",
+            where=where,
+            fix="leave --precision away, or name the float32 file that it was made from",
+        )
+    return found
 
 
 def _noise(source: Source, manifest: Manifest, seed: int) -> Iterable[tuple[dict[str, NDArray[Any]], Any]]:

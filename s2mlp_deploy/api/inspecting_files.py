@@ -5,12 +5,15 @@ from __future__ import annotations
 import collections
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo, read_description
 from s2mlp_deploy.export.write import tensor_infos
 from s2mlp_deploy.graph.checking import problem_of_file
 from s2mlp_deploy.graph.loading import load_graph
+
+if TYPE_CHECKING:
+    from s2mlp_deploy.api.inspecting_sources import SourceInspection
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class FileInspection:
         weights: Bytes of weights by element type.
         metadata: The timeless manifest of an artifact's file; empty for others.
         problem: What ONNX's checker says of the graph; empty where it accepts it.
+        found: The shifts in a file that does not say which it has, and what else moves; None where nobody looked.
     """
 
     file: str
@@ -42,6 +46,7 @@ class FileInspection:
     weights: dict[str, int]
     metadata: dict[str, Any]
     problem: str = ""
+    found: SourceInspection | None = None
 
 
 def inspect_file(path: str | Path) -> FileInspection:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from s2mlp_deploy.api.capturing import CapturedSource, analyze
 from s2mlp_deploy.api.checking import refuse_late_options
+from s2mlp_deploy.api.inspecting_files import FileInspection, inspect_file
 from s2mlp_deploy.api.sources import load
 from s2mlp_deploy.artifact import Hazard, ShiftRecord
 from s2mlp_deploy.capture.axes import input_shapes
 from s2mlp_deploy.choices import DynamicAxis
+from s2mlp_deploy.errors import MissingDependencyError, SourceError
+from s2mlp_deploy.export.adopt import GraphAnalysis
 from s2mlp_deploy.export.rewrite import NearMissRecord
+from s2mlp_deploy.export.write import tensor_infos
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 from s2mlp_deploy.sources.source import Source
 
@@ -26,7 +30,7 @@ class SourceInspection:
         source: What was named.
         inputs: Names and shapes of the inputs; dynamic sizes as text.
         outputs: Names of the outputs.
-        parameters: Learned numbers.
+        parameters: Learned numbers; of an ONNX file the numbers in its constants.
         shifts: In order, in the form that ``export`` would write.
         near_misses: In order.
         hazards: Lines that mean different things to different runtimes.
@@ -41,6 +45,31 @@ class SourceInspection:
     near_misses: tuple[NearMissRecord, ...]
     hazards: tuple[Hazard, ...]
     notes: tuple[str, ...]
+
+
+def inspect_graph(
+    path: str | Path, *, overrides: Mapping[str, Any] | None = None, progress: ProgressCallback = no_progress
+) -> FileInspection:
+    """Reads an ONNX file, and looks for shifts in one that does not say which it has.
+
+    Args:
+        path: The file. One that ONNX's checker does not accept is read and not looked through.
+        overrides: Free sizes of its inputs by name, which become fixed for the search.
+        progress: Told what is being done.
+
+    Raises:
+        ArtifactError: It is no ONNX file.
+        SourceError: It has no such free size.
+    """
+    read = inspect_file(path)
+    if read.metadata or read.problem:
+        return read
+    try:
+        return replace(read, found=inspect_source(str(path), overrides=overrides, progress=progress))
+    except (SourceError, MissingDependencyError):
+        if overrides:
+            raise
+        return read  # A file that no command takes as a source can be read all the same.
 
 
 def inspect_source(
@@ -80,14 +109,20 @@ def inspect_source(
     else:
         progress("capturing the model", 0, None)
         loaded, known = source, analyze(source, dynamic=("batch",) if dynamic is None else dynamic)
-    program = known.captured.program
+    if isinstance(known, GraphAnalysis):
+        shapes = {info.name: info.shape for info in tensor_infos(known.model.graph.inputs)}
+        outputs, parameters = known.output_names, known.parameters
+    else:
+        program = known.captured.program
+        shapes = dict(zip(known.captured.input_names, input_shapes(program), strict=True))
+        outputs, parameters = known.captured.output_names, sum(value.numel() for value in program.parameters())
     return SourceInspection(
         source=loaded.info.reference,
-        inputs=dict(zip(known.captured.input_names, input_shapes(program), strict=True)),
-        outputs=known.captured.output_names,
-        parameters=sum(value.numel() for value in program.parameters()),
+        inputs=shapes,
+        outputs=outputs,
+        parameters=parameters,
         shifts=known.with_forms(),
         near_misses=known.near_misses,
         hazards=known.hazards,
-        notes=known.captured.notes,
+        notes=known.notes,
     )

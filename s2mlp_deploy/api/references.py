@@ -9,7 +9,7 @@ from typing import get_args
 
 from torch import nn
 
-from s2mlp_deploy.api.capturing import CapturedSource, analyze
+from s2mlp_deploy.api.capturing import CapturedSource, analyze_program
 from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.capture.checks import check_weights
 from s2mlp_deploy.capture.hazards import evaluating
@@ -24,6 +24,7 @@ from s2mlp_deploy.parity.pixels import preprocessed_input
 from s2mlp_deploy.parity.proof import shifts_of
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 from s2mlp_deploy.shift.spec import ShiftSpec
+from s2mlp_deploy.sources.onnx_model import OnnxModel
 from s2mlp_deploy.sources.source import Source
 
 _SAME_MODEL = "compare with the source, checkpoint and settings that the file was exported from"
@@ -72,6 +73,12 @@ def references_of(
     """
     origin = source.source if isinstance(source, CapturedSource) else source
     module = origin.module
+    if isinstance(module, OnnxModel):
+        raise InputError(
+            "an ONNX file is compared with as it is, and not through a loaded source",
+            where=str(module.path),
+            fix="name the file by its path",
+        )
     if isinstance(module, nn.Module) and origin.info.reference in MODELS and not functional:
         # The zoo's shift is one operator that never writes into its input: nothing to watch for.
         check_weights(module)
@@ -84,7 +91,8 @@ def references_of(
     dynamic: list[DynamicAxis] = [name for name in get_args(DynamicAxis) if name in free]
     if not isinstance(source, CapturedSource):
         progress("capturing the model", 0, None)
-    known = source.analysis if isinstance(source, CapturedSource) else analyze(origin, dynamic=dynamic)
+    known = source.analysis if isinstance(source, CapturedSource) else analyze_program(origin, module, dynamic=dynamic)
+    assert isinstance(known, Analysis)
     names = known.captured.input_names, known.captured.output_names
     inputs, outputs = _interface(origin, *names, file, session, on_pixels)
     meaning = TorchEngine(known.functional(), origin.example_inputs, inputs, outputs, name="torch (functional meaning)")

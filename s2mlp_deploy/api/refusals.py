@@ -41,7 +41,7 @@ def check_source(source: str, *, checkpoint: str | Path | None = None, preproces
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise CheckpointError("no such checkpoint file", where=str(checkpoint), fix="check the path")
     place = source.rpartition(":")[0] or source
-    if place.endswith((".py", ".pt2")):
+    if place.endswith((".py", ".pt2", ".onnx")):
         if not Path(place).is_file():
             raise SourceError("no such file", where=place, fix="check the path")
     elif ":" not in source:
@@ -52,7 +52,7 @@ def check_source(source: str, *, checkpoint: str | Path | None = None, preproces
                 where=source,
                 fix=shlex.join(["s2mlp-deploy", "inspect", source])
                 if artifact
-                else "name a model of the zoo, module:function, file.py:function or model.pt2",
+                else "name a model of the zoo, module:function, file.py:function, model.pt2 or model.onnx",
             )
         get_model(source)
 
@@ -118,7 +118,12 @@ def _is_folder_of_images(path: Path) -> bool:
 
 
 def check_export(
-    output: str | Path, *, force: bool, opset: int | None = None, precision: PrecisionOptions | None = None
+    output: str | Path,
+    *,
+    force: bool,
+    opset: int | None = None,
+    precision: PrecisionOptions | None = None,
+    base: str = "fp32",
 ) -> tuple[str, ...]:
     """Refuses what no export could do: an output that is not to be written, data that is not there, and so on.
 
@@ -127,6 +132,7 @@ def check_export(
         force: Whether an artifact that is there may be replaced.
         opset: Of the files; None for the default.
         precision: Which files to make beside float32.
+        base: The precision of the first file: an ONNX file may have another one.
 
     Returns:
         The names of the ONNX files to write.
@@ -144,7 +150,7 @@ def check_export(
         precision.check()
         files = precision.files
         check_precisions(files, opset)
-    names = tuple(model_file(name) for name in ("fp32", *files))
+    names = tuple(model_file(name) for name in (base, *files))
     check_output(Path(output), force=force, files=names)
     if precision is not None and files:
         for data in (precision.data, precision.eval_data):
@@ -169,6 +175,12 @@ def check_quantize(directory: str | Path, options: PrecisionOptions) -> Manifest
     if options.data is None:
         raise DataError("there is no data to measure on", fix="--data PATH")
     options.check()
+    if Path(directory).suffix == ".onnx" and Path(directory).is_file():
+        raise InputError(
+            "an ONNX file is no artifact: quantized files are written beside a manifest",
+            where=str(directory),
+            fix=f"{shlex.join(['s2mlp-deploy', 'export', str(directory), '--output', 'DIR'])}, then quantize DIR",
+        )
     manifest = read_manifest(Path(directory))
     manifest.file("fp32")
     check_precisions(options.files, manifest.opset)

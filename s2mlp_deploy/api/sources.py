@@ -24,10 +24,11 @@ def load(
     """Loads a source: a module with its weights, example inputs and preprocessing.
 
     Args:
-        source: A name of the zoo, ``package.module:function``, ``file.py:function`` or ``model.pt2``. The last three
-            run code that comes with them: use trusted sources only.
+        source: A name of the zoo, ``package.module:function``, ``file.py:function``, ``model.pt2`` or ``model.onnx``.
+            The second to the fourth run code that comes with them: use trusted sources only.
         checkpoint: safetensors or a state dict; without it the weights are the factory's, or random and seeded.
-        overrides: Fields of a zoo model's configuration, or keyword arguments of a factory, as ``--set`` takes them.
+        overrides: Fields of a zoo model's configuration, keyword arguments of a factory, or free sizes of an ONNX
+            file to be fixed, as ``--set`` takes them.
         preprocess: A JSON file that describes the preprocessing; default ``<checkpoint>.json`` where it exists.
         seed: Of random weights.
 

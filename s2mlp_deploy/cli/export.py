@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
             "export net.py:make --checkpoint w.safetensors --output out",
             "export net.py:make -o out --precision int8 --calibration-data dir",
             "export net.py:make -o out --dynamic batch,height,width",
+            "export vendor.onnx -o out --precision fp16",
         )
     )
     def export(
@@ -72,7 +73,10 @@ def register(app: typer.Typer) -> None:
             OnHazard,
             typer.Option(**options.choices(OnHazard, "What to do with code that eager PyTorch does not define.")),
         ] = "warn",
-        opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 25.")] = 20,
+        opset: Annotated[
+            int | None,
+            typer.Option(help="ONNX opset, 18 to 25; of an ONNX file its own where that is later.", show_default="20"),
+        ] = None,
         precision: options.Precisions = None,
         calibration_data: Annotated[
             str | None,

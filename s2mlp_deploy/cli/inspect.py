@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Annotated
 
@@ -43,8 +44,9 @@ def register(app: typer.Typer) -> None:
         """Show the shifts of a model, or what an artifact, an ONNX or an engine file holds. Writes nothing."""
         # A model of the zoo is a model, whatever folder has its name: ./NAME is the folder.
         directory = Path(target).is_dir() and target not in {entry.name for entry in api.models()}
-        if (directory or is_engine(target) or target.endswith((".onnx", ".json"))) and (
-            checkpoint or settings or preprocess
+        graph = target.endswith(".onnx")
+        if (directory or is_engine(target) or target.endswith(".json") or graph) and (
+            checkpoint or preprocess or (settings and not graph)
         ):
             raise InputError(
                 "--checkpoint, --set and --preprocess are for models in PyTorch", where=target, fix="leave them out"
@@ -54,8 +56,11 @@ def register(app: typer.Typer) -> None:
             result = api.inspect_artifact(target)
         elif is_engine(target):
             result = api.inspect_engine(target)
-        elif target.endswith(".onnx"):
+        elif graph:
             result = api.inspect_file(target)
+            if not (result.metadata or result.problem) and importlib.util.find_spec("torch") is not None:
+                with progress() as report:
+                    result = api.inspect_graph(target, overrides=parse_settings(settings), progress=report)
         elif target.endswith(".json"):
             result = api.read_profile(target)
         else:
@@ -78,6 +83,8 @@ def register(app: typer.Typer) -> None:
                 print_profile(console, Path(target).name, result)
             elif isinstance(result, api.FileInspection):
                 print_file_inspection(console, result, Path(target))
+                if result.found is not None:
+                    print_source_inspection(console, result.found)
             else:
                 print_source_inspection(console, result)
 

@@ -71,7 +71,7 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="A zoo model (see `models`), module:function, file.py:function or model.pt2.",
+        help="A zoo model (see `models`), module:function, file.py:function, model.pt2 or model.onnx.",
         autocompletion=_complete_source,
     ),
 ]
@@ -81,7 +81,11 @@ Checkpoint = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the configuration; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Override a field of the configuration, or fix a free size of an ONNX file; repeat.",
+    ),
 ]
 Preprocess = Annotated[
     Path | None,

@@ -12,7 +12,7 @@ from onnx_ir.tensor_adapters import from_torch_dtype
 from torch import nn
 from torch.export import ExportedProgram
 
-from s2mlp_deploy.artifact import Hazard, ShiftRecord
+from s2mlp_deploy.artifact import Hazard, ShiftRecord, SizeLimit
 from s2mlp_deploy.capture import hazards
 from s2mlp_deploy.capture.checks import user_frame
 from s2mlp_deploy.capture.program import Captured, capture
@@ -41,6 +41,16 @@ class Analysis:
     shifts: tuple[ShiftRecord, ...]
     near_misses: tuple[NearMissRecord, ...]
     hazards: tuple[Hazard, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was tried and did not work, for the manifest."""
+        return self.captured.notes
+
+    @property
+    def limits(self) -> tuple[SizeLimit, ...]:
+        """What free sizes may be, where that is not every size."""
+        return self.captured.limits
 
     @property
     def races(self) -> bool:

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from s2mlp_deploy import __version__
 from s2mlp_deploy.artifact import Manifest, ShiftRecord, SourceInfo
+from s2mlp_deploy.export.adopt import GraphAnalysis
 from s2mlp_deploy.export.analysis import Analysis
 from s2mlp_deploy.export.write import tensor_infos, tool_versions
 from s2mlp_deploy.preprocess import Preprocessing
@@ -15,7 +16,7 @@ from s2mlp_deploy.preprocess import Preprocessing
 
 def manifest_of(
     model: ir.Model,
-    analysis: Analysis,
+    analysis: Analysis | GraphAnalysis,
     shifts: tuple[ShiftRecord, ...],
     *,
     name: str,
@@ -28,7 +29,7 @@ def manifest_of(
 
     Args:
         model: The float32 graph.
-        analysis: What is known of the module it comes from.
+        analysis: What is known of the module or file it comes from.
         shifts: Its shifts with their forms.
         name: What the artifact is served as.
         source: Where network and weights come from.
@@ -39,7 +40,7 @@ def manifest_of(
     Raises:
         ExportError: An input or output has no name, type or shape.
     """
-    inputs, limits = tensor_infos(model.graph.inputs), analysis.captured.limits
+    inputs, limits = tensor_infos(model.graph.inputs), analysis.limits
     if preprocessing_in_graph:
         # Of the image that such a graph takes only the batch is the network's.
         limits = tuple(replace(limit, input=inputs[0].name) for limit in limits if limit.axis == 0)
@@ -54,7 +55,7 @@ def manifest_of(
         shifts=shifts,
         tools=tool_versions(__version__),
         hazards=analysis.hazards,
-        notes=analysis.captured.notes,
+        notes=analysis.notes,
         preprocessing_in_graph=preprocessing_in_graph,
         limits=limits,
     )

@@ -13,7 +13,9 @@ from s2mlp_deploy.export.graph_builder import GraphBuilder
 from s2mlp_deploy.export.shift_node import DOMAIN, example_of, origin_of, spec_of
 
 
-def lower_shifts(canonical: ir.Model, form: ShiftForm | None = None) -> tuple[ir.Model, tuple[ShiftRecord, ...]]:
+def lower_shifts(
+    canonical: ir.Model, form: ShiftForm | None = None, *, others: bool = False
+) -> tuple[ir.Model, tuple[ShiftRecord, ...]]:
     """Writes every shift, in a copy of the canonical model; weights are shared, not copied.
 
     The origin of each shift leaves the graph here and is returned with it.
@@ -21,9 +23,10 @@ def lower_shifts(canonical: ir.Model, form: ShiftForm | None = None) -> tuple[ir
     Args:
         canonical: With ``Shift`` nodes.
         form: How they are written; None is ``auto``, for each shift the form that costs least.
+        others: Whether operators of other domains may stay: those of an ONNX file that had them.
 
-    Postconditions: no node outside the standard domain; each shift's nodes are named after it; the constants the
-    shifts need are initializers.
+    Postconditions: no node outside the standard domain, but for ``others``; each shift's nodes are named after it; the
+    constants the shifts need are initializers.
 
     Raises:
         ExportError: A shift cannot take this form, or a foreign operator is left.
@@ -62,6 +65,6 @@ def lower_shifts(canonical: ir.Model, form: ShiftForm | None = None) -> tuple[ir
         graph.register_initializer(value)
     model.opset_imports.pop(DOMAIN, None)
     foreign = sorted({node.domain for node in graph.all_nodes() if node.domain not in ("", "ai.onnx")})
-    if foreign:
+    if foreign and not others:
         raise ExportError(f"operators of the domains {', '.join(foreign)} are left in the graph")
     return model, tuple(lowered)

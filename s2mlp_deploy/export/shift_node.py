@@ -105,6 +105,11 @@ def note_example(node: ir.Node, sizes: Mapping[str, int]) -> None:
     node.meta[_EXAMPLE] = _example(node, sizes)
 
 
+def note_shape(node: ir.Node, shape: Sequence[int]) -> None:
+    """Keeps with a canonical ``Shift`` node the shape that its tensor has in the example."""
+    node.meta[_EXAMPLE] = tuple(shape)
+
+
 def example_of(node: ir.Node) -> tuple[int, ...]:
     """The sizes that were kept with a canonical ``Shift`` node; where none were, sizes that networks often have."""
     kept: tuple[int, ...] | None = node.meta.get(_EXAMPLE)

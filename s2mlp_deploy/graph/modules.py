@@ -12,7 +12,8 @@ import onnx_ir as ir
 from s2mlp_deploy.artifact import NETWORK, common_path, module_of
 from s2mlp_deploy.graph.operators import MATRIX_OPS, is_movement
 
-_SCOPES = "pkg.torch.onnx.name_scopes"
+SCOPES = "pkg.torch.onnx.name_scopes"
+"""Where torch's exporter notes the modules that a node comes from."""
 _NUMBERS = {
     ir.DataType.FLOAT: "fp32",
     ir.DataType.FLOAT16: "fp16",
@@ -131,7 +132,7 @@ def modules_of(graph: ir.Graph) -> dict[str, ModuleNodes]:
 
 def scopes_of(node: ir.Node) -> str:
     """The path in the scopes that torch's exporter notes: the module whose forward made the node; empty without any."""
-    scopes = node.metadata_props.get(_SCOPES)
+    scopes = node.metadata_props.get(SCOPES)
     try:
         path = ast.literal_eval(scopes) if scopes else ()
     except (ValueError, SyntaxError):

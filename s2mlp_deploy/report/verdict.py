@@ -83,7 +83,7 @@ def parity_command(
     places = [directory] if every else [str(Path(directory) / name) for name in files]
     words = ["s2mlp-deploy", "parity", (source or manifest.source).reference, *places]
     # A program has its weights inside: the manifest names its file twice.
-    if source is not None and source.checkpoint and not source.reference.endswith(".pt2"):
+    if source is not None and source.checkpoint and not source.reference.endswith((".pt2", ".onnx")):
         words += ["--checkpoint", source.checkpoint]
     return shlex.join([*words, *(["--data", data] if data is not None else [])])
 

@@ -1,8 +1,8 @@
 """What the user names becomes a source: which kind it is, and the description beside its weights.
 
 Kinds of sources: a zoo name (:mod:`.zoo`), a factory ``package.module:function`` or ``file.py:function``
-(:mod:`.factory`) and a program ``model.pt2`` (:mod:`.program`). Factories run the user's code and a ``.pt2`` file is a
-pickle: both are for trusted sources only.
+(:mod:`.factory`), a program ``model.pt2`` (:mod:`.program`) and a graph ``model.onnx`` (:mod:`.onnx_file`). Factories
+run the user's code and a ``.pt2`` file is a pickle: both are for trusted sources only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from s2mlp_deploy.preprocess import Sidecar, load_sidecar
-from s2mlp_deploy.sources import factory, program, zoo
+from s2mlp_deploy.sources import factory, onnx_file, program, zoo
 from s2mlp_deploy.sources.source import Source
 
 
@@ -32,9 +32,10 @@ def load_source(
     ``preprocess`` names another such file. ``overrides`` win over both.
 
     Args:
-        reference: A zoo name, ``package.module:function``, ``file.py:function`` or ``model.pt2``.
+        reference: A zoo name, ``package.module:function``, ``file.py:function``, ``model.pt2`` or ``model.onnx``.
         checkpoint: Weights; without it they are what the factory made, or random and seeded.
-        overrides: Fields of a zoo model's configuration; keyword arguments of a factory.
+        overrides: Fields of a zoo model's configuration; keyword arguments of a factory; free sizes of an
+            ONNX file, which become fixed.
         preprocess: A description of the preprocessing.
         described: What an artifact says of the same; it wins over the file beside the checkpoint, not over
             ``preprocess``.
@@ -51,6 +52,8 @@ def load_source(
     given = dict(overrides or {})
     if reference.endswith(".pt2"):
         source = program.load_program(Path(reference), checkpoint=checkpoint, overrides=given, sidecar=sidecar)
+    elif reference.endswith(".onnx"):
+        source = onnx_file.load_onnx(Path(reference), checkpoint=checkpoint, overrides=given, sidecar=sidecar)
     elif ":" in reference or reference.endswith(".py"):
         source = factory.load_factory(reference, checkpoint=checkpoint, overrides=given, sidecar=sidecar, seed=seed)
     else:

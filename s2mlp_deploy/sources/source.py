@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from s2mlp_deploy.artifact import SourceInfo
 from s2mlp_deploy.preprocess import Preprocessing
+from s2mlp_deploy.sources.onnx_model import OnnxModel
 from s2mlp_deploy.torch_internals import tree_leaves
 
 EXAMPLE_BATCH = 2
@@ -24,7 +25,7 @@ class Source:
 
     Attributes:
         name: The name an artifact of it is served under.
-        module: With its weights; or a program that was exported before.
+        module: With its weights; or a program that was exported before, or the graph of an ONNX file.
         example_inputs: Positional arguments: tensors, or structures of tensors.
         info: Where it comes from, for the manifest.
         input_names: Names for the graph's inputs; None: those of ``forward``'s parameters.
@@ -36,7 +37,7 @@ class Source:
     """
 
     name: str
-    module: nn.Module | ExportedProgram
+    module: nn.Module | ExportedProgram | OnnxModel
     example_inputs: tuple[Any, ...]
     info: SourceInfo
     input_names: tuple[str, ...] | None = None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from s2mlp_deploy.artifact import NETWORK, module_of
 from s2mlp_deploy.graph.modules import scopes_of
 
 
 class NameAfterModules(ir.passes.InPlacePass):
     """Names nodes, their outputs and folded weights after module paths: ``stages.0.blocks.1.mlp.fc1/MatMul``.
 
-    Precondition: nodes carry the scopes that torch's exporter notes in their metadata.
+    Precondition: nodes carry the scopes that torch's exporter notes in their metadata, or have names that are paths, as
+    its older exporter writes them.
     Postcondition: names of nodes and values are unique, in subgraphs too, and depend on nothing but the graph.
     """
 
@@ -35,7 +37,7 @@ def _name(graph: ir.Graph) -> None:
                 return name
 
     nodes = [*graph, *(node for branch in graph.subgraphs() for node in branch)]
-    scopes = {node: scopes_of(node) for node in nodes}
+    scopes = {node: module_path(node) for node in nodes}
     for node in nodes:
         scope = scopes[node] or _neighbours_scope(node, scopes)
         node.name = unique(f"{scope}/{node.op_type}" if scope else f"/{node.op_type}")
@@ -51,6 +53,13 @@ def _name(graph: ir.Graph) -> None:
             scope = stem.split("/")[0]
             base = f"{scope}.weight_t" if user.op_type == "MatMul" and rank == 2 and scope else f"{stem}.constant"
             value.name = unique(base)
+
+
+def module_path(node: ir.Node) -> str:
+    """The module that a node says it comes from, in the ways of torch's exporters; empty where it says nothing."""
+    name = str(node.name or "")
+    path = scopes_of(node) or (module_of(name) if name.startswith("/") else "")
+    return "" if path == NETWORK else path
 
 
 def _neighbours_scope(node: ir.Node, scopes: dict[ir.Node, str]) -> str:

@@ -1,0 +1,94 @@
+"""An ONNX file as a source: its graph with a node for every shift, and the proof that it still computes the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from s2mlp_deploy.engines.base import Arrays
+from s2mlp_deploy.engines.of_graph import open_graph
+from s2mlp_deploy.errors import BuildError, ExportError
+from s2mlp_deploy.export.adopt import GraphAnalysis, adopt
+from s2mlp_deploy.export.lower import lower_shifts
+from s2mlp_deploy.sources.onnx_model import EXAMPLE_BATCH, OnnxModel
+
+_TOLERANCE = 1e-3
+"""Of the peak of an output: folding rounds, movement does not, and a wrong conversion changes more."""
+
+
+def adopt_model(model: OnnxModel, *, opset: int | None = None) -> GraphAnalysis:
+    """Recognises the shifts of an ONNX file.
+
+    The result is run beside the file on its example: a converter between opsets that is wrong shows there.
+
+    Args:
+        model: The file.
+        opset: See :func:`~s2mlp_deploy.export.adopt.adopt`.
+
+    Raises:
+        ExportError: See there; or the result computes something else than the file.
+    """
+    found = adopt(
+        model.model,
+        opset=opset,
+        sizes=model.sizes,
+        runtime=runtime,
+        feeds=model.feeds,
+        where=str(model.path),
+        notes=model.notes,
+    )
+    _check_same(model, found)
+    return found
+
+
+def runtime(model: ir.Model) -> Callable[[Mapping[str, NDArray[Any]]], Arrays]:
+    """ONNX Runtime, which runs every node as it stands."""
+    return open_graph(model, threads=1, optimize=False).run
+
+
+def _check_same(model: OnnxModel, found: GraphAnalysis) -> None:
+    try:
+        original = runtime(model.model)
+        original(model.feeds({}))
+    except BuildError:
+        return  # The file itself cannot be run here, as a note says by now.
+    lowered, _ = lower_shifts(found.model, others=True)
+    fix = "give --opset the opset of the file, and report the file where that does not help"
+    try:
+        result = runtime(lowered)
+    except BuildError as error:
+        raise ExportError(
+            f"the graph that was made of the file does not run: {error.problem}", where=str(model.path), fix=fix
+        ) from error
+    others = [{name: size + 1} for name, size in model.sizes.items() if size == EXAMPLE_BATCH]
+    for sizes in ({}, *others):
+        feeds = model.feeds(sizes)
+        try:
+            wanted = original(feeds)
+        except BuildError:
+            continue  # Sizes that the file does not take.
+        if problem := _difference(wanted, result(feeds)):
+            raise ExportError(
+                f"the graph does not compute what the file computes: {problem}",
+                where=str(model.path),
+                fix=fix,
+            )
+
+
+def _difference(wanted: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]]) -> str:
+    for (name, array), other in zip(wanted.items(), given.values(), strict=True):
+        if other.shape != array.shape or other.dtype != array.dtype:
+            return f"{name} is {other.dtype} {list(other.shape)} instead of {array.dtype} {list(array.shape)}"
+        if array.dtype.kind != "f":
+            continue  # A choice between equals may turn by rounding: parity judges those.
+        finite = np.isfinite(array)
+        peak = float(np.abs(array[finite]).max(initial=0.0))
+        with np.errstate(invalid="ignore"):
+            wrong = ~(np.abs(other.astype(np.float64) - array) <= _TOLERANCE * max(peak, 1e-6))
+        if (wrong & finite).any():
+            return f"{name} differs by more than {_TOLERANCE} of its peak {peak:.3g}"
+    return ""

@@ -1,0 +1,167 @@
+"""Every shift of an ONNX graph becomes one node ``s2mlp::Shift``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from s2mlp_deploy.capture.frames import line_of_stack
+from s2mlp_deploy.export.passes.name_after_modules import module_path
+from s2mlp_deploy.export.rewrite import NearMissRecord
+from s2mlp_deploy.export.shift_node import DOMAIN, note_shape, shift_opset
+from s2mlp_deploy.graph.editing import Editor, move
+from s2mlp_deploy.graph.modules import SCOPES
+from s2mlp_deploy.recognition.onnx_graph import OnnxGraph
+from s2mlp_deploy.recognition.results import Base, CopyMatch, ShiftMatch
+from s2mlp_deploy.recognition.search import recognise
+from s2mlp_deploy.shift.origin import Origin
+from s2mlp_deploy.shift.spec import ShiftSpec
+
+_STACK = "pkg.torch.onnx.stack_trace"
+_SHIFTED = frozenset(
+    {
+        ir.DataType.FLOAT,
+        ir.DataType.FLOAT16,
+        ir.DataType.DOUBLE,
+        ir.DataType.INT32,
+        ir.DataType.INT64,
+    }
+)
+"""What forms are written for. Shifts of other types stay as the file has them."""
+
+
+def rewrite_graph(model: ir.Model, graph: OnnxGraph) -> tuple[NearMissRecord, ...]:
+    """Replaces every recognised shift by ``s2mlp::Shift``, in place; what no node reads any more is left for a pass.
+
+    Args:
+        model: Changed in place.
+        graph: The model's, as recognition reads it.
+
+    Returns:
+        What moves data and is no shift, in the graph's order.
+    """
+    shift_opset()
+    found = recognise(graph)
+    # All that a result needs is asked before anything changes.
+    misses = tuple(NearMissRecord(_origin(graph, m.target, m.target, m.idiom), m.reason) for m in found.near_misses)
+    origins = [_origin(graph, shift.target, shift.site, shift.idiom, shift.sizes) for shift in found.shifts]
+    position = {value: index for index, value in enumerate(graph.nodes)}
+    edit = _Edit(model, graph)
+    pairs = sorted(zip(found.shifts, origins, strict=True), key=lambda pair: position[pair[0].target])
+    for shift, origin in pairs:
+        if shift.target.dtype in _SHIFTED:
+            edit.shift(shift, origin)
+    for copy in found.copies:
+        edit.drop(copy)
+    if pairs:
+        model.opset_imports[DOMAIN] = 1
+    return misses
+
+
+class _Edit:
+    """Replacements in one graph, in its order."""
+
+    def __init__(self, model: ir.Model, graph: OnnxGraph) -> None:
+        self._editor = Editor(model.graph)
+        self._graph = graph
+        self._example = graph.at({})
+        self._shifted: dict[tuple[Base[ir.Value], ShiftSpec], ir.Value] = {}
+        self._replaced: dict[ir.Value, ir.Value] = {}
+
+    def shift(self, found: ShiftMatch[ir.Value], origin: Origin) -> None:
+        """One ``Shift`` for all tensors that are the same shift of the same tensor."""
+        key = (found.base, found.spec)
+        if key not in self._shifted:
+            self._shifted[key] = self._insert(found, origin)
+        self._replace(found.target, self._shifted[key])
+
+    def drop(self, found: CopyMatch[ir.Value]) -> None:
+        """A tensor that equals another one is no longer made."""
+        source = self._materialise(found.base, found.target)
+        if found.target.is_graph_output():
+            producer = found.target.producer()
+            name = f"{producer.name if producer else found.target.name}.copy"
+            source = self._editor.node(
+                "Identity", [source], name=name, dtype=source.dtype, shape=source.shape, before=producer
+            )
+        self._replace(found.target, source)
+
+    def _insert(self, found: ShiftMatch[ir.Value], origin: Origin) -> ir.Value:
+        source = self._materialise(found.base, found.target)
+        producer = found.target.producer()
+        assert producer is not None
+        channels, offsets, axes, channel_axis, border = found.spec.op_args()
+        attributes: dict[str, Any] = {
+            "channels": channels,
+            "offsets": offsets,
+            "axes": axes,
+            "channel_axis": channel_axis,
+            "border": border,
+            "origin": origin.to_text(),
+        }
+        name = self._editor.free_name(_sibling(str(producer.name), "Shift"))
+        result = ir.Value(name=f"{name}.out", type=ir.TensorType(found.target.dtype), shape=source.shape)  # type: ignore[arg-type]
+        node = ir.Node(
+            DOMAIN, "Shift", [source], ir.convenience.convert_attributes(attributes), outputs=[result], name=name
+        )
+        _note_scope(node, producer)
+        note_shape(node, self._example.shape(found.target))
+        self._editor.graph.insert_before(producer, node)
+        return result
+
+    def _replace(self, old: ir.Value, new: ir.Value) -> None:
+        move(old, new)
+        self._replaced[old] = new
+
+    def _materialise(self, base: Base[ir.Value], like: ir.Value) -> ir.Value:
+        """The value of a base, which may be replaced by now; a window becomes a Slice."""
+        whole = self._replaced.get(base.node, base.node)
+        shape = ir.Shape(list(self._graph.observed_shape(like)))
+        if base.axis is None:
+            if whole.shape is None or any(
+                isinstance(new, int) and not isinstance(old, int) for old, new in zip(whole.shape, shape, strict=True)
+            ):
+                whole.shape = shape
+            return whole
+        producer = like.producer()
+        assert producer is not None
+        name = _sibling(str(producer.name), "Window")
+        bounds = [base.start], [base.start + base.length], [base.axis]
+        constants = [
+            self._editor.constant(np.array(numbers, np.int64), f"{name}.{what}")
+            for numbers, what in zip(bounds, ("start", "end", "axis"), strict=True)
+        ]
+        window = self._editor.node(
+            "Slice", [whole, *constants], name=name, dtype=whole.dtype, shape=shape, before=producer
+        )
+        slicing = window.producer()
+        assert slicing is not None
+        _note_scope(slicing, producer)
+        return window
+
+
+def _sibling(name: str, kind: str) -> str:
+    """The name of a node beside another one."""
+    return f"{name.rpartition('/')[0]}/{kind}" if name.startswith("/") else f"{name}/{kind}"
+
+
+def _note_scope(node: ir.Node, like: ir.Node) -> None:
+    """A node belongs to the module of the node that it stands in place of."""
+    if SCOPES in like.metadata_props:
+        node.metadata_props[SCOPES] = like.metadata_props[SCOPES]
+
+
+def _origin(graph: OnnxGraph, value: ir.Value, site: ir.Value, idiom: str, sizes: int = 0) -> Origin:
+    """The module of a value, and the line of the code that made another one; where the file has none, its node."""
+    node, typical = value.producer(), site.producer()
+    line = line_of_stack(typical.metadata_props.get(_STACK)) if typical is not None else None
+    places = [module_path(place) for place in (node, typical) if place is not None]
+    return Origin(
+        module=next(filter(None, places), ""),
+        line=line.short if line else graph.name(site),
+        code=line.code if line else "",
+        idiom=idiom,
+        sizes=sizes,
+    )
