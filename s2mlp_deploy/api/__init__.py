@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.api.capturing import CapturedSource, analyze, capture
     from s2mlp_deploy.api.comparing import parity
     from s2mlp_deploy.api.cutting import engine_pieces
+    from s2mlp_deploy.api.diffing import diff, save_difference
     from s2mlp_deploy.api.engines import EngineInspection, Health, build, doctor, inspect_engine, optimize, preflight
     from s2mlp_deploy.api.exporting import ExportResult, export
     from s2mlp_deploy.api.inspecting_artifacts import ArtifactInspection, inspect_artifact
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.evidence.accuracy import AccuracyReport
     from s2mlp_deploy.evidence.bench import BenchReport
     from s2mlp_deploy.evidence.build import BuildRecord
+    from s2mlp_deploy.evidence.difference import DifferenceReport
     from s2mlp_deploy.evidence.layers import LayersReport
     from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
     from s2mlp_deploy.evidence.profile import Profile
@@ -121,6 +123,7 @@ _HOMES = {
     "s2mlp_deploy.api.comparing": _Home(("parity",), _TORCH, "export"),
     "s2mlp_deploy.api.cutting": _Home(("engine_pieces",), _TORCH, "export"),
     "s2mlp_deploy.api.pieces": _Home(("EnginePieces", "judge_pieces"), ("onnx_ir", "safetensors"), "export"),
+    "s2mlp_deploy.api.diffing": _Home(("diff", "save_difference"), (*_GRAPH, "jinja2"), "onnx"),
     "s2mlp_deploy.api.engines": _Home(
         ("EngineInspection", "Health", "build", "doctor", "inspect_engine", "optimize", "preflight")
     ),
@@ -185,6 +188,7 @@ _HOMES = {
     "s2mlp_deploy.evidence.accuracy": _Home(("AccuracyReport",)),
     "s2mlp_deploy.evidence.bench": _Home(("BenchReport",)),
     "s2mlp_deploy.evidence.build": _Home(("BuildRecord",)),
+    "s2mlp_deploy.evidence.difference": _Home(("DifferenceReport",)),
     "s2mlp_deploy.evidence.profile": _Home(("Profile",)),
     "s2mlp_deploy.evidence.layers": _Home(("LayersReport",)),
     "s2mlp_deploy.evidence.parity": _Home(("ParityReport", "Tolerances")),
@@ -215,6 +219,7 @@ __all__ = [
     "CheckFailedError",
     "CheckpointError",
     "DataError",
+    "DifferenceReport",
     "DynamicAxis",
     "EngineInspection",
     "EngineName",
@@ -270,6 +275,7 @@ __all__ = [
     "capture",
     "convert_s2attention",
     "convert_sequential",
+    "diff",
     "doctor",
     "engine_pieces",
     "export",
@@ -299,6 +305,7 @@ __all__ = [
     "report",
     "save_bench",
     "save_bench_csv",
+    "save_difference",
 ]
 
 

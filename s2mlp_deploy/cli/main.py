@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from s2mlp_deploy import __version__
-from s2mlp_deploy.cli import bench, build, demo, doctor, export, inspect, models, parity, predict, quantize, report
+from s2mlp_deploy.cli import (
+    bench,
+    build,
+    demo,
+    diff,
+    doctor,
+    export,
+    inspect,
+    models,
+    parity,
+    predict,
+    quantize,
+    report,
+)
 from s2mlp_deploy.cli.console import BROKEN_PIPE, ERR, OUT, set_up_logging, write_document
 from s2mlp_deploy.errors import INTERNAL_ERROR, InputError, S2MLPDeployError, SourceError
 from s2mlp_deploy.text import first_line_of
@@ -43,7 +56,7 @@ def _root(
     set_up_logging()
 
 
-for module in (models, doctor, demo, export, quantize, build, inspect, parity, bench, report, predict):
+for module in (models, doctor, demo, export, quantize, build, inspect, diff, parity, bench, report, predict):
     module.register(app)
 
 

@@ -28,7 +28,7 @@ class LoadedGraph:
     beside: tuple[str, ...]
 
 
-def load_graph(path: Path, *, valid: bool = True) -> LoadedGraph:
+def load_graph(path: Path, *, valid: bool = True, infer: bool = True) -> LoadedGraph:
     """Reads an ONNX file that :func:`~s2mlp_deploy.artifact.check_onnx` accepts, and infers its types.
 
     Types are those that the exporter did not write down; where inference fails they stay unknown. Inputs with a
@@ -37,6 +37,7 @@ def load_graph(path: Path, *, valid: bool = True) -> LoadedGraph:
     Args:
         path: The file.
         valid: Whether ONNX's checker must accept it; not where the file is only looked at.
+        infer: Whether types are inferred, which takes 20 s for a hundred thousand nodes without any.
 
     Raises:
         ArtifactError: It is no ONNX file, is not safe to load, or is not valid.
@@ -61,9 +62,15 @@ def load_graph(path: Path, *, valid: bool = True) -> LoadedGraph:
     given = [value for value in model.graph.inputs if not value.is_initializer()]
     if len(given) < len(model.graph.inputs):
         model.graph.inputs[:] = given
-    if any(value.dtype is None or value.shape is None for node in model.graph for value in node.outputs if value.name):
+    if infer and lacks_types(model):
         ShapeInferencePass()(model)
     return LoadedGraph(model, beside)
+
+
+def lacks_types(model: ir.Model) -> bool:
+    """Whether the graph does not tell the type or shape of every value."""
+    outputs = (value for node in model.graph for value in node.outputs if value.name)
+    return any(value.dtype is None or value.shape is None for value in outputs)
 
 
 def _check(model: ir.Model, path: Path) -> None:

@@ -132,15 +132,20 @@ def modules_of(graph: ir.Graph) -> dict[str, ModuleNodes]:
 
 def scopes_of(node: ir.Node) -> str:
     """The path in the scopes that torch's exporter notes: the module whose forward made the node; empty without any."""
+    return _noted(node) or ""
+
+
+def _noted(node: ir.Node) -> str | None:
+    """The path in the scopes; empty for the network's own forward, None where no module is noted."""
     scopes = node.metadata_props.get(SCOPES)
     try:
         path = ast.literal_eval(scopes) if scopes else ()
     except (ValueError, SyntaxError):
-        return ""
+        return None
     # The last entry is the operation itself, those before it are the modules from the root down. Under a key of its own
     # torch keeps nodes that its passes made, sizes above all.
     if not isinstance(path, list) or len(path) < 2 or str(path[-2]).startswith("_empty_nn_module_stack"):
-        return ""
+        return None
     return str(path[-2])
 
 
@@ -160,7 +165,10 @@ def _own_path(node: ir.Node, ends: set[str]) -> str:
     path = module_of(str(node.name or ""))
     # What converts an input or an output is named after it, not after a module.
     converts = path in ends and node.op_type in ("QuantizeLinear", "DequantizeLinear", "Cast")
-    return scopes_of(node) if not path or converts else path
+    if path and not converts:
+        return path
+    noted = _noted(node)
+    return NETWORK if noted == "" else noted or ""
 
 
 def _neighbours(paths: Mapping[ir.Node, str], near: Iterable[ir.Node | None]) -> str:

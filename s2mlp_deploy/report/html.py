@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from s2mlp_deploy.artifact import REPORT, is_own_report, read_manifest
 from s2mlp_deploy.errors import InputError, MissingDependencyError, OutputError
+from s2mlp_deploy.evidence.difference import DifferenceReport
 from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.evidence.store import read_evidence
 from s2mlp_deploy.files import write_file
@@ -22,6 +23,7 @@ from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.banner import parity_verdict
 from s2mlp_deploy.report.page.builds import engine_table
 from s2mlp_deploy.report.page.cells import Cell, Table
+from s2mlp_deploy.report.page.difference import view_difference
 from s2mlp_deploy.report.page.icicle import LEGENDS
 from s2mlp_deploy.report.page.parity import overview_rows
 from s2mlp_deploy.report.page.view import view_artifact
@@ -128,6 +130,32 @@ def write_overview(path: Path, artifacts: Mapping[str, Path], *, title: str) -> 
         all_engines=Table(engine_columns.columns, tuple(engines), engine_columns.numeric),
         first=first,
         view=view_artifact(directory, base=_base(path, directory)),
+    )
+    return _write_page(path, page)
+
+
+def write_difference(path: Path, report: DifferenceReport) -> Path:
+    """Writes one page on what distinguishes two files.
+
+    Args:
+        path: The page.
+        report: What was found.
+
+    Returns:
+        The page.
+
+    Raises:
+        MissingDependencyError: jinja2 is not installed.
+        OutputError: The page cannot be written, or another that is none of ours is there.
+    """
+    page = _render(
+        "difference.html.j2",
+        title="Difference of two files" if len(report.files) == 1 else "Difference of two artifacts",
+        before=report.before,
+        after=report.after,
+        files=[view_difference(file) for file in report.files],
+        only_before=report.only_before,
+        only_after=report.only_after,
     )
     return _write_page(path, page)
 

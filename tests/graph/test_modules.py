@@ -85,6 +85,12 @@ def test_a_module_computes_in_what_its_gemms_do(graph: ir.Graph):
 def test_scopes_of_torchs_exporter_tell_what_names_do_not(graph: ir.Graph):
     model = ir.from_onnx_text('<ir_version: 9, opset_import: ["": 20]> g (float[1] x) => (float[1] y) { y = Relu(x) }')
     (node,) = model.graph
-    for scopes, path in (("['', 'a.b', 'relu']", "a.b"), ("['relu']", ""), ("__import__('os')", ""), ("{", "")):
+    for scopes, path in (
+        ("['', 'a.b', 'relu']", "a.b"),
+        ("['', 'relu']", NETWORK),
+        ("['relu']", ""),
+        ("__import__('os')", ""),
+        ("{", ""),
+    ):
         node.metadata_props["pkg.torch.onnx.name_scopes"] = scopes
         assert list(modules_of(model.graph)) == [path]

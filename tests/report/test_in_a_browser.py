@@ -32,8 +32,18 @@ from report_samples import (
 )
 
 from s2mlp_deploy.artifact import Hazard, SourceInfo
+from s2mlp_deploy.evidence.difference import (
+    Change,
+    DifferenceReport,
+    FileDifference,
+    GraphFacts,
+    ModuleDifference,
+    NodeDifference,
+    NodeKind,
+    WeightDifference,
+)
 from s2mlp_deploy.evidence.modules import ModuleRecord
-from s2mlp_deploy.report.html import write_report
+from s2mlp_deploy.report.html import write_difference, write_report
 from s2mlp_deploy.shift.origin import Origin
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -156,16 +166,41 @@ def hostile_page(directory: Path) -> Path:
     return write_report(directory)
 
 
+def hostile_difference() -> DifferenceReport:
+    """Two files whose modules, nodes, weights and metadata somebody named to break a page."""
+    facts = GraphFacts(HOSTILE, "0" * 64, 1000, "fp32", 20, 10, HOSTILE, (), (), 10, 4, {"fp32": 900})
+    change = Change(HOSTILE, HOSTILE, HOSTILE)
+    kinds: tuple[NodeKind, ...] = ("added", "removed", "changed", "reshaped", "retyped")
+    module = ModuleDifference(
+        f"a.{HOSTILE}", 9, 9, *(1,) * 7, worst=0.5, bytes_before=9, ms_before=1.5, ms_after=2.5, error_after=0.1
+    )
+    file = FileDifference(
+        facts,
+        facts,
+        interface=(change,),
+        metadata=(change,),
+        modules=(module, ModuleDifference("b", 1, 2, added=1)),
+        nodes=tuple(NodeDifference(module.path, kind, HOSTILE, HOSTILE, (change,)) for kind in kinds),
+        weights=(WeightDifference(module.path, "differs", HOSTILE, HOSTILE, "int8 8", 8, 3, 0.5, 0.1, 2.0, 12.0),),
+        notes=(HOSTILE,),
+    )
+    return DifferenceReport(HOSTILE, HOSTILE, (file, file), (HOSTILE,), (HOSTILE,))
+
+
+EVERY = [f"{width} {scheme} report" for width in WIDTHS for scheme in SCHEMES]
+EVERY += [f"{width} {scheme} difference" for width in (390, 1280) for scheme in SCHEMES]
+
+
 @pytest.fixture(scope="module")
 def browsed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, dict[str, Any]], str]:
     """What the probe found in each frame, and what the browser logged."""
     place = tmp_path_factory.mktemp("page")
     page = hostile_page(place / "artifact")
+    pages = {"report": page, "difference": write_difference(place / "difference.html", hostile_difference())}
     frames = "".join(
-        f'<iframe id="{width} {scheme}" src="{page.as_uri()}" style="width:{width}px;height:900px;border:0;'
-        f'color-scheme:{scheme}"></iframe>'
-        for width in WIDTHS
-        for scheme in SCHEMES
+        f'<iframe id="{frame}" src="{pages[frame.split()[2]].as_uri()}" style="width:{frame.split()[0]}px;'
+        f'height:900px;border:0;color-scheme:{frame.split()[1]}"></iframe>'
+        for frame in EVERY
     )
     # The probe may look inside, and no script of the page's own runs.
     frames += f'<iframe id="no script" sandbox="allow-same-origin" src="{page.as_uri()}" style="width:1280px"></iframe>'
@@ -185,9 +220,6 @@ def browsed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, dict[st
     found = re.search(r"<pre>(.*?)</pre>", done.stdout, re.DOTALL)
     assert found is not None, done.stdout[-2000:] + done.stderr[-2000:]
     return json.loads(html.unescape(found[1])), done.stderr
-
-
-EVERY = [f"{width} {scheme}" for width in WIDTHS for scheme in SCHEMES]
 
 
 def test_no_script_fails_and_nobodys_name_is_one(browsed: tuple[dict[str, Any], str]) -> None:
@@ -211,7 +243,7 @@ def test_nothing_sticks_out(browsed: tuple[dict[str, Any], str], frame: str) -> 
 @pytest.mark.parametrize("frame", EVERY)
 def test_everything_can_be_read(browsed: tuple[dict[str, Any], str], frame: str) -> None:
     seen = browsed[0][frame]
-    assert seen["dark"] == frame.endswith("dark"), "the frame has the colours that were asked for"
+    assert seen["dark"] == (frame.split()[1] == "dark"), "the frame has the colours that were asked for"
     assert seen["pale"] == []
     assert seen["low"] == []
 

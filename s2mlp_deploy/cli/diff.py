@@ -1,0 +1,90 @@
+"""``s2mlp-deploy diff``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from s2mlp_deploy import api
+from s2mlp_deploy.cli.console import Json, emit, progress
+from s2mlp_deploy.cli.options import examples, given_options, refuse_options
+from s2mlp_deploy.errors import ArtifactError, InputError
+from s2mlp_deploy.report.difference import print_difference
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+
+    @app.command(
+        epilog=examples(
+            "diff before out",
+            "diff out/model.fp32.onnx out/model.int8.onnx --html diff.html",
+            "diff stock.onnx out --precision fp32 --module blocks.0",
+        )
+    )
+    def diff(
+        context: typer.Context,
+        before: Annotated[Path, typer.Argument(metavar="A", help="The older one: an ONNX file or an artifact.")],
+        after: Annotated[Path, typer.Argument(metavar="B", help="The newer one.")],
+        precision: Annotated[
+            str | None,
+            typer.Option(metavar="NAME", help="Which file of an artifact. Default of two artifacts: all, by name."),
+        ] = None,
+        depth: Annotated[
+            int | None,
+            typer.Option(min=1, help="Parts of a module's path that are told apart. Default: what a screen shows."),
+        ] = None,
+        module: Annotated[
+            str | None,
+            typer.Option(metavar="REGEX", help="List every node and weight that differs in the modules it matches."),
+        ] = None,
+        html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything as one page.")] = None,
+        exit_code: Annotated[
+            bool, typer.Option("--exit-code", help="Exit with 1 where anything but names differs, as git diff does.")
+        ] = False,
+        as_json: Json = False,
+    ) -> None:
+        """Compare two ONNX files or artifacts, module by module. Exit status 0, different or not; see --exit-code."""
+        given = given_options(context)
+        if as_json:
+            unused = [given[name] for name in ("depth", "module") if name in given]
+            refuse_options(unused, "the document of --json holds every module, node and weight")
+        pattern = _compiled(module)
+        for path in (before, after):
+            if not path.exists():
+                raise ArtifactError("no such file or artifact", where=str(path), fix="check the path")
+        if html is not None:
+            _check_page(html)
+        with progress() as report:
+            found = api.diff(before, after, precision=precision, progress=report)
+        if html is not None:
+            api.save_difference(found, html)
+        emit(
+            found,
+            as_json=as_json,
+            render=lambda console: print_difference(console, found, depth=depth, module=pattern),
+        )
+        if exit_code and found.differs:
+            raise typer.Exit(1)
+
+
+def _compiled(pattern: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if pattern is None else re.compile(pattern)
+    except re.error as error:
+        raise InputError(
+            f"--module {pattern!r} is no regular expression: {error}", fix="escape what is meant as it is: \\( \\[ \\*"
+        ) from error
+
+
+def _check_page(path: Path) -> None:
+    """Refuses a page that could not be written, before anything is compared."""
+    # It brings the templates, which --help does not need.
+    from s2mlp_deploy.report.html import check_page
+
+    if not path.name or path.is_dir():
+        raise InputError("--html names a folder", where=str(path), fix=f"name a file: {path / 'diff.html'}")
+    check_page(path)

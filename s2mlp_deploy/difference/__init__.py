@@ -1,0 +1,1 @@
+"""What distinguishes two ONNX graphs: nodes aligned within modules, weights compared by value."""
