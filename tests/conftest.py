@@ -18,10 +18,8 @@ hypothesis.settings.load_profile("unhurried")
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def pytest_collection_finish() -> None:
-    """Looks for garbage less often and not among the modules: in captures by torch that was a seventh of the time."""
-    gc.collect()
-    gc.freeze()
+def pytest_configure() -> None:
+    """Looks for garbage less often: torch makes and drops so many objects that it takes a tenth of a capture."""
     gc.set_threshold(20_000, 20, 50)
 
 
