@@ -47,7 +47,7 @@ def adopt_model(model: OnnxModel, *, opset: int | None = None) -> GraphAnalysis:
 
 def runtime(model: ir.Model) -> Callable[[Mapping[str, NDArray[Any]]], Arrays]:
     """ONNX Runtime, which runs every node as it stands."""
-    return open_graph(model, threads=1, optimize=False).run
+    return open_graph(model, threads=1, optimize="off").run
 
 
 def _check_same(model: OnnxModel, found: GraphAnalysis) -> None:
