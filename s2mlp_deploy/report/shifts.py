@@ -25,6 +25,7 @@ STAYS = "stays"
 
 # The drawing, in its own units; the page shows it at three quarters of that or larger.
 _WIDTH, _PITCH, _TILE, _TILE_TOP, _BAR = 480.0, 68.0, 54.0, 42.0, 18.0
+_RULE = 22.0
 _STRIPS = (9.0, 15.0, 21.0)
 _MOST_TILES, _MOST_IN_A_ROW = 24, 7
 
@@ -105,6 +106,7 @@ class Drawing:
         tile_top: Upper side of the first row of squares.
         tiles: The groups that have a square.
         rank: Number of axes the offsets speak of.
+        border: The rule for vacated elements, written below.
         rest: Pieces of the bar beyond those: x, width and colour.
     """
 
@@ -117,6 +119,7 @@ class Drawing:
     tile_top: float
     tiles: tuple[Tile, ...]
     rank: int
+    border: str
     rest: tuple[tuple[float, float, int], ...]
 
 
@@ -234,7 +237,7 @@ def _draw(spec: ShiftSpec) -> Drawing:
                 channels=channels,
                 moves=any(offsets),
                 angle=_angle(offsets),
-                labels=_steps(spec, offsets),
+                labels=_steps(spec, offsets, always=True),
                 inside="" if _angle(offsets) is not None or not any(offsets) else _written(offsets),
                 strips=_strips(x, y, offsets),
             )
@@ -244,7 +247,8 @@ def _draw(spec: ShiftSpec) -> Drawing:
         title=f"A shift of {count(spec.channels, 'channel')} in {count(len(spec.groups), 'group')}: {_direction(spec)}",
         description=f"{join_names(_group_texts(spec)[:_MOST_TILES], limit=None)}{more}; {BORDERS[spec.border]}.",
         width=round(width, 2),
-        height=_TILE_TOP + tall * rows,
+        height=_TILE_TOP + tall * rows + _RULE,
+        border=f"{spec.border}: {BORDERS[spec.border]}",
         bar=_BAR,
         tile=_TILE,
         tile_top=_TILE_TOP,

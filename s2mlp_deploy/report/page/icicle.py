@@ -62,6 +62,7 @@ class Box:
 
     Attributes:
         depth: Modules around it.
+        prefix: The containers in its name, which are left out where there is no room: ``blocks.`` of ``blocks.7``.
         name: Shown in it.
         text: Everything that is known of it, in words.
         style: Its place: percentages of the whole by time (t, u) and by size (s, v).
@@ -69,6 +70,7 @@ class Box:
     """
 
     depth: int
+    prefix: str
     name: str
     text: str
     style: str
@@ -229,11 +231,13 @@ def _boxes(root: Module, shifts: dict[str, str], most: int, *, timed: bool) -> t
     while todo:
         depth, left, across, module = todo.pop()
         time, size = module.ms / whole_ms, module.bytes / whole_bytes
+        around, dot, name = module.name.rpartition(".")
         places = f"--d:{depth};" + (f"--t:{_share(left)};--u:{_share(time)};" if timed else "")
         boxes.append(
             Box(
                 depth,
-                module.name,
+                around + dot,
+                name,
                 _text(module, shifts, time, size, timed=timed),
                 f"{places}--s:{_share(across)};--v:{_share(size)}",
                 f"e{_error(module)} p{_precision(module)} t{_bucket(time)} s{_bucket(size)}",

@@ -106,6 +106,9 @@ def tree_of(record: ModulesReport | None, profile: Profile | None, layers: Itera
         if record is None:
             module.operators[node.op] += 1
     for layer in layers:
+        # What leaves the network itself are its outputs.
+        if layer.kind == "output" and is_judged(layer):
+            root.layer = layer if root.layer is None else max(root.layer, layer, key=strain)
         for path in (layer.path, *layer.ends):
             # Of a module that the file has nodes of: a layer that was folded into another is none of its boxes.
             if path in by_path and path and layer.kind != "output" and is_judged(layer):

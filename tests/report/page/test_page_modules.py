@@ -68,8 +68,10 @@ def test_errors_belong_to_every_module_that_ends_with_the_value():
     strains = {module.path: module.strain for _, module in root.walk()}
     assert strains["stages.0.blocks.0"] == strains["stages.0.blocks.0.mlp.fc1"]
     assert strains["stages.0.blocks.1"] is None
-    # Nothing leaves the network itself but its outputs: the worst inside is told.
-    assert strains[""] == strains["head"] > 1
+    assert strains["head"] > 1
+    # What leaves the network itself are its outputs; where they were not compared, the worst inside is told.
+    assert strains[""] < 1
+    assert tree_of(modules(), None, (layer("head", 1.0),)).strain == strains["head"]
 
 
 def test_a_path_of_thousands_of_parts_is_cut():
@@ -121,6 +123,7 @@ def test_boxes_lie_inside_of_the_one_around_them(tmp_path: Path):
         del around[box.depth :]
         assert all(low - 0.02 <= left and left + width <= high + 0.02 for low, high in around[-1:])
         around.append((left, left + width))
+    assert {(box.prefix, box.name) for box in chart.boxes} >= {("", "network"), ("blocks.", "0"), ("mlp.", "fc1")}
     head = next(box for box in chart.boxes if box.name == "head")
     assert "e6" in head.colours.split()
     assert "Linear" in head.text
