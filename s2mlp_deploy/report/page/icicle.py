@@ -138,8 +138,14 @@ def _subjects(manifest: Manifest, evidence: Evidence) -> Iterator[_Subject]:
         for item in evidence.of(ModulesReport)
         if item.record.file_sha256 == present.get(item.record.file)
     }
-    built = {item.record.engine: PurePath(item.record.onnx).name for item in evidence.of(BuildRecord)}
-    compared = {report.file: report for report in reversed(current_layers(manifest, evidence))}
+    built = {
+        # What an engine was built of says nothing of it once that has been replaced.
+        record.engine: PurePath(record.onnx).name
+        if record.onnx_sha256 == present.get(PurePath(record.onnx).name)
+        else record.engine
+        for record in (item.record for item in evidence.of(BuildRecord))
+    }
+    compared = current_layers(manifest, evidence)
     for name, sha256 in present.items():
         timed: dict[tuple[str, int, int], tuple[BenchResult, BenchReport]] = {}
         for report in evidence.newest(BenchReport):
@@ -149,11 +155,17 @@ def _subjects(manifest: Manifest, evidence: Evidence) -> Iterator[_Subject]:
                     timed.setdefault((candidate.engine, candidate.batch, candidate.threads), (result, report))
         graph = built.get(name, name)
         for (engine, batch, _), (result, report) in timed.items():
-            yield _Subject(
-                f"{name} on {engine}, batch {batch}", records.get(graph), compared.get(graph), result, report
-            )
+            layers = _layers_of(compared, graph, engine)
+            yield _Subject(f"{name} on {engine}, batch {batch}", records.get(graph), layers, result, report)
         if not timed and name not in built:
-            yield _Subject(name, records.get(name), compared.get(name))
+            yield _Subject(name, records.get(name), _layers_of(compared, name))
+
+
+def _layers_of(compared: Sequence[LayersReport], file: str, engine: str = "") -> LayersReport | None:
+    """The comparison of a file's layers: as this engine computes them where it was looked at, else the first."""
+    own = [report for report in compared if report.file == file]
+    runtime = engine.partition(":")[0]
+    return next((report for report in own if report.candidate.partition(" ")[0] == runtime), next(iter(own), None))
 
 
 def _icicle(subject: _Subject, shifts: dict[str, str], most: int) -> Icicle:
@@ -215,7 +227,7 @@ def _summary(subject: _Subject, root: Module) -> str:
     if subject.layers is not None:
         first = subject.layers.first
         said = f"first past its limit: {first.path}" if first is not None else "every layer within its limit"
-        parts.append(f"layers compared on {data_in_words(subject.layers)}: {said}")
+        parts.append(f"layers of {subject.layers.candidate} compared on {data_in_words(subject.layers)}: {said}")
     return "; ".join(parts)
 
 

@@ -132,6 +132,8 @@ def _places(reports: Sequence[LayersReport]) -> dict[str, int]:
     order: list[str] = []
     for report in sorted(reports, key=lambda report: -len(report.layers)):
         known, before = set(order), -1
+        if all(layer.path in known for layer in report.layers):
+            continue
         for layer in report.layers:
             if layer.path in known:
                 before = order.index(layer.path)

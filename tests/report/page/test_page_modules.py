@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report_samples import FILE, SHA, artifact, bench, layer, layers, manifest, modules, page_of
+from report_samples import FILE, SHA, artifact, bench, build, layer, layers, manifest, modules, page_of
 
 from s2mlp_deploy.artifact import NETWORK
 from s2mlp_deploy.evidence.layers import LayerParity, LayersReport
@@ -113,6 +113,35 @@ def test_what_is_of_other_bytes_is_not_drawn(tmp_path: Path):
     (chart,) = charts(tmp_path / "b", modules_a=modules(), layers_a=stale)
     assert "error" not in chart.colourings
     assert any("were not compared" in note for note in chart.notes)
+
+
+def test_an_engine_has_its_own_times_and_its_own_errors(tmp_path: Path):
+    (first, *_), run = bench().results, bench()
+    elsewhere = replace(first, candidate=replace(first.candidate, engine="openvino"))
+    here, there = charts(
+        tmp_path,
+        modules_a=modules(),
+        bench_a=replace(run, results=(first, elsewhere)),
+        layers_a=compared(layer("head")),
+        layers_b=replace(compared(layer("head", 1.0)), candidate="openvino (CPU)"),
+    )
+    assert [here.title, there.title] == [f"{FILE} on onnxruntime, batch 1", f"{FILE} on openvino, batch 1"]
+    assert "layers of onnxruntime (CPU) compared" in here.summary
+    assert "layers of openvino (CPU) compared" in there.summary
+    assert "every layer within its limit" in here.summary
+    assert "first past its limit: head" in there.summary
+
+
+def test_an_engine_is_drawn_with_the_modules_of_the_file_it_was_built_of(tmp_path: Path):
+    (first, *_), run, made = bench().results, bench(), replace(build(), onnx=FILE, onnx_sha256=SHA)
+    candidate = replace(first.candidate, file=made.engine, sha256=made.engine_sha256, engine="tensorrt-rtx")
+    timed = replace(run, results=(replace(first, candidate=candidate),))
+    (_, engine) = charts(tmp_path / "a", modules_a=modules(), bench_a=timed, build_a=made)
+    assert engine.title == f"{made.engine} on tensorrt-rtx, batch 1"
+    assert "size" in engine.colourings
+    older = replace(made, onnx_sha256="1" * 64)
+    (_, engine) = charts(tmp_path / "b", modules_a=modules(), bench_a=timed, build_a=older)
+    assert engine.colourings == ("time",)
 
 
 def test_boxes_lie_inside_of_the_one_around_them(tmp_path: Path):
