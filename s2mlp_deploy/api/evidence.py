@@ -12,10 +12,8 @@ from s2mlp_deploy.artifact import MANIFEST, REPORT, Manifest, is_own_report, loc
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.calibration import CalibrationReport
-from s2mlp_deploy.evidence.modules import ModuleRecord, ModulesReport
+from s2mlp_deploy.evidence.modules import ModulesReport
 from s2mlp_deploy.evidence.store import read_record, remove_records, save_record
-from s2mlp_deploy.export.write import GraphFile
-from s2mlp_deploy.graph.modules import modules_of
 from s2mlp_deploy.report.html import write_report
 
 LOG = logging.getLogger(__name__)
@@ -54,28 +52,6 @@ def _write(directory: Path, *records: Any, label: str = "") -> None:
         LOG.warning("%s was left as it is, for this package did not write it: the report is not renewed", page)
     else:
         write_report(directory)
-
-
-def by_module(files: Sequence[GraphFile], manifest: Manifest) -> tuple[ModulesReport, ...]:
-    """What graphs have of each module.
-
-    Args:
-        files: As they were written.
-        manifest: With their hashes.
-    """
-    hashes = {record.path: record.sha256 for record in manifest.files}
-    return tuple(
-        ModulesReport(
-            file.name,
-            file.precision,
-            hashes[file.name],
-            tuple(
-                ModuleRecord(module.path, module.operators, module.weight_bytes, module.computes)
-                for module in modules_of(file.model.graph).values()
-            ),
-        )
-        for file in files
-    )
 
 
 def save_scores(

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from s2mlp_deploy.api.capturing import CapturedSource, capture
 from s2mlp_deploy.api.checking import check_data_fits, check_preprocessing, check_scores, refuse_late_options
-from s2mlp_deploy.api.evidence import by_module, save_evidence, save_scores
+from s2mlp_deploy.api.evidence import save_evidence, save_scores
+from s2mlp_deploy.api.module_records import by_module
 from s2mlp_deploy.api.refusals import check_export
 from s2mlp_deploy.api.sources import load
 from s2mlp_deploy.artifact import REPORT, ArtifactWriter, Manifest, check_served_name, fitting_batch, model_file

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2mlp_deploy.api.evidence import by_module, save_scores
+from s2mlp_deploy.api.evidence import save_scores
+from s2mlp_deploy.api.module_records import by_module
 from s2mlp_deploy.api.refusals import check_quantize
 from s2mlp_deploy.artifact import ArtifactWriter, Manifest, model_file, read_manifest, verify_precision
 from s2mlp_deploy.errors import OutputError

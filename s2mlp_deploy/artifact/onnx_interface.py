@@ -16,7 +16,9 @@ from s2mlp_deploy.errors import ArtifactError
 
 # Field numbers of onnx.proto.
 _GRAPH, _METADATA = 7, 14
-_INITIALIZER, _INPUT, _OUTPUT = 5, 11, 12
+_NODE, _INITIALIZER, _INPUT, _OUTPUT = 1, 5, 11, 12
+_NODE_NAME, _NODE_TYPE, _NODE_ATTRIBUTE = 3, 4, 5
+_ATTRIBUTE_NAME, _ATTRIBUTE_INT = 1, 3
 _TENSOR_NAME = 8
 _NAME, _TYPE = 1, 2
 _TENSOR_TYPE = 1
@@ -39,11 +41,13 @@ class OnnxInterface:
         inputs: Of the graph, without those that are weights.
         outputs: Of the graph.
         metadata: Its entries.
+        antialiased: Names of the main graph's Resize nodes with ``antialias``.
     """
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     metadata: dict[str, str]
+    antialiased: tuple[str, ...] = ()
 
 
 def read_interface(path: Path) -> OnnxInterface:
@@ -68,6 +72,7 @@ def _read(data: memoryview) -> OnnxInterface:
     inputs: list[TensorInfo] = []
     outputs: list[TensorInfo] = []
     weights: set[str] = set()
+    antialiased: list[str] = []
     for number, value in _fields(data):
         if number == _METADATA:
             entry = dict(_fields(value))
@@ -76,10 +81,24 @@ def _read(data: memoryview) -> OnnxInterface:
             for part, inner in _fields(value):
                 if part == _INITIALIZER:
                     weights.update(_text(name) for field, name in _fields(inner) if field == _TENSOR_NAME)
+                elif part == _NODE:
+                    antialiased += _antialiased(inner)
                 elif part in (_INPUT, _OUTPUT):
                     (inputs if part == _INPUT else outputs).append(_info(inner))
     # Files of old versions list their weights among the inputs too.
-    return OnnxInterface(tuple(info for info in inputs if info.name not in weights), tuple(outputs), metadata)
+    own = tuple(info for info in inputs if info.name not in weights)
+    return OnnxInterface(own, tuple(outputs), metadata, tuple(antialiased))
+
+
+def _antialiased(node: memoryview | int) -> list[str]:
+    """The name of a node, or its operator's where it has none, in case it is a Resize with ``antialias``."""
+    fields = list(_fields(node))
+    told = dict(fields)
+    if _text(told.get(_NODE_TYPE)) != "Resize":
+        return []
+    attributes = [dict(_fields(value)) for number, value in fields if number == _NODE_ATTRIBUTE]
+    set_ = {_text(item.get(_ATTRIBUTE_NAME)) for item in attributes if item.get(_ATTRIBUTE_INT)}
+    return [_text(told.get(_NODE_NAME)) or "Resize"] if "antialias" in set_ else []
 
 
 def _info(data: memoryview | int) -> TensorInfo:

@@ -227,6 +227,30 @@ def test_layers_are_looked_into(tmp_path):
     assert all(change is not None and change < 1e-3 for change in report.tapping.values())
 
 
+@pytest.mark.parametrize("antialias", [0, 1])
+def test_images_are_resized_as_the_file_says_or_not_at_all(tmp_path, antialias):
+    # OpenVINO takes the attribute and leaves it out.
+    nodes = [
+        node("Cast", ["image"], ["f"], to=FLOAT),
+        node("Transpose", ["f"], ["t"], perm=[0, 3, 1, 2]),
+        node("Resize", ["t", "", "", "sizes"], ["y"], "small/Resize", mode="linear", antialias=antialias),
+    ]
+    made = og.model(
+        nodes,
+        [value("image", og.onnx.TensorProto.UINT8, ["batch", "height", "width", 3])],
+        [value("y", FLOAT, ["batch", 3, 8, 8])],
+        [constant("sizes", [1, 3, 8, 8], "int64")],
+    )
+    path = og.save(made, tmp_path / "a.onnx")
+    if antialias:
+        with pytest.raises(BuildError, match="without antialiasing, which the file asks for in small/Resize"):
+            OpenVinoEngine(path, threads=1)
+        return
+    feeds = {"image": np.random.default_rng(0).integers(0, 256, (1, 37, 23, 3), np.uint8)}
+    ours, other = (engine(path, threads=1).run(feeds)["y"] for engine in (OpenVinoEngine, OnnxRuntimeEngine))
+    np.testing.assert_allclose(ours, other, atol=1e-2)
+
+
 def quantized(tmp_path, kind, weight):
     """A product of 64 ones by 64 ones, in 8 bits at full range."""
     most = np.iinfo(kind).max

@@ -14,7 +14,7 @@ from s2mlp_deploy.artifact import METADATA_KEY, check_onnx, limits_of, read_desc
 from s2mlp_deploy.artifact.onnx_interface import OnnxInterface, read_interface
 from s2mlp_deploy.engines.openvino import library
 from s2mlp_deploy.engines.openvino.library import CPU, OPENVINO
-from s2mlp_deploy.engines.openvino.runtime import compiled_of, configuration_of
+from s2mlp_deploy.engines.openvino.runtime import check_operators, compiled_of, configuration_of
 from s2mlp_deploy.engines.record import (
     INSTRUCTIONS,
     instructions_here,
@@ -118,6 +118,7 @@ def find_compiled(onnx_file: Path, device: str) -> Path | None:
 def _planned(path: Path, target: str, output: Path | None, precision: str | None) -> _Plan:
     beside = check_onnx(path)
     told = read_interface(path)
+    check_operators(told, path)
     description = read_description(told.metadata.get(METADATA_KEY), path)
     stated = description.get("precision")
     if precision is not None and str(stated).partition("-")[0] != precision:
