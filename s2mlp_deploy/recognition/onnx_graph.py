@@ -201,7 +201,9 @@ class OnnxGraph:
         by_name |= {str(value.name): value for node in graph for value in node.outputs}
         measured: dict[str, None] = {}
         asked: dict[str, None] = {}
-        for value in self._moves:
+        # From the last to the first: ONNX Runtime runs what leads to the last leaf first, and what a leaf at the start
+        # of the network reads would be kept until the end.
+        for value in reversed([value for value in self.nodes if value in self._moves]):
             producer = value.producer()
             parts = (*self.carried(value), *(producer.outputs if producer is not None else ()))
             measured.update({str(part.name): None for part in parts if part not in self._inferred})
