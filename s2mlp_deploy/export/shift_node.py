@@ -120,8 +120,15 @@ def _example(node: ir.Node, sizes: Mapping[str, int]) -> tuple[int, ...]:
     x = node.inputs[0]
     assert x is not None
     assert x.shape is not None
-    known = [size if isinstance(size, int) else size.evaluate(sizes) for size in x.shape]
+    known = [size if isinstance(size, int) else _evaluated(size, sizes) for size in x.shape]
     return tuple(
         size if isinstance(size, int) and size > 0 else (_UNKNOWN if axis else _UNKNOWN_BATCH)
         for axis, size in enumerate(known)
     )
+
+
+def _evaluated(size: ir.SymbolicDim, sizes: Mapping[str, int]) -> int | ir.SymbolicDim:
+    try:
+        return size.evaluate(sizes)
+    except ValueError:  # A function of torch's (PythonMod) that onnx_ir cannot read.
+        return size

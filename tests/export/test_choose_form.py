@@ -16,7 +16,7 @@ from s2mlp_deploy.export.forms import FORMS, choose
 from s2mlp_deploy.export.forms.cost import Cost, cost_of
 from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.export.rewrite import rewrite_shifts
-from s2mlp_deploy.export.shift_node import example_of
+from s2mlp_deploy.export.shift_node import example_of, note_example
 from s2mlp_deploy.models.registry import MODELS
 from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.origin import CONVOLUTION
@@ -166,6 +166,12 @@ class TestAuto:
         rewrite_shifts(captured.program)
         (node,) = [node for node in to_canonical(captured).graph if node.op_type == "Shift"]
         assert example_of(node) == (2, 8, 22, 30)
+
+    def test_sizes_in_a_function_that_onnx_ir_cannot_read_count_as_common_ones(self) -> None:
+        spec = ShiftSpec.equal_groups(8, [(1, 0), (0, 1)], axes=(2, 3), channel_axis=1)
+        (node,) = one_shift(("s1", 8, "2*s0 + (PythonMod(-2*s0 - 2, 4)) + 2", "s0"), spec).graph
+        note_example(node, {"s0": 5, "s1": 3})
+        assert example_of(node) == (3, 8, 32, 5)
 
     def test_free_sizes_without_an_example_count_as_common_ones(self) -> None:
         spec, _ = paper(8, 4, "channels-first")
