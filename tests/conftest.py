@@ -47,5 +47,3 @@ def package_logging() -> None:
     logger = logging.getLogger("s2mlp_deploy")
     logger.handlers[:] = [handler for handler in logger.handlers if type(handler).__name__ != "_Warnings"]
     logger.propagate = True
-    # Torch traces every step for whoever listens, and pytest listens to each logger that does not propagate.
-    logging.getLogger("torch.__trace").propagate = True
