@@ -132,10 +132,10 @@ def modules_of(graph: ir.Graph) -> dict[str, ModuleNodes]:
 
 def scopes_of(node: ir.Node) -> str:
     """The path in the scopes that torch's exporter notes: the module whose forward made the node; empty without any."""
-    return _noted(node) or ""
+    return noted_scope(node) or ""
 
 
-def _noted(node: ir.Node) -> str | None:
+def noted_scope(node: ir.Node) -> str | None:
     """The path in the scopes; empty for the network's own forward, None where no module is noted."""
     scopes = node.metadata_props.get(SCOPES)
     try:
@@ -167,7 +167,7 @@ def _own_path(node: ir.Node, ends: set[str]) -> str:
     converts = path in ends and node.op_type in ("QuantizeLinear", "DequantizeLinear", "Cast")
     if path and not converts:
         return path
-    noted = _noted(node)
+    noted = noted_scope(node)
     return NETWORK if noted == "" else noted or ""
 
 

@@ -263,6 +263,30 @@ def test_shifts_among_other_nodes_have_rows_of_their_own() -> None:
     assert "the file has 1 shifts of the module, the program 2" in unmatched[0].reason
 
 
+class _Residual(nn.Module):
+    """The root adds what it moved to what its layer made of it, as many small networks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        spec = ShiftSpec.equal_groups(8, [(1,), (-1,)], axes=(1,), channel_axis=2)
+        x = shift(x, spec)
+        return x + self.fc(x)
+
+
+def test_what_the_root_computes_is_not_taken_for_the_module_beside_it() -> None:
+    capture = api.capture(api.from_module(_Residual(), torch.randn(2, 4, 8)))
+    model = lower_shifts(capture.canonical, find_form("pad-slice"))[0]
+    name = capture.analysis.captured.input_names[0]
+    feeds = {name: np.random.default_rng(0).standard_normal((3, 4, 8)).astype(np.float32)}
+    found = layers_of(capture, model, feeds)
+    assert first_past(found, "fp32") is None
+    assert [layer.path for layer in found.layers] == ["/Shift", "fc", "output"]
+    assert found.unmatched == ()
+
+
 class _Folded(nn.Module):
     def __init__(self) -> None:
         super().__init__()

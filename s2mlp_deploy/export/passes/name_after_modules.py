@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from s2mlp_deploy.artifact import NETWORK, module_of
-from s2mlp_deploy.graph.modules import scopes_of
+from s2mlp_deploy.graph.modules import noted_scope, scopes_of
 
 
 class NameAfterModules(ir.passes.InPlacePass):
@@ -39,7 +39,8 @@ def _name(graph: ir.Graph) -> None:
     nodes = [*graph, *(node for branch in graph.subgraphs() for node in branch)]
     scopes = {node: module_path(node) for node in nodes}
     for node in nodes:
-        scope = scopes[node] or _neighbours_scope(node, scopes)
+        # What the root's own forward made is the root's, whatever is beside it.
+        scope = scopes[node] or ("" if noted_scope(node) == "" else _neighbours_scope(node, scopes))
         node.name = unique(f"{scope}/{node.op_type}" if scope else f"/{node.op_type}")
         for index, output in enumerate(node.outputs):
             if output not in fixed:
