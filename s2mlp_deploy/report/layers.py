@@ -77,11 +77,16 @@ def outcome(mend: Mend) -> str:
     """What a mend changed, or why it was not tried."""
     if mend.layer is None:
         return f"not tried, because {mend.problem}"
-    told = [
-        f"{item.path} {measured(item.metrics.max_abs)} of {fmt.figure(item.allowed)}"
-        for item in (mend.layer, *mend.outputs)
-    ]
-    return f"{'helps' if mend.helps else 'does not help'}: max abs {', '.join(told)}"
+    told = ", ".join(map(_distance, (mend.layer, *mend.outputs)))
+    return f"{'helps' if mend.helps else 'does not help'}: {told}"
+
+
+def _distance(layer: LayerParity) -> str:
+    """What a layer is judged by, and its limit."""
+    if layer.own is not None and layer.own_tolerances is not None:
+        return f"{layer.path} own SNR {_snr(layer.own)}, at least {fmt.decibels(layer.own_tolerances.min_sqnr)}"
+    limit = "" if layer.allowed is None else f" of {fmt.figure(layer.allowed)}"
+    return f"{layer.path} max abs {measured(layer.metrics.max_abs)}{limit}"
 
 
 def folded(report: LayersReport) -> list[tuple[LayerParity, int]]:

@@ -170,7 +170,7 @@ def test_bisect_names_the_layer_and_what_enters_it_and_measures_what_mends_it(cl
     np.save(tmp_path / "data.npy", images(8, size=(8, 8))["input"])
     shown = cli(*run, "--data", tmp_path / "data.npy")
     assert "fix: look at the first" in shown.text
-    assert "helps: max abs stages.0.blocks.0.mlp.fc1" in shown.out
+    assert "helps: stages.0.blocks.0.mlp.fc1 own SNR" in " ".join(shown.out.split())
     command = f"s2mlp-deploy quantize {directory} --data {tmp_path / 'data.npy'} --precision int8 --exclude {pattern}"
     assert command in shown.out
 

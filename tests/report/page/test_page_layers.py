@@ -66,5 +66,5 @@ def test_what_was_tried_is_told(tmp_path: Path, weightless):
     found = Bisection("b", "net.py:7", ("a",), (Mend("higher precision", "quantize --exclude b", layer=layer("b")),))
     page = page_of(artifact(tmp_path, layers_a=replace(weightless(layer("a"), layer("b", 1.0)), bisection=found)))
     assert "b (net.py:7)" in page.body
-    assert "helps: max abs" in page.body
+    assert "helps: b max abs" in page.body
     assert "quantize --exclude b" in page.of("code")
