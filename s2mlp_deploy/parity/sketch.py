@@ -32,14 +32,20 @@ class ErrorSketch:
 
     def update(self, reference: NDArray[Any], candidate: NDArray[Any]) -> None:
         """Adds a batch; both arrays have one shape."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            differences = np.abs(reference.astype(np.float64) - candidate).ravel()
-        differences = differences[np.isfinite(differences)]
-        self._sum += float(differences.sum())
-        positive = differences[differences > 0]
-        self._zeros += differences.size - positive.size
-        numbers = np.floor((np.log2(positive) - _LOWEST) * _PER_OCTAVE).astype(np.int64)
-        self._counts += np.bincount(np.clip(numbers, 0, _BINS - 1), minlength=_BINS)
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            # In the type of the arrays: logarithms of float32 are several times faster, and a bin is 4.5 % wide.
+            differences = np.abs(reference - candidate).ravel()
+            total = float(differences.sum(dtype=np.float64))
+            if not math.isfinite(total):
+                differences = differences[np.isfinite(differences)]
+                total = float(differences.sum(dtype=np.float64))
+            self._sum += total
+            zeros = differences.size - int(np.count_nonzero(differences))
+            self._zeros += zeros
+            numbers = (np.log2(differences) - _LOWEST) * _PER_OCTAVE
+        counts = np.bincount(np.clip(numbers, 0, _BINS - 1).astype(np.int32), minlength=_BINS)
+        counts[0] -= zeros  # Their logarithm is no number of a bin, and was clipped to the first.
+        self._counts += counts
 
     def result(self) -> Errors:
         """The figures so far."""
