@@ -72,9 +72,9 @@ class Constant:
         """The numbers that the node reads.
 
         Raises:
-            ValueError: The nodes cannot be computed: they contradict one another.
+            ValueError: The tensor is damaged, or the nodes contradict one another.
         """
-        return _through(self, self.stored.numpy(), ones=False)
+        return _through(self, numbers_of(self.stored), ones=False)
 
     def step(self) -> Array | None:
         """The scale of every element, laid out as in :meth:`array`; None of what is not dequantized.
@@ -85,7 +85,27 @@ class Constant:
         last = next((k for k in reversed(range(len(self.nodes))) if self.nodes[k].op_type == "DequantizeLinear"), None)
         if last is None:
             return None
-        return _through(self, self.stored.numpy(), ones=True)
+        return _through(self, numbers_of(self.stored), ones=True)
+
+
+def numbers_of(tensor: ir.TensorProtocol) -> Array:
+    """A tensor's numbers.
+
+    Raises:
+        ValueError: It has more or fewer bytes than its shape and type say.
+    """
+    try:
+        return tensor.numpy()
+    except Exception as error:  # NumPy's and onnx_ir's own, and those of reading another file.
+        raise ValueError(f"the tensor {tensor.name} cannot be read: {error}") from error
+
+
+def bytes_of(tensor: ir.TensorProtocol) -> bytes:
+    """A tensor's bytes; none of strings, and of one that is damaged."""
+    try:
+        return tensor.tobytes()
+    except Exception:  # See numbers_of.
+        return b""
 
 
 def tensor_of(value: ir.Value | None) -> ir.TensorProtocol | None:
@@ -128,7 +148,7 @@ def _through(constant: Constant, array: Array, *, ones: bool) -> Array:
     last = max((k for k, node in enumerate(constant.nodes) if node.op_type == "DequantizeLinear"), default=-1)
     for index, node in enumerate(constant.nodes):
         given = [None if value is None else tensor_of(value) for value in node.inputs[1:]]
-        others = [None if tensor is None else tensor.numpy() for tensor in given]
+        others = [None if tensor is None else numbers_of(tensor) for tensor in given]
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             _check_scale(node, array, others)
         if ones and index == last:

@@ -108,7 +108,7 @@ def _told(value: Any) -> str:
     if value is None:
         return _NONE
     if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
-        return f"{len(value)} entries"
+        return f"list of {len(value)}"
     if isinstance(value, dict):
         return _short(", ".join(f"{name}: {_told(item)}" for name, item in value.items()))
     if isinstance(value, list):

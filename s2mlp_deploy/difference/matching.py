@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from s2mlp_deploy.difference.align import Pairs, align, gaps
 from s2mlp_deploy.difference.reading import Graph, Node, root_of
-from s2mlp_deploy.graph.operators import MATRIX_OPS
+from s2mlp_deploy.graph.operators import DATA_MOVEMENT_OPS, MATRIX_OPS
 
 _FAMILIES = {
     **dict.fromkeys(
@@ -15,6 +15,8 @@ _FAMILIES = {
     **dict.fromkeys(("LayerNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization"), "norm"),
 }
 """Operators that take one another's place when a graph is written again."""
+
+_STORING = frozenset({"Cast", "QuantizeLinear", "DequantizeLinear"})
 
 Matches = list[tuple[Node, Node]]
 
@@ -25,6 +27,11 @@ def _named(node: Node) -> Hashable:
 
 def _family(node: Node) -> Hashable:
     return _FAMILIES.get(node.op, node.op)
+
+
+def _sort(node: Node) -> Hashable:
+    """Storing, moving or computing, and with which weights."""
+    return (node.op in _STORING, node.op in DATA_MOVEMENT_OPS, node.weights)
 
 
 # The strictest first: names are numbered in the order of a graph, so that one node more gives those behind it the names
@@ -49,8 +56,12 @@ def match_nodes(a: Sequence[Node], b: Sequence[Node]) -> Matches:
         for a0, a1, b0, b1 in list(gaps(pairs, len(a), len(b))):
             pairs += [(a0 + i, b0 + j) for i, j in align(keys_a[a0:a1], keys_b[b0:b1])]
         pairs.sort()
-    # One node where another stood is that one changed: Elu for Relu.
-    pairs += [(a0, b0) for a0, a1, b0, b1 in gaps(pairs, len(a), len(b)) if a1 - a0 == b1 - b0 == 1]
+    # One node where another stood is that one changed, Elu for Relu, where both do a thing of the same sort.
+    pairs += [
+        (a0, b0)
+        for a0, a1, b0, b1 in gaps(pairs, len(a), len(b))
+        if a1 - a0 == b1 - b0 == 1 and _sort(a[a0]) == _sort(b[b0])
+    ]
     left_a = sorted(set(range(len(a))) - {i for i, _ in pairs})
     waiting: dict[Hashable, list[int]] = {}
     for j in sorted(set(range(len(b))) - {j for _, j in pairs}, reverse=True):

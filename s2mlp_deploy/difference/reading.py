@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import onnx
 import onnx_ir as ir
 
 from s2mlp_deploy.artifact import common_path
-from s2mlp_deploy.difference.constants import Constant, constant_of
+from s2mlp_deploy.difference.constants import Constant, bytes_of, constant_of, numbers_of
 from s2mlp_deploy.difference.weights import Weight
 from s2mlp_deploy.graph.modules import modules_of, number_name
 
@@ -146,6 +147,8 @@ def _add(graph: Graph, found: dict[ir.Value, Weight], node: ir.Node, module: str
         else:
             name = names[min(position, len(names) - 1)] if names else f"input {position}"
             settings[name] = _numbers(constant.stored)
+    if node.op_type == "Slice" and set(settings.get("steps", "").strip("[]").split(", ")) == {"1"}:
+        del settings["steps"]  # The default of an input, which the schema does not tell.
     op = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
     graph.nodes.setdefault(module, []).append(Node(node, op, module, settings, tuple(sorted(sizes))))
 
@@ -199,17 +202,15 @@ def _attribute(attribute: ir.Attr) -> str:
 
 def _numbers(tensor: ir.TensorProtocol) -> str:
     """A constant that is no weight, in words."""
-    shape = tuple(tensor.shape.numpy()) if tensor.shape.is_static() else ()  # type: ignore[attr-defined]
-    if tensor.size <= _SHOWN and tensor.dtype != ir.DataType.STRING:
-        array = tensor.numpy()
+    sizes = tuple(int(size) for size in tensor.shape if isinstance(size, int))
+    if math.prod(sizes) <= _SHOWN and tensor.dtype != ir.DataType.STRING:
+        try:
+            array = numbers_of(tensor)
+        except ValueError:
+            return "damaged"
         numbers = [f"{float(item):.6g}" if _is_float(array) else str(item) for item in array.reshape(-1).tolist()]
-        return numbers[0] if not shape and numbers else f"[{', '.join(numbers)}]"
-    sizes = "x".join(map(str, shape))
-    try:
-        digest = _digest(tensor.tobytes())
-    except (ValueError, TypeError):
-        digest = ""
-    return f"{number_name(tensor.dtype)} {sizes} {digest}".strip()
+        return numbers[0] if not sizes and numbers else f"[{', '.join(numbers)}]"
+    return f"{number_name(tensor.dtype)} {'x'.join(map(str, sizes))} {_digest(bytes_of(tensor))}"
 
 
 def _is_float(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> bool:

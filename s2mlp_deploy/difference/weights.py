@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from s2mlp_deploy.difference.constants import Array, Constant
+from s2mlp_deploy.difference.constants import Array, Constant, bytes_of
 from s2mlp_deploy.evidence.difference import WeightDifference, WeightKind
 from s2mlp_deploy.graph.modules import number_name
 from s2mlp_deploy.metrics import TensorComparison
@@ -140,7 +140,7 @@ def compare_weights(
 def compare(a: Weight, b: Weight) -> WeightDifference | None:
     """Compares two weights; None where they are the same bytes, stored and read in the same way."""
     plain = not a.constant.nodes and not b.constant.nodes and a.how == b.how
-    if plain and a.constant.stored.tobytes() == b.constant.stored.tobytes():
+    if plain and (own := bytes_of(a.constant.stored)) and own == bytes_of(b.constant.stored):
         return None
     try:
         ours, theirs = a.constant.array(), b.constant.array()
@@ -151,7 +151,12 @@ def compare(a: Weight, b: Weight) -> WeightDifference | None:
         return WeightDifference(b.module, "differs", b.name, a.how, b.how)
     figures, lay = min(found, key=lambda item: (item[0].unequal, item[0].max_abs or 0.0))
     if figures.unequal == 0:
-        same = a.how == b.how and [node.op_type for node in a.constant.nodes] == [n.op_type for n in b.constant.nodes]
+        direct = lay is found[0][1] and ours.shape == theirs.shape
+        same = (
+            direct
+            and a.how == b.how
+            and [node.op_type for node in a.constant.nodes] == [n.op_type for n in b.constant.nodes]
+        )
         return None if same else _told(a, b, "stored", figures)
     rounded = figures.not_finite == 0 and _within_rounding(a, b, ours, lay(theirs), lay)
     return _told(a, b, "rounded" if rounded else "differs", figures)

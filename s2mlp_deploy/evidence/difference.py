@@ -252,7 +252,7 @@ class FileDifference:
         groups: dict[str, list[ModuleDifference]] = {}
         for module in self.modules:
             parts = module.path.split(".")
-            for count in range(1, min(depth, len(parts)) + 1):
+            for count in range(1, min(depth, len(parts), _DEEPEST) + 1):
                 groups.setdefault(".".join(parts[:count]), []).append(module)
         return tuple(joined(path, inside) for path, inside in groups.items())
 

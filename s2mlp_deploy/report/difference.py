@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -121,20 +121,28 @@ def headline(file: FileDifference) -> str:
     if not file.nodes and not file.weights and not file.interface:
         return "the same graph and weights; what they say of themselves differs"
     total, kinds = file.total, Counter(weight.kind for weight in file.weights)
-    counts = [
-        (total.added, "node added", "nodes added"),
-        (total.removed, "removed", "removed"),
-        (total.changed, "changed", "changed"),
-        (total.reshaped, "of another shape", "of another shape"),
-        (total.retyped, "of another type", "of another type"),
-        (kinds["differs"], "weight differs", "weights differ"),
-        (kinds["added"], "weight added", "weights added"),
-        (kinds["removed"], "weight removed", "weights removed"),
-        (kinds["rounded"], "weight rounded", "weights rounded"),
-        (kinds["stored"], "weight stored otherwise", "weights stored otherwise"),
-    ]
-    told = [fmt.count(amount, one, many) for amount, one, many in counts if amount]
+    nodes = {
+        "added": total.added,
+        "removed": total.removed,
+        "changed": total.changed,
+        "of another shape": total.reshaped,
+        "of another type": total.retyped,
+    }
+    weights = {
+        "differs" if kinds["differs"] == 1 else "differ": kinds["differs"],
+        "added": kinds["added"],
+        "removed": kinds["removed"],
+        "rounded": kinds["rounded"],
+        "stored otherwise": kinds["stored"],
+    }
+    told = [*_counted("node", nodes), *_counted("weight", weights)]
     return ", ".join(told) or "the same graph and weights, another interface"
+
+
+def _counted(noun: str, amounts: Mapping[str, int]) -> Iterator[str]:
+    """``3 nodes added``, ``1 removed``."""
+    for index, (what, amount) in enumerate((what, amount) for what, amount in amounts.items() if amount):
+        yield f"{fmt.integer(amount) if index else fmt.count(amount, noun)} {what}"
 
 
 def _print_file(console: Console, file: FileDifference, depth: int | None, module: re.Pattern[str] | None) -> None:

@@ -103,6 +103,23 @@ def test_a_default_and_an_input_that_was_an_attribute_are_no_changes() -> None:
     assert compare_graphs(old, new).nodes == ()
 
 
+def test_steps_of_one_are_a_slices_default() -> None:
+    def cut(*given: str) -> Graph:
+        numbers = [constant(name, [number], np.int64) for name, number in (("a", 0), ("e", 4), ("axis", 1), ("s", 1))]
+        nodes = [node("Slice", ["x", "a", "e", "axis", *given], ["y"], "m/Slice")]
+        return graph(nodes, numbers, outputs=[value("y", FLOAT, ["n", 4])])
+
+    assert compare_graphs(cut("s"), cut()).nodes == ()
+
+
+def test_one_node_in_anothers_place_is_a_change_where_both_compute() -> None:
+    elu = node("Elu", ["h"], ["r"], "blocks.0.act/Elu")
+    assert kinds(compare_graphs(graph(BASE), graph([FC, elu, END]))) == [("changed", "Elu", "blocks.0.act")]
+    moved = node("Transpose", ["h"], ["r"], "blocks.0.act/Transpose", perm=[0, 1])
+    found = compare_graphs(graph(BASE), graph([FC, moved, END]))
+    assert {item.kind for item in found.nodes} == {"added", "removed"}
+
+
 def test_another_type_is_told_apart_from_another_shape_and_from_a_change() -> None:
     half = [value("x", HALF, ["n", 8])], [value("y", HALF, ["n", 8])]
     weight = constant("blocks.0.fc.weight_t", np.arange(64.0).reshape(8, 8), np.float16)

@@ -155,3 +155,19 @@ def test_another_size_and_one_side_only() -> None:
 def test_scales_that_would_grow_a_weight_are_not_computed() -> None:
     many = dequantized(scales=np.ones(1_000_000, np.float32))
     assert only(compare_graphs(FP32, many)).max_abs is None
+
+
+def test_damaged_tensors_differ() -> None:
+    """A file that is only looked at need not be valid."""
+    cut = constant("fc.weight_t", WEIGHT)
+    cut.raw_data = cut.raw_data[:10]
+    made = onnx.helper.make_model(
+        onnx.helper.make_graph([node("MatMul", ["x", "fc.weight_t"], ["y"], "fc/MatMul")], "g", [X], [Y], [cut])
+    )
+    weight = only(compare_graphs(FP32, read(ir.from_proto(made))))
+    assert (weight.kind, weight.max_abs) == ("differs", None)
+    axes = constant("axes", [1], np.int64)
+    axes.raw_data = axes.raw_data[:3]
+    sums = [node("ReduceSum", ["x", "axes"], ["y"], "fc/ReduceSum")]
+    damaged = read(ir.from_proto(onnx.helper.make_model(onnx.helper.make_graph(sums, "g", [X], [Y], [axes]))))
+    assert damaged.nodes["fc"][0].settings["axes"] == "damaged"

@@ -103,14 +103,14 @@ function look(frame) {
   const whole = "svg, thead, .boxes", every = [...page.querySelectorAll("body *")];
   const out = every.filter(item => !item.closest(whole) && sticksOut(item));
   const tree = page.querySelector(".boxes"), keys = [];
-  page.querySelector(".w-size").click();
-  for (const key of ["Home", into(frame), "Enter", "Escape"]) {
+  if (tree) page.querySelector(".w-size").click();
+  for (const key of tree ? ["Home", into(frame), "Enter", "Escape"] : []) {
     (page.activeElement === page.body ? tree.firstElementChild : page.activeElement)
       .dispatchEvent(new view.KeyboardEvent("keydown", {key, bubbles: true}));
     keys.push((page.activeElement.getAttribute("aria-label") || "").split(";")[0] + " " +
       (tree.style.getPropertyValue("--m") || "1"));
   }
-  return {width: view.innerWidth, keys, panel: page.querySelector(".panel").innerText,
+  return {width: view.innerWidth, keys, panel: tree && page.querySelector(".panel").innerText,
     page: page.documentElement.scrollWidth, pale, low, out: out.map(name),
     dark: light(parse(style(page.body).backgroundColor)) < 0.5, text: page.body.innerText};
 }
@@ -187,8 +187,8 @@ def hostile_difference() -> DifferenceReport:
     return DifferenceReport(HOSTILE, HOSTILE, (file, file), (HOSTILE,), (HOSTILE,))
 
 
-EVERY = [f"{width} {scheme} report" for width in WIDTHS for scheme in SCHEMES]
-EVERY += [f"{width} {scheme} difference" for width in (390, 1280) for scheme in SCHEMES]
+REPORTS = [f"{width} {scheme} report" for width in WIDTHS for scheme in SCHEMES]
+EVERY = REPORTS + [f"{width} {scheme} difference" for width in (390, 1280) for scheme in SCHEMES]
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +248,7 @@ def test_everything_can_be_read(browsed: tuple[dict[str, Any], str], frame: str)
     assert seen["low"] == []
 
 
-@pytest.mark.parametrize("frame", EVERY)
+@pytest.mark.parametrize("frame", REPORTS)
 def test_keys_walk_through_the_modules_and_look_closer(browsed: tuple[dict[str, Any], str], frame: str) -> None:
     keys = browsed[0][frame]["keys"]
     assert [name.rpartition(" ")[0] for name in keys] == ["the whole network", *["stages.0, Linear"] * 3]
