@@ -61,7 +61,8 @@ def compare_graphs(a: Graph, b: Graph) -> GraphDifference:
         nodes += differing
         changed = sum(item.kind not in ("added", "removed") for item in differing)
         same += len(found) - changed
-        renamed += sum(one.name != other.name for one, other in found)
+        touched = {item.name for item in differing}
+        renamed += sum(one.name != other.name and other.name not in touched for one, other in found)
     pairs = match_weights(a.weights, b.weights, lambda node: wires.partner.get(node))
     compared = list(compare_weights(a.weights, b.weights, pairs))
     weights = [item for item in compared if item is not None]

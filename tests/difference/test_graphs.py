@@ -114,7 +114,9 @@ def test_steps_of_one_are_a_slices_default() -> None:
 
 def test_one_node_in_anothers_place_is_a_change_where_both_compute() -> None:
     elu = node("Elu", ["h"], ["r"], "blocks.0.act/Elu")
-    assert kinds(compare_graphs(graph(BASE), graph([FC, elu, END]))) == [("changed", "Elu", "blocks.0.act")]
+    found = compare_graphs(graph(BASE), graph([FC, elu, END]))
+    assert kinds(found) == [("changed", "Elu", "blocks.0.act")]
+    assert (found.same_nodes, found.renamed) == (2, 0)
     moved = node("Transpose", ["h"], ["r"], "blocks.0.act/Transpose", perm=[0, 1])
     found = compare_graphs(graph(BASE), graph([FC, moved, END]))
     assert {item.kind for item in found.nodes} == {"added", "removed"}
