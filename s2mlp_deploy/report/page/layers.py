@@ -194,8 +194,10 @@ def _series(index: int, report: LayersReport, places: dict[str, int], height: Ca
 def _table(report: LayersReport, first: LayerParity | None) -> Table:
     rows = []
     for layer, others in folded(report):
-        name, *cells, _ = layer_row(layer, others, mark=False)
+        # The line and the state are the note of the name here.
+        name, *cells, _, _ = layer_row(layer, others, mark=False)
         state = "first past its limit" if layer is first else "past its limit" if layer.failures else ""
-        note = ", ".join(filter(None, (layer.kind, state)))
+        note = ", ".join(filter(None, (layer.kind, layer.line, state)))
         rows.append((Cell(name, note=note, tone="bad" if state else ""), *map(Cell, cells)))
-    return Table(COLUMNS[:-1], tuple(rows), frozenset(range(1, len(COLUMNS) - 2)))
+    columns = COLUMNS[:-2]
+    return Table(columns, tuple(rows), frozenset(range(1, len(columns))))

@@ -33,7 +33,8 @@ def test_the_limit_is_a_line_and_the_first_past_it_is_marked(tmp_path: Path, wei
     assert (view.limit, "limit") in view.ticks
     assert series.verdict == "first past its limit is b, 2 layers in all"
     assert [row[0].text for row in series.table.rows] == ["a", "b", "c"]
-    assert "first past its limit" in series.table.rows[1][0].note
+    assert series.table.rows[1][0].note == "Linear, net.py:12, first past its limit"
+    assert all(len(row) == len(series.table.columns) for row in series.table.rows)
 
 
 def test_files_share_the_places_of_their_layers(tmp_path: Path, weightless):
