@@ -72,7 +72,7 @@ def test_a_manifest_that_is_old_by_now_loses_no_scores(artifact, images):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quantizing, "save_scores", lambda *given: converted.append(given) or fp16.accuracy)
         api.quantize(artifact, options(images, "int8"))
-    root, manifest, ranges, measured = converted[0]
+    root, manifest, ranges, measured, *_ = converted[0]
     old = replace(manifest, files=tuple(file for file in manifest.files if file.precision != "fp16"))
     saved = save_scores(root, old, ranges, measured)
     assert [row.precision for row in saved.rows] == ["fp32", "int8", "int8-trt", "fp16"]
