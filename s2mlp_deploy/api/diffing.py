@@ -97,12 +97,14 @@ def save_difference(report: DifferenceReport, path: str | Path) -> Path:
 
 def _graphs(path: Path, precision: str | None) -> dict[str, Path]:
     """The ONNX files that a path stands for, by name."""
+    if not path.exists():
+        raise ArtifactError("no such file or artifact", where=str(path), fix="check the path")
     if is_engine(path) or path.suffix == ".json":
         what = "an engine file" if is_engine(path) else "a list of layers or a profile"
         raise InputError(
             f"{what} is not compared: diff reads ONNX files",
             where=str(path),
-            fix="compare the ONNX files that the engines were built from; `s2mlp-deploy inspect` shows an engine",
+            fix="compare the ONNX files that the engines were built from; `inspect` shows an engine",
         )
     if not path.is_dir():
         return {path.name: path}

@@ -44,8 +44,10 @@ class PlainConsole(Console):
     @property
     def size(self) -> ConsoleDimensions:
         """Of the terminal; a pipe has none, and whoever reads it looks for whole names in whole lines."""
-        known = self.is_terminal or os.environ.get("COLUMNS", "").isdigit()
-        return super().size if known else ConsoleDimensions(_PIPE_WIDTH, 25)
+        # Rich reads COLUMNS once, when the console is made; this one lives as long as the process.
+        if (columns := os.environ.get("COLUMNS", "")).isdigit():
+            return ConsoleDimensions(int(columns), super().size.height)
+        return super().size if self.is_terminal else ConsoleDimensions(_PIPE_WIDTH, 25)
 
     @size.setter
     def size(self, new_size: tuple[int, int]) -> None:

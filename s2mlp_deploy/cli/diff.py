@@ -11,7 +11,7 @@ import typer
 from s2mlp_deploy import api
 from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.options import examples, given_options, refuse_options
-from s2mlp_deploy.errors import ArtifactError, InputError
+from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.report.difference import print_difference
 
 
@@ -53,9 +53,6 @@ def register(app: typer.Typer) -> None:
             unused = [given[name] for name in ("depth", "module") if name in given]
             refuse_options(unused, "the document of --json holds every module, node and weight")
         pattern = _compiled(module)
-        for path in (before, after):
-            if not path.exists():
-                raise ArtifactError("no such file or artifact", where=str(path), fix="check the path")
         if html is not None:
             _check_page(html)
         with progress() as report:

@@ -175,4 +175,4 @@ def test_a_profile_that_a_runtime_wrote_is_inspected(cli, refused, tmp_path):
     document = json.loads(cli("inspect", tmp_path / "profile.json", "--json").out)
     assert document["nodes"] == [{"name": "fc1/MatMul", "op": "MatMul", "module": "fc1", "ms": 1.5}]
     (tmp_path / "other.json").write_text("{}")
-    assert "no profile of ONNX Runtime or TensorRT" in refused("inspect", tmp_path / "other.json")
+    assert "no profile of ONNX Runtime, OpenVINO or TensorRT" in refused("inspect", tmp_path / "other.json")

@@ -17,6 +17,8 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
     "inspect": (("s2mlpv2_nano",), "inspect_source"),
     "parity": (("s2mlpv2_nano", "model.fp32.onnx"), "parity"),
     "bench": (("model.fp32.onnx",), "bench"),
+    "diff": (("model.fp32.onnx", "model.fp16.onnx"), "diff"),
+    "report": (("artifact",), "report"),
     "predict": (("artifact", "a.png"), "predict"),
     "doctor": ((), "doctor"),
     "models": ((), "models"),

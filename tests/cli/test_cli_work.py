@@ -14,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from s2mlp_deploy.artifact import read_manifest, verify_file  # noqa: E402
+from s2mlp_deploy.artifact import EVIDENCE, read_manifest, verify_file  # noqa: E402
 from s2mlp_deploy.files import sha256_of  # noqa: E402
 
 
@@ -41,7 +41,7 @@ def test_export_writes_an_artifact_that_verifies_and_one_json_document(process, 
     # The fields of quantize's document too.
     written = json.loads((directory / "manifest.json").read_text())
     assert json.loads(result.out) == {"manifest": written, "accuracy": None}
-    assert {path.name for path in directory.iterdir()} == {"manifest.json", "model.fp32.onnx", "report.html"}
+    assert {path.name for path in directory.iterdir()} == {"manifest.json", "model.fp32.onnx", "report.html", EVIDENCE}
     record = read_manifest(directory).file("fp32")
     verify_file(directory, record)
     assert "random weights (seed 5)" in result.text

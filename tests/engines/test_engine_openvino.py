@@ -83,7 +83,7 @@ def test_only_what_is_no_cpu_computes_a_float16_file_in_float16(device, half, pr
 
 def test_another_precision_than_the_one_asked_for_is_refused(make_graph):
     # What is asked for is no promise: asked for bfloat16, a processor without it computes in float32 and says so.
-    core = ov.Core()
+    core = library.shared_core()
     if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor has bfloat16")
     path = make_graph(["batch", 3])
@@ -127,7 +127,7 @@ def test_sizes_that_the_graph_was_not_made_for_are_refused(tmp_path):
 
 @pytest.mark.parametrize("device", ["NPU", "gpu", "CPU.7", ""])
 def test_a_device_that_is_not_here_is_refused_and_those_here_are_named(make_graph, device):
-    there = ov.Core().available_devices
+    there = library.shared_core().available_devices
     if any(name.startswith(device.upper() or "-") for name in there):
         pytest.skip(f"this machine has {there}")
     with pytest.raises(TargetError, match="has no device") as caught:
@@ -284,7 +284,7 @@ def test_only_weights_that_may_saturate_are_kept_from_int8_kernels(tmp_path, mon
     monkeypatch.setattr(runtime, "processor", lambda: here)
     runtime._warn.cache_clear()
     path = quantized(tmp_path, "uint8", weight)
-    compiled, notes = runtime.compiled_of(ov.Core(), path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled, notes = runtime.compiled_of(library.shared_core(), path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     kinds = {op.precision for op in contents_of(compiled).matrix_ops}
     expected = saturates and weight > 64
     assert kinds == ({"fp32"} if expected else {"int8"})
@@ -306,3 +306,20 @@ def test_a_graph_in_memory_and_its_outputs(tmp_path):
     found = open_graph(onnx_ir.from_proto(made), engine="openvino", threads=1).run({"x": ONE})
     np.testing.assert_array_equal(found["h"], -ONE)
     np.testing.assert_array_equal(found["y"], 0 * ONE)
+
+
+def test_a_signal_after_engines_were_closed_reaches_python(make_graph):
+    # In a process of its own: where it does not, the process ends by SIGSEGV.
+    code = (
+        "import os, pathlib, signal\n"
+        "from s2mlp_deploy.engines.openvino.runtime import OpenVinoEngine\n"
+        f"path = pathlib.Path({str(make_graph(['batch', 3]))!r})\n"
+        "first, second = OpenVinoEngine(path), OpenVinoEngine(path)\n"
+        "del first\n"
+        "del second\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('interrupted'))\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    environment = {"PYTHONPATH": nano_artifact.PACKAGE_ROOT}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr

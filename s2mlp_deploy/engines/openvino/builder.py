@@ -128,7 +128,7 @@ def _planned(path: Path, target: str, output: Path | None, precision: str | None
             fix=f"name a file in {precision}: export or quantize with --precision {precision}",
         )
     openvino = library.load()
-    core = openvino.Core()
+    core = library.shared_core()
     device = library.find_device(target, core.available_devices, "--target")
     if "EXPORT_IMPORT" not in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
         raise TargetError(f"OpenVINO cannot keep what it compiles for {device}", where="--target", fix="--target cpu")

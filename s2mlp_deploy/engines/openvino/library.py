@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -21,8 +22,7 @@ def status() -> EngineStatus:
     version = version_of(OPENVINO)
     if version is None:
         return EngineStatus(OPENVINO, False, missing=OPENVINO, install_hint="pip install 's2mlp-deploy[openvino]'")
-    # Optional, and checked above.
-    core = load_openvino().Core()
+    core = shared_core()
     devices = [f"{name} ({core.get_property(name, 'FULL_DEVICE_NAME')})" for name in core.available_devices]
     return EngineStatus(OPENVINO, True, version=version, detail=", ".join(devices))
 
@@ -37,6 +37,21 @@ def load() -> Any:
         return load_openvino()
     except ImportError:
         raise MissingDependencyError(OPENVINO, extra=OPENVINO, purpose="running files with OpenVINO") from None
+
+
+@functools.cache
+def shared_core() -> Any:
+    """OpenVINO's core, one for the process and never given up; any thread may use it.
+
+    Its CPU plugin gives the thread that loads it a stack for signal handlers and frees that stack with the last core.
+    Of two cores that end in the order in which they were made, the second one puts the stack of the first one back,
+    which is freed by then: the next signal, a Ctrl-C that Python would handle, ends the process (measured with
+    2026.4.1).
+
+    Raises:
+        MissingDependencyError: OpenVINO is not installed.
+    """
+    return load().Core()
 
 
 def find_device(name: str, there: Sequence[str], where: str = "--engine") -> str:

@@ -80,7 +80,7 @@ class OpenVinoEngine:
         check_onnx(path)
         told = read_interface(path)
         check_operators(told, path)
-        core = self._openvino.Core()
+        core = library.shared_core()
         self.device = library.find_device(device, core.available_devices)
         config = configuration_of(
             told,
@@ -211,7 +211,7 @@ class CompiledEngine(OpenVinoEngine):
         record = read_engine(path)
         self._openvino = library.load()
         check_runs_here(path, record, version=str(self._openvino.get_version()), capability=None)
-        core = self._openvino.Core()
+        core = library.shared_core()
         self.device = library.find_device(record.targets[0] if record.targets else CPU, core.available_devices)
         kept = {"precision": record.precision, "preprocessing_in_graph": record.preprocessing_in_graph}
         described = {**kept, "limits": record.limits}
