@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from s2mlp_deploy.api.artifacts import known_of
@@ -30,6 +31,7 @@ from s2mlp_deploy.evidence.machine import environment_here
 from s2mlp_deploy.evidence.parity import ParityReport, Tolerances, Weights
 from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.graph.loading import load_graph
+from s2mlp_deploy.graph.modules import name_nodes_after_scopes
 from s2mlp_deploy.parity.compare import compare
 from s2mlp_deploy.parity.graph_taps import TappedGraph
 from s2mlp_deploy.parity.layers import MEMORY
@@ -179,7 +181,7 @@ def layers_against_file(
     refuse_engines(files, engine)
     given = _Given(reference, files, preprocess, data, samples, batch, tolerances, atol, rtol, engine, seed)
     ready, weights = _prepare(given, progress)
-    model, rounds = as_computed(load_graph(Path(reference), valid=False).model, GRAPH_ENGINE)
+    model, rounds = as_computed(_named_graph(Path(reference)), GRAPH_ENGINE)
     program = TappedGraph(model)
     told = f"{program.name}{', results rounded to float16' if rounds else ''}, {reference}"
     return run_layers(
@@ -262,7 +264,7 @@ def _prepare(given: _Given, progress: ProgressCallback) -> tuple[Prepared, Weigh
         key: read_description(session.metadata.get(METADATA_KEY), Path(key)) for key, session in sessions.items()
     }
     told = read_description(reference.metadata.get(METADATA_KEY), own)
-    graphs = {str(path): load_graph(path, valid=False).model for path in paths if not is_engine(path)}
+    graphs = {str(path): _named_graph(path) for path in paths if not is_engine(path)}
     precisions = {
         key: precision_of(graphs[key].graph if key in graphs else None, descriptions[key].get("precision"))
         for key in sessions
@@ -328,6 +330,13 @@ def _prepare(given: _Given, progress: ProgressCallback) -> tuple[Prepared, Weigh
         preprocessing,
     )
     return ready, Weights(own.name, hashes[own], None)
+
+
+def _named_graph(path: Path) -> ir.Model:
+    """A file's graph, its nodes named after modules where the file tells them in any way."""
+    model = load_graph(path, valid=False).model
+    name_nodes_after_scopes(model.graph)
+    return model
 
 
 def _check_interface(reference: Engine, session: Engine, own: Path, key: str) -> None:

@@ -107,6 +107,9 @@ class _Edit:
             DOMAIN, "Shift", [source], ir.convenience.convert_attributes(attributes), outputs=[result], name=name
         )
         _note_scope(node, producer)
+        if not module_path(producer) and origin.module:
+            # Torch's exporter notes nothing of the parts of a chunk, which a shift may end with.
+            node.metadata_props[SCOPES] = repr([origin.module, name])
         note_shape(node, self._example.shape(found.target))
         self._editor.graph.insert_before(producer, node)
         return result

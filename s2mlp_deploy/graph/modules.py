@@ -130,6 +130,24 @@ def modules_of(graph: ir.Graph) -> dict[str, ModuleNodes]:
     return found
 
 
+def name_nodes_after_scopes(graph: ir.Graph) -> None:
+    """Gives nodes that torch's exporter noted modules of names that tell them: ``blocks.0.fc/MatMul_7``.
+
+    A node in between that it noted nothing of, as the parts of a chunk, is named as in :func:`modules_of`. Names of
+    values stay.
+
+    Args:
+        graph: Changed in place; graphs without such notes stay as they are.
+    """
+    nodes = list(graph)
+    if not any(map(noted_scope, nodes)):
+        return
+    paths = _paths(nodes, {str(value.name) for value in (*graph.inputs, *graph.outputs)})
+    for index, node in enumerate(nodes):
+        if paths[node] not in ("", NETWORK) and not module_of(str(node.name or "")):
+            node.name = f"{paths[node]}/{node.op_type}_{index}"
+
+
 def scopes_of(node: ir.Node) -> str:
     """The path in the scopes that torch's exporter notes: the module whose forward made the node; empty without any."""
     return noted_scope(node) or ""

@@ -171,7 +171,7 @@ def _taps_of(graph: ir.Graph) -> tuple[tuple[Tap, ...], dict[str, str]]:
             (value, scope_of(node), readers(value))
             for node in nodes
             for value in node.outputs
-            if node.op_type not in ("Shape", "Constant")
+            if node.op_type not in ("Shape", "Constant") and not _is_size(value)
         ),
         modules,
     )
@@ -197,6 +197,11 @@ def _taps_of(graph: ir.Graph) -> tuple[tuple[Tap, ...], dict[str, str]]:
             taps.append(replace(tap, node=str(value.name), shape=shape_of(value)))
     order = {str(value.name): index for value, index in position.items()}
     return tuple(sorted(taps, key=lambda tap: order[tap.node])), unclear
+
+
+def _is_size(value: ir.Value) -> bool:
+    """Whether it is of the type of sizes and indices, and not the network's result: exporters compute those once."""
+    return value.dtype == ir.DataType.INT64 and not value.is_graph_output()
 
 
 def _computes(node: ir.Node) -> bool:

@@ -13,6 +13,7 @@ from onnx_sources import DYNAMO, TORCHSCRIPT, adopted, parsed, written
 from s2mlp_deploy.api.adopting import adopt_model, runtime
 from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.lower import lower_shifts
+from s2mlp_deploy.graph.modules import SCOPES
 from s2mlp_deploy.sources.onnx_file import open_onnx
 
 
@@ -53,6 +54,17 @@ def test_names_come_from_the_paths_in_the_file(tmp_path: Path) -> None:
     found = adopted(tmp_path / "net.onnx")
     assert found.shifts[0].origin.module == "stages.0.mixer"
     assert [node.name for node in found.model.graph if node.domain] == ["stages.0.mixer/Shift"]
+
+
+def test_a_shift_that_ends_with_a_node_of_no_module_is_named_after_the_code_that_made_it(tmp_path: Path) -> None:
+    model = parsed(DYNAMO)
+    for node in model.graph.node:
+        if node.op_type == "ScatterND":
+            entry = node.metadata_props.add()
+            entry.key, entry.value = SCOPES, repr(["", "mixer.shifts.0", "slice_scatter"])
+    onnx.save(model, tmp_path / "net.onnx")
+    found = adopted(tmp_path / "net.onnx")
+    assert [node.name for node in found.model.graph if node.domain] == ["mixer.shifts.0/Shift"]
 
 
 def test_the_code_in_the_file_is_the_origin_of_the_shift(tmp_path: Path) -> None:

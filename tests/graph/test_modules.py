@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from s2mlp_deploy.artifact import NETWORK
-from s2mlp_deploy.graph.modules import modules_of
+from s2mlp_deploy.graph.modules import SCOPES, modules_of, name_nodes_after_scopes
 
 TEXT = """
 <ir_version: 9, opset_import: ["" : 20]>
@@ -94,3 +94,21 @@ def test_scopes_of_torchs_exporter_tell_what_names_do_not(graph: ir.Graph):
     ):
         node.metadata_props["pkg.torch.onnx.name_scopes"] = scopes
         assert list(modules_of(model.graph)) == [path]
+
+
+def test_nodes_of_torchs_exporter_are_named_after_the_modules_that_it_noted():
+    text = """
+    <ir_version: 9, opset_import: ["" : 20]>
+    g (float[1,4] x) => (float[1,4] y)
+    { ["node_linear"] a = Relu(x) ["node_split"] b = Neg(a) ["node_shift"] c = Abs(b) ["node_add"] y = Add(c, x) }
+    """
+    graph = ir.from_onnx_text(text).graph
+    before = [str(node.name) for node in graph]
+    name_nodes_after_scopes(graph)
+    assert [node.name for node in graph] == before  # Nothing is noted.
+    for node, path in zip(graph, ("fc", None, "mixer.shifts.0", ""), strict=True):
+        if path is not None:
+            node.metadata_props[SCOPES] = repr(["", *([path] if path else []), "operation"])
+    name_nodes_after_scopes(graph)
+    assert [node.name for node in graph] == ["fc/Relu_0", "mixer.shifts.0/Neg_1", "mixer.shifts.0/Abs_2", "node_add"]
+    assert [str(node.outputs[0].name) for node in graph] == ["a", "b", "c", "y"]
