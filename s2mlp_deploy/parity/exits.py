@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import onnx_ir as ir
 
+from s2mlp_deploy.artifact import NETWORK, module_of
 from s2mlp_deploy.evidence.layers import Unmatched
 from s2mlp_deploy.graph.operators import array_of, is_movement
 
@@ -97,12 +98,9 @@ def _within(path: str, module: str) -> bool:
 
 
 def scope_of(node: ir.Node) -> str:
-    """The module whose path a node is named after; empty for a node of the root.
-
-    Nodes of our files are named ``blocks.0.fc/MatMul``, those of torch's older exporter ``/blocks.0/fc/MatMul``.
-    """
-    name = str(node.name or "")
-    return ".".join(name.split("/")[1:-1]) if name.startswith("/") else name.split("/")[0] if "/" in name else ""
+    """The module whose path a node is named after; empty for a node of the root."""
+    path = module_of(str(node.name or ""))
+    return "" if path == NETWORK else path
 
 
 def match_taps(taps: Sequence[Tap], graph: ir.Graph) -> tuple[dict[str, GraphTap], tuple[Unmatched, ...]]:

@@ -87,7 +87,7 @@ def test_what_enters_a_tap_is_the_nearest_tap_that_counts() -> None:
     [
         ("a.b/MatMul", "a.b"),
         ("a.b/Shift_1/Slice", "a.b"),
-        ("/blocks/blocks.0/fc/MatMul", "blocks.blocks.0.fc"),
+        ("/blocks/blocks.0/fc/MatMul", "blocks.0.fc"),
         ("node_linear_3", ""),
         ("/Add", ""),
     ],
