@@ -25,6 +25,7 @@ from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.machine import Environment
 from s2mlp_deploy.evidence.modules import ModulesReport
 from s2mlp_deploy.evidence.parity import ParityReport
+from s2mlp_deploy.evidence.tune import TuneReport
 from s2mlp_deploy.files import from_json, inside, read_file, to_json, write_file
 
 R = TypeVar("R")
@@ -68,6 +69,7 @@ KINDS = (
     Kind("calibration", CalibrationReport, version=2),
     Kind("build", BuildRecord, version=2, labelled=True),
     Kind("bench", BenchReport, version=1, labelled=True),
+    Kind("tune", TuneReport, version=1),
 )
 
 

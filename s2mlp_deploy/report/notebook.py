@@ -24,6 +24,7 @@ from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.modules import ModulesReport
 from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.evidence.profile import Profile
+from s2mlp_deploy.evidence.tune import TuneReport
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.accuracy import print_accuracy
 from s2mlp_deploy.report.bench import print_bench
@@ -33,6 +34,7 @@ from s2mlp_deploy.report.layers import print_layers
 from s2mlp_deploy.report.profile import print_profile
 from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
 from s2mlp_deploy.report.terminal import print_parity
+from s2mlp_deploy.report.tune import print_tune
 from s2mlp_deploy.text import harmless
 
 _WIDTH = 118
@@ -103,6 +105,7 @@ _PRINTERS: dict[type[Any], Callable[[Console, Any], None]] = {
     BenchReport: print_bench,
     BuildRecord: print_build,
     CalibrationReport: _print_calibration,
+    TuneReport: print_tune,
     Profile: lambda console, profile: print_profile(console, "a run", profile),
 }
 

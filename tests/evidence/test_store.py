@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_samples import accuracy, bench, build, calibration, layers, modules, on_noise, report
+from report_samples import accuracy, bench, build, calibration, layers, modules, on_noise, report, tune
 
 from s2mlp_deploy.errors import ArtifactError, OutputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
@@ -29,6 +29,7 @@ RECORDS = {
     "bench": bench(),
     "layers": layers(),
     "modules": modules(),
+    "tune": tune(),
 }
 
 

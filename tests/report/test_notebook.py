@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from report_samples import Page, accuracy, artifact, bench, build, calibration, layers, modules
+from report_samples import Page, accuracy, artifact, bench, build, calibration, layers, modules, tune
 from report_samples import report as parity_report
 
 from s2mlp_deploy import api, report
@@ -27,6 +27,7 @@ RECORDS = {
     "calibration": (calibration(), "percentile"),
     "build": (build(), "Built model.fp32.tensorrt-rtx.sm86.engine"),
     "bench": (bench(), "Bench, single-stream"),
+    "tune": (tune(), "Tune, batch 1"),
     "profile": (bench().results[0].profile, "Where the time goes in a run"),
 }
 

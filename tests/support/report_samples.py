@@ -27,6 +27,7 @@ from s2mlp_deploy.evidence.modules import ModuleRecord, ModulesReport
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Weights
 from s2mlp_deploy.evidence.profile import NodeTime, Profile
 from s2mlp_deploy.evidence.store import encode
+from s2mlp_deploy.evidence.tune import EngineSettings, Trial, TuneReport
 from s2mlp_deploy.files import to_json, write_file
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
 from s2mlp_deploy.parity.tolerances import TOLERANCES, apply_tolerances
@@ -248,6 +249,38 @@ def bench() -> BenchReport:
             crashed,
         ),
         warnings=("other programs kept 1.5 processors busy",),
+    )
+
+
+def tune() -> TuneReport:
+    """OpenVINO wins in float32 and int8; one trial was refused, and there was no time for another."""
+    one, both = EngineSettings(threads=1), EngineSettings(threads=2, spin=False)
+    before = Trial(FILE, SHA, "fp32", "channels-last", "slice-concat", "onnxruntime", one, "slower", "19 % slower", 2.0)
+    won = replace(
+        before,
+        file="model.fp32-tuned.onnx",
+        sha256="c" * 64,
+        layout="channels-first",
+        engine="openvino",
+        outcome="won",
+        reason="the fastest",
+        ms=1.6,
+        ratio=Ratio(before.name, 0.81, 0.8, 0.82),
+    )
+    ratio = Ratio(before.name, 0.5, 0.48, 0.52)
+    int8 = replace(won, file=INT8, sha256="b" * 64, precision="int8-trt", ms=1.0, ratio=ratio)
+    refused = replace(before, file="", form="gather", outcome="parity", reason="it differs by 0.3", ms=None)
+    untried = replace(before, settings=both, outcome="untried", reason="there was no time left", ms=None)
+    return TuneReport(
+        environment=bench().environment,
+        clock="cpu",
+        batch=1,
+        inputs=((1, 3, 8, 8),),
+        data="seeded Gaussian noise (seed 0)",
+        minutes=4.0,
+        seconds=12.5,
+        trials=(before, won, int8, refused, untried),
+        notes=("fp16 is not tried on a processor",),
     )
 
 
