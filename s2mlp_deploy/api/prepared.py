@@ -16,10 +16,10 @@ from s2mlp_deploy.data.dataset import ModelData
 from s2mlp_deploy.data.noise import NoiseBatches
 from s2mlp_deploy.engines.base import Engine, FileEngine
 from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.evidence.standing import comparable
 from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.parity.pixels import OnPixels
 from s2mlp_deploy.preprocess import Preprocessing
-from s2mlp_deploy.report.verdict import comparable
 
 if TYPE_CHECKING:
     from s2mlp_deploy.api.references import References

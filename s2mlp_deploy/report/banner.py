@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from s2mlp_deploy.artifact import EVIDENCE, Hazard, Manifest
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
+from s2mlp_deploy.evidence.standing import Comparison, Standing, comparable, comparisons, file_of, standings
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.figures import data_in_words, worst_of
-from s2mlp_deploy.report.standing import Comparison, Standing, comparisons, standings
-from s2mlp_deploy.report.verdict import Verdict, comparable, file_of, parity_command
+from s2mlp_deploy.report.verdict import Verdict, parity_command
 from s2mlp_deploy.text import join_names
 
 

@@ -6,16 +6,13 @@ import collections
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from s2mlp_deploy.evidence.accuracy import AccuracyReport, BudgetSearch
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.layers import LayersReport
-from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Weights, unmet_limits
+from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Weights
 from s2mlp_deploy.metrics import TensorMetrics
 from s2mlp_deploy.report import format as fmt
-
-State = Literal["holds", "fails", "unclear"]
 
 
 def measured(value: float | None, shown: Callable[[float | None], str] = fmt.figure) -> str:
@@ -68,20 +65,6 @@ def is_over(output: OutputParity) -> bool:
     """Whether the largest difference is more than the tolerances allow."""
     largest, allowed = output.metrics.max_abs, output.allowed
     return output.tolerances is not None and (largest is None or allowed is None or not largest <= allowed)
-
-
-def state_of(report: ParityReport) -> State:
-    """Whether a comparison says that parity holds.
-
-    An empty list of failures alone does not: without an input, or an output that was judged, there is nothing that
-    could fail, and saved figures that do not keep the saved limits, or a proof that failed, contradict it.
-    """
-    if report.failures:
-        return "fails"
-    if report.images < 1 or (report.proof is not None and report.proof.failures):
-        return "unclear"
-    judged = bool(report.outputs) and all(output.tolerances is not None for output in report.outputs)
-    return "holds" if judged and not any(map(unmet_limits, report.outputs)) else "unclear"
 
 
 @dataclass(frozen=True)

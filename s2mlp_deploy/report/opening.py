@@ -11,13 +11,13 @@ from s2mlp_deploy.artifact import Manifest
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult
 from s2mlp_deploy.evidence.build import BuildRecord
+from s2mlp_deploy.evidence.choice import UNMEASURED, Choice, Timings, choose, current_score, file_of, newest_timings
 from s2mlp_deploy.evidence.layers import LayersReport
+from s2mlp_deploy.evidence.standing import Standing, comparable, comparisons, hashes_of, standings
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.banner import parity_verdict
-from s2mlp_deploy.report.choice import UNMEASURED, Choice, Timings, choose, current_score, file_of, newest_timings
-from s2mlp_deploy.report.standing import Standing, comparisons, hashes_of, standings
-from s2mlp_deploy.report.verdict import Verdict, comparable, parity_command
+from s2mlp_deploy.report.verdict import Verdict, parity_command
 from s2mlp_deploy.text import join_names
 
 _TOLD = 4

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from s2mlp_deploy.artifact import Manifest, SourceInfo
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
+from s2mlp_deploy.evidence.standing import comparable, file_of, state_of
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.figures import (
     data_in_words,
@@ -20,12 +21,11 @@ from s2mlp_deploy.report.figures import (
     proven_in_words,
     psnr,
     sqnr_of,
-    state_of,
     weights_in_words,
 )
 from s2mlp_deploy.report.shifts import summarise
 from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
-from s2mlp_deploy.report.verdict import STATES, TONES, build_command, comparable, file_of, parity_command
+from s2mlp_deploy.report.verdict import STATES, TONES, build_command, parity_command
 
 _STYLES = {"good": "bold green", "bad": "bold red", "warn": "bold yellow"}
 

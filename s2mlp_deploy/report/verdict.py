@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Literal
 
-from s2mlp_deploy.artifact import Manifest, SourceInfo, data_file
-from s2mlp_deploy.evidence.parity import ParityReport
+from s2mlp_deploy.artifact import Manifest, SourceInfo
+from s2mlp_deploy.evidence.standing import comparable
 
 Tone = Literal["good", "bad", "warn"]
 STATES = {
@@ -47,17 +47,6 @@ class Verdict:
     sentences: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
-
-
-def file_of(report: ParityReport) -> str:
-    """The name of the file that was compared. Saved paths may be of another machine."""
-    return PurePath(report.file.replace("\\", "/")).name
-
-
-def comparable(manifest: Manifest) -> tuple[str, ...]:
-    """The artifact's files without the weights that lie beside a graph."""
-    beside = {data_file(record.path) for record in manifest.files}
-    return tuple(record.path for record in manifest.files if record.path not in beside)
 
 
 def parity_command(

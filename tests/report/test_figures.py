@@ -9,7 +9,8 @@ import pytest
 from report_samples import report
 
 from s2mlp_deploy.evidence.parity import GraphProof
-from s2mlp_deploy.report.figures import data_in_words, measured, psnr, state_of, worst_of
+from s2mlp_deploy.evidence.standing import state_of
+from s2mlp_deploy.report.figures import data_in_words, measured, psnr, worst_of
 
 OUTPUT = report().outputs[0]
 

@@ -17,6 +17,7 @@ from s2mlp_deploy.artifact import FileRecord, Manifest, ShiftRecord, SourceInfo,
 from s2mlp_deploy.evidence.accuracy import AccuracyReport, BudgetSearch, KeptLayer
 from s2mlp_deploy.evidence.build import BuildRecord, Contents, InputProfile, MatrixOp
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Weights
+from s2mlp_deploy.evidence.standing import comparable
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
 from s2mlp_deploy.parity.tolerances import TOLERANCES, apply_tolerances
 from s2mlp_deploy.report.accuracy import print_accuracy
@@ -24,7 +25,7 @@ from s2mlp_deploy.report.engines import print_build
 from s2mlp_deploy.report.figures import precision_in_words
 from s2mlp_deploy.report.tables import print_table
 from s2mlp_deploy.report.terminal import print_manifest, print_next, print_parity
-from s2mlp_deploy.report.verdict import comparable, parity_command
+from s2mlp_deploy.report.verdict import parity_command
 from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
 

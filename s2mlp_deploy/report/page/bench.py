@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from s2mlp_deploy.artifact import Manifest
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult
+from s2mlp_deploy.evidence.choice import file_of
+from s2mlp_deploy.evidence.standing import hashes_of
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.bench import candidate_names, figures, interval
-from s2mlp_deploy.report.choice import file_of
 from s2mlp_deploy.report.environment import time_in_words
 from s2mlp_deploy.report.page.cells import Cell, Table
-from s2mlp_deploy.report.standing import hashes_of
 from s2mlp_deploy.report.verdict import STATES
 
 

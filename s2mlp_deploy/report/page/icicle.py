@@ -17,6 +17,7 @@ from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.modules import ModulesReport
 from s2mlp_deploy.evidence.profile import UNATTRIBUTED, Profile
+from s2mlp_deploy.evidence.standing import hashes_of
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.environment import time_in_words
@@ -26,7 +27,6 @@ from s2mlp_deploy.report.page.layers import current_layers
 from s2mlp_deploy.report.page.module_tree import Module, tree_of
 from s2mlp_deploy.report.profile import SHARES, not_matrix, share_rows
 from s2mlp_deploy.report.shifts import summarise
-from s2mlp_deploy.report.standing import hashes_of
 
 _MOST_BOXES, _MOST_ON_A_PAGE, _ROWS = 450, 2400, 24
 _ERRORS = ((1e-3, "below a thousandth"), (1e-2, "below a hundredth"), (0.1, "below a tenth"), (0.5, "below half"))

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from s2mlp_deploy.artifact import Manifest
 from s2mlp_deploy.evidence.layers import LayerParity, LayersReport
 from s2mlp_deploy.evidence.parity import Weights
+from s2mlp_deploy.evidence.standing import hashes_of
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.figures import data_in_words
 from s2mlp_deploy.report.layers import COLUMNS, folded, is_judged, layer_row, outcome, strain
 from s2mlp_deploy.report.page.cells import Cell, Table
-from s2mlp_deploy.report.standing import hashes_of
 from s2mlp_deploy.text import join_names
 
 _MOST = 8

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from s2mlp_deploy.artifact import Manifest
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Weights
+from s2mlp_deploy.evidence.standing import Comparison, comparisons, file_of, standings
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.environment import time_in_words
 from s2mlp_deploy.report.figures import data_in_words, is_over, measured, not_finite, psnr, weights_in_words, worst_of
 from s2mlp_deploy.report.page.cells import Cell, Table
-from s2mlp_deploy.report.standing import Comparison, comparisons, standings
-from s2mlp_deploy.report.verdict import STATES, TONES, file_of
+from s2mlp_deploy.report.verdict import STATES, TONES
 from s2mlp_deploy.text import join_names
 
 _COLUMNS = ("File", "Parity", "Output", "Max abs", "Max rel", "PSNR", "Top-1", "Accuracy")
@@ -61,7 +61,7 @@ def view_parity(found: Sequence[Comparison]) -> ParityView:
     """Puts the comparisons of an artifact together.
 
     Args:
-        found: As :func:`~s2mlp_deploy.report.standing.comparisons` gives them.
+        found: As :func:`~s2mlp_deploy.evidence.standing.comparisons` gives them.
     """
     counting = [item for item in found if item.counts]
     together: dict[tuple[object, ...], list[Comparison]] = {}

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from s2mlp_deploy.artifact import Manifest
 from s2mlp_deploy.evidence.accuracy import AccuracyReport, AccuracyRow
 from s2mlp_deploy.evidence.bench import BenchReport
+from s2mlp_deploy.evidence.choice import current_score
+from s2mlp_deploy.evidence.standing import Standing
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.choice import current_score
 from s2mlp_deploy.report.figures import data_in_words, measured_in_words, worst_of
 from s2mlp_deploy.report.page.cells import Cell
 from s2mlp_deploy.report.page.parity import state_cell
 from s2mlp_deploy.report.page.scores import share_of, size_of
-from s2mlp_deploy.report.standing import Standing
 from s2mlp_deploy.text import join_names
 
 

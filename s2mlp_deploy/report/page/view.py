@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from urllib.parse import quote
 
 from s2mlp_deploy.artifact import EVIDENCE, Manifest, read_manifest
+from s2mlp_deploy.evidence.standing import Comparison, Standing, comparisons, file_of, standings
 from s2mlp_deploy.evidence.store import read_evidence
 from s2mlp_deploy.files import inside
 from s2mlp_deploy.report import format as fmt
@@ -23,8 +24,7 @@ from s2mlp_deploy.report.page.parity import ParityView, state_cell, view_parity
 from s2mlp_deploy.report.page.precision import PrecisionView, view_precision
 from s2mlp_deploy.report.page.tiles import FileTile, file_tiles
 from s2mlp_deploy.report.shifts import ShiftSummary, summarise
-from s2mlp_deploy.report.standing import Comparison, Standing, comparisons, standings
-from s2mlp_deploy.report.verdict import Verdict, build_command, file_of, shown_directory
+from s2mlp_deploy.report.verdict import Verdict, build_command, shown_directory
 
 
 @dataclass(frozen=True)

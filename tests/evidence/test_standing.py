@@ -10,8 +10,8 @@ import pytest
 from report_samples import FILE, INT8, SHA, build, manifest, on_noise, quantized_manifest, report
 
 from s2mlp_deploy.evidence.parity import GraphProof, ParityReport, Weights
+from s2mlp_deploy.evidence.standing import Standing, comparisons, standings
 from s2mlp_deploy.evidence.store import Evidence, Saved
-from s2mlp_deploy.report.standing import Standing, comparisons, standings
 
 
 def evidence(*records: Any) -> Evidence:

@@ -8,10 +8,10 @@ from report_samples import FILE, INT8, accuracy, bench, on_noise, quantized_mani
 
 from s2mlp_deploy.evidence.accuracy import AGREEMENT
 from s2mlp_deploy.evidence.bench import BenchReport, Ratio
+from s2mlp_deploy.evidence.choice import Choice, choose, newest_timings
 from s2mlp_deploy.evidence.parity import ParityReport
+from s2mlp_deploy.evidence.standing import comparisons, standings
 from s2mlp_deploy.evidence.store import Evidence, Saved
-from s2mlp_deploy.report.choice import Choice, choose, newest_timings
-from s2mlp_deploy.report.standing import comparisons, standings
 
 MANIFEST = quantized_manifest()
 

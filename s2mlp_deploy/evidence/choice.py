@@ -9,8 +9,8 @@ from pathlib import PurePath
 from s2mlp_deploy.artifact import Manifest
 from s2mlp_deploy.evidence.accuracy import AGREEMENT, AccuracyReport, AccuracyRow
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult
+from s2mlp_deploy.evidence.standing import Standing, hashes_of
 from s2mlp_deploy.evidence.store import Evidence
-from s2mlp_deploy.report.standing import Standing, hashes_of
 
 _SCENARIOS = ("single-stream", "offline")
 _UNASKED, _UNASKED_AGREEMENT = 1.0, 5.0

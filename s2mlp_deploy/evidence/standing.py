@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Literal
 
-from s2mlp_deploy.artifact import Manifest
+from s2mlp_deploy.artifact import Manifest, data_file
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.parity import ParityReport, Weights, unmet_limits
 from s2mlp_deploy.evidence.store import Evidence, Saved
-from s2mlp_deploy.report.figures import state_of
-from s2mlp_deploy.report.verdict import comparable, file_of
 
+State = Literal["holds", "fails", "unclear"]
 _UNCALIBRATED = ("fp32", "fp16")
 
 
@@ -62,6 +62,31 @@ class Standing:
     def on_noise(self) -> bool:
         """Whether noise is all it was compared on."""
         return bool(self.basis) and all(item.report.noise for item in self.basis)
+
+
+def state_of(report: ParityReport) -> State:
+    """Whether a comparison says that parity holds.
+
+    An empty list of failures alone does not: without an input, or an output that was judged, there is nothing that
+    could fail, and saved figures that do not keep the saved limits, or a proof that failed, contradict it.
+    """
+    if report.failures:
+        return "fails"
+    if report.images < 1 or (report.proof is not None and report.proof.failures):
+        return "unclear"
+    judged = bool(report.outputs) and all(output.tolerances is not None for output in report.outputs)
+    return "holds" if judged and not any(map(unmet_limits, report.outputs)) else "unclear"
+
+
+def file_of(report: ParityReport) -> str:
+    """The name of the file that was compared. Saved paths may be of another machine."""
+    return PurePath(report.file.replace("\\", "/")).name
+
+
+def comparable(manifest: Manifest) -> tuple[str, ...]:
+    """The artifact's files without the weights that lie beside a graph."""
+    beside = {data_file(record.path) for record in manifest.files}
+    return tuple(record.path for record in manifest.files if record.path not in beside)
 
 
 def hashes_of(manifest: Manifest, evidence: Evidence) -> dict[str, str]:
