@@ -19,12 +19,15 @@ from s2mlp_deploy.capture.frames import line_of_stack
 from s2mlp_deploy.capture.program import Captured
 from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.decompositions import decomposed
+from s2mlp_deploy.export.passes.gemm_with_bias import GemmWithBias
 from s2mlp_deploy.export.passes.merge_shifts import MergeEqualShifts
 from s2mlp_deploy.export.passes.name_after_modules import NameAfterModules
 from s2mlp_deploy.export.passes.name_dynamic_axes import NameDynamicAxes
 from s2mlp_deploy.export.passes.note_example_sizes import NoteExampleSizes
 from s2mlp_deploy.export.passes.simplify import Simplify
+from s2mlp_deploy.export.passes.stay_in_rows import StayInRows
 from s2mlp_deploy.export.passes.strip import StripProvenance
+from s2mlp_deploy.export.passes.token_sums import TokenSums
 from s2mlp_deploy.export.shift_node import shift_opset, translate_shift
 from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, DEFORM_CONV_OPSET, MAX_OPSET, check_opset
 from s2mlp_deploy.recognition.fx import free_symbols, is_deformable
@@ -37,6 +40,13 @@ from s2mlp_deploy.torch_internals import (
     root_cause,
     untranslated_nodes,
 )
+
+FASTER: tuple[type[ir.passes.InPlacePass], ...] = (
+    TokenSums,
+    GemmWithBias,
+    StayInRows,
+)
+"""What makes graphs faster, in this order, each kept for what it gains: ``benchmarks/passes.md``."""
 
 
 def _translations(program: ExportedProgram, opset: int) -> dict[Any, Any]:
@@ -110,6 +120,7 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
         NameAfterModules(),
         NameDynamicAxes(),
         StripProvenance(),
+        *(fast() for fast in FASTER),
     )
     cleaned = clean(model).model
     # The exporter gives an input that is returned as it is the name of the output.

@@ -74,3 +74,15 @@ def is_one_hot_convolution(node: ir.Node) -> bool:
 def data_inputs(node: ir.Node) -> tuple[int, ...]:
     """Positions of the inputs whose numbers a movement moves; the others are indices, axes and kernels."""
     return tuple(range(len(node.inputs))) if node.op_type == "Concat" else (0,)
+
+
+def only_reader(value: ir.Value) -> ir.Node | None:
+    """The one node that reads a value, once; None where there are others, or where the graph returns it."""
+    uses = list(value.uses())
+    return uses[0][0] if len(uses) == 1 and not value.is_graph_output() else None
+
+
+def is_sum_as_product(node: ir.Node) -> bool:
+    """Whether a node adds up rows: a MatMul with a constant row of equal numbers on the left."""
+    row = array_of(node.inputs[0]) if node.op_type == "MatMul" else None
+    return row is not None and row.ndim == 2 and row.shape[0] == 1 and row.size > 0 and not np.ptp(row)

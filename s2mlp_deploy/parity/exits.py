@@ -6,11 +6,13 @@ under the innermost module that it leaves. What cannot be matched for certain is
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import numpy as np
 import onnx_ir as ir
 
 from s2mlp_deploy.artifact import NETWORK, module_of
@@ -22,6 +24,8 @@ Shape = tuple[int | None, ...]
 
 _SHIFT = re.compile(r"Shift(_\d+)?")
 _CASTS = frozenset({"Cast", "QuantizeLinear", "DequantizeLinear"})
+_ROWS = 2
+"""Axes of a tensor that the file keeps in rows, one for each position of each sample."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,13 @@ class GraphTap:
         value: Its name.
         scale: Of integers: the name of the scale that makes floats of them.
         zero: The name of their zero point; empty where they have none.
+        shape: What its rows are seen as; None where it has the module's axes.
     """
 
     value: str
     scale: str = ""
     zero: str = ""
+    shape: Shape | None = None
 
 
 def exits(values: Iterable[tuple[V, str, Sequence[str | None]]], modules: Collection[str]) -> dict[str, list[V]]:
@@ -284,7 +290,34 @@ def _in_shape(tap: GraphTap, value: ir.Value, wanted: Shape | None) -> GraphTap 
     turned = [reader.outputs[0] for reader, _ in value.uses()]
     if turned and all(_made_by(v) == "Transpose" and _fits(shape_of(v), wanted) for v in turned) and not tap.scale:
         return GraphTap(str(turned[0].name))
-    return None
+    rows = shape_of(value)
+    if (
+        rows is None
+        or wanted is None
+        or not len(rows) == _ROWS < len(wanted)
+        or rows[1] != wanted[-1]
+        or wanted.count(None) > 1
+    ):
+        return None
+    known = [size for size in wanted[:-1] if size is not None]
+    return replace(tap, shape=wanted) if rows[0] is None or rows[0] == math.prod(known) else None
+
+
+def _seen_as(graph: ir.Graph, rows: ir.Value, shape: Shape) -> ir.Value:
+    """Rows with the axes that they have in the module."""
+    sizes = np.array([-1 if size is None else size for size in shape], np.int64)
+    target = ir.Value(
+        name=f"{rows.name}/tap.shape",
+        type=ir.TensorType(ir.DataType.INT64),
+        shape=ir.Shape([len(shape)]),
+        const_value=ir.tensor(sizes),
+    )
+    graph.register_initializer(target)
+    result = ir.Value(name=f"{rows.name}/tap.view", type=rows.type, shape=ir.Shape(shape))
+    producer = rows.producer()
+    assert producer is not None
+    graph.insert_after(producer, ir.Node("", "Reshape", [rows, target], outputs=[result], name=f"{rows.name}/view"))
+    return result
 
 
 def tapped(model: ir.Model, taps: Mapping[str, GraphTap]) -> tuple[ir.Model, dict[str, str]]:
@@ -314,6 +347,8 @@ def tapped(model: ir.Model, taps: Mapping[str, GraphTap]) -> tuple[ir.Model, dic
             assert producer is not None
             graph.insert_after(producer, node)
             value = result
+        if tap.shape is not None:
+            value = _seen_as(graph, value, tap.shape)
         if str(value.name) not in already:
             already.add(str(value.name))
             graph.outputs.append(value)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from s2mlp_deploy.errors import QuantizationError
 from s2mlp_deploy.graph.editing import FLOATS, PREPROCESSING, Editor, drop_unused_initializers
 from s2mlp_deploy.graph.operators import MATRIX_OPS, array_of, data_inputs, is_movement
+from s2mlp_deploy.graph.sums import products_as_sums
 from s2mlp_deploy.precision.epsilons import of_small_constants
 from s2mlp_deploy.precision.exclusion import NOTHING, Exclusion
 
@@ -94,7 +95,7 @@ def to_half(
     Raises:
         QuantizationError: A node has a subgraph.
     """
-    model = model.clone()
+    model = products_as_sums(model)  # A copy. A sum is the first to leave float16's range, and is seen as one.
     graph = model.graph
     if nested := [str(node.name) for node in graph if any(_has_graph(a) for a in node.attributes.values())]:
         raise QuantizationError(

@@ -19,10 +19,10 @@ import onnx_ir as ir
 from s2mlp_deploy.calibration.histogram import Histogram
 from s2mlp_deploy.calibration.ranges import Range, choose_range
 from s2mlp_deploy.graph.editing import drop_unused_initializers, move, remove
+from s2mlp_deploy.graph.sums import sums_as_products
 from s2mlp_deploy.precision.exclusion import NOTHING, Exclusion
 from s2mlp_deploy.precision.qdq import Quantizer, Scheme
 from s2mlp_deploy.precision.quantizable import QuantizableOp, select_ops
-from s2mlp_deploy.precision.sums import sums_as_gemms
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class ForOnnxRuntime(Placement):
                 _as_gemm(quantizer, op, bias)
 
     def _finish(self, model: ir.Model) -> None:
-        sums_as_gemms(model.graph)
+        sums_as_products(model.graph)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from s2mlp_deploy.errors import QuantizationError
 from s2mlp_deploy.graph.editing import PREPROCESSING
-from s2mlp_deploy.graph.operators import MATRIX_OPS, array_of, is_one_hot_convolution
+from s2mlp_deploy.graph.operators import MATRIX_OPS, array_of, is_one_hot_convolution, is_sum_as_product
+from s2mlp_deploy.graph.rows import least_size
 from s2mlp_deploy.precision.exclusion import NOTHING, Exclusion
 
 _FEW_CHANNELS = 16
@@ -167,6 +168,7 @@ def _other_products(model: ir.Model) -> dict[str, str]:
         if node.op_type in MATRIX_OPS | _PRODUCTS
         and not (node.name or "").startswith(PREPROCESSING)
         and not is_one_hot_convolution(node)
+        and not is_sum_as_product(node)
         and _quantizable_op(node) is None
     }
 
@@ -255,7 +257,5 @@ def observed_values(selection: OpSelection) -> tuple[ir.Value, ...]:
 
 def batch_for(values: Sequence[ir.Value]) -> int:
     """How many samples fit into :data:`BATCH_BYTES`."""
-    one = sum(
-        4 * int(np.prod([s for s in value.shape or () if isinstance(s, int)], dtype=np.int64)) for value in values
-    )
+    one = sum(4 * int(np.prod([least_size(size) for size in value.shape or ()], dtype=np.int64)) for value in values)
     return int(np.clip(BATCH_BYTES // max(one, 1), 1, 32))

@@ -3,10 +3,14 @@
 With the channels and a shifted axis beside each other, and the longest block of other axes behind them, every pair of
 channel and position is a row in memory, and a table says which row goes where. So the number of nodes does not depend
 on the number of groups, which is what shifts of one channel a group need (CycleMLP, Rolling-UNet).
+
+Where channels are the last axis and a group has many, its channels at a position are a row already: one Gather then
+moves everything along all axes, between two Reshapes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,11 +18,15 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from s2mlp_deploy.export.forms.base import steps_of
-from s2mlp_deploy.export.graph_builder import GraphBuilder, size_of
+from s2mlp_deploy.export.graph_builder import GraphBuilder, rank_of, size_of
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 Axes = Sequence[int]
 _SWAPPED = (0, 2, 1, 3)
+_WIDE = 16
+"""Channels from which on a row of them is worth looking up: 64 bytes of float32."""
+_MOST_ROWS = 1 << 16
+"""Of one table: half a mebibyte in the file."""
 
 
 class RowGather:
@@ -32,6 +40,8 @@ class RowGather:
 
     def lower(self, build: GraphBuilder, x: ir.Value, spec: ShiftSpec) -> ir.Value:
         """See :class:`~s2mlp_deploy.export.forms.base.ShiftForm`."""
+        if (width := _row_width(x, spec)) is not None:
+            return _at_once(build, x, spec, width)
         diagonal = spec.border == "keep" and any(len(steps_of(group, spec)) > 1 for group in spec.groups)
         border = "edge" if diagonal else spec.border
         moved = x
@@ -45,6 +55,62 @@ class RowGather:
         if inside is not None:
             return build.op("Where", [inside, moved, x], shape=tuple(x.shape or ()), dtype=x.dtype)
         return moved
+
+
+def _row_width(x: ir.Value, spec: ShiftSpec) -> int | None:
+    """How many channels move together wherever they go; None where one table for all axes is not to be had.
+
+    A border of zeros would need a row of them behind the others, which is a copy of the tensor.
+    """
+    rank, width = rank_of(x), math.gcd(*(group.channels for group in spec.groups))
+    sizes = [size_of(x, axis) for axis in range(rank)]
+    first = min(spec.axes)
+    inner = sizes[first:]
+    if spec.border == "zero" or spec.channel_axis != rank - 1 or width < _WIDE or None in inner:
+        return None
+    rows = math.prod(size for size in inner if size is not None) // width
+    return width if 0 < rows <= _MOST_ROWS and sizes[:first].count(None) <= 1 else None
+
+
+def _at_once(build: GraphBuilder, x: ir.Value, spec: ShiftSpec, width: int) -> ir.Value:
+    first, rank = min(spec.axes), rank_of(x)
+    sizes = [size_of(x, axis) for axis in range(rank)]
+    inner = [size for size in sizes[first:-1] if size is not None]
+    table = _table_of_positions(inner, first, spec, width)
+    lead = sizes[:first]
+    outer = None if None in lead else math.prod(size for size in lead if size is not None)
+    shape = [outer, table.size, width]
+    flat = build.op("Reshape", [x, build.ints([-1 if size is None else size for size in shape])], shape=shape)
+    rows = build.op("Gather", [flat, build.constant(table, "row")], {"axis": 1}, shape=shape)
+    back = build.ints([-1 if size is None else size for size in sizes])
+    return build.op("Reshape", [rows, back], shape=tuple(x.shape or ()))
+
+
+def _table_of_positions(sizes: Sequence[int], first: int, spec: ShiftSpec, width: int) -> NDArray[np.int64]:
+    """For every position and block of channels the row that is read; rows are counted the same way.
+
+    Args:
+        sizes: Of the axes from the first shifted one to that before the channels.
+        first: The number of the first of them.
+        spec: The shift.
+        width: Channels of a row.
+    """
+    own = np.indices(sizes)
+    blocks = spec.channels // width
+    columns: list[NDArray[np.int64]] = []
+    for group in spec.groups:
+        source, inside = own.copy(), np.ones(sizes, bool)
+        for axis, step in steps_of(group, spec):
+            at = axis - first
+            moved = own[at] - step
+            inside &= (moved >= 0) & (moved < sizes[at])
+            source[at] = moved % sizes[at] if spec.border == "circular" else moved.clip(0, sizes[at] - 1)
+        if spec.border == "keep":
+            source = np.where(inside, source, own)
+        position = np.ravel_multi_index(tuple(source), sizes).ravel()
+        for _ in range(group.channels // width):
+            columns.append(position * blocks + len(columns))
+    return np.stack(columns, axis=1).ravel()
 
 
 def _steps_by_channel(spec: ShiftSpec) -> list[tuple[int, NDArray[np.int64]]]:
