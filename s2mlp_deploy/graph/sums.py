@@ -134,10 +134,13 @@ def _rewrite(editor: Editor, node: ir.Node, tokens: int, channels: int) -> None:
 
 
 def _addends(value: ir.Value, reader: ir.Node) -> tuple[list[ir.Node], list[ir.Value]]:
-    """The Adds that only this sum reads, the last one first, and what they add up."""
+    """The Adds that only this sum reads, the last one first, and what they add up.
+
+    Those of the same module: a sum of another one is that module's result, a residual for example.
+    """
     node = value.producer()
     alone = not value.is_graph_output() and all(user is reader for user, _ in value.uses())
-    if node is None or node.op_type != "Add" or not alone:
+    if node is None or node.op_type != "Add" or not alone or _scope(node) != _scope(reader):
         return [], [value]
     nodes, values = [node], []
     for operand in node.inputs:
@@ -148,3 +151,7 @@ def _addends(value: ir.Value, reader: ir.Node) -> tuple[list[ir.Node], list[ir.V
         nodes += inner_nodes
         values += inner_values
     return nodes, values
+
+
+def _scope(node: ir.Node) -> str:
+    return str(node.name).rpartition("/")[0]

@@ -53,7 +53,7 @@ def noise(*shape: int) -> np.ndarray:
 
 
 def run(model: ir.Model, x: np.ndarray) -> np.ndarray:
-    engine = OnnxRuntimeEngine(ir.to_proto(model).SerializeToString(), threads=1, optimize=False)
+    engine = OnnxRuntimeEngine(ir.to_proto(model).SerializeToString(), threads=1, optimize="off")
     (result,) = engine.run({"x": x}).values()
     return result
 
@@ -135,6 +135,17 @@ class TestTokenSums:
         assert changed(model, TokenSums, noise(2, 3, 2, 4))
         assert ops(model) == {"Gelu": 1, "MatMul": 2, "Add": 1}
 
+    def test_a_sum_of_another_module_stays_its_result(self) -> None:
+        net = Net((None, 3, 2, 4))
+        start, editor = net.last, Editor(net.graph)
+        gelu = net.op("Gelu")
+        after = net.graph[len(net.graph) - 1]
+        net.last = editor.node("Add", [start, gelu], name="block/Add", dtype=FLOAT, shape=start.shape, after=after)
+        net.op("ReduceMean", np.array([1, 2]), shape=(4,), keepdims=0)
+        model = net.model()
+        assert changed(model, TokenSums, noise(2, 3, 2, 4))
+        assert ops(model) == {"Gelu": 1, "MatMul": 1, "Add": 1}
+
     @pytest.mark.parametrize(("shape", "axes"), [((None, None, 2, 4), (1, 2)), ((None, 3, 2, 4), (2, 3))])
     def test_what_is_left(self, shape: Sizes, axes: tuple[int, int]) -> None:
         net = Net(shape)
@@ -187,10 +198,10 @@ class TestStayInRows:
         model.graph.outputs.append(middle)
         name = middle.name
         x = noise(2, 3, 2, 4)
-        engine = OnnxRuntimeEngine(ir.to_proto(model).SerializeToString(), threads=1, optimize=False)
+        engine = OnnxRuntimeEngine(ir.to_proto(model).SerializeToString(), threads=1, optimize="off")
         before = engine.run({"x": x})
         StayInRows()(model)
-        engine = OnnxRuntimeEngine(ir.to_proto(model).SerializeToString(), threads=1, optimize=False)
+        engine = OnnxRuntimeEngine(ir.to_proto(model).SerializeToString(), threads=1, optimize="off")
         after = engine.run({"x": x})
         assert list(after) == list(before)
         assert name in after
