@@ -29,6 +29,7 @@ from s2mlp_deploy.export.passes.stay_in_rows import StayInRows
 from s2mlp_deploy.export.passes.strip import StripProvenance
 from s2mlp_deploy.export.passes.token_sums import TokenSums
 from s2mlp_deploy.export.shift_node import shift_opset, translate_shift
+from s2mlp_deploy.graph.editing import drop_unused_initializers
 from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, DEFORM_CONV_OPSET, MAX_OPSET, check_opset
 from s2mlp_deploy.recognition.fx import free_symbols, is_deformable
 from s2mlp_deploy.text import first_line_of, join_names
@@ -123,6 +124,7 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
         *(fast() for fast in FASTER),
     )
     cleaned = clean(model).model
+    drop_unused_initializers(cleaned.graph)
     # The exporter gives an input that is returned as it is the name of the output.
     for value, name in zip(cleaned.graph.inputs, captured.input_names, strict=True):
         value.name = name

@@ -82,6 +82,14 @@ def only_reader(value: ir.Value) -> ir.Node | None:
     return uses[0][0] if len(uses) == 1 and not value.is_graph_output() else None
 
 
+def is_square(node: ir.Node) -> bool:
+    """Whether a node squares numbers: the first step of a variance."""
+    if node.op_type == "Mul":
+        return node.inputs[0] is node.inputs[1]
+    exponent = array_of(node.inputs[1]) if node.op_type == "Pow" else None
+    return exponent is not None and exponent.size == 1 and float(exponent.reshape(())) == 2.0
+
+
 def is_sum_as_product(node: ir.Node) -> bool:
     """Whether a node adds up rows: a MatMul with a constant row of equal numbers on the left."""
     row = array_of(node.inputs[0]) if node.op_type == "MatMul" else None

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from s2mlp_deploy.graph.editing import Editor, drop_unused_initializers, move, remove
-from s2mlp_deploy.graph.operators import array_of, is_sum_as_product
+from s2mlp_deploy.graph.operators import array_of, is_square, is_sum_as_product
 
 _BATCHED = 3
 
@@ -77,13 +77,19 @@ def _kind(node: ir.Node) -> str | None:
 
 
 def _sizes(node: ir.Node) -> tuple[int, int] | None:
-    """Tokens and channels of a sum over all axes between the first and the last; None for other sums."""
+    """Tokens and channels of a sum over all axes between the first and the last; None for other sums.
+
+    One of squares is a norm's, and known by its operators where a norm has to be computed in float32.
+    """
     source, axes = node.inputs[0], array_of(node.inputs[1]) if len(node.inputs) > 1 else None
     if source is None or source.shape is None or axes is None or source.dtype != ir.DataType.FLOAT:
         return None
     rank, channels, target = len(source.shape), source.shape[-1], node.outputs[0].shape
     sizes = [size for size in source.shape[1:-1] if isinstance(size, int)]
     if rank < 3 or len(sizes) != rank - 2 or not isinstance(channels, int) or target is None:
+        return None
+    squares = source.producer()
+    if squares is not None and is_square(squares):
         return None
     if sorted(int(axis) % rank for axis in axes) != list(range(1, rank - 1)):
         return None

@@ -143,6 +143,7 @@ def _judge(graph: ir.Graph, record: ShiftRecord) -> None:
     piece = _cut(nodes)
     part = ir.convenience.extract(owner, piece.sources, [piece.result])
     _as_bytes(part)
+    _in_memory(part)
     model = ir.Model(part, ir_version=10)
     model.opset_imports.update(graph.opset_imports)
     for name, value in zip((f"source{i}" for i in range(len(piece.sources))), part.inputs, strict=False):
@@ -176,6 +177,13 @@ def _as_bytes(part: ir.Graph) -> None:
             value.type = ir.TensorType(ir.DataType.UINT8)
             if array is not None:
                 value.const_value = ir.tensor(array.view(np.uint8), name=value.name)
+
+
+def _in_memory(part: ir.Graph) -> None:
+    """Takes tables that lie beside the file into the graph, which is run from memory."""
+    for value in part.initializers.values():
+        if isinstance(value.const_value, ir.ExternalTensor):
+            value.const_value = ir.tensor(value.const_value.numpy(), name=value.name)
 
 
 def _difference(spec: ShiftSpec, wrong: NDArray[np.bool_]) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from s2mlp_deploy.errors import QuantizationError
 from s2mlp_deploy.graph.editing import FLOATS, PREPROCESSING, Editor, drop_unused_initializers
-from s2mlp_deploy.graph.operators import MATRIX_OPS, array_of, data_inputs, is_movement
+from s2mlp_deploy.graph.operators import MATRIX_OPS, array_of, data_inputs, is_movement, is_square
 from s2mlp_deploy.graph.sums import products_as_sums
 from s2mlp_deploy.precision.epsilons import of_small_constants
 from s2mlp_deploy.precision.exclusion import NOTHING, Exclusion
@@ -179,7 +179,7 @@ def _variances(graph: ir.Graph) -> set[ir.Node]:
         if node.op_type not in ("ReduceMean", "ReduceSum") or node.inputs[0] is None:
             continue
         square = node.inputs[0].producer()
-        if square is None or not _is_square(square):
+        if square is None or not is_square(square):
             continue
         found |= {square, node}
         pending = [node.outputs[0]]
@@ -200,13 +200,6 @@ def _is_statistic(node: ir.Node, value: ir.Value) -> bool:
     return node.op_type in _ON_VARIANCES and all(
         array_of(other) is not None or (other.shape is not None and len(other.shape) == 0) for other in others
     )
-
-
-def _is_square(node: ir.Node) -> bool:
-    if node.op_type == "Mul":
-        return node.inputs[0] is node.inputs[1]
-    exponent = array_of(node.inputs[1]) if node.op_type == "Pow" else None
-    return exponent is not None and exponent.size == 1 and float(exponent.reshape(())) == 2.0
 
 
 def _is_float(value: ir.Value | None) -> bool:

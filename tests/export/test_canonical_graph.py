@@ -91,6 +91,8 @@ class TestNames:
         assert all(values)
         assert [name for name, count in Counter(names).items() if count > 1] == []
         assert [name for name, count in Counter(values).items() if count > 1] == []
+        # Runtimes warn of constants that nothing reads.
+        assert [name for name, value in graph.initializers.items() if not value.uses()] == []
 
     def test_matrix_products_are_where_their_layers_are(self, nano: Exported) -> None:
         layers = {name for name, m in nano.module.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}

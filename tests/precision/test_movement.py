@@ -52,7 +52,8 @@ def between(model: ir.Model) -> list[list[ir.Node]]:
                     continue
                 found.append(reader)
                 pending.extend(reader.outputs)
-        regions.append(found)
+        # Reshapes alone are rows and their views, of no shift.
+        regions.append(found if any(node.op_type != "Reshape" for node in found) else [])
     return regions
 
 
