@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from s2mlp_deploy.artifact.manifest import TensorInfo
 from s2mlp_deploy.artifact.onnx_file import read_varint
 from s2mlp_deploy.errors import ArtifactError
@@ -19,7 +22,8 @@ _GRAPH, _METADATA = 7, 14
 _NODE, _INITIALIZER, _INPUT, _OUTPUT = 1, 5, 11, 12
 _NODE_NAME, _NODE_TYPE, _NODE_ATTRIBUTE = 3, 4, 5
 _ATTRIBUTE_NAME, _ATTRIBUTE_INT = 1, 3
-_TENSOR_NAME = 8
+_TENSOR_DTYPE, _TENSOR_NAME, _TENSOR_BYTES = 2, 8, 9
+_FLOAT32 = 1
 _NAME, _TYPE = 1, 2
 _TENSOR_TYPE = 1
 _ELEMENT, _SHAPE = 1, 2
@@ -63,6 +67,28 @@ def read_interface(path: Path) -> OnnxInterface:
         with path.open("rb") as stream:
             # Not closed here: after an error, parts of it are still seen from where it was raised.
             return _read(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)))
+    except (OSError, ValueError, IndexError) as error:
+        raise ArtifactError(f"not an ONNX file: {error}", where=str(path), fix="name an ONNX file") from error
+
+
+def float_weights(path: Path) -> Iterator[NDArray[np.float32]]:
+    """The float32 weights that an ONNX file holds itself, flat; those of files beside it are passed over.
+
+    Args:
+        path: A file that :func:`~s2mlp_deploy.artifact.onnx_file.check_onnx` has accepted.
+
+    Raises:
+        ArtifactError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+        for number, graph in _fields(data):
+            for part, tensor in _fields(graph) if number == _GRAPH else ():
+                told = dict(_fields(tensor)) if part == _INITIALIZER else {}
+                content = told.get(_TENSOR_BYTES)
+                if told.get(_TENSOR_DTYPE) == _FLOAT32 and isinstance(content, memoryview):
+                    yield np.frombuffer(content, "<f4")
     except (OSError, ValueError, IndexError) as error:
         raise ArtifactError(f"not an ONNX file: {error}", where=str(path), fix="name an ONNX file") from error
 

@@ -98,6 +98,38 @@ Engine = Annotated[
         help="What runs ONNX files: onnxruntime[:PROVIDER] or openvino[:DEVICE], as onnxruntime:cuda, openvino:GPU.",
     ),
 ]
+RunPrecision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        help="Which of the artifact's files: fp32, int8, ... Default: what `tune` chose, else the fastest measured.",
+    ),
+]
+RunEngine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="ENGINE",
+        help="What runs it: onnxruntime[:PROVIDER], openvino[:DEVICE], tensorrt, tensorrt-rtx. Default: as for "
+        "--precision.",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Threads within an operator; 0: the engine's own choice. Default: as `tune` chose, else 0."
+    ),
+]
+FlushDenormals = Annotated[
+    bool, typer.Option("--flush-denormals", help="Take numbers below the smallest normal float32 for 0.")
+]
+AllowUnproven = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unproven", help="Run a file of which parity was not measured or does not hold; refused otherwise."
+    ),
+]
 Precisions = Annotated[
     list[str] | None,
     typer.Option(**choices(Precision, "Separated by commas, or repeated.", several=True)),

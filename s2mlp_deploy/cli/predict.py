@@ -9,9 +9,8 @@ import typer
 from rich.console import Console
 
 from s2mlp_deploy import api
-from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.cli.console import Json, emit
-from s2mlp_deploy.cli.options import Engine, examples
+from s2mlp_deploy.cli.options import AllowUnproven, FlushDenormals, RunEngine, RunPrecision, Threads, examples
 from s2mlp_deploy.errors import CheckFailedError, ImageError
 
 
@@ -26,7 +25,7 @@ def register(app: typer.Typer) -> None:
         images: Annotated[
             list[Path], typer.Argument(metavar="IMAGE|FOLDER...", help="Image files, or folders of them.")
         ],
-        precision: Annotated[str, typer.Option(help="Which of the artifact's files.")] = "fp32",
+        precision: RunPrecision = None,
         output: Annotated[
             str | None,
             typer.Option(metavar="NAME", help="The output that holds the scores. Default: the one that looks like it."),
@@ -35,10 +34,10 @@ def register(app: typer.Typer) -> None:
         save: Annotated[
             Path | None, typer.Option(metavar="FILE.npz", help="Save all outputs of all images for numpy.load.")
         ] = None,
-        engine: Engine = GRAPH_ENGINE,
-        flush_denormals: Annotated[
-            bool, typer.Option("--flush-denormals", help="Take numbers below the smallest normal float32 for 0.")
-        ] = False,
+        engine: RunEngine = None,
+        threads: Threads = None,
+        flush_denormals: FlushDenormals = False,
+        allow_unproven: AllowUnproven = False,
         as_json: Json = False,
     ) -> None:
         """Classify images with an artifact. Needs no torch."""
@@ -50,7 +49,9 @@ def register(app: typer.Typer) -> None:
             top=top,
             save=save,
             engine=engine,
-            flush_denormals=flush_denormals,
+            threads=threads,
+            flush_denormals=flush_denormals or None,
+            allow_unproven=allow_unproven,
         )
 
         def render(console: Console) -> None:

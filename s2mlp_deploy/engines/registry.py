@@ -13,7 +13,10 @@ from typing import Any
 from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.base import EngineStatus, FileEngine
 from s2mlp_deploy.engines.own_thread import InOwnThread
+from s2mlp_deploy.engines.record import mismatches
 from s2mlp_deploy.errors import TargetError
+from s2mlp_deploy.evidence.build import BuildRecord
+from s2mlp_deploy.gpu import gpus
 from s2mlp_deploy.text import join_names
 
 
@@ -29,6 +32,7 @@ class Entry:
         finds_built: Finds what the engine has built of an ONNX file for this machine: takes its path and the part of
             the machine, returns a path or None. Empty where there is no such thing.
         parts: What the engine calls the parts of a machine that it can run on.
+        one_at_a_time: Whether a file that is open may not be run by several threads at once.
     """
 
     status: str
@@ -36,6 +40,7 @@ class Entry:
     opens_built: str = ""
     finds_built: str = ""
     parts: str = ""
+    one_at_a_time: bool = False
 
 
 ENGINES = {
@@ -53,10 +58,12 @@ ENGINES = {
     "tensorrt": Entry(
         "s2mlp_deploy.engines.tensorrt.library:tensorrt_status",
         opens_built="s2mlp_deploy.engines.tensorrt.runtime:open_built",
+        one_at_a_time=True,
     ),
     "tensorrt-rtx": Entry(
         "s2mlp_deploy.engines.tensorrt.library:rtx_status",
         opens_built="s2mlp_deploy.engines.tensorrt.runtime:open_built",
+        one_at_a_time=True,
     ),
 }
 
@@ -75,6 +82,24 @@ def statuses() -> tuple[EngineStatus, ...]:
 def kind_of(engine: str) -> str:
     """The engine's own name in one that names a part of the machine too: ``openvino`` of ``openvino:GPU``."""
     return engine.partition(":")[0]
+
+
+def is_here(kind: str) -> bool:
+    """Whether the packages of an engine are installed.
+
+    Args:
+        kind: Its own name, see :func:`kind_of`.
+    """
+    entry = ENGINES.get(kind)
+    return entry is not None and bool(_function(entry.status)().available)
+
+
+def fits_here(record: BuildRecord) -> bool:
+    """Whether an engine that was built runs on the first GPU of this machine, by its sidecar."""
+    if not gpus() or record.flavour not in ENGINES:
+        return False
+    status: EngineStatus = _function(ENGINES[record.flavour].status)()
+    return status.available and not mismatches(record, version=status.version, capability=gpus()[0].capability)
 
 
 def check_engine(engine: str, among: tuple[str, ...] = OF_FILES) -> None:
@@ -124,7 +149,7 @@ def open_graph_file(
 
 
 def open_to_serve(
-    path: Path, engine: str = GRAPH_ENGINE, *, threads: int = 0, flush_denormals: bool = False
+    path: Path, engine: str = GRAPH_ENGINE, *, threads: int = 0, flush_denormals: bool = False, **options: Any
 ) -> FileEngine:
     """Opens an ONNX file, or what was built of it for this machine and starts faster.
 
@@ -133,6 +158,7 @@ def open_to_serve(
         engine: See :func:`open_graph_file`.
         threads: See there.
         flush_denormals: See there; what was built is left aside then.
+        options: See there.
 
     Raises:
         S2MLPDeployError: See there.
@@ -142,7 +168,7 @@ def open_to_serve(
     finder = "" if flush_denormals else ENGINES[kind].finds_built
     if finder and (built := _function(finder)(path, part)) is not None:
         return open_built_file(built, kind, threads=threads)
-    return open_graph_file(path, engine, threads=threads, flush_denormals=flush_denormals)
+    return open_graph_file(path, engine, threads=threads, flush_denormals=flush_denormals, **options)
 
 
 def open_built_file(path: Path, engine: str, *, threads: int = 0) -> FileEngine:

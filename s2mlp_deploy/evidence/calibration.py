@@ -42,8 +42,10 @@ class CalibrationReport(ShownInNotebooks):
         calibration: On what the ranges were measured.
         activations: In graph order.
         environment: When, where and with what the ranges were chosen.
+        subnormal: Values of activations below the smallest normal float32, all together.
     """
 
     calibration: CalibrationRecord
     activations: tuple[ActivationRange, ...]
     environment: Environment | None = None
+    subnormal: int = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -58,13 +58,20 @@ class Choice:
     objections: dict[str, str]
 
 
-def choose(manifest: Manifest, evidence: Evidence, files: Sequence[Standing]) -> Choice:
+def choose(
+    manifest: Manifest,
+    evidence: Evidence,
+    files: Sequence[Standing],
+    *,
+    runs: Callable[[BenchResult], bool] = lambda _: True,
+) -> Choice:
     """Chooses one of an artifact's files.
 
     Args:
         manifest: Of the artifact.
         evidence: Of the artifact.
         files: What is known of each file.
+        runs: Whether what was timed can run where the file is to run.
     """
     precisions = {record.path: record.precision for record in manifest.files}
     own = [item for item in files if item.file in precisions]
@@ -72,7 +79,7 @@ def choose(manifest: Manifest, evidence: Evidence, files: Sequence[Standing]) ->
     sound = [name for name, objection in objections.items() if not objection]
     objections = {name: text for name, text in objections.items() if text}
     proven = {(item.file, engine) for item in own for engine in _engines(item)}
-    results = [result for result in _results(manifest, evidence) if file_of(result) in sound]
+    results = [result for result in _results(manifest, evidence) if file_of(result) in sound and runs(result)]
     timed = [result for result in results if (file_of(result), _runtime(result)) in proven]
     others = [result for result in results if result not in timed]
     if not timed:

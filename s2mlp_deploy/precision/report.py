@@ -40,6 +40,7 @@ def calibration_report(
             for name, readers in layers.items()
         ),
         environment_here(),
+        sum(statistics.subnormal.values()),
     )
 
 

@@ -1,32 +1,28 @@
-"""Classifying images with an artifact: what `predict` and the server run. Needs no torch."""
+"""Running an artifact: images or tensors in, classes or tensors out. What `predict`, `serve` and `batch` run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s2mlp_deploy.artifact import (
-    MANIFEST,
-    TensorInfo,
-    check_onnx,
-    fitting_batch,
-    read_manifest,
-    verify_precision,
-)
-from s2mlp_deploy.choices import GRAPH_ENGINE
+from s2mlp_deploy.artifact import SizeLimit, TensorInfo, fitting_batch, read_manifest
 from s2mlp_deploy.data.feeds import ModelInputs
 from s2mlp_deploy.data.samples import Sample
 from s2mlp_deploy.engines.base import Arrays
-from s2mlp_deploy.engines.registry import open_to_serve
-from s2mlp_deploy.errors import ArtifactError, ImageError, InputError
+from s2mlp_deploy.errors import ImageError, InputError
 from s2mlp_deploy.preprocess import Preprocessing
+from s2mlp_deploy.serving.hindrances import Hindrance, hindrances, tell_once
 from s2mlp_deploy.serving.images import Images, NamedImage, named_images
+from s2mlp_deploy.serving.inputs import check_feeds, check_takes_images, takes_image
 from s2mlp_deploy.serving.outputs import OutputSummary, best_classes, find_scores, summary_of
+from s2mlp_deploy.serving.plan import plan_run
+from s2mlp_deploy.serving.sessions import Sessions, open_planned
 
 
 @dataclass(frozen=True)
@@ -67,21 +63,41 @@ class Prediction:
 
 
 class Predictor:
-    """Classifies images with an artifact, through ONNX Runtime or OpenVINO; needs no torch.
+    """Runs an artifact, through ONNX Runtime, OpenVINO or TensorRT; needs neither torch nor onnx.
+
+    ``predictor(images)`` classifies; ``predictor({"input": array})`` gives all outputs for ready inputs, of models of
+    any kind. Any number of threads may use one. Close it, or use it with ``with``.
 
     Args:
         directory: The artifact.
-        precision: Which of its files.
+        precision: Which of its files; default: as :func:`~s2mlp_deploy.serving.plan.plan_run` decides.
         output: The output that is the classifier; default: the one that looks like it
             (:func:`~s2mlp_deploy.serving.outputs.find_scores`), and where none does, the outputs are told of.
         engine: What runs it: ``onnxruntime``, or with another execution provider than the CPU ``onnxruntime:cuda``;
-            ``openvino``, or with another device ``openvino:GPU``.
-        threads: Threads within an operator; 0 lets the engine choose.
+            ``openvino``, or with another device ``openvino:GPU``; ``tensorrt`` or ``tensorrt-rtx``, which run what was
+            built. Default: as above.
+        threads: Threads within an operator; 0 lets the engine choose. Default: as ``tune`` chose, else 0.
+        spin: Whether idle threads of ONNX Runtime spin for work. Default: as ``tune`` chose, else they do.
         flush_denormals: Whether numbers below the smallest normal float32 count as 0, on a CPU: it may be faster.
+            Default: as ``tune`` chose, else not.
+        sessions: How often the file is opened. ONNX Runtime and OpenVINO run calls of several threads at once in one;
+            several are for engines that do not, or for threads that shall not share a pool.
+        allow_unproven: Whether a file may run of which no parity was measured, or of which it fails.
+        warn: Whether to warn, once in a process, of what makes it slow here (:attr:`hindrances`).
+
+    Attributes:
+        plan: What runs, and why (:class:`~s2mlp_deploy.serving.plan.RunPlan`).
+        manifest: Of the artifact.
+        preprocessing: How an image becomes the input; None where the artifact does not say it.
+        inputs: Of the model, with the batch axis (:class:`~s2mlp_deploy.artifact.TensorInfo`).
+        outputs: Of the model.
+        limits: What free sizes of the inputs may be.
+        output: Name of the output that holds the scores; None where none does.
+        batches: Whether several samples can share a run: the batch is free, and every output is one row a sample.
 
     Raises:
-        ArtifactError: The artifact is damaged, has no such file or no preprocessing, or its model takes no image.
-        InputError: There is no such output, or it is no list of scores.
+        ArtifactError: The artifact is damaged, has no such file, or none whose parity holds.
+        InputError: There is no such output, or it is no list of scores; or a number is below its least.
         TargetError: There is no such engine, or not that part of a machine here.
         MissingDependencyError: The engine is not installed.
     """
@@ -90,40 +106,114 @@ class Predictor:
         self,
         directory: str | Path,
         *,
-        precision: str = "fp32",
+        precision: str | None = None,
         output: str | None = None,
-        engine: str = GRAPH_ENGINE,
-        threads: int = 0,
-        flush_denormals: bool = False,
+        engine: str | None = None,
+        threads: int | None = None,
+        spin: bool | None = None,
+        flush_denormals: bool | None = None,
+        sessions: int = 1,
+        allow_unproven: bool = False,
+        warn: bool = True,
     ) -> None:
+        if sessions < 1 or (threads or 0) < 0:
+            raise InputError(
+                "sessions must be at least 1 and threads at least 0",
+                where=f"sessions {sessions}, threads {threads}",
+                fix="give larger ones",
+            )
         root = Path(directory)
         self.manifest = read_manifest(root)
         # What the manifest tells is refused before weights are read.
-        _check_input(self.manifest.inputs, root)
-        if self.manifest.preprocessing is None:
-            raise ArtifactError(
-                "the artifact does not say how an image becomes its input",
-                where=str(root / MANIFEST),
-                fix="export again with --preprocess FILE.json",
-            )
-        self.preprocessing = Preprocessing.from_dict(self.manifest.preprocessing)
         if output is not None:
             find_scores(self.manifest.outputs, self.manifest.classes, output)
-        path = verify_precision(root, self.manifest, precision)
-        check_onnx(path)
-        self.engine = open_to_serve(path, engine, threads=threads, flush_denormals=flush_denormals)
-        _check_input(self.engine.inputs, path)
-        self.output = find_scores(self.engine.outputs, self.manifest.classes, output)
-        self._inputs = ModelInputs(self.engine.inputs, self.preprocessing)
-        (info,) = self.engine.inputs
-        self._copies = info.shape[0] if isinstance(info.shape[0], int) else fitting_batch(self.engine.limits, 1)[0]
-        free = not isinstance(info.shape[0], int)
+        self.preprocessing = (
+            None if self.manifest.preprocessing is None else Preprocessing.from_dict(self.manifest.preprocessing)
+        )
+        self.plan = plan_run(
+            root,
+            precision=precision,
+            engine=engine,
+            threads=threads,
+            spin=spin,
+            flush_denormals=flush_denormals,
+            allow_unproven=allow_unproven,
+        )
+        opened = [
+            open_planned(self.plan, self.manifest, optional_flush=flush_denormals is None) for _ in range(sessions)
+        ]
+        self._sessions = Sessions(opened, self.plan.engine)
+        self.inputs: tuple[TensorInfo, ...] = self._sessions.inputs
+        self.outputs: tuple[TensorInfo, ...] = self._sessions.outputs
+        self.limits: tuple[SizeLimit, ...] = self._sessions.limits
+        self.output = find_scores(self.outputs, self.manifest.classes, output)
+        self._model_inputs = ModelInputs(self.inputs, self.preprocessing)
+        sizes = [info.shape[0] if info.shape else None for info in self.inputs]
+        free = all(isinstance(size, str) for size in sizes)
+        fixed = next((size for size in sizes if isinstance(size, int)), None)
+        self._copies = fixed if fixed is not None else fitting_batch(self.limits, 1)[0]
         self._whole = {
-            item.name for item in self.engine.outputs if not item.shape or (free and isinstance(item.shape[0], int))
+            item.name for item in self.outputs if not item.shape or (free and isinstance(item.shape[0], int))
         }
-        # One image a run where images differ in size, where an output is not one row an image, and where a model takes
-        # no batch of one: what it says of an image may then depend on those beside it, so it sees only copies.
-        self._alone = self._inputs.takes_pixels or not free or self._copies > 1 or bool(self._whole)
+        # One sample a run where an output is not one row a sample, and where a model takes no batch of one: what it
+        # says of a sample may then depend on those beside it, so it sees only copies.
+        self.batches = free and self._copies == 1 and not self._whole
+        if warn:
+            tell_once(self.hindrances)
+
+    @property
+    def hindrances(self) -> tuple[Hindrance, ...]:
+        """What makes it slow on this machine."""
+        return hindrances(self.plan, sessions=len(self._sessions))
+
+    @property
+    def engine_name(self) -> str:
+        """What runs it, as the engine calls itself: ``onnxruntime (CPU)``."""
+        return self._sessions.name
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether an image can be its input: one input that is an image, and the artifact says how one becomes it."""
+        return self.preprocessing is not None and takes_image(self.inputs)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Waits for what runs and drops the engines; nothing can be run afterwards. A second time does nothing."""
+        self._sessions.close()
+
+    @overload
+    def __call__(self, images: Mapping[str, NDArray[Any]]) -> Arrays: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, images: Images, *, top: int = 5, batch: int = 8) -> list[Prediction]: ...
+    def __call__(
+        self, images: Images | Mapping[str, NDArray[Any]], *, top: int = 5, batch: int = 8
+    ) -> list[Prediction] | Arrays:
+        """Images: :meth:`predict`. Arrays by input name: :meth:`run`."""
+        if isinstance(images, Mapping):
+            return self.run(images)
+        return self.predict(images, top=top, batch=batch)
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
+        """All outputs for ready inputs, as the engine computes them.
+
+        Args:
+            feeds: An array for each input by its name, in its type, with the batch axis.
+
+        Returns:
+            An array for each output by its name.
+
+        Raises:
+            InputError: Names, types or sizes are not those of the model, or it was closed.
+        """
+        check_feeds(self.inputs, feeds)
+        return self._sessions.run(feeds)
 
     def predict(self, images: Images, *, top: int = 5, batch: int = 8) -> list[Prediction]:
         """Classifies images.
@@ -137,6 +227,7 @@ class Predictor:
             batch: Images per run, where the model takes several.
 
         Raises:
+            ArtifactError: The model takes no image, or the artifact does not say how one becomes its input.
             InputError: Something is given that is no image, or an option has a value that cannot be used.
             DataError: There is no image in a folder.
         """
@@ -151,6 +242,7 @@ class Predictor:
             batch: See there.
 
         Raises:
+            ArtifactError: See there.
             InputError: See there.
             DataError: See there.
         """
@@ -158,56 +250,61 @@ class Predictor:
             raise InputError(
                 "top and batch must be at least 1", where=f"top {top}, batch {batch}", fix="give larger ones"
             )
-        size = 1 if self._alone else fitting_batch(self.engine.limits, batch)[0]
+        check_takes_images(self.manifest, self.inputs, self.plan.path)
+        # Images that are not resized here differ in size.
+        size = fitting_batch(self.limits, batch)[0] if self.batches and not self._model_inputs.takes_pixels else 1
         waiting: list[tuple[str, NDArray[Any] | PredictionFailure]] = []
         loaded = 0
         for image in named_images(images):
-            waiting.append((image.name, self._load(image)))
+            waiting.append((image.name, self._loaded(image)))
             loaded += isinstance(waiting[-1][1], np.ndarray)
             if loaded == size:
                 yield from self._predicted(waiting, top)
                 waiting, loaded = [], 0
         yield from self._predicted(waiting, top)
 
-    def _load(self, image: NamedImage) -> NDArray[Any] | PredictionFailure:
-        """The model's input for an image, without the batch axis."""
-        try:
-            (array,) = self._inputs.load(Sample(Path(image.name), image.source, None)).values()
-        except ImageError as error:
-            return PredictionFailure("image", error.problem, error.fix or "")
+    def load(self, image: NamedImage) -> NDArray[Any]:
+        """What an image becomes: the model's input, without the batch axis, in the input's type.
+
+        Raises:
+            ArtifactError: The model takes no image.
+            ImageError: The image cannot be used.
+        """
+        check_takes_images(self.manifest, self.inputs, self.plan.path)
+        (array,) = self._model_inputs.load(Sample(Path(image.name), image.source, None)).values()
         return array
 
-    def _predicted(
-        self, waiting: Sequence[tuple[str, NDArray[Any] | PredictionFailure]], top: int
-    ) -> Iterator[tuple[Prediction, Arrays]]:
-        outputs = iter(self._run([item for _, item in waiting if isinstance(item, np.ndarray)]))
-        for name, item in waiting:
-            if isinstance(item, np.ndarray):
-                arrays = next(outputs)
-                yield self._prediction(name, arrays, top), arrays
-            else:
-                yield Prediction(name, error=item), {}
+    def run_samples(self, samples: Sequence[NDArray[Any]]) -> list[Arrays]:
+        """All outputs for each of several samples of a model with one input, without the batch axis.
 
-    def _run(self, images: Sequence[NDArray[Any]]) -> list[Arrays]:
-        """The outputs of each image."""
-        if self._alone:
-            return [self._one(image) for image in images]
-        if not images:
+        They share a run where the model allows it and all have one shape (:attr:`batches`).
+
+        Args:
+            samples: As :meth:`load` makes them.
+
+        Raises:
+            InputError: See :meth:`run`.
+        """
+        if not self.batches or len({sample.shape for sample in samples}) > 1:
+            return [self._one(sample) for sample in samples]
+        if not samples:
             return []
-        found = self.engine.run({self.engine.inputs[0].name: np.stack(images)})
-        if any(array.ndim == 0 or len(array) != len(images) for array in found.values()):
-            self._alone = True  # A free first axis that is not the images', as that of found boxes.
-            return self._run(images)
-        return [{name: array[index] for name, array in found.items()} for index in range(len(images))]
+        size, _ = fitting_batch(self.limits, len(samples))
+        filled = [*samples, *[samples[-1]] * (size - len(samples))]
+        found = self.run({self.inputs[0].name: np.stack(filled)})
+        if any(array.ndim == 0 or len(array) != len(filled) for array in found.values()):
+            self.batches = False  # A free first axis that is not the samples', as that of found boxes.
+            return self.run_samples(samples)
+        return [{name: array[index] for name, array in found.items()} for index in range(len(samples))]
 
-    def _one(self, image: NDArray[Any]) -> Arrays:
-        found = self.engine.run({self.engine.inputs[0].name: np.repeat(image[None], self._copies, axis=0)})
-        return {
-            name: array[0] if array.ndim and len(array) == self._copies and name not in self._whole else array
-            for name, array in found.items()
-        }
+    def judge(self, image: str, arrays: Arrays, *, top: int = 5) -> Prediction:
+        """What the outputs for one image say.
 
-    def _prediction(self, image: str, arrays: Arrays, top: int) -> Prediction:
+        Args:
+            image: Its name.
+            arrays: All outputs for it, as :meth:`run_samples` gives them.
+            top: How many classes to name.
+        """
         if self.output is None:
             told = tuple(summary_of(name, array) for name, array in arrays.items())
             broken = next((item for item in told if item.not_finite), None)
@@ -222,22 +319,26 @@ class Predictor:
             return Prediction(image, error=PredictionFailure("output", problem, _NOT_FINITE))
         return Prediction(image, *best_classes(scores, top, self.manifest.classes))
 
+    def _loaded(self, image: NamedImage) -> NDArray[Any] | PredictionFailure:
+        try:
+            return self.load(image)
+        except ImageError as error:
+            return PredictionFailure("image", error.problem, error.fix or "")
 
-def _check_input(inputs: Sequence[TensorInfo], where: Path) -> None:
-    """Refuses a model that does not take an image, and nothing else.
+    def _predicted(
+        self, waiting: Sequence[tuple[str, NDArray[Any] | PredictionFailure]], top: int
+    ) -> Iterator[tuple[Prediction, Arrays]]:
+        outputs = iter(self.run_samples([item for _, item in waiting if isinstance(item, np.ndarray)]))
+        for name, item in waiting:
+            if isinstance(item, np.ndarray):
+                arrays = next(outputs)
+                yield self.judge(name, arrays, top=top), arrays
+            else:
+                yield Prediction(name, error=item), {}
 
-    Raises:
-        ArtifactError: Says what it takes.
-    """
-    taken = ", ".join(f"{info.name} {info.dtype} {'x'.join(map(str, info.shape))}" for info in inputs)
-    images = all(
-        len(info.shape) == 4 and (info.dtype.startswith("float") or (info.dtype, info.shape[3]) == ("uint8", 3))
-        for info in inputs
-    )
-    if len(inputs) != 1 or not images:
-        problem = f"has {len(inputs)} inputs" if len(inputs) != 1 else "takes no image"
-        raise ArtifactError(
-            f"the model {problem}, and images are predicted by models that take one image: {taken}",
-            where=str(where),
-            fix="run it on arrays with the engine's own package; `parity` compares it on arrays: --data FILE.npz",
-        )
+    def _one(self, image: NDArray[Any]) -> Arrays:
+        found = self.run({self.inputs[0].name: np.repeat(image[None], self._copies, axis=0)})
+        return {
+            name: array[0] if array.ndim and len(array) == self._copies and name not in self._whole else array
+            for name, array in found.items()
+        }

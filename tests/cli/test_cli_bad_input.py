@@ -309,7 +309,7 @@ def zip_named_png(path):
 def test_a_file_that_is_no_image_is_named(refused, tmp_path, write, says):
     path = tmp_path / "image.png"
     write(path)
-    text = refused("predict", nano_artifact.read_only(), path)
+    text = refused("predict", nano_artifact.read_only(), path, "--allow-unproven")
     assert "image.png" in text
     assert says in text
 
@@ -318,7 +318,7 @@ def test_predicting_with_something_else_is_explained(refused, tmp_path):
     assert "not an artifact" in refused("predict", tmp_path, "x.png")
     assert "no int8 file" in refused("predict", nano_artifact.read_only(), "x.png", "--precision", "int8")
     assert "CPUExecutionProvider" in refused(
-        "predict", nano_artifact.read_only(), "x.png", "--engine", "onnxruntime:Nope"
+        "predict", nano_artifact.read_only(), "x.png", "--allow-unproven", "--engine", "onnxruntime:Nope"
     )
 
 

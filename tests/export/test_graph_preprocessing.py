@@ -276,8 +276,8 @@ def test_the_manifest_says_it(artifact):
 
 def test_prediction_needs_no_python_preprocessing(artifact, images, monkeypatch):
     paths = sorted(images.iterdir())
-    expected = Predictor(nano_artifact.read_only(), threads=1).predict(paths, top=10)
-    predictor = Predictor(artifact, threads=1)
+    expected = Predictor(nano_artifact.read_only(), threads=1, allow_unproven=True).predict(paths, top=10)
+    predictor = Predictor(artifact, threads=1, allow_unproven=True)
     monkeypatch.setattr("s2mlp_deploy.data.feeds.to_array", None)
     for found, wanted in zip(predictor.predict(paths, top=10), expected, strict=True):
         assert found.image == wanted.image
@@ -369,9 +369,9 @@ def test_an_artifact_of_before_reads_as_without(tmp_path):
     document = json.loads((directory / "manifest.json").read_text())
     del document["preprocessing_in_graph"]
     (directory / "manifest.json").write_text(json.dumps(document))
-    assert Predictor(directory).manifest.preprocessing_in_graph is False
+    assert Predictor(directory, allow_unproven=True).manifest.preprocessing_in_graph is False
     with pytest.raises(ArtifactError):
-        Predictor(directory, precision="int8")
+        Predictor(directory, precision="int8", allow_unproven=True)
 
 
 def test_the_command_line_passes_it_on(monkeypatch, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnx_graphs
 from onnx_graphs import FLOAT, constant, node, value
+from proven import prove
 from tiny_artifact import make_manifest
 
 from s2mlp_deploy.artifact import ArtifactWriter, Manifest, TensorInfo
@@ -29,11 +30,12 @@ def write_image_artifact(
     classes: tuple[str, ...] | None = CLASSES,
     bias: np.ndarray = _BIAS,
     beside: bool = False,
+    proven: bool = True,
     **changes,
 ) -> Manifest:
     """Writes it; ``total`` is a further output, of the whole batch, and ``pair`` one of two columns.
 
-    The largest weights may lie beside the graph.
+    The largest weights may lie beside the graph. Unless it is not ``proven``, parity of the file holds.
     """
     infos = {
         "features": (batch, COLOURS, SIZE, SIZE),
@@ -79,7 +81,10 @@ def write_image_artifact(
             facts[data] = ("fp32", 0)
         else:
             onnx_graphs.save(made, path)
-        return writer.commit(manifest, facts)
+        manifest = writer.commit(manifest, facts)
+    if proven:
+        prove(directory)
+    return manifest
 
 
 def picture(colour: str) -> np.ndarray:
