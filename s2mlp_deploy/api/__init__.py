@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.api.capturing import CapturedSource, analyze, capture
     from s2mlp_deploy.api.comparing import parity
     from s2mlp_deploy.api.cutting import engine_pieces
+    from s2mlp_deploy.api.diagnosing import Diagnosis, diagnose
     from s2mlp_deploy.api.diffing import diff, save_difference
     from s2mlp_deploy.api.engines import EngineInspection, Health, build, doctor, inspect_engine, optimize, preflight
     from s2mlp_deploy.api.exporting import ExportResult, export
@@ -91,7 +92,9 @@ if TYPE_CHECKING:
     from s2mlp_deploy.precision.options import PrecisionOptions
     from s2mlp_deploy.preprocess import Preprocessing
     from s2mlp_deploy.progress import ProgressCallback, no_progress
+    from s2mlp_deploy.serving.hindrances import Hindrance
     from s2mlp_deploy.serving.outputs import OutputSummary
+    from s2mlp_deploy.serving.plan import RunPlan
     from s2mlp_deploy.serving.predictor import Prediction, PredictionFailure, Predictor
     from s2mlp_deploy.shift.spec import ShiftSpec
     from s2mlp_deploy.sources.converters import convert_s2attention, convert_sequential
@@ -123,6 +126,7 @@ _HOMES = {
     "s2mlp_deploy.api.comparing": _Home(("parity",), _TORCH, "export"),
     "s2mlp_deploy.api.cutting": _Home(("engine_pieces",), _TORCH, "export"),
     "s2mlp_deploy.api.pieces": _Home(("EnginePieces", "judge_pieces"), ("onnx_ir", "safetensors"), "export"),
+    "s2mlp_deploy.api.diagnosing": _Home(("Diagnosis", "diagnose")),
     "s2mlp_deploy.api.diffing": _Home(("diff", "save_difference"), (*_GRAPH, "jinja2"), "onnx"),
     "s2mlp_deploy.api.engines": _Home(
         ("EngineInspection", "Health", "build", "doctor", "inspect_engine", "optimize", "preflight")
@@ -194,7 +198,9 @@ _HOMES = {
     "s2mlp_deploy.evidence.parity": _Home(("ParityReport", "Tolerances")),
     "s2mlp_deploy.preprocess": _Home(("Preprocessing",)),
     "s2mlp_deploy.progress": _Home(("ProgressCallback", "no_progress")),
+    "s2mlp_deploy.serving.hindrances": _Home(("Hindrance",)),
     "s2mlp_deploy.serving.outputs": _Home(("OutputSummary",)),
+    "s2mlp_deploy.serving.plan": _Home(("RunPlan",)),
     "s2mlp_deploy.serving.predictor": _Home(("Prediction", "PredictionFailure", "Predictor")),
     "s2mlp_deploy.shift.spec": _Home(("ShiftSpec",)),
     "s2mlp_deploy.sources.converters": _Home(("convert_s2attention", "convert_sequential"), _TORCH, "export"),
@@ -219,6 +225,7 @@ __all__ = [
     "CheckFailedError",
     "CheckpointError",
     "DataError",
+    "Diagnosis",
     "DifferenceReport",
     "DynamicAxis",
     "EngineInspection",
@@ -231,6 +238,7 @@ __all__ = [
     "HardwareCompatibility",
     "Hazard",
     "Health",
+    "Hindrance",
     "ImageError",
     "InputError",
     "LayersReport",
@@ -255,6 +263,7 @@ __all__ = [
     "QuantizationError",
     "Quantized",
     "RequiredPrecision",
+    "RunPlan",
     "S2MLPDeployError",
     "Scenario",
     "ShiftError",
@@ -275,6 +284,7 @@ __all__ = [
     "capture",
     "convert_s2attention",
     "convert_sequential",
+    "diagnose",
     "diff",
     "doctor",
     "engine_pieces",

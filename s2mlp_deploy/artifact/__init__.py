@@ -32,7 +32,7 @@ from s2mlp_deploy.artifact.names import (
 )
 from s2mlp_deploy.artifact.onnx_file import check_onnx
 from s2mlp_deploy.artifact.ownership import is_own_cache, is_own_report, own_sidecar
-from s2mlp_deploy.artifact.verify import verify_file, verify_precision
+from s2mlp_deploy.artifact.verify import verify_file, verify_graph, verify_precision
 from s2mlp_deploy.artifact.writer import ArtifactWriter, check_output, lock_artifact
 
 __all__ = [
@@ -75,5 +75,6 @@ __all__ = [
     "read_limits",
     "read_manifest",
     "verify_file",
+    "verify_graph",
     "verify_precision",
 ]

@@ -41,11 +41,25 @@ def verify_precision(directory: Path, manifest: Manifest, precision: str) -> Pat
     Raises:
         ArtifactError: The artifact has none, or one of its files is missing or was changed.
     """
-    graph = manifest.file(precision)
-    for record in manifest.files:
-        if record.path == data_file(graph.path):
-            verify_file(directory, record)
-    return verify_file(directory, graph)
+    return verify_graph(directory, manifest, manifest.file(precision).path)
+
+
+def verify_graph(directory: Path, manifest: Manifest, name: str) -> Path:
+    """The graph of a name, after comparing its hash and those of the weights beside it.
+
+    Raises:
+        ArtifactError: The manifest lists none, or one of its files is missing or was changed.
+    """
+    records = {record.path: record for record in manifest.files}
+    if name not in records:
+        raise ArtifactError(
+            f"the artifact has no file {name}",
+            where=str(directory / MANIFEST),
+            fix=f"choose one of {', '.join(records)}",
+        )
+    if (beside := records.get(data_file(name))) is not None:
+        verify_file(directory, beside)
+    return verify_file(directory, records[name])
 
 
 def verify_weights(graph: Path, names: Collection[str]) -> None:

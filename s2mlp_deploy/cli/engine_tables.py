@@ -13,7 +13,7 @@ from s2mlp_deploy.report.engines import print_contents, print_profiles, print_re
 from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
 
 if TYPE_CHECKING:
-    from s2mlp_deploy.api import EngineInspection, Health
+    from s2mlp_deploy.api import Diagnosis, EngineInspection, Health
     from s2mlp_deploy.engines.optimized import OptimizedRecord
     from s2mlp_deploy.engines.tensorrt.preflight import Finding, Preflight
 
@@ -139,3 +139,34 @@ def print_health(console: Console, health: Health, machine: str) -> None:
         for status in health.engines
     ]
     print_table(console, "Engines", ("engine", "usable", "version", "detail"), engines)
+
+
+def print_diagnosis(console: Console, found: Diagnosis, directory: str) -> None:
+    """Prints what would run of an artifact, why, and what would make it slow.
+
+    Args:
+        console: Where to.
+        found: What is known.
+        directory: The artifact, as the user named it.
+    """
+    console.print()
+    line = visible_text(console, f"{found.name} in {directory} ", "bold")
+    line.append(*(("would run", "bold green") if found.plan is not None else ("would not run", "bold red")))
+    console.print(line)
+    plan = found.plan
+    if plan is not None:
+        print_pairs(
+            console,
+            [
+                ("file", plan.file),
+                ("engine", f"{plan.engine}, {plan.settings.words}"),
+                ("because", plan.why),
+                ("parity", plan.parity),
+            ],
+        )
+        for name, reason in plan.objections.items():
+            console.print(visible_text(console, f"not {name}: {reason}", "dim"), soft_wrap=True)
+        for note in plan.notes:
+            console.print(visible_text(console, f"note: {note}", "yellow"), soft_wrap=True)
+    for item in found.hindrances:
+        console.print(visible_text(console, f"slow: {item.problem}: {item.fix}", "yellow"), soft_wrap=True)

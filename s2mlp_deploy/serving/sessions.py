@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from s2mlp_deploy.artifact import Manifest, check_onnx, verify_precision
+from s2mlp_deploy.artifact import Manifest, check_onnx, verify_graph
 from s2mlp_deploy.engines.base import Arrays, FileEngine
 from s2mlp_deploy.engines.registry import ENGINES, kind_of, open_built_file, open_to_serve
 from s2mlp_deploy.errors import InputError, TargetError
@@ -35,7 +35,7 @@ def open_planned(plan: RunPlan, manifest: Manifest, *, optional_flush: bool = Fa
     settings = plan.settings
     if plan.is_built:
         return open_built_file(plan.path, plan.engine, threads=settings.threads)
-    path = verify_precision(plan.directory, manifest, plan.precision)
+    path = verify_graph(plan.directory, manifest, plan.file)
     check_onnx(path)
     # What other engines do not have.
     own = kind_of(plan.engine) == "onnxruntime"

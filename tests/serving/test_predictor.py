@@ -227,7 +227,7 @@ def unread(monkeypatch):
     def read(*_, **__):
         raise AssertionError("weights were read first")
 
-    monkeypatch.setattr("s2mlp_deploy.serving.sessions.verify_precision", read)
+    monkeypatch.setattr("s2mlp_deploy.serving.sessions.verify_graph", read)
 
 
 IMAGE = TensorInfo("image", "float32", ("batch", 3, 8, 8))

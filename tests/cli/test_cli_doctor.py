@@ -1,0 +1,58 @@
+"""``doctor DIR``: what would run, why, and what would make it slow."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from image_artifact import write_image_artifact
+
+pytest.importorskip("onnxruntime")
+
+
+def test_what_would_run_and_why(cli, tmp_path, monkeypatch):
+    from s2mlp_deploy.api import diagnosing
+    from s2mlp_deploy.serving.hindrances import Hindrance
+
+    slow = Hindrance("spinning", "idle threads spin", "--no-spin")
+    monkeypatch.setattr(diagnosing, "hindrances", lambda *_, **__: (slow,))
+    write_image_artifact(tmp_path / "a")
+    result = cli("doctor", tmp_path / "a")
+    assert result.code == 0
+    assert f"colours in {tmp_path / 'a'} would run" in result.out
+    assert "model.fp32.onnx" in result.out
+    assert "least changed file whose parity holds" in result.out
+    assert "slow: idle threads spin: --no-spin" in result.out
+    document = json.loads(cli("doctor", tmp_path / "a", "--json").out)
+    assert document["engines"]
+    found = document["artifact"]
+    assert (found["name"], found["plan"]["file"], found["plan"]["basis"]) == ("colours", "model.fp32.onnx", "rule")
+    assert found["hindrances"] == [{"kind": "spinning", "problem": "idle threads spin", "fix": "--no-spin"}]
+
+
+def test_what_would_not_run_fails_the_check_and_says_what_to_do(cli, tmp_path):
+    write_image_artifact(tmp_path / "a", proven=False)
+    result = cli("doctor", tmp_path / "a")
+    assert result.code == 1
+    assert "would not run" in result.out
+    assert "parity of model.fp32.onnx was not measured" in result.text
+    assert "s2mlp-deploy parity tiny" in result.text
+    document = cli("doctor", tmp_path / "a", "--json")
+    assert json.loads(document.out)["artifact"]["plan"] is None
+    refused = cli("predict", tmp_path / "a", "x.png")
+    assert refused.code == 2
+    assert "--allow-unproven" in refused.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("nothing",), "not an artifact"),
+        (("--engine", "openvino"), "no artifact is named"),
+        (("a", "--precision", "int8"), "no int8 file"),
+    ],
+)
+def test_bad_input_is_refused(refused, tmp_path, monkeypatch, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    write_image_artifact(tmp_path / "a")
+    assert says in refused("doctor", *arguments)
