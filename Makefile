@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := export,cpu,openvino,demo,dev
+EXTRAS := export,cpu,openvino,serve,demo,dev
 STAMP := $(VENV)/.installed
 # Processes that run the tests. Each file stays in one of them, so that what its tests share is made once.
 WORKERS ?= 2

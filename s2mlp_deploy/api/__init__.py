@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.api.quantizing import Quantized, quantize
     from s2mlp_deploy.api.reporting import WrittenReport, report
     from s2mlp_deploy.api.saved_layers import rejudge_layers
+    from s2mlp_deploy.api.serving import serve
     from s2mlp_deploy.api.sources import from_module, load
     from s2mlp_deploy.api.zoo import models
     from s2mlp_deploy.artifact import (
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.serving.outputs import OutputSummary
     from s2mlp_deploy.serving.plan import RunPlan
     from s2mlp_deploy.serving.predictor import Prediction, PredictionFailure, Predictor
+    from s2mlp_deploy.serving.service.options import EngineOptions, ServeOptions, ServiceLimits
     from s2mlp_deploy.shift.spec import ShiftSpec
     from s2mlp_deploy.sources.converters import convert_s2attention, convert_sequential
     from s2mlp_deploy.sources.source import Source
@@ -145,6 +147,8 @@ _HOMES = {
     "s2mlp_deploy.precision.limits": _Home(("Limits", "read_limits")),
     "s2mlp_deploy.precision.options": _Home(("PrecisionOptions",)),
     "s2mlp_deploy.api.saved_layers": _Home(("rejudge_layers",), ("onnx_ir", "safetensors"), "export"),
+    "s2mlp_deploy.api.serving": _Home(("serve",), ("fastapi", "uvicorn", "httptools", "prometheus_client"), "serve"),
+    "s2mlp_deploy.serving.service.options": _Home(("EngineOptions", "ServeOptions", "ServiceLimits")),
     "s2mlp_deploy.api.sources": _Home(("from_module", "load"), _TORCH, "export"),
     "s2mlp_deploy.api.zoo": _Home(("models",)),
     "s2mlp_deploy.artifact": _Home(
@@ -230,6 +234,7 @@ __all__ = [
     "DynamicAxis",
     "EngineInspection",
     "EngineName",
+    "EngineOptions",
     "EnginePieces",
     "ExportError",
     "ExportResult",
@@ -266,6 +271,8 @@ __all__ = [
     "RunPlan",
     "S2MLPDeployError",
     "Scenario",
+    "ServeOptions",
+    "ServiceLimits",
     "ShiftError",
     "ShiftFormName",
     "ShiftRecord",
@@ -316,6 +323,7 @@ __all__ = [
     "save_bench",
     "save_bench_csv",
     "save_difference",
+    "serve",
 ]
 
 

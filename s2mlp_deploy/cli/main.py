@@ -22,6 +22,7 @@ from s2mlp_deploy.cli import (
     predict,
     quantize,
     report,
+    serve,
 )
 from s2mlp_deploy.cli.console import BROKEN_PIPE, ERR, OUT, set_up_logging, write_document
 from s2mlp_deploy.errors import INTERNAL_ERROR, InputError, S2MLPDeployError, SourceError
@@ -56,7 +57,7 @@ def _root(
     set_up_logging()
 
 
-for module in (models, doctor, demo, export, quantize, build, inspect, diff, parity, bench, report, predict):
+for module in (models, doctor, demo, export, quantize, build, inspect, diff, parity, bench, report, predict, serve):
     module.register(app)
 
 

@@ -1,0 +1,114 @@
+"""``s2mlp-deploy serve``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import IO, Annotated
+
+import typer
+
+from s2mlp_deploy import api
+from s2mlp_deploy.cli.options import examples
+from s2mlp_deploy.errors import InputError, OutputError
+
+_TOKEN = "S2MLP_TOKEN"
+_MIB = 2**20
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+
+    @app.command(
+        epilog=examples(
+            "serve out",
+            "serve models/digits models/flowers --port 8080",
+            "serve models/digits --instances 2 --threads 1",
+        )
+    )
+    def serve(
+        artifacts: Annotated[
+            list[Path],
+            typer.Argument(metavar="ARTIFACT...", help="Artifacts, or folders with one for each version: digits/1."),
+        ],
+        host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+        port: Annotated[int, typer.Option(min=0, max=65535, help="Of HTTP; 0: any that is free.")] = 8000,
+        precision: Annotated[str | None, typer.Option(help="Which of an artifact's files.")] = None,
+        engine: Annotated[
+            str | None, typer.Option(metavar="ENGINE", help="onnxruntime[:PROVIDER] or openvino[:DEVICE].")
+        ] = None,
+        threads: Annotated[int | None, typer.Option(min=0, help="In an operator; 0: the engine's choice.")] = None,
+        flush_denormals: Annotated[
+            bool, typer.Option("--flush-denormals", help="Take numbers below the smallest normal float32 for 0.")
+        ] = False,
+        instances: Annotated[int, typer.Option(min=1, help="Processes for each model.")] = 1,
+        max_batch: Annotated[int, typer.Option(min=1, help="Samples in one run; 1: no batching.")] = 8,
+        max_delay: Annotated[float, typer.Option(min=0, help="Milliseconds a request waits for others.")] = 2.0,
+        queue: Annotated[int, typer.Option(min=1, help="Requests that may wait for a model.")] = 128,
+        timeout: Annotated[float, typer.Option(help="Seconds for a request.")] = 30.0,
+        max_body: Annotated[int, typer.Option(min=1, help="MiB of a request.")] = 32,
+        max_pixels: Annotated[int, typer.Option(min=1, help="Of an image.")] = 50_000_000,
+        token_file: Annotated[
+            Path | None, typer.Option(metavar="FILE", help=f"Holds the bearer token. Default: ${_TOKEN}, else none.")
+        ] = None,
+        reload_every: Annotated[float, typer.Option(min=0, help="Seconds between looks for new files.")] = 5.0,
+        drain: Annotated[float, typer.Option(help="Seconds for running requests when it ends.")] = 30.0,
+        log_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Log there, not on stderr.")] = None,
+    ) -> None:
+        """Serve artifacts over HTTP: the Open Inference Protocol (KServe v2), and images. Needs no torch."""
+        options = api.ServeOptions(host, port, _token(token_file), reload_every)
+        opened = api.EngineOptions(precision, engine, threads, flush_denormals, instances)
+        limits = api.ServiceLimits(
+            max_batch=max_batch,
+            max_delay=max_delay / 1000,
+            queue=queue,
+            timeout=timeout,
+            max_body=max_body * _MIB,
+            max_pixels=max_pixels,
+            drain=drain,
+        )
+        log = None if log_file is None else _opened(log_file)
+        api.serve(artifacts, options=options, engine=opened, limits=limits, log=log)
+
+
+def _token(file: Path | None) -> str | None:
+    """The token, from a file or the environment: on the command line everybody on the machine could read it.
+
+    Raises:
+        InputError: There is nothing that can be sent in a header.
+    """
+    if file is None:
+        if _TOKEN not in os.environ:
+            return None
+        where, text = f"${_TOKEN}", os.environ[_TOKEN]
+    else:
+        try:
+            where, text = str(file), file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"the token cannot be read: {getattr(error, 'strerror', None) or error}",
+                where=str(file),
+                fix="write it there: openssl rand -hex 32 > token",
+            ) from error
+    token = text.strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise InputError(
+            "the token is empty, or has characters that no header takes",
+            where=where,
+            fix="openssl rand -hex 32 > token",
+        )
+    return token
+
+
+def _opened(file: Path) -> IO[bytes]:
+    """The log, to be added to.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    try:
+        return file.open("ab", buffering=0)
+    except OSError as error:
+        raise OutputError(
+            f"the log cannot be written: {error.strerror}", where=str(file), fix="choose another with --log-file"
+        ) from error

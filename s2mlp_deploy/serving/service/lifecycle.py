@@ -1,0 +1,218 @@
+"""From start to end of the service: sockets, signals, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from s2mlp_deploy.errors import InputError
+from s2mlp_deploy.serving.service.app import make_app
+from s2mlp_deploy.serving.service.core import Service
+from s2mlp_deploy.serving.service.http import Token
+from s2mlp_deploy.serving.service.logs import JsonLines
+from s2mlp_deploy.serving.service.metrics import Metrics
+from s2mlp_deploy.serving.service.options import EngineOptions, ServeOptions, ServiceLimits
+from s2mlp_deploy.serving.service.pool import Pool
+from s2mlp_deploy.serving.service.repository import Repository
+
+LOG = logging.getLogger(__name__)
+
+_LOGGERS = ("s2mlp_deploy.serving.service", "uvicorn.error")
+_KEEP_ALIVE = 75
+
+
+class _Protocol(HttpToolsProtocol):
+    """Uvicorn's, but that a connection on which no whole request head comes is closed after a while."""
+
+    patience = 20.0
+    _timer: asyncio.TimerHandle | None = None
+
+    def _wait(self) -> None:
+        self._stop_waiting()
+        self._timer = self.loop.call_later(self.patience, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # As uvicorn has it.
+        super().connection_made(transport)
+        self._wait()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._wait()
+
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's, but that signals are ours: after a drain the process ends with 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run(
+    paths: list[Path],
+    options: ServeOptions,
+    engine: EngineOptions,
+    limits: ServiceLimits,
+    log: IO[bytes] | None = None,
+) -> None:
+    """Serves until SIGTERM or Ctrl-C; requests that run then are answered first.
+
+    Args:
+        paths: Artifacts, or folders with one for each version.
+        options: Address, token.
+        engine: How models are opened.
+        limits: Bounds.
+        log: Where the log goes; None for stderr.
+
+    Raises:
+        ArtifactError: There is no artifact in one of the paths.
+        InputError: The address cannot be listened on.
+    """
+    _allow_connections()
+    with _logging(log) as lines, _listening(options.host, options.port) as sock:
+        config = uvicorn.Config("", log_config=None)  # Its own configuration would close all handlers.
+        factory: Any = config.get_loop_factory()
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(_serve(paths, options, engine, limits, lines, sock))
+
+
+async def _serve(
+    paths: list[Path],
+    options: ServeOptions,
+    engine: EngineOptions,
+    limits: ServiceLimits,
+    lines: JsonLines,
+    sock: socket.socket,
+) -> None:
+    repository = Repository(paths, engine, limits, lambda setup, size: Pool(setup, size, lambda: metrics.restarted()))
+    metrics = Metrics(repository, lambda: lines.lost)
+    service = Service(repository, limits, metrics)
+    token = None if options.token is None else Token(options.token)
+    protocol = type("_PatientProtocol", (_Protocol,), {"patience": limits.body_timeout})
+    config = uvicorn.Config(
+        make_app(service, token),
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=int(limits.drain) or 1,
+        backlog=4096,
+    )
+    server = _Server(config)
+    loop = asyncio.get_running_loop()
+    ending = asyncio.Event()
+
+    def end() -> None:
+        if ending.is_set():  # A second signal: whoever sends it does not want to wait.
+            server.force_exit = True
+        ending.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    watching = asyncio.create_task(service.watch(options.reload_every))
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    host, port = sock.getsockname()[:2]
+    LOG.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port, extra={"port": port})
+    try:
+        waiting = asyncio.create_task(ending.wait())
+        await asyncio.wait((waiting, watching, serving), return_when=asyncio.FIRST_COMPLETED)
+        if watching.done() and options.reload_every <= 0 and watching.exception() is None:
+            await asyncio.wait((waiting, serving), return_when=asyncio.FIRST_COMPLETED)
+        # Not ready first, and connections close with their next answer: whoever balances load goes elsewhere.
+        service.draining = True
+        LOG.info("draining")
+        if ending.is_set():
+            await asyncio.sleep(limits.grace)
+        server.should_exit = True
+        await serving
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+        await repository.close()
+    LOG.info("drained")
+
+
+@contextlib.contextmanager
+def _logging(stream: IO[bytes] | None) -> Iterator[JsonLines]:
+    """The service's loggers and uvicorn's write JSON lines."""
+    lines = JsonLines(stream or open(sys.stderr.fileno(), "wb", buffering=0, closefd=False))  # noqa: SIM115
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(lines)
+        logger.setLevel(logging.INFO if logger.name.startswith("s2mlp") else logging.WARNING)
+        logger.propagate = False
+    try:
+        yield lines
+    finally:
+        for logger, (level, propagate) in zip(loggers, before, strict=True):
+            logger.removeHandler(lines)
+            logger.setLevel(level)
+            logger.propagate = propagate
+        lines.close()
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """The socket of HTTP, bound before anything is loaded.
+
+    Raises:
+        InputError: It cannot be bound.
+    """
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        sock = socket.socket(family, kind, number)
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"there is no address {host!r}: {error}", where="--host", fix="--host 127.0.0.1") from error
+    with sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(address)
+        except (OSError, OverflowError) as error:
+            raise InputError(
+                f"the address cannot be used: {getattr(error, 'strerror', None) or error}",
+                where=f"{host}:{port}",
+                fix="choose another with --host and --port, or end whoever listens there",
+            ) from error
+        yield sock
+
+
+def _allow_connections() -> None:
+    """As many open files as this user may have: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(65_536, hard)
+    if soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
