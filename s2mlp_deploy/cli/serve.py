@@ -9,7 +9,7 @@ from typing import IO, Annotated
 import typer
 
 from s2mlp_deploy import api
-from s2mlp_deploy.cli.options import examples
+from s2mlp_deploy.cli.options import AllowUnproven, FlushDenormals, RunEngine, RunPrecision, Threads, examples
 from s2mlp_deploy.errors import InputError, OutputError
 
 _TOKEN = "S2MLP_TOKEN"
@@ -33,14 +33,11 @@ def register(app: typer.Typer) -> None:
         ],
         host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
         port: Annotated[int, typer.Option(min=0, max=65535, help="Of HTTP; 0: any that is free.")] = 8000,
-        precision: Annotated[str | None, typer.Option(help="Which of an artifact's files.")] = None,
-        engine: Annotated[
-            str | None, typer.Option(metavar="ENGINE", help="onnxruntime[:PROVIDER] or openvino[:DEVICE].")
-        ] = None,
-        threads: Annotated[int | None, typer.Option(min=0, help="In an operator; 0: the engine's choice.")] = None,
-        flush_denormals: Annotated[
-            bool, typer.Option("--flush-denormals", help="Take numbers below the smallest normal float32 for 0.")
-        ] = False,
+        precision: RunPrecision = None,
+        engine: RunEngine = None,
+        threads: Threads = None,
+        flush_denormals: FlushDenormals = False,
+        allow_unproven: AllowUnproven = False,
         instances: Annotated[int, typer.Option(min=1, help="Processes for each model.")] = 1,
         max_batch: Annotated[int, typer.Option(min=1, help="Samples in one run; 1: no batching.")] = 8,
         max_delay: Annotated[float, typer.Option(min=0, help="Milliseconds a request waits for others.")] = 2.0,
@@ -57,7 +54,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Serve artifacts over HTTP: the Open Inference Protocol (KServe v2), and images. Needs no torch."""
         options = api.ServeOptions(host, port, _token(token_file), reload_every)
-        opened = api.EngineOptions(precision, engine, threads, flush_denormals, instances)
+        opened = api.EngineOptions(precision, engine, threads, flush_denormals, allow_unproven, instances)
         limits = api.ServiceLimits(
             max_batch=max_batch,
             max_delay=max_delay / 1000,

@@ -137,7 +137,7 @@ class Service:
     async def _submit(
         self, served: Served, item: Item, rows: int, key: object, timeout: float
     ) -> tuple[Outcome, Phases]:
-        outcome, phases = await served.batcher.submit(item, rows, key if served.opened.joins else None, timeout)
+        outcome, phases = await served.batcher.submit(item, rows, key if served.opened.max_rows > 1 else None, timeout)
         if outcome.fault is not None:
             raise _error_of(outcome.fault)
         return outcome, phases

@@ -41,8 +41,9 @@ class Setup(msgspec.Struct, tag="setup"):
     engine: str | None
     threads: int | None
     flush_denormals: bool
+    allow_unproven: bool
     max_pixels: int
-    warm_batch: int
+    max_batch: int
 
 
 class Item(msgspec.Struct):
@@ -94,10 +95,11 @@ class Opened(msgspec.Struct, tag="opened"):
     file: str
     precision: str
     reason: str
+    notes: tuple[str, ...]
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     limits: tuple[SizeLimit, ...]
-    joins: bool
+    max_rows: int
     classifies: str
     seconds: float
 

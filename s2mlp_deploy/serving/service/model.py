@@ -1,35 +1,31 @@
-"""What a worker serves: one file of an artifact in an engine, asked for several requests at a time."""
+"""What a worker serves: a predictor, asked for several requests at a time."""
 
 from __future__ import annotations
 
 import io
-import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from s2mlp_deploy.artifact import check_onnx, fitting_batch, read_manifest, verify_precision
-from s2mlp_deploy.choices import GRAPH_ENGINE
-from s2mlp_deploy.data.feeds import ModelInputs
+from s2mlp_deploy.artifact import fitting_batch
 from s2mlp_deploy.data.noise import noise
-from s2mlp_deploy.data.samples import Sample
 from s2mlp_deploy.engines.base import Arrays
-from s2mlp_deploy.engines.registry import open_to_serve
 from s2mlp_deploy.errors import ArtifactError, ImageError, S2MLPDeployError
-from s2mlp_deploy.preprocess import FORMATS, Preprocessing
-from s2mlp_deploy.serving.outputs import best_classes, find_scores
+from s2mlp_deploy.preprocess import FORMATS
+from s2mlp_deploy.serving.images import NamedImage
+from s2mlp_deploy.serving.inputs import takes_image
+from s2mlp_deploy.serving.predictor import Predictor
 from s2mlp_deploy.serving.service.messages import Fault, Item, Opened, Outcome, Setup, packed
 from s2mlp_deploy.serving.service.protocol import NAMES
 
-LOG = logging.getLogger(__name__)
+Prepared: TypeAlias = Arrays | NDArray[Any] | Fault
+"""A request's tensors, with the batch axis; an image's input, without it; or why there are none."""
 
-Prepared = Arrays | Fault
-"""A request's arrays, with the batch axis, or why there are none."""
+_IMAGE = "the image"
 
 
 class ServedModel:
@@ -43,46 +39,31 @@ class ServedModel:
     """
 
     def __init__(self, setup: Setup) -> None:
-        root = Path(setup.directory)
-        manifest = read_manifest(root)
-        self._precision = setup.precision or "fp32"
-        path = verify_precision(root, manifest, self._precision)
-        check_onnx(path)
-        self._engine = open_to_serve(
-            path, setup.engine or GRAPH_ENGINE, threads=setup.threads or 0, flush_denormals=setup.flush_denormals
+        self._predictor = Predictor(
+            setup.directory,
+            precision=setup.precision,
+            engine=setup.engine,
+            threads=setup.threads,
+            flush_denormals=setup.flush_denormals or None,
+            allow_unproven=setup.allow_unproven,
+            warn=False,
         )
-        self._file, self._reason = path.name, "the file of the precision that was asked for"
         self._max_pixels = setup.max_pixels
-        for info in (*self._engine.inputs, *self._engine.outputs):
+        for info in (*self._predictor.inputs, *self._predictor.outputs):
             if info.dtype not in NAMES:
                 raise ArtifactError(f"{info.name} is {info.dtype}, which is not served", fix="serve numbers")
-        self._classes = manifest.classes
-        about = manifest.preprocessing
-        self._inputs = ModelInputs(self._engine.inputs, None if about is None else Preprocessing.from_dict(about))
-        self._scores = find_scores(self._engine.outputs, manifest.classes, None)
-        self._copies = self._copies_of_an_image()
-        self.joins = self._can_join()
-
-    def _can_join(self) -> bool:
-        """Whether samples of several requests may share a run: each axis 0 is free and one row a sample."""
-        shapes = [info.shape for info in (*self._engine.inputs, *self._engine.outputs)]
-        free = all(shape and isinstance(shape[0], str) for shape in shapes)
-        return free and not any(rule.axis == 0 and (rule.multiple > 1 or rule.min > 1) for rule in self._engine.limits)
-
-    def _copies_of_an_image(self) -> int:
-        """How often an image is repeated for a model that takes no batch of one."""
-        size = self._engine.inputs[0].shape[:1]
-        return size[0] if size and isinstance(size[0], int) else fitting_batch(self._engine.limits, 1)[0]
+        sizes = range(setup.max_batch, 1, -1) if self._predictor.batches else ()
+        rules = [rule for rule in self._predictor.limits if rule.axis == 0]
+        self._most = next((size for size in sizes if all(rule.allows(size) for rule in rules)), 1)
 
     @property
     def why_no_classes(self) -> str:
         """Why it classifies no images; empty where it does."""
-        inputs = self._engine.inputs
-        if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        if not takes_image(self._predictor.inputs):
             return "the model does not take one image"
-        if self._inputs.preprocessing is None and not self._inputs.takes_pixels:
+        if not self._predictor.takes_images:
             return "the artifact does not say how an image becomes its input"
-        return "" if self._scores is not None else "no output of the model is a list of scores"
+        return "" if self._predictor.output is not None else "no output of the model is a list of scores"
 
     def opened(self, seconds: float) -> Opened:
         """What the service is told of it.
@@ -90,33 +71,31 @@ class ServedModel:
         Args:
             seconds: That opening and warming took.
         """
+        plan = self._predictor.plan
         return Opened(
-            self._engine.name,
-            self._file,
-            self._precision,
-            self._reason,
-            self._engine.inputs,
-            self._engine.outputs,
-            self._engine.limits,
-            self.joins,
+            self._predictor.engine_name,
+            plan.file,
+            plan.precision,
+            plan.why,
+            (*plan.notes, *(str(hindrance) for hindrance in self._predictor.hindrances)),
+            self._predictor.inputs,
+            self._predictor.outputs,
+            self._predictor.limits,
+            self._most,
             self.why_no_classes,
             seconds,
         )
 
-    def warm_up(self, batch: int) -> None:
-        """Runs noise once for each size of batch at the ends: engines compile and allocate at first use.
-
-        Args:
-            batch: The largest that will come.
-        """
-        inputs, generator = self._engine.inputs, np.random.default_rng(0)
+    def warm_up(self) -> None:
+        """Runs noise, one sample and as many as will come: engines compile and allocate at first use."""
+        inputs, generator = self._predictor.inputs, np.random.default_rng(0)
         # Free sizes other than the batch's are known only from a request.
         if not all(isinstance(side, int) for info in inputs for side in info.shape[1:]):
             return
-        for size in sorted({1, batch} if self.joins else {1}):
-            rows = fitting_batch(self._engine.limits, size)[0]
+        for size in sorted({1, self._most}):
+            rows = fitting_batch(self._predictor.limits, size)[0]
             shapes = [tuple(side if isinstance(side, int) else rows for side in info.shape) for info in inputs]
-            self._engine.run(
+            self._predictor.run(
                 {info.name: noise(shape, info.dtype, generator) for info, shape in zip(inputs, shapes, strict=True)}
             )
 
@@ -125,15 +104,12 @@ class ServedModel:
         if item.feeds is not None:
             return {name: tensor.array() for name, tensor in item.feeds.items()}
         assert item.image is not None
-        if self.why_no_classes:
-            return Fault("unsupported", self.why_no_classes, "send tensors to .../infer")
         data = bytes(item.image)
         try:
             self._check_pixels(data)
-            loaded = self._inputs.load(Sample(Path("the image"), data, None))
+            return self._predictor.load(NamedImage(_IMAGE, data))
         except S2MLPDeployError as error:
             return Fault("too_large" if isinstance(error, _TooManyPixelsError) else "invalid", error.problem, error.fix)
-        return {name: np.repeat(array[None], self._copies, axis=0) for name, array in loaded.items()}
 
     def _check_pixels(self, data: bytes) -> None:
         """Refuses an image by its header, before anything is decoded."""
@@ -150,51 +126,68 @@ class ServedModel:
             )
 
     def run(self, requests: Sequence[tuple[Item, Prepared]]) -> list[Outcome]:
-        """The result of each request, those of equal shapes from one run."""
-        outcomes: list[Outcome | None] = [
-            Outcome(fault=made) if isinstance(made, Fault) else None for _, made in requests
-        ]
-        groups: dict[Any, list[int]] = {}
+        """The result of each request; those of equal shapes share a run where the model allows it."""
+        outcomes: dict[int, Outcome] = {}
+        images: dict[int, NDArray[Any]] = {}
+        tensors: dict[Any, dict[int, Arrays]] = {}
         for index, (_, made) in enumerate(requests):
-            if not isinstance(made, Fault):
-                key = tuple((name, array.shape[1:]) for name, array in made.items()) if self.joins else index
-                groups.setdefault(key, []).append(index)
-        for indices in groups.values():
-            arrays = [made for index in indices if not isinstance(made := requests[index][1], Fault)]
-            for index, found in zip(indices, self._outputs(arrays), strict=True):
-                outcomes[index] = found if isinstance(found, Outcome) else self._outcome(requests[index][0], found)
-        return [outcome for outcome in outcomes if outcome is not None]
+            if isinstance(made, Fault):
+                outcomes[index] = Outcome(fault=made)
+            elif isinstance(made, dict):
+                shapes = tuple((name, array.shape[1:]) for name, array in made.items())
+                tensors.setdefault(shapes if self._predictor.batches else index, {})[index] = made
+            else:
+                images[index] = made
+        for group in tensors.values():
+            for index, found in zip(group, self._outputs(list(group.values())), strict=True):
+                outcomes[index] = found if isinstance(found, Outcome) else _chosen(requests[index][0], found)
+        for index, found in zip(images, self._outputs_of_images(list(images.values())), strict=True):
+            top = requests[index][0].top
+            outcomes[index] = found if isinstance(found, Outcome) else self._classes(found, top)
+        return [outcomes[index] for index in range(len(requests))]
 
     def _outputs(self, requests: Sequence[Arrays]) -> list[Arrays | Outcome]:
         """The outputs of requests that fit together; a failure of all is looked for in each."""
-        if len(requests) == 1:
-            try:
-                return [self._engine.run(requests[0])]
-            except S2MLPDeployError as error:
-                return [Outcome(fault=Fault("broken", error.problem, error.fix))]
-        rows = [len(next(iter(arrays.values()))) for arrays in requests]
-        ends = np.cumsum(rows)
-        joined = {name: np.concatenate([arrays[name] for arrays in requests]) for name in requests[0]}
         try:
-            found = self._engine.run(joined)
-        except S2MLPDeployError:
-            return [outcome for arrays in requests for outcome in self._outputs([arrays])]
-        if any(array.ndim == 0 or len(array) != ends[-1] for array in found.values()):
-            self.joins = False  # A free first axis that is not the samples', as that of found boxes.
-            return [outcome for arrays in requests for outcome in self._outputs([arrays])]
-        return [
-            {name: array[end - count : end] for name, array in found.items()}
-            for end, count in zip(ends, rows, strict=True)
-        ]
+            if len(requests) == 1:
+                return [self._predictor.run(requests[0])]
+            rows = [len(next(iter(arrays.values()))) for arrays in requests]
+            found = self._predictor.run(
+                {name: np.concatenate([arrays[name] for arrays in requests]) for name in requests[0]}
+            )
+            ends = np.cumsum(rows)
+            if all(array.ndim and len(array) == ends[-1] for array in found.values()):
+                return [
+                    {name: array[end - count : end] for name, array in found.items()}
+                    for end, count in zip(ends, rows, strict=True)
+                ]
+            self._predictor.batches = False  # A free first axis that is not the samples', as that of found boxes.
+        except S2MLPDeployError as error:
+            if len(requests) == 1:
+                return [_broken(error)]
+        return [outcome for arrays in requests for outcome in self._outputs([arrays])]
 
-    def _outcome(self, item: Item, outputs: Arrays) -> Outcome:
-        if item.feeds is not None:
-            return Outcome(outputs={name: packed(outputs[name]) for name in item.outputs})
-        assert self._scores is not None
-        scores: NDArray[Any] = outputs[self._scores][0].astype(np.float64).reshape(-1)
-        if not np.isfinite(scores.max()):  # A NaN anywhere makes the largest one NaN.
-            return Outcome(fault=Fault("broken", "the scores are NaN or infinite, which names no class", None))
-        return Outcome(None, *best_classes(scores, item.top, self._classes))
+    def _outputs_of_images(self, images: Sequence[NDArray[Any]]) -> list[Arrays | Outcome]:
+        try:
+            return list(self._predictor.run_samples(images))
+        except S2MLPDeployError as error:
+            if len(images) == 1:
+                return [_broken(error)]
+        return [outcome for image in images for outcome in self._outputs_of_images([image])]
+
+    def _classes(self, outputs: Arrays, top: int) -> Outcome:
+        found = self._predictor.judge(_IMAGE, outputs, top=top)
+        if found.error is not None:
+            return Outcome(fault=Fault("broken", found.error.problem, found.error.fix))
+        return Outcome(None, found.classes, found.probabilities)
+
+
+def _chosen(item: Item, outputs: Arrays) -> Outcome:
+    return Outcome(outputs={name: packed(outputs[name]) for name in item.outputs})
+
+
+def _broken(error: S2MLPDeployError) -> Outcome:
+    return Outcome(fault=Fault("broken", error.problem, error.fix))
 
 
 class _TooManyPixelsError(ImageError):

@@ -32,10 +32,11 @@ class EngineOptions:
     """How models are opened.
 
     Attributes:
-        precision: Which file; None: the artifact's best.
+        precision: Which file; None: what :func:`~s2mlp_deploy.serving.plan.plan_run` chooses.
         engine: What runs it; None likewise.
         threads: Within an operator; None likewise.
-        flush_denormals: Whether subnormal numbers count as 0.
+        flush_denormals: Whether subnormal numbers count as 0; where not, as ``tune`` chose.
+        allow_unproven: Whether a file may run whose parity does not hold or was not measured.
         instances: Processes for each model.
     """
 
@@ -43,6 +44,7 @@ class EngineOptions:
     engine: str | None = None
     threads: int | None = None
     flush_denormals: bool = False
+    allow_unproven: bool = False
     instances: int = 1
 
 

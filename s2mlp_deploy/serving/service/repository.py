@@ -285,7 +285,7 @@ class Repository:
         finally:
             slot.loading = False
         limits = self._limits
-        batcher = Batcher(workers, max_rows=limits.max_batch, max_delay=limits.max_delay, bound=limits.queue)
+        batcher = Batcher(workers, max_rows=opened.max_rows, max_delay=limits.max_delay, bound=limits.queue)
         before, slot.name = slot.served, manifest.name
         slot.served = Served(manifest, slot.version, opened, workers, batcher)
         LOG.info(
@@ -297,6 +297,8 @@ class Repository:
             opened.seconds,
             opened.reason,
         )
+        for note in opened.notes:
+            LOG.warning("%s version %s: %s", slot.name, slot.version, note)
         self._retire(before)
 
     def _setup(self, directory: Path) -> Setup:
@@ -307,6 +309,7 @@ class Repository:
             options.engine,
             options.threads,
             options.flush_denormals,
+            options.allow_unproven,
             self._limits.max_pixels,
             self._limits.max_batch,
         )
@@ -357,7 +360,7 @@ def card(slot: Slot) -> dict[str, Any]:
             "outputs": [f"{info.name} {info.dtype} {list(info.shape)}" for info in opened.outputs],
             "shifts": len(manifest.shifts),
             "hazards": [f"{hazard.kind}: {hazard.where}" for hazard in manifest.hazards],
-            "notes": list(manifest.notes),
+            "notes": [*manifest.notes, *opened.notes],
             "classifies": opened.classifies,
         }
     return about

@@ -57,7 +57,7 @@ def serve(connection: socket.socket) -> None:
     assert isinstance(setup, Setup)
     try:
         model = ServedModel(setup)
-        model.warm_up(setup.warm_batch)
+        model.warm_up()
     except S2MLPDeployError as error:
         _send(connection, Refused(error.problem, error.fix))
         return

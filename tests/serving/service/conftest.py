@@ -23,11 +23,13 @@ def models(needs: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``colours`` classifies images; ``tokens`` has two versions of a perceptron, with the same name."""
     from image_artifact import write_image_artifact
     from plain_artifact import write_plain
+    from proven import prove
 
     place = tmp_path_factory.mktemp("models")
     write_image_artifact(place / "colours")
     for version in (1, 2):
         write_plain(place / "tokens" / str(version), 0)
+        prove(place / "tokens" / str(version))
     return place
 
 
