@@ -28,6 +28,10 @@ HEAVY = (
     "jinja2",
     "mlxtend",
     "datasets",
+    "fastapi",
+    "uvicorn",
+    "prometheus_client",
+    "grpc",
 )
 
 

@@ -77,7 +77,7 @@ class ServedModel:
             plan.file,
             plan.precision,
             plan.why,
-            (*plan.notes, *(str(hindrance) for hindrance in self._predictor.hindrances)),
+            (*plan.notes, *(f"{item.problem}: {item.fix}" for item in self._predictor.hindrances)),
             self._predictor.inputs,
             self._predictor.outputs,
             self._predictor.limits,
