@@ -17,7 +17,7 @@ from s2mlp_deploy.api.evidence import save_evidence
 from s2mlp_deploy.api.judging import Judging
 from s2mlp_deploy.api.layer_reports import refuse_engines, run_layers
 from s2mlp_deploy.api.opening import is_engine, open_file
-from s2mlp_deploy.api.prepared import Prepared, files_of, single_precision
+from s2mlp_deploy.api.prepared import Prepared, files_of, single_precision, with_fixed_sizes
 from s2mlp_deploy.api.refusals import check_parity
 from s2mlp_deploy.api.saved_layers import check_place
 from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo, fitting_batch, read_description
@@ -284,7 +284,11 @@ def _prepare(given: _Given, progress: ProgressCallback) -> tuple[Prepared, Weigh
     sizes = tuple(limit for session in (reference, *sessions.values()) for limit in session.limits)
     size, whole = fitting_batch(sizes, given.batch)
     fed_reference = _Fed(reference)
-    fed = (image_input([session.inputs[0] for session in sessions.values()]),) if pixels else fed_reference.inputs
+    fed = (
+        (image_input([session.inputs[0] for session in sessions.values()]),)
+        if pixels
+        else with_fixed_sizes(fed_reference.inputs, sessions, own)
+    )
     examples = tuple(_example(info) for info in fed)
     seed, data, made = given.seed or 0, given.data, None
     if pixels and data is None and preprocessing is not None:

@@ -240,7 +240,7 @@ def _precision_of_file(model: OnnxModel, dynamic: Sequence[DynamicAxis], wanted:
         raise InputError(
             f"the file computes in {found} already, and other precisions are made from float32",
             where=where,
-            fix="leave --precision away, or name the float32 file that it was made from",
+            fix="name the float32 file that it was made from; `export` without --precision takes this one as it is",
         )
     return found
 

@@ -48,13 +48,18 @@ class SourceInspection:
 
 
 def inspect_graph(
-    path: str | Path, *, overrides: Mapping[str, Any] | None = None, progress: ProgressCallback = no_progress
+    path: str | Path,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    preprocess: str | Path | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> FileInspection:
     """Reads an ONNX file, and looks for shifts in one that does not say which it has.
 
     Args:
         path: The file. One that ONNX's checker does not accept is read and not looked through.
         overrides: Free sizes of its inputs by name, which become fixed for the search.
+        preprocess: A description of its preprocessing, whose size it is run at where its own is free.
         progress: Told what is being done.
 
     Raises:
@@ -65,7 +70,8 @@ def inspect_graph(
     if read.metadata or read.problem:
         return read
     try:
-        return replace(read, found=inspect_source(str(path), overrides=overrides, progress=progress))
+        found = inspect_source(str(path), overrides=overrides, preprocess=preprocess, progress=progress)
+        return replace(read, found=found)
     except (SourceError, MissingDependencyError):
         if overrides:
             raise

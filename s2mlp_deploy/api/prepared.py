@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,10 @@ from s2mlp_deploy.artifact import SizeLimit, TensorInfo, read_manifest
 from s2mlp_deploy.data.dataset import ModelData
 from s2mlp_deploy.data.noise import NoiseBatches
 from s2mlp_deploy.engines.base import Engine, FileEngine
-from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.errors import ArtifactError, InputError
 from s2mlp_deploy.evidence.standing import comparable
 from s2mlp_deploy.files import sha256_of
+from s2mlp_deploy.parity.matching import match_names
 from s2mlp_deploy.parity.pixels import OnPixels
 from s2mlp_deploy.preprocess import Preprocessing
 
@@ -109,3 +110,34 @@ def files_of(path: Path) -> list[Path]:
 def single_precision(inputs: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
     """A file's inputs as its source takes them: in float32 where they are float16."""
     return tuple(replace(info, dtype="float32") if info.dtype == "float16" else info for info in inputs)
+
+
+def with_fixed_sizes(inputs: Sequence[TensorInfo], sessions: Mapping[str, Engine], own: Path) -> tuple[TensorInfo, ...]:
+    """The reference's inputs, with sizes that it leaves free and a file fixes (``export --set batch=1``).
+
+    Args:
+        inputs: Of the reference.
+        sessions: The files' engines, by name.
+        own: The reference.
+
+    Raises:
+        InputError: Two files fix one size differently.
+    """
+    fixed = []
+    for info in inputs:
+        shape = list(info.shape)
+        for key, session in sessions.items():
+            names = match_names(
+                [i.name for i in inputs], [i.name for i in session.inputs], what="input", sides=(str(own), key)
+            )
+            other = next(i for i in session.inputs if i.name == names[info.name])
+            for axis, size in enumerate(other.shape):
+                if isinstance(size, int) and isinstance(shape[axis], int) and size != shape[axis]:
+                    raise InputError(
+                        f"input {info.name!r} is {size} along axis {axis}, and {shape[axis]} in another file",
+                        where=key,
+                        fix="compare them one at a time",
+                    )
+                shape[axis] = size if isinstance(size, int) else shape[axis]
+        fixed.append(replace(info, shape=tuple(shape)))
+    return tuple(fixed)

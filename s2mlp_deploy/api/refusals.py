@@ -26,6 +26,7 @@ from s2mlp_deploy.models.registry import MODELS, get_model
 from s2mlp_deploy.precision.options import PrecisionOptions
 from s2mlp_deploy.precision.options import check_opset as check_precisions
 from s2mlp_deploy.preprocess import Preprocessing, load_sidecar
+from s2mlp_deploy.text import join_names
 
 
 def check_source(source: str, *, checkpoint: str | Path | None = None, preprocess: str | Path | None = None) -> None:
@@ -166,28 +167,69 @@ def check_quantize(directory: str | Path, options: PrecisionOptions) -> Manifest
 
     Raises:
         ArtifactError: There is no artifact, or it has no float32 file.
-        InputError: An option has a value that cannot be used.
+        InputError: Nothing is asked for, or an option has a value that cannot be used.
         DataError: The data cannot be used, or does not fit the model.
         PreprocessingError: The data is images, and no preprocessing is configured, or they cannot be an input.
     """
-    if not options.files:
-        raise InputError("fp32 is there already", fix="ask for fp16, int8 or fp8")
-    if options.data is None:
-        raise DataError("there is no data to measure on", fix="--data PATH")
-    options.check()
-    if Path(directory).suffix == ".onnx" and Path(directory).is_file():
-        raise InputError(
-            "an ONNX file is no artifact: quantized files are written beside a manifest",
-            where=str(directory),
-            fix=f"{shlex.join(['s2mlp-deploy', 'export', str(directory), '--output', 'DIR'])}, then quantize DIR",
-        )
+    _check_wanted(options)
     manifest = read_manifest(Path(directory))
-    manifest.file("fp32")
+    kinds = [record.precision for record in manifest.files]
+    if "fp32" not in kinds:
+        raise ArtifactError(
+            f"the artifact was made from a file that computes in {join_names(dict.fromkeys(kinds))}, and other "
+            "precisions are made from float32",
+            where=str(directory),
+            fix="export the float32 file that it came from, and quantize that",
+        )
     check_precisions(options.files, manifest.opset)
     for data in (options.data, options.eval_data):
         check_data(data, minimum=MIN_SAMPLES, seed=options.seed)
         _check_fits(data, manifest, options.seed)
     return manifest
+
+
+def _check_wanted(options: PrecisionOptions) -> None:
+    if not options.files:
+        raise InputError("fp32 is there already", fix="ask for fp16, int8 or fp8")
+    if options.data is None:
+        raise DataError("there is no data to measure on", fix="--data PATH")
+    options.check()
+
+
+def check_quantize_file(
+    file: str | Path,
+    output: str | Path | None,
+    options: PrecisionOptions,
+    *,
+    preprocess: str | Path | None,
+    force: bool,
+) -> Path:
+    """Refuses what no quantization of an ONNX file could do, by the arguments alone.
+
+    Returns:
+        Where the artifact goes.
+
+    Raises:
+        SourceError: There is no such file.
+        InputError: No output is named, or an option has a value that cannot be used.
+        DataError: Data is missing, or too little.
+        PreprocessingError: The description is wrong.
+        OutputError: The output cannot be written, or holds an artifact.
+    """
+    _check_wanted(options)
+    check_source(str(file), preprocess=preprocess)
+    if output is None:
+        folder = Path(file).parent
+        inside = (folder / MANIFEST).is_file()
+        raise InputError(
+            "the quantized files of an ONNX file become an artifact, and no place for it is named",
+            where=str(file),
+            fix=f"{shlex.join(['s2mlp-deploy', 'quantize', str(folder)])} is for the artifact that it lies in"
+            if inside
+            else "--output DIR",
+        )
+    check_export(output, force=force, precision=options)
+    return Path(output)
 
 
 def check_parity(files: Sequence[str | Path], data: object = None) -> None:

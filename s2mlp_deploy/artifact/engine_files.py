@@ -26,7 +26,7 @@ def file_for_engine(manifest: Manifest, engine: str, precision: str | None = Non
         manifest: Of the artifact.
         engine: ``tensorrt``, ``tensorrt-rtx``, ``onnxruntime`` or ``openvino``.
         precision: What it must compute in, ``int8`` for example; default: the fastest file there is that every GPU or
-            processor of that engine runs.
+            processor of that engine runs, or the only one.
 
     Raises:
         ArtifactError: There is no such file; says which there are.
@@ -37,6 +37,9 @@ def file_for_engine(manifest: Manifest, engine: str, precision: str | None = Non
     for name in wanted:
         if name in graphs:
             return graphs[name]
+    if precision is None and len(graphs) == 1:
+        # Of an ONNX file that computes in another precision already, which is taken as it is.
+        return next(iter(graphs.values()))
     there = join_names(graphs, last="or")
     raise ArtifactError(
         f"the artifact has no {precision or 'fp32'} file for {engine}, only {there}",

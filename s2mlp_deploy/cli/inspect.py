@@ -45,12 +45,11 @@ def register(app: typer.Typer) -> None:
         # A model of the zoo is a model, whatever folder has its name: ./NAME is the folder.
         directory = Path(target).is_dir() and target not in {entry.name for entry in api.models()}
         graph = target.endswith(".onnx")
-        if (directory or is_engine(target) or target.endswith(".json") or graph) and (
-            checkpoint or preprocess or (settings and not graph)
-        ):
-            raise InputError(
-                "--checkpoint, --set and --preprocess are for models in PyTorch", where=target, fix="leave them out"
-            )
+        nothing_made = directory or is_engine(target) or target.endswith(".json")
+        if checkpoint and graph:
+            raise InputError("an ONNX file has its weights inside", where=target, fix="leave --checkpoint out")
+        if nothing_made and (checkpoint or preprocess or settings):
+            raise InputError("--checkpoint, --set and --preprocess are for models", where=target, fix="leave them out")
         result: api.ArtifactInspection | api.FileInspection | api.SourceInspection | api.EngineInspection | api.Profile
         if directory:
             result = api.inspect_artifact(target)
@@ -60,7 +59,9 @@ def register(app: typer.Typer) -> None:
             result = api.inspect_file(target)
             if not (result.metadata or result.problem) and importlib.util.find_spec("torch") is not None:
                 with progress() as report:
-                    result = api.inspect_graph(target, overrides=parse_settings(settings), progress=report)
+                    result = api.inspect_graph(
+                        target, overrides=parse_settings(settings), preprocess=preprocess, progress=report
+                    )
         elif target.endswith(".json"):
             result = api.read_profile(target)
         else:

@@ -9,9 +9,11 @@ import typer
 from rich.console import Console
 
 from s2mlp_deploy import api
-from s2mlp_deploy.api.refusals import check_quantize
+from s2mlp_deploy.api.refusals import check_quantize, check_quantize_file
 from s2mlp_deploy.cli import options
 from s2mlp_deploy.cli.console import Json, emit, progress
+
+_OF_FILES = ("output", "settings", "preprocess", "force")
 
 
 def register(app: typer.Typer) -> None:
@@ -21,15 +23,30 @@ def register(app: typer.Typer) -> None:
         epilog=options.examples(
             "quantize out --data images",
             "quantize out --data data.zip --precision fp16,int8 --max-drop 1",
+            "quantize vendor.onnx --data images --preprocess pre.json -o out",
         )
     )
     def quantize(
         context: typer.Context,
-        directory: Annotated[Path, typer.Argument(metavar="DIR", help="An artifact with model.fp32.onnx.")],
+        target: Annotated[
+            Path,
+            typer.Argument(
+                metavar="DIR|FILE.onnx",
+                help="An artifact with model.fp32.onnx, or a float32 file of anybody's, which becomes one.",
+            ),
+        ],
         data: Annotated[
             str,
             typer.Option(help="What to calibrate on: a folder or archive of images, .npy or .npz, a saved data set."),
         ],
+        output: Annotated[
+            Path | None,
+            typer.Option(
+                "--output", "-o", metavar="DIR", parser=options.output_path, help="Of FILE.onnx: where it goes."
+            ),
+        ] = None,
+        settings: options.Settings = None,
+        preprocess: options.Preprocess = None,
         precision: options.Precisions = None,
         method: options.Method = api.CALIBRATION_METHOD,
         samples: options.Samples = api.CALIBRATION_SAMPLES,
@@ -46,10 +63,16 @@ def register(app: typer.Typer) -> None:
         reduce_range: options.ReduceRange = False,
         calibration_cache: options.CalibrationCache = None,
         half_io: options.HalfIo = False,
+        force: Annotated[
+            bool, typer.Option("--force", help="Of FILE.onnx: replace an artifact that is there.")
+        ] = False,
         seed: options.Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """Add float16 and quantized files to an artifact (int8 by default), and score them."""
+        """Add float16 and quantized files to an artifact (int8 by default), and score them.
+
+        An ONNX file is exported to an artifact first, with the same steps as `export`.
+        """
         precisions = options.separated(precision, "int8")
         options.refuse_unused_calibration(context, precisions, data)
         wanted = api.PrecisionOptions(
@@ -72,13 +95,28 @@ def register(app: typer.Typer) -> None:
             half_io=half_io,
             seed=seed,
         )
-        check_quantize(directory, wanted)  # Before onnx is imported.
-        with progress() as report:
-            result = api.quantize(
-                directory,
-                wanted,
-                progress=report,
-            )
+        result: api.Quantized | api.ExportResult
+        # Refused before onnx is imported.
+        if target.suffix == ".onnx":
+            place = check_quantize_file(target, output, wanted, preprocess=preprocess, force=force)
+            with progress() as report:
+                result = api.export(
+                    str(target),
+                    place,
+                    overrides=options.parse_settings(settings),
+                    preprocess=preprocess,
+                    force=force,
+                    precision=wanted,
+                    progress=report,
+                )
+        else:
+            given = options.given_options(context)
+            unused = [given[name] for name in _OF_FILES if name in given]
+            options.refuse_options(unused, "of an ONNX file; an artifact has its own")
+            place = target
+            check_quantize(target, wanted)
+            with progress() as report:
+                result = api.quantize(target, wanted, progress=report)
 
         def render(console: Console) -> None:
             from s2mlp_deploy.report.accuracy import print_accuracy
@@ -86,7 +124,7 @@ def register(app: typer.Typer) -> None:
 
             if result.accuracy is not None:
                 print_accuracy(console, result.accuracy)
-            console.print(visible_text(console, f"Written into {directory}"))
+            console.print(visible_text(console, f"Written into {place}"))
 
-        emit(result, as_json=as_json, render=render)
+        emit({"manifest": result.manifest, "accuracy": result.accuracy}, as_json=as_json, render=render)
         options.refuse_poor_files(result.accuracy)

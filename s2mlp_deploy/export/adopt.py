@@ -17,6 +17,7 @@ from s2mlp_deploy.export.forms import choose
 from s2mlp_deploy.export.passes.fold_known_sizes import FoldKnownSizes
 from s2mlp_deploy.export.passes.merge_shifts import MergeEqualShifts
 from s2mlp_deploy.export.passes.name_after_modules import NameAfterModules, module_path
+from s2mlp_deploy.export.passes.own_zero_points import OwnZeroPoints
 from s2mlp_deploy.export.passes.simplify import Simplify
 from s2mlp_deploy.export.passes.strip import StripProvenance
 from s2mlp_deploy.export.rewrite import NearMissRecord
@@ -141,6 +142,7 @@ def adopt(
     ir.passes.Sequential(
         common.RemoveUnusedNodesPass(),
         MergeEqualShifts(),
+        OwnZeroPoints(),
         common.OutputFixPass(),
         common.NameFixPass(),
     )(own)

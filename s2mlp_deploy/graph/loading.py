@@ -11,7 +11,7 @@ from onnx_ir.passes.common import ShapeInferencePass
 
 from s2mlp_deploy.artifact import check_onnx
 from s2mlp_deploy.errors import ArtifactError
-from s2mlp_deploy.graph.checking import problem_of_file
+from s2mlp_deploy.graph.checking import in_order, problem_of_file
 from s2mlp_deploy.text import first_line_of
 
 
@@ -58,6 +58,7 @@ def load_graph(path: Path, *, valid: bool = True, infer: bool = True) -> LoadedG
         raise ArtifactError("there is no ONNX graph in the file", where=str(path), fix="name an ONNX file")
     if valid:
         _check(model, path)
+    in_order(model)
     # Weights that callers may replace, as old tools write them: a graph that quantizes them could not take others.
     given = [value for value in model.graph.inputs if not value.is_initializer()]
     if len(given) < len(model.graph.inputs):

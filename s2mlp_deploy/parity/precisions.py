@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+_QUANTIZED = frozenset(
+    {"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul", "QuantizeLinear"}
+)
+"""Activations are integers there; where weights alone are stored as such, floats are computed with."""
+
 
 def precision_of(graph: ir.Graph | None, stated: object) -> str:
     """What a file computes in: what it says, where its types bear that out, else what they say.
@@ -22,7 +27,7 @@ def precision_of(graph: ir.Graph | None, stated: object) -> str:
         tensor, target = node.attributes.get("value"), node.attributes.get("to")
         types |= {tensor.as_tensor().dtype} if tensor is not None and node.op_type == "Constant" else set()
         types |= {ir.DataType(target.as_int())} if target is not None else set()
-    quantized = any(node.op_type == "QuantizeLinear" for node in graph.all_nodes())
+    quantized = any(node.op_type in _QUANTIZED for node in graph.all_nodes())
     found = "fp32"
     if ir.DataType.FLOAT8E4M3FN in types:
         found = "fp8"

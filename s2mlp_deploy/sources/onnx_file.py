@@ -87,6 +87,7 @@ def open_onnx(path: Path, *, overrides: Mapping[str, Any], image: tuple[int, int
         raise SourceError("no such file", where=str(path), fix="check the path")
     sha256 = sha256_of(path)
     model = load_graph(path).model
+    sizes = {name: _size_of(name, value, path) for name, value in overrides.items()}
     written = model.opset_imports[""]
     if written < OLDEST_OPSET:
         raise SourceError(
@@ -103,7 +104,7 @@ def open_onnx(path: Path, *, overrides: Mapping[str, Any], image: tuple[int, int
         )
     _check_interface(model.graph, path)
     _name_sizes(model.graph)
-    _fix_sizes(model.graph, overrides, path)
+    _fix_sizes(model.graph, sizes, path)
     return OnnxModel(path, sha256, model, _examples(model.graph, image), _notes(model.graph))
 
 
@@ -147,7 +148,22 @@ def _free(graph: ir.Graph) -> dict[str, tuple[ir.Value, int]]:
     return found
 
 
-def _fix_sizes(graph: ir.Graph, overrides: Mapping[str, Any], path: Path) -> None:
+def _size_of(name: str, value: Any, path: Path) -> int:
+    """A size as Python has it, or as it is typed.
+
+    Raises:
+        SourceError: It is none.
+    """
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise SourceError(
+            f"{name} is a size, and {value!r} is none", where=str(path), fix=f"--set {name}=1, for example"
+        )
+    return value
+
+
+def _fix_sizes(graph: ir.Graph, overrides: Mapping[str, int], path: Path) -> None:
     free = _free(graph)
     for name, size in overrides.items():
         if name not in free:
@@ -155,10 +171,6 @@ def _fix_sizes(graph: ir.Graph, overrides: Mapping[str, Any], path: Path) -> Non
                 f"the file has no free size called {name!r}",
                 where=f"{path}: --set {name}={size}",
                 fix=f"its free sizes are {join_names(free)}" if free else "all of its sizes are fixed: leave --set out",
-            )
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise SourceError(
-                f"{name} is a size, and {size!r} is none", where=str(path), fix=f"--set {name}=1, for example"
             )
     if not overrides:
         return

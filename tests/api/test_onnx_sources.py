@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnxruntime
 import pytest
 from onnx_sources import DYNAMO, TORCHSCRIPT, written
 
 from s2mlp_deploy import api
-from s2mlp_deploy.errors import InputError
+from s2mlp_deploy.errors import ArtifactError, InputError
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +57,79 @@ def test_inspect_finds_what_the_file_does_not_say(rescued) -> None:
     assert api.inspect_graph(result.file()).found is None
 
 
-def test_a_file_in_half_precision_is_taken_as_it_is(tmp_path: Path) -> None:
-    text = """<ir_version: 10, opset_import: ["": 20]> net (float16[N,4] x) => (float16[N,4] y) { y = Relu(x) }"""
-    path = written(tmp_path / "half.onnx", text)
-    result = api.export(str(path), tmp_path / "out")
-    assert [(record.path, record.precision) for record in result.manifest.files] == [("model.fp16.onnx", "fp16")]
-    assert api.parity(str(path), [tmp_path / "out"])[0].passed
-    with pytest.raises(InputError, match="computes in fp16 already"):
+HEAD = """<ir_version: 8, opset_import: ["": 17]> net (float[N,4] x) => (float[N,3] y)
+    <float s = {0.05}, uint8 middle = {128}, int8 none1 = {0}, int8 none2 = {0},
+     int8[4,2] w1 = {1, -20, 30, 40, -5, 6, 70, -80}, int8[2,3] w2 = {9, 8, -7, 60, 50, -40}>"""
+TAKEN = {
+    "Q/DQ": (
+        HEAD
+        + """{
+            q = QuantizeLinear(x, s, middle) d = DequantizeLinear(q, s, middle)
+            e = DequantizeLinear(w1, s, none1) a = MatMul(d, e)
+            b = QuantizeLinear(a, s, middle) c = DequantizeLinear(b, s, middle)
+            f = DequantizeLinear(w2, s, none2) y = MatMul(c, f) }""",
+        "int8",
+        "quantizes symmetrically",
+    ),
+    "QOperator": (
+        HEAD
+        + """{
+            q = QuantizeLinear(x, s, middle)
+            a = QLinearMatMul(q, s, middle, w1, s, none1, s, middle)
+            b = QLinearMatMul(a, s, middle, w2, s, none2, s, middle)
+            y = DequantizeLinear(b, s, middle) }""",
+        "int8",
+        "QLinearMatMul",
+    ),
+    "dynamic": (
+        HEAD
+        + """{
+            q, t, z = DynamicQuantizeLinear(x)
+            a = MatMulInteger(q, w1, z, none1) b = Cast <to = 1> (a) c = Mul(b, t)
+            r, u, v = DynamicQuantizeLinear(c)
+            d = MatMulInteger(r, w2, v, none2) e = Cast <to = 1> (d) y = Mul(e, u) }""",
+        "int8",
+        "MatMulInteger",
+    ),
+    "float16": (
+        """<ir_version: 8, opset_import: ["": 17]> net (float[N,4] x) => (float16[N,2] y)
+            <float16[4,2] w = {1, 2, 3, 4, 5, 6, 7, 8}> { a = Cast <to = 10> (x) y = MatMul(a, w) }""",
+        "fp16",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+def test_a_file_in_another_precision_is_taken_as_it_is(kind, tmp_path: Path) -> None:
+    text, precision, finding = TAKEN[kind]
+    path, out = written(tmp_path / "net.onnx", text), tmp_path / "out"
+    result = api.export(str(path), out)
+    assert [(record.path, record.precision) for record in result.manifest.files] == [
+        (f"model.{precision}.onnx", precision)
+    ]
+    (report,) = api.parity(str(path), [out])
+    assert report.passed
+    assert report.precision == precision
+    assert report.outputs[0].metrics.max_abs == 0.0
+    # Of the artifact its only file is built, and what a builder of TensorRT takes of it is said.
+    problems = [found.problem for found in api.preflight(out, engine="tensorrt", version="10.16").findings]
+    assert any(finding in problem for problem in problems) if finding else not problems
+    half = api.PrecisionOptions(precisions=("fp16",), data="images")
+    said = f"computes in {precision}.* made from float32"
+    with pytest.raises(InputError, match=said):
         api.export(str(path), tmp_path / "other", precision=api.PrecisionOptions(precisions=("fp16",)))
+    with pytest.raises(ArtifactError, match=said):
+        api.quantize(out, half)
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("kind", ["Q/DQ", "QOperator"])
+def test_a_quantized_file_loads_where_weights_become_uint8(kind, tmp_path: Path) -> None:
+    result = api.export(str(written(tmp_path / "net.onnx", TAKEN[kind][0])), tmp_path / "out")
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")  # As engines do on processors without VNNI.
+    onnxruntime.InferenceSession(result.file("int8"), options)
 
 
 def test_sizes_that_the_file_fixes_cannot_be_made_free(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ def test_tensorrt_takes_the_fastest_file_that_is_placed_for_it(engine):
     assert chosen(engine, there=("fp32", "int8")) == "model.fp32.onnx"
     # It needs a GPU that has it.
     assert chosen(engine, there=("fp32", "fp8-trt")) == "model.fp32.onnx"
+    # Of an ONNX file that was taken as it is.
+    assert chosen(engine, there=("int8",)) == "model.int8.onnx"
 
 
 def test_onnx_runtime_takes_its_own_int8_and_no_float16():

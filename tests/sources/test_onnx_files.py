@@ -34,7 +34,7 @@ def test_a_file_has_examples_of_its_inputs(tmp_path: Path) -> None:
 
 def test_free_sizes_can_be_fixed(tmp_path: Path) -> None:
     path = written(tmp_path / "two.onnx", TWO)
-    source = load_source(str(path), overrides={"N": 1, "H": 32, "W": 48})
+    source = load_source(str(path), overrides={"N": 1, "H": "32", "W": "48"})
     assert isinstance(source.module, OnnxModel)
     assert source.module.inputs[0].shape == (1, 3, 32, 48)
     assert dict(source.module.sizes) == {"M": 2, "L": 16}
@@ -43,6 +43,8 @@ def test_free_sizes_can_be_fixed(tmp_path: Path) -> None:
     assert raised.value.fix == "its free sizes are N, H, W, M and L"
     with pytest.raises(SourceError, match="is a size, and 0 is none"):
         load_source(str(path), overrides={"N": 0})
+    with pytest.raises(SourceError, match="is a size, and 'one' is none"):
+        load_source(str(path), overrides={"N": "one"})
 
 
 def test_sizes_without_a_plain_name_get_one(tmp_path: Path) -> None:
