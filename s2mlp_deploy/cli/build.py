@@ -120,7 +120,11 @@ def register(app: typer.Typer) -> None:
         ] = None,
         as_json: Json = False,
     ) -> None:
-        """Build an engine file from an ONNX file. tensorrt-rtx and openvino need no GPU for that."""
+        """Build an engine file from an ONNX file. tensorrt-rtx and openvino need no GPU for that.
+
+        Of a line of trtexec, --fp16 and --int8 are `export FILE.onnx --precision` and a build of the file that it
+        writes, --saveEngine is --output, and --minShapes is --min-shapes: docs/trtexec.md.
+        """
         if (engine == "onnxruntime") != (optimize_for is not None):
             raise InputError(
                 "--optimize-for and --engine onnxruntime belong together: other engines always optimize, and "

@@ -148,10 +148,3 @@ def test_equal_files_give_equal_bytes(rescued, tmp_path: Path) -> None:
     path, result = rescued
     again = api.export(str(path), tmp_path / "again")
     assert again.file().read_bytes() == result.file().read_bytes()
-
-
-def test_the_line_of_trtexec_in_the_documentation(rescued) -> None:
-    _, result = rescued
-    file = result.file("fp16")
-    found = api.preflight(file, engine="tensorrt", version="10.16", precision="fp16", max_shapes={"x": (8, 6, 5, 4)})
-    assert not found.findings
