@@ -25,6 +25,7 @@ from s2mlp_deploy.export.passes.name_after_modules import NameAfterModules
 from s2mlp_deploy.export.passes.name_dynamic_axes import NameDynamicAxes
 from s2mlp_deploy.export.passes.note_example_sizes import NoteExampleSizes
 from s2mlp_deploy.export.passes.simplify import Simplify
+from s2mlp_deploy.export.passes.split_weights import SplitWeights
 from s2mlp_deploy.export.passes.stay_in_rows import StayInRows
 from s2mlp_deploy.export.passes.strip import StripProvenance
 from s2mlp_deploy.export.passes.token_sums import TokenSums
@@ -44,6 +45,7 @@ from s2mlp_deploy.torch_internals import (
 
 FASTER: tuple[type[ir.passes.InPlacePass], ...] = (
     TokenSums,
+    SplitWeights,
     GemmWithBias,
     StayInRows,
 )

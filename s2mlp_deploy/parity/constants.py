@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from s2mlp_deploy.evidence.calibration import CalibrationReport
+from s2mlp_deploy.graph.derived import original
 from s2mlp_deploy.graph.operators import array_of
 from s2mlp_deploy.graph.subnormals import flushed
 
@@ -71,7 +72,7 @@ def _folded_into(module: nn.Module) -> frozenset[str]:
 def compare_constants(
     graph: ir.Graph, originals: Arrays, calibration: CalibrationReport | None = None
 ) -> tuple[int, tuple[str, ...]]:
-    """Compares each constant that has an original with it.
+    """Compares each constant that has an original with it, or with the part of it that it is by its name.
 
     Args:
         graph: Of the file that is judged.
@@ -96,10 +97,10 @@ def _judged(
     constants = constants_of(graph)
     for name, array in constants.items():
         base = name.removesuffix(_HALF)
-        if name in originals:
-            yield name, None if _same(array, originals[name]) else "is another than the original"
-        elif name.endswith(_HALF) and base in originals:
-            yield name, _rounded(array, originals[base])
+        if (own := original(name, originals)) is not None:
+            yield name, None if _same(array, own) else "is another than the original"
+        elif name.endswith(_HALF) and (own := original(base, originals)) is not None:
+            yield name, _rounded(array, own)
         elif base.endswith(_SCALE) and base.removesuffix(_SCALE) in chosen:
             value = base.removesuffix(_SCALE)
             yield name, _scaled(array, constants.get(f"{value}{_ZERO}"), chosen[value])
@@ -107,8 +108,8 @@ def _judged(
         stored = node.inputs[0] if node.op_type == "DequantizeLinear" else None
         integers, called = array_of(stored), str(stored.name) if stored is not None else ""
         base = called.removesuffix(_INTEGERS)
-        if integers is not None and base in originals:
-            yield called, _quantized(node, integers, originals[base])
+        if integers is not None and (own := original(base, originals)) is not None:
+            yield called, _quantized(node, integers, own)
 
 
 def _same(array: NDArray[Any], original: NDArray[Any]) -> bool:

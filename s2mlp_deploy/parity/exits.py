@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from s2mlp_deploy.artifact import NETWORK, module_of
 from s2mlp_deploy.evidence.layers import Unmatched
-from s2mlp_deploy.graph.operators import array_of, is_movement
+from s2mlp_deploy.graph.operators import array_of, data_inputs, is_movement
 
 V = TypeVar("V", bound=Hashable)
 Shape = tuple[int | None, ...]
@@ -202,7 +202,7 @@ def _whole(value: ir.Value, module: str) -> ir.Value:
     producer = value.producer()
     while (
         producer is not None
-        and (producer.op_type in _CASTS or is_movement(producer))
+        and (producer.op_type in _CASTS or (is_movement(producer) and len(data_inputs(producer)) == 1))
         and producer.inputs
         and (above := producer.inputs[0]) is not None
         and (maker := above.producer()) is not None

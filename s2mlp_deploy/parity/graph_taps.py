@@ -32,6 +32,7 @@ from s2mlp_deploy.parity.exits import (
     single,
     tapped,
 )
+from s2mlp_deploy.parity.joined import with_whole_results
 from s2mlp_deploy.parity.layers import Feeds, Seer
 from s2mlp_deploy.parity.sketch import float_array
 
@@ -55,6 +56,7 @@ class TappedGraph:
     """
 
     def __init__(self, model: ir.Model, *, threads: int = 0) -> None:
+        model = with_whole_results(model)
         self._model, self._threads = model, threads
         self._values = {str(value.name): value for node in model.graph for value in node.outputs}
         self.taps, self.unclear = _taps_of(model.graph)

@@ -20,6 +20,7 @@ from s2mlp_deploy.evidence.layers import LayerParity, Unmatched
 from s2mlp_deploy.metrics import TensorComparison
 from s2mlp_deploy.parity.exits import Tap, match_taps, tapped
 from s2mlp_deploy.parity.grids import Grid, grid_of, input_grids
+from s2mlp_deploy.parity.joined import with_whole_results
 from s2mlp_deploy.parity.matching import Matched
 from s2mlp_deploy.parity.sketch import LayerFigures, float_array, in_chunks
 
@@ -266,7 +267,8 @@ class _File:
     ) -> None:
         self._key, self._model, self._program, self._opens = key, model, program, opens
         self._foreign, self._inputs, self._plain = foreign, input_grids(model.graph), plain
-        self.found, missing = match_taps(program.taps, model.graph)
+        self._joined = with_whole_results(model)
+        self.found, missing = match_taps(program.taps, self._joined.graph)
         self._unmatched = [*(Unmatched(*item) for item in program.unclear.items()), *missing]
         self._layers: dict[str, _Layer] = {}
         self._outputs: dict[str, _Layer] = {}
@@ -285,13 +287,13 @@ class _File:
         # What enters the part's first layers is looked at too, for their own distances.
         entering = {path for tap in self._part for path in self._program.entering(tap, self.found)} - own
         self._entering = {tap.node: tap.path for tap in self._program.taps if tap.path in entering}
-        graph, self._names = tapped(self._model, {path: self.found[path] for path in (*own, *entering)})
+        graph, self._names = tapped(self._joined, {path: self.found[path] for path in (*own, *entering)})
         self._tapped = _Tapped(self._opens(graph), len(self._model.graph.outputs))
         self._matched = Matched(self._key, adapt(self._key, self._tapped), reference)
         for tap in self._part:
             found = self.found[tap.path]
             self._layers[tap.path] = _Layer(
-                tap, found.value, grid_of(self._model.graph, found) if self._foreign else None
+                tap, found.value, grid_of(self._joined.graph, found) if self._foreign else None
             )
 
     def update(self, feeds: Feeds, batch: int, keep: Keeper | None, *, outputs: bool) -> None:

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from s2mlp_deploy.calibration.ranges import LARGEST_E4M3, NumberType, Range
+from s2mlp_deploy.graph.derived import part_name, part_of
 from s2mlp_deploy.graph.editing import Editor
 from s2mlp_deploy.graph.operators import array_of, data_inputs, fills_with_constant, is_one_hot_convolution
 from s2mlp_deploy.precision.movement import movement_before
@@ -216,11 +217,14 @@ class Quantizer:
         scales = np.float32(activation_scale) * self.weight(op, least.astype(np.float32))
         scales = np.maximum(scales, np.finfo(np.float32).tiny)
         integers = np.rint(bias.astype(np.float64) / scales).astype(np.int32)
+        name, part = f"{op.layer}.bias", part_of(str(op.weight.name))
+        if part is not None:
+            name = part_name(name, *part[1:])
         return self._dequantize(
             [
-                self.editor.constant(integers, f"{op.layer}.bias.quantized"),
-                self.editor.constant(scales, f"{op.layer}.bias.scale"),
-                self.editor.constant(np.zeros(scales.shape, np.int32), f"{op.layer}.bias.zero_point"),
+                self.editor.constant(integers, f"{name}.quantized"),
+                self.editor.constant(scales, f"{name}.scale"),
+                self.editor.constant(np.zeros(scales.shape, np.int32), f"{name}.zero_point"),
             ],
             name=f"{op.layer}/bias",
             shape=ir.Shape(integers.shape),

@@ -31,7 +31,8 @@ def calibration_report(
     """
     layers: dict[str, list[str]] = {str(value.name): [] for value in observed_values(selection)}
     for op in selection.ops:
-        layers[str(op.activation.name)].append(op.layer)
+        if op.layer not in layers[str(op.activation.name)]:  # A layer may be several products.
+            layers[str(op.activation.name)].append(op.layer)
     number_types = {PLACEMENTS[precision].scheme.number_type for precision in quantized}
     return CalibrationReport(
         record,

@@ -161,7 +161,7 @@ def test_the_first_tensor_that_is_not_finite_is_named(no_quantize, cli, images, 
     assert cli("export", *TINY, "--checkpoint", tmp_path / "w.safetensors", "-o", directory).code == 0
     text = no_quantize("--data", images, directory=directory)
     assert "is NaN or infinite on the calibration data, the first tensor that is" in text
-    assert "stages.0.blocks.0.mlp.fc1/MatMul" in text
+    assert "stages.0.blocks.0.mlp.fc1/Gemm" in text
 
 
 # Graphs

@@ -11,6 +11,7 @@ import pytest
 
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.export.passes.gemm_with_bias import GemmWithBias
+from s2mlp_deploy.export.passes.split_weights import SplitWeights
 from s2mlp_deploy.export.passes.stay_in_rows import StayInRows
 from s2mlp_deploy.export.passes.token_sums import TokenSums
 from s2mlp_deploy.graph.editing import Editor
@@ -164,7 +165,7 @@ class TestTokenSums:
 
 class TestStayInRows:
     def residual(self) -> ir.Model:
-        """Norm, product, activation, product, the sum with what came in, and another such norm and product."""
+        """Norm, product, activation, product, a scale, the sum with what came in, and another such norm and product."""
         net = Net((None, 3, 2, 4))
         start = net.last
         net.op("LayerNormalization", noise(4), noise(4), axis=3)
@@ -172,7 +173,9 @@ class TestStayInRows:
         net.op("Add", noise(6))
         net.op("Gelu")
         net.op("MatMul", noise(6, 4), shape=(3, 2, 4))
-        product = net.op("Add", noise(4))
+        net.op("Add", noise(4))
+        net.op("Mul", noise(4))
+        product = net.op("Add", np.array(2.0, np.float32))
         after = net.graph[len(net.graph) - 1]
         net.last = Editor(net.graph).node(
             "Add", [start, product], name="b/Add", dtype=FLOAT, shape=start.shape, after=after
@@ -207,3 +210,55 @@ class TestStayInRows:
         assert name in after
         for key, value in after.items():
             np.testing.assert_array_equal(value, before[key])
+
+
+def _split(net: Net, axis: int, *widths: int) -> list[ir.Value]:
+    """The parts of the last value along an axis."""
+    whole, shapes = net.last, []
+    for width in widths:
+        shape = list(whole.shape or ())
+        shape[axis] = width
+        shapes.append(ir.Shape(shape))
+    parts = [ir.Value(name=f"part{i}", type=whole.type, shape=shape) for i, shape in enumerate(shapes)]
+    sizes = Editor(net.graph).constant(np.array(widths, np.int64), "widths")
+    net.graph.append(ir.Node("", "Split", [whole, sizes], [ir.AttrInt64("axis", axis)], outputs=parts, name="m/Split"))
+    return parts
+
+
+@pytest.mark.parametrize("layer", ["MatMul", "MatMul and bias", "Conv"])
+def test_products_that_are_split_become_one_for_each_part(layer: str) -> None:
+    net = Net((2, 4, 4, 8) if layer != "Conv" else (2, 8, 4, 4))
+    if layer == "Conv":
+        net.op("Conv", noise(128, 8, 1, 1), noise(128), shape=(128, 4, 4))
+    else:
+        net.op("MatMul", noise(8, 128), shape=(4, 4, 128))
+    if layer == "MatMul and bias":
+        net.op("Add", noise(128))
+    first, second = _split(net, 1 if layer == "Conv" else -1, 64, 64)
+    net.op("Sub", on=first)
+    net.graph[-1].resize_inputs(2)
+    net.graph[-1].replace_input_with(1, second)
+    model, x = net.model(), noise(2, *(int(size) for size in net.x.shape[1:]))
+    before = run(model, x)
+    assert SplitWeights()(model).modified
+    np.testing.assert_allclose(run(model, x), before, rtol=1e-5, atol=1e-5)
+    counts = Counter(node.op_type for node in model.graph)
+    assert counts["Split"] == 0
+    assert counts[layer.split()[0]] == 2
+    constants = [name for name in model.graph.initializers if ".part" in name]
+    assert len(constants) == (2 if layer == "MatMul" else 4)
+    assert not SplitWeights()(model).modified
+
+
+@pytest.mark.parametrize("case", ["unequal", "narrow", "read twice", "along tokens"])
+def test_other_splits_stay(case: str) -> None:
+    net = Net((2, 64, 8))
+    whole = net.op("MatMul", noise(8, 64 if case == "narrow" else 192), shape=(64, 64 if case == "narrow" else 192))
+    axis = 1 if case == "along tokens" else -1
+    widths = {"unequal": (64, 128), "narrow": (32, 32), "along tokens": (32, 32)}.get(case, (64, 64, 64))
+    parts = _split(net, axis, *widths)
+    if case == "read twice":
+        net.op("Relu", on=whole)
+        net.graph.outputs.append(net.last)
+    net.last = parts[0]
+    assert not SplitWeights()(net.model()).modified

@@ -18,6 +18,8 @@ _OF_TWO = frozenset({"Add", "Mul", "Sub"})
 class StayInRows(ir.passes.InPlacePass):
     """Moves Reshapes from rows to more axes behind element by element operators, residual sums and LayerNormalization.
 
+    Sums and products with one number per channel, or one for all, are among them: ResMLP's Affine, LayerScale.
+
     A Reshape copies nothing, but each is a node to be run: s2mlpv2_small_7 has 144 around its Gemms, of which 18 stay.
 
     Precondition: :class:`~s2mlp_deploy.export.passes.gemm_with_bias.GemmWithBias` has run.
@@ -64,7 +66,9 @@ def _moved(editor: Editor, node: ir.Node, seen: dict[ir.Value, ir.Value]) -> boo
     columns = shape[-1]
     scope = str(node.name).rpartition("/")[0]
     inputs = list(node.inputs)
-    for index, view in enumerate(views):
+    for index, view in enumerate(inputs):
+        if view is None or view not in views:
+            continue
         rows = _rows_of(view) or seen.get(view)
         if rows is None:
             target = editor.constant(np.array([-1, columns], np.int64), f"{scope}.rows")
@@ -102,8 +106,10 @@ def _views(node: ir.Node) -> list[ir.Value]:
     values = [value for value in node.inputs if value is not None]
     if node.op_type in _OF_ONE:
         return values[:1]
-    if node.op_type in _OF_TWO and len(values) == 2 and all(array_of(value) is None for value in values):
-        return values
+    if node.op_type in _OF_TWO and len(values) == 2:
+        computed = [value for value in values if array_of(value) is None]
+        constants = [array for value in values if (array := array_of(value)) is not None]
+        return computed if all(array.ndim < 2 for array in constants) else []
     if node.op_type == "LayerNormalization" and len(node.outputs) == 1 and values[0].shape is not None:
         axis = node.attributes["axis"].as_int() if "axis" in node.attributes else -1
         if axis in (-1, len(values[0].shape) - 1):
