@@ -38,6 +38,9 @@ GRAPH_ENGINE = "onnxruntime"
 Scenario: TypeAlias = Literal["single-stream", "offline", "server"]
 """What ``bench`` measures, by the names of MLPerf Inference."""
 
+EnginePool: TypeAlias = Literal["process", "ray"]
+"""Who runs engines side by side: processes of this machine, or actors of Ray."""
+
 HardwareCompatibility: TypeAlias = Literal["none", "ampere+", "same-compute-capability"]
 """Which GPUs a TensorRT engine runs on besides its own."""
 

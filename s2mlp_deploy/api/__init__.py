@@ -17,6 +17,7 @@ from s2mlp_deploy.evidence.notebook import draw_records_with
 
 if TYPE_CHECKING:
     from s2mlp_deploy.api.against_file import layers_against_file, parity_against_file
+    from s2mlp_deploy.api.batching import batch
     from s2mlp_deploy.api.benchmarking import bench, read_profile, save_bench, save_bench_csv
     from s2mlp_deploy.api.capturing import CapturedSource, analyze, capture
     from s2mlp_deploy.api.comparing import parity
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.precision.options import PrecisionOptions
     from s2mlp_deploy.preprocess import Preprocessing
     from s2mlp_deploy.progress import ProgressCallback, no_progress
+    from s2mlp_deploy.serving.batch.run import BatchReport
     from s2mlp_deploy.serving.hindrances import Hindrance
     from s2mlp_deploy.serving.outputs import OutputSummary
     from s2mlp_deploy.serving.plan import RunPlan
@@ -123,6 +125,7 @@ _GRAPH = ("onnx", "onnx_ir")
 
 _HOMES = {
     "s2mlp_deploy.api.against_file": _Home(("layers_against_file", "parity_against_file"), _GRAPH, "onnx"),
+    "s2mlp_deploy.api.batching": _Home(("batch",), ("pyarrow",), "batch"),
     "s2mlp_deploy.api.benchmarking": _Home(("bench", "read_profile", "save_bench", "save_bench_csv")),
     "s2mlp_deploy.api.capturing": _Home(("CapturedSource", "analyze", "capture"), _TORCH, "export"),
     "s2mlp_deploy.api.comparing": _Home(("parity",), _TORCH, "export"),
@@ -202,6 +205,7 @@ _HOMES = {
     "s2mlp_deploy.evidence.parity": _Home(("ParityReport", "Tolerances")),
     "s2mlp_deploy.preprocess": _Home(("Preprocessing",)),
     "s2mlp_deploy.progress": _Home(("ProgressCallback", "no_progress")),
+    "s2mlp_deploy.serving.batch.run": _Home(("BatchReport",), ("pyarrow",), "batch"),
     "s2mlp_deploy.serving.hindrances": _Home(("Hindrance",)),
     "s2mlp_deploy.serving.outputs": _Home(("OutputSummary",)),
     "s2mlp_deploy.serving.plan": _Home(("RunPlan",)),
@@ -219,6 +223,7 @@ __all__ = [
     "AccuracyReport",
     "ArtifactError",
     "ArtifactInspection",
+    "BatchReport",
     "BenchOptions",
     "BenchReport",
     "BuildError",
@@ -286,6 +291,7 @@ __all__ = [
     "Tolerances",
     "WrittenReport",
     "analyze",
+    "batch",
     "bench",
     "build",
     "capture",

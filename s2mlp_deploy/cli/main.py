@@ -10,6 +10,7 @@ import typer
 
 from s2mlp_deploy import __version__
 from s2mlp_deploy.cli import (
+    batch,
     bench,
     build,
     demo,
@@ -57,7 +58,10 @@ def _root(
     set_up_logging()
 
 
-for module in (models, doctor, demo, export, quantize, build, inspect, diff, parity, bench, report, predict, serve):
+for module in (
+    *(models, doctor, demo, export, quantize, build, inspect, diff, parity, bench, report),
+    *(predict, batch, serve),
+):
     module.register(app)
 
 

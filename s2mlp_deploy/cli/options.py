@@ -121,6 +121,14 @@ Threads = Annotated[
         min=0, help="Threads within an operator; 0: the engine's own choice. Default: as `tune` chose, else 0."
     ),
 ]
+Spin = Annotated[
+    bool | None,
+    typer.Option(
+        "--spin/--no-spin",
+        help="Whether idle threads of ONNX Runtime spin for work. Default: as `tune` chose, else they do.",
+        show_default=False,
+    ),
+]
 FlushDenormals = Annotated[
     bool, typer.Option("--flush-denormals", help="Take numbers below the smallest normal float32 for 0.")
 ]

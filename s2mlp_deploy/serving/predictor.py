@@ -21,7 +21,7 @@ from s2mlp_deploy.serving.hindrances import Hindrance, hindrances, tell_once
 from s2mlp_deploy.serving.images import Images, NamedImage, named_images
 from s2mlp_deploy.serving.inputs import check_feeds, check_takes_images, takes_image
 from s2mlp_deploy.serving.outputs import OutputSummary, best_classes, find_scores, summary_of
-from s2mlp_deploy.serving.plan import plan_run
+from s2mlp_deploy.serving.plan import RunPlan, plan_run
 from s2mlp_deploy.serving.sessions import Sessions, open_planned
 
 
@@ -84,6 +84,7 @@ class Predictor:
             several are for engines that do not, or for threads that shall not share a pool.
         allow_unproven: Whether a file may run of which no parity was measured, or of which it fails.
         warn: Whether to warn, once in a process, of what makes it slow here (:attr:`hindrances`).
+        plan: What was decided before, for processes that share it: the choices above are left aside then.
 
     Attributes:
         plan: What runs, and why (:class:`~s2mlp_deploy.serving.plan.RunPlan`).
@@ -115,6 +116,7 @@ class Predictor:
         sessions: int = 1,
         allow_unproven: bool = False,
         warn: bool = True,
+        plan: RunPlan | None = None,
     ) -> None:
         if sessions < 1 or (threads or 0) < 0:
             raise InputError(
@@ -130,7 +132,7 @@ class Predictor:
         self.preprocessing = (
             None if self.manifest.preprocessing is None else Preprocessing.from_dict(self.manifest.preprocessing)
         )
-        self.plan = plan_run(
+        self.plan = plan or plan_run(
             root,
             precision=precision,
             engine=engine,
@@ -139,9 +141,8 @@ class Predictor:
             flush_denormals=flush_denormals,
             allow_unproven=allow_unproven,
         )
-        opened = [
-            open_planned(self.plan, self.manifest, optional_flush=flush_denormals is None) for _ in range(sessions)
-        ]
+        optional = flush_denormals is None and self.plan.basis == "tune"
+        opened = [open_planned(self.plan, self.manifest, optional_flush=optional) for _ in range(sessions)]
         self._sessions = Sessions(opened, self.plan.engine)
         self.inputs: tuple[TensorInfo, ...] = self._sessions.inputs
         self.outputs: tuple[TensorInfo, ...] = self._sessions.outputs

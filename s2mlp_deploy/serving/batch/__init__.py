@@ -1,0 +1,1 @@
+"""Classifying more images than fit a moment: in chunks, by several processes or Ray, into a Parquet data set."""
