@@ -2,12 +2,12 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := export,cpu,openvino,serve,demo,dev
+EXTRAS := export,cpu,openvino,serve,batch,demo,dev
 STAMP := $(VENV)/.installed
 # Processes that run the tests. Each file stays in one of them, so that what its tests share is made once.
 WORKERS ?= 2
 
-.PHONY: demo test install check unit slow clean
+.PHONY: demo test install check unit scale slow clean
 .DELETE_ON_ERROR:
 
 demo: install
@@ -35,6 +35,11 @@ check: install
 
 unit: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+# What takes too long, or too much room, for every run: Ray, and a venv of what a service installs.
+scale: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[scale]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/test_light_install.py tests/serving/batch
 
 slow: install
 	$(BIN)/python -m pytest -m slow
