@@ -76,7 +76,7 @@ def bench(
             raise ArtifactError("the file was replaced while it was measured", where=str(job.path), fix="measure again")
     for directory in dict.fromkeys(job.path.parent for job in jobs):
         if (directory / MANIFEST).is_file():
-            _keep(directory, report)
+            keep_bench(directory, report, report.scenario)
     return report
 
 
@@ -92,8 +92,14 @@ def read_profile(path: str | Path) -> Profile:
     return profile_of(Path(path))
 
 
-def _keep(directory: Path, report: BenchReport) -> None:
-    """Saves what was measured of an artifact's files: by their names, for a report tells no path of a machine."""
+def keep_bench(directory: Path, report: BenchReport, label: str) -> None:
+    """Saves what was measured of an artifact's files: by their names, for a report tells no path of a machine.
+
+    Args:
+        directory: The artifact.
+        report: What was measured.
+        label: What distinguishes it from other benchmarks of the artifact: an earlier one of it is replaced.
+    """
     own = [result for result in report.results if Path(result.candidate.file).parent == directory]
     names = {result.candidate.name: _named(result).candidate.name for result in own}
     results = [
@@ -110,7 +116,7 @@ def _keep(directory: Path, report: BenchReport) -> None:
         for result in own
     ]
     try:
-        save_evidence(directory, replace(report, results=tuple(results)), label=report.scenario)
+        save_evidence(directory, replace(report, results=tuple(results)), label=label)
     except OutputError as error:
         # The figures are printed all the same: an artifact that only others write to is no reason to lose them.
         LOG.warning("the benchmark was not saved in the artifact: %s (%s)", error.problem, error.where)

@@ -18,11 +18,13 @@ from s2mlp_deploy.api.evidence import save_evidence, save_scores
 from s2mlp_deploy.api.module_records import by_module
 from s2mlp_deploy.api.refusals import check_export
 from s2mlp_deploy.api.sources import load
+from s2mlp_deploy.api.speed import check_speed
 from s2mlp_deploy.artifact import REPORT, ArtifactWriter, Manifest, check_served_name, fitting_batch, model_file
 from s2mlp_deploy.choices import DynamicAxis, OnHazard, ShiftFormName
 from s2mlp_deploy.data.noise import NOISE_SAMPLES, NoiseBatches
 from s2mlp_deploy.errors import ExportError, InputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
+from s2mlp_deploy.evidence.speed import SpeedCheck
 from s2mlp_deploy.export.analysis import check_options
 from s2mlp_deploy.export.describing import manifest_of
 from s2mlp_deploy.export.forms import find_form
@@ -49,11 +51,13 @@ class ExportResult:
         directory: The artifact.
         manifest: As written.
         accuracy: How near files of other precisions are to float32, and what they score; None where there are none.
+        speed: How fast they are beside float32; None where that was not asked for.
     """
 
     directory: Path
     manifest: Manifest
     accuracy: AccuracyReport | None = None
+    speed: SpeedCheck | None = None
 
     @property
     def report(self) -> Path:
@@ -207,7 +211,12 @@ def export(
             accuracy = save_scores(directory, written, converted.ranges, converted.accuracy, modules)
         else:
             save_evidence(directory, *modules)
-    return ExportResult(directory, written, accuracy)
+    speed = None
+    if converted is not None and wanted is not None and wanted.speed_wanted:
+        speed = check_speed(
+            directory, written, wanted.files, converted.shapes, min_speedup=wanted.min_speedup, progress=progress
+        )
+    return ExportResult(directory, written, accuracy, speed)
 
 
 def _tell_subnormals(model: ir.Model, *, flush: bool) -> None:

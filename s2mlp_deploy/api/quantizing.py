@@ -8,9 +8,11 @@ from pathlib import Path
 from s2mlp_deploy.api.evidence import save_scores
 from s2mlp_deploy.api.module_records import by_module
 from s2mlp_deploy.api.refusals import check_quantize
+from s2mlp_deploy.api.speed import check_speed
 from s2mlp_deploy.artifact import ArtifactWriter, Manifest, model_file, read_manifest, verify_precision
 from s2mlp_deploy.errors import OutputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
+from s2mlp_deploy.evidence.speed import SpeedCheck
 from s2mlp_deploy.export.write import GraphFile, stage
 from s2mlp_deploy.graph.loading import load_graph
 from s2mlp_deploy.precision.convert import convert, with_calibration_of_quantized, with_precisions
@@ -26,10 +28,12 @@ class Quantized:
         manifest: Of the artifact, with the new files.
         accuracy: How near the files are to float32, and what they score where outputs are lists of scores or a metric
             was given; ``accuracy.failures`` says which floors they do not reach.
+        speed: How fast they are beside float32; None where that was not asked for.
     """
 
     manifest: Manifest
     accuracy: AccuracyReport
+    speed: SpeedCheck | None = None
 
 
 def quantize(
@@ -76,4 +80,9 @@ def quantize(
         facts = stage(writer, with_precisions(manifest, converted), files)
         manifest = writer.add(renew, facts)
         accuracy = save_scores(root, manifest, converted.ranges, converted.accuracy, by_module(files, manifest))
-    return Quantized(manifest, accuracy)
+    speed = None
+    if options.speed_wanted:
+        speed = check_speed(
+            root, manifest, options.files, converted.shapes, min_speedup=options.min_speedup, progress=progress
+        )
+    return Quantized(manifest, accuracy, speed)

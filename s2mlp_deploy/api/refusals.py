@@ -21,6 +21,7 @@ from s2mlp_deploy.data.images import some_images
 from s2mlp_deploy.data.layout import EXTENSIONS_FIX
 from s2mlp_deploy.data.samples import Sample
 from s2mlp_deploy.errors import ArtifactError, CheckpointError, DataError, ImageError, InputError, SourceError
+from s2mlp_deploy.gpu import gpus
 from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, check_opset
 from s2mlp_deploy.models.registry import MODELS, get_model
 from s2mlp_deploy.precision.options import PrecisionOptions
@@ -149,6 +150,7 @@ def check_export(
     files: tuple[str, ...] = ()
     if precision is not None:
         precision.check()
+        _check_speedup(precision)
         files = precision.files
         check_precisions(files, opset)
     names = tuple(model_file(name) for name in (base, *files))
@@ -157,6 +159,16 @@ def check_export(
         for data in (precision.data, precision.eval_data):
             check_data(data, minimum=MIN_SAMPLES, seed=precision.seed)
     return names
+
+
+def _check_speedup(options: PrecisionOptions) -> None:
+    """Refuses a floor of speed that nothing here could measure."""
+    if options.min_speedup is not None and "int8" not in options.files and not gpus():
+        raise InputError(
+            f"{join_names(map(model_file, options.files))}: made for a GPU, and there is none here to measure on",
+            where="--min-speedup",
+            fix="leave it out, or add --precision int8, which runs on a processor",
+        )
 
 
 def check_quantize(directory: str | Path, options: PrecisionOptions) -> Manifest:
@@ -194,6 +206,7 @@ def _check_wanted(options: PrecisionOptions) -> None:
     if options.data is None:
         raise DataError("there is no data to measure on", fix="--data PATH")
     options.check()
+    _check_speedup(options)
 
 
 def check_quantize_file(

@@ -20,6 +20,7 @@ class Open(msgspec.Struct, tag=True, frozen=True):
         threads: Threads within an operator; 0 where the runtime chooses.
         profile_to: Folder for the times of every node; None where they are not wanted.
         throughput: Whether many runs at once count, not the time of one.
+        flush_denormals: Whether subnormal numbers count as 0.
     """
 
     path: str
@@ -27,6 +28,7 @@ class Open(msgspec.Struct, tag=True, frozen=True):
     threads: int
     profile_to: str | None = None
     throughput: bool = False
+    flush_denormals: bool = False
 
 
 class Opened(msgspec.Struct, tag=True, frozen=True):

@@ -45,6 +45,8 @@ class BenchOptions:
         queries: Of each rate that ``server`` tries, at least; a trial lasts fifty times the bound.
         shapes: By input, where sizes besides the batch are free.
         per_module: Whether every node is timed too, in a process of its own afterwards.
+        flush_denormals: Whether subnormal numbers count as 0.
+        quantiles: Whether ``single-stream`` tells quantiles of single runs, for which a round has more of them.
         seed: Of the noise, the arrivals, the order in rounds and the resampling.
     """
 
@@ -58,6 +60,8 @@ class BenchOptions:
     queries: int = 200
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     per_module: bool = False
+    flush_denormals: bool = False
+    quantiles: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -89,6 +93,6 @@ class BenchOptions:
     def runs_for(self, milliseconds: float) -> int:
         """Runs in a round of a candidate whose runs take so long."""
         runs = min(math.ceil(ROUND_MS / max(milliseconds, 1e-3)), MAX_RUNS)
-        if self.scenario == "single-stream" and milliseconds <= SLOW_MS:
+        if self.scenario == "single-stream" and self.quantiles and milliseconds <= SLOW_MS:
             runs = max(runs, math.ceil(QUANTILE_RUNS / (self.launches * self.rounds)))
         return runs

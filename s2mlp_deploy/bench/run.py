@@ -10,7 +10,7 @@ import contextlib
 import functools
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from s2mlp_deploy.bench.candidates import Job, shapes_of
@@ -30,6 +30,7 @@ def measure(
     options: BenchOptions,
     *,
     saved: BenchReport | None = None,
+    look_into: Callable[[Sequence[BenchResult]], Collection[int]] | None = None,
     progress: ProgressCallback = no_progress,
 ) -> BenchReport:
     """Measures candidates.
@@ -40,6 +41,7 @@ def measure(
         jobs: What.
         options: How.
         saved: A run of the same machine to compare with.
+        look_into: Chooses by their times the candidates whose nodes are timed too; all of them with ``per_module``.
         progress: Called with the rounds that are done.
 
     Raises:
@@ -68,11 +70,12 @@ def measure(
             for track in tracks:
                 track.finish()
     warnings = disturbances(before, activity(), _own_seconds() - own)
-    for number, track in enumerate(tracks):
-        if options.per_module:
-            progress("timing nodes", number, len(tracks))
-            track.time_nodes()
-    results = [track.result() for track in tracks]
+    results = _with_ratios([track.result() for track in tracks], options.seed)
+    every = range(len(tracks))
+    chosen = every if options.per_module else look_into(results) if look_into is not None else ()
+    for number in chosen:
+        progress("timing nodes", number, len(tracks))
+        results[number] = tracks[number].with_nodes(results[number])
     if any(any(launch.gpu_ms for launch in result.launches) for result in results):
         warnings += gpu_throttling()
     environment = environment_here()
@@ -86,7 +89,7 @@ def measure(
         environment,
         f"seeded Gaussian noise (seed {options.seed})",
         options.rounds,
-        tuple(_with_ratios(results, options.seed)),
+        tuple(results),
         warnings,
     )
     report = replace(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +19,6 @@ from s2mlp_deploy.bench.profile import read_profile
 from s2mlp_deploy.bench.statistics import latency_of
 from s2mlp_deploy.bench.timing import Run, median_of
 from s2mlp_deploy.evidence.bench import BenchResult, Candidate, Launch, RateTrial, ServerResult
-from s2mlp_deploy.evidence.profile import Profile
 from s2mlp_deploy.text import first_line_of
 
 A = TypeVar("A")
@@ -37,8 +37,6 @@ class Track:
         self.failure = ""
         self.shapes: dict[str, Shape] = {}
         self.search: RateSearch | None = None
-        self.profile: Profile | None = None
-        self.doubts: tuple[str, ...] = ()
         self._options = options
         self._process: WorkerProcess | None = None
         self._opened: messages.Opened | None = None
@@ -68,6 +66,7 @@ class Track:
             self.job.engine,
             self._options.threads,
             throughput=self._options.scenario == "offline",
+            flush_denormals=self._options.flush_denormals,
         )
         self._opened = self._ask(command, messages.Opened) or self._opened
 
@@ -125,23 +124,31 @@ class Track:
             )
         )
 
-    def time_nodes(self) -> None:
-        """Times every node in a process of its own: what that takes disturbs no other figure.
+    def with_nodes(self, result: BenchResult) -> BenchResult:
+        """A result with the time of every node, measured in a process of its own: it disturbs no other figure.
 
         A process that fails at it fails nothing that was measured before.
         """
         if not self.alive or not can_profile(self.job.path, self.job.engine):
-            return
+            return result
         with tempfile.TemporaryDirectory() as folder, WorkerProcess(self._options.time_limit) as process:
-            opened = messages.Open(str(self.job.path.absolute()), self.job.engine, self._options.threads, folder)
+            opened = messages.Open(
+                str(self.job.path.absolute()),
+                self.job.engine,
+                self._options.threads,
+                folder,
+                flush_denormals=self._options.flush_denormals,
+            )
             try:
                 process.ask(opened, messages.Opened)
                 warmed = process.ask(messages.Warm(self.shapes, self._options.seed, 0.0), messages.Ran)
                 process.ask(messages.Round(PROFILED_RUNS, alone=True), messages.Ran)
                 written = process.ask(messages.EndProfile(), messages.Profiled)
-                self.profile = read_profile(Path(written.path).read_bytes(), warmup=len(warmed.runs))
+                profile = read_profile(Path(written.path).read_bytes(), warmup=len(warmed.runs))
             except (WorkerFailedError, OSError, ValueError) as error:
-                self.doubts += (f"its nodes could not be timed: {first_line_of(error)}",)
+                doubt = f"its nodes could not be timed: {first_line_of(error)}"
+                return replace(result, warnings=(*result.warnings, doubt))
+        return replace(result, profile=profile)
 
     @property
     def versions(self) -> dict[str, str]:
@@ -161,6 +168,7 @@ class Track:
             batch=next((shape[0] for shape in shapes if shape), self.job.batch or 0),
             threads=self._options.threads,
             inputs=shapes,
+            flush_denormals=self._options.flush_denormals,
         )
 
     def result(self) -> BenchResult:
@@ -174,7 +182,7 @@ class Track:
             throughput = server.rate * candidate.batch if server.rate is not None else None
         else:
             middle = statistics.median(time for launch in self._launches for time in launch.wall_ms)
-            latency = latency_of(self._singles) if self._singles else None
+            latency = latency_of(self._singles) if self._singles and self._options.quantiles else None
             throughput = candidate.batch / (latency.p50 if latency is not None else middle) * 1e3
         return BenchResult(
             candidate,
@@ -183,8 +191,7 @@ class Track:
             latency,
             throughput,
             server,
-            warnings=(*(self._opened.notes if self._opened else ()), *self.doubts),
-            profile=self.profile,
+            warnings=self._opened.notes if self._opened else (),
         )
 
     def _ask(self, command: messages.Command, kind: type[A], *, longer: float = 0.0) -> A | None:

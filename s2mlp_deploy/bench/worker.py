@@ -102,6 +102,7 @@ class Worker:
             command.engine,
             threads=command.threads,
             throughput=command.throughput,
+            flush_denormals=command.flush_denormals,
             profile_to=folder,
         )
         seconds = time.perf_counter() - start

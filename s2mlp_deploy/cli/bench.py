@@ -75,6 +75,9 @@ def register(app: typer.Typer) -> None:
             bool,
             typer.Option("--per-module", help="Tell where the time goes, by module and operator (on a CPU)."),
         ] = False,
+        flush_denormals: Annotated[
+            bool, typer.Option("--flush-denormals", help="Take numbers below the smallest normal float32 for 0.")
+        ] = False,
         warmup: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Before anything counts.")] = 0.2,
         time_limit: Annotated[
             float,
@@ -123,6 +126,7 @@ def register(app: typer.Typer) -> None:
             queries=queries,
             shapes=shapes,
             per_module=per_module,
+            flush_denormals=flush_denormals,
             seed=seed,
         )
         for place, check in ((save, check_save), (csv, check_csv)):

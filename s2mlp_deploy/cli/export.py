@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +22,8 @@ from s2mlp_deploy.choices import (
 from s2mlp_deploy.cli import options
 from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.report.accuracy import print_accuracy
-from s2mlp_deploy.report.terminal import print_manifest, print_next
+from s2mlp_deploy.report.speed import print_speed
+from s2mlp_deploy.report.terminal import can_build, print_manifest, print_next
 
 
 def register(app: typer.Typer) -> None:
@@ -97,6 +97,8 @@ def register(app: typer.Typer) -> None:
         reduce_range: options.ReduceRange = False,
         calibration_cache: options.CalibrationCache = None,
         half_io: options.HalfIo = False,
+        no_speed_check: options.NoSpeedCheck = False,
+        min_speedup: options.MinSpeedup = None,
         flush_denormals: Annotated[
             bool,
             typer.Option(
@@ -110,6 +112,7 @@ def register(app: typer.Typer) -> None:
         """Export a model to ONNX with a manifest that describes it."""
         precisions = options.separated(precision, "fp32")
         options.refuse_unused_calibration(context, precisions, calibration_data)
+        options.refuse_unused_speed(no_check=no_speed_check, min_speedup=min_speedup)
         wanted = api.PrecisionOptions(
             precisions=precisions,
             data=calibration_data,
@@ -128,6 +131,8 @@ def register(app: typer.Typer) -> None:
             reduce_range=reduce_range,
             cache=calibration_cache,
             half_io=half_io,
+            speed_check=not no_speed_check,
+            min_speedup=min_speedup,
             seed=seed,
         )
         # Before torch is imported.
@@ -153,8 +158,6 @@ def register(app: typer.Typer) -> None:
                 progress=report,
             )
 
-        can_build = importlib.util.find_spec("tensorrt_rtx") is not None
-
         def render(console: Console) -> None:
             # The manifest names files; a command that can be typed needs the paths.
             named = replace(
@@ -166,7 +169,13 @@ def register(app: typer.Typer) -> None:
             print_manifest(console, result.manifest, output)
             if result.accuracy is not None:
                 print_accuracy(console, result.accuracy)
-            print_next(console, result.manifest, output, named, data=eval_data or calibration_data, can_build=can_build)
+            if result.speed is not None:
+                print_speed(console, result.speed, str(output), data=calibration_data, reduced=reduce_range)
+            print_next(
+                console, result.manifest, output, named, data=eval_data or calibration_data, can_build=can_build()
+            )
 
-        emit({"manifest": result.manifest, "accuracy": result.accuracy}, as_json=as_json, render=render)
+        told = {"manifest": result.manifest, "accuracy": result.accuracy, "speed": result.speed}
+        emit(told, as_json=as_json, render=render)
         options.refuse_poor_files(result.accuracy)
+        options.refuse_slow_files(result.speed)

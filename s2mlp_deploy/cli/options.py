@@ -12,6 +12,7 @@ from s2mlp_deploy import api
 from s2mlp_deploy.choices import CalibrationMethod, DynamicAxis, Precision
 from s2mlp_deploy.errors import CheckFailedError, ExportError, InputError, OutputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
+from s2mlp_deploy.evidence.speed import SpeedCheck
 from s2mlp_deploy.text import join_names
 
 _VALUE_COLUMN = 21
@@ -198,6 +199,14 @@ CalibrationCache = Annotated[
     Path | None, typer.Option(metavar="FILE.npz", help="Where statistics are kept. Default: calibration.npz in DIR.")
 ]
 HalfIo = Annotated[bool, typer.Option("--half-io", help="Give float16 graphs float16 inputs and outputs.")]
+NoSpeedCheck = Annotated[
+    bool,
+    typer.Option("--no-speed-check", help="Do not measure the files against fp32, which takes some seconds."),
+]
+MinSpeedup = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="Exit with 1 where a file is less than X times as fast as fp32 on its engine."),
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of random weights and of drawn samples.")]
 
 
@@ -272,6 +281,30 @@ def refuse_poor_files(report: AccuracyReport | None) -> None:
         where=report.data,
         fix="--max-drop POINTS keeps the layers that cost most in higher precision; --data like the model's own work",
     )
+
+
+def refuse_slow_files(check: SpeedCheck | None) -> None:
+    """Ends a command that has made a file which is not fast enough, once everything is written and printed.
+
+    Raises:
+        CheckFailedError: A file is less fast than ``--min-speedup`` asks for.
+    """
+    if check is not None and check.failures:
+        raise CheckFailedError(
+            "a file is not as fast as was asked for\n    " + "\n    ".join(check.failures),
+            where="--min-speedup",
+            fix="what was printed says why and what to do; on a busy machine measure again before you look for causes",
+        )
+
+
+def refuse_unused_speed(*, no_check: bool, min_speedup: float | None) -> None:
+    """Refuses a floor of what is not measured.
+
+    Raises:
+        InputError: Both ``--no-speed-check`` and ``--min-speedup`` are given.
+    """
+    if no_check and min_speedup is not None:
+        refuse_options(["--min-speedup"], "--no-speed-check measures nothing")
 
 
 def output_path(value: str | Path) -> Path:

@@ -12,6 +12,10 @@ from s2mlp_deploy import api
 from s2mlp_deploy.api.refusals import check_quantize, check_quantize_file
 from s2mlp_deploy.cli import options
 from s2mlp_deploy.cli.console import Json, emit, progress
+from s2mlp_deploy.report.accuracy import print_accuracy
+from s2mlp_deploy.report.speed import print_speed
+from s2mlp_deploy.report.tables import visible_text
+from s2mlp_deploy.report.terminal import can_build, print_next
 
 _OF_FILES = ("output", "settings", "preprocess", "force")
 
@@ -63,6 +67,8 @@ def register(app: typer.Typer) -> None:
         reduce_range: options.ReduceRange = False,
         calibration_cache: options.CalibrationCache = None,
         half_io: options.HalfIo = False,
+        no_speed_check: options.NoSpeedCheck = False,
+        min_speedup: options.MinSpeedup = None,
         force: Annotated[
             bool, typer.Option("--force", help="Of FILE.onnx: replace an artifact that is there.")
         ] = False,
@@ -75,6 +81,7 @@ def register(app: typer.Typer) -> None:
         """
         precisions = options.separated(precision, "int8")
         options.refuse_unused_calibration(context, precisions, data)
+        options.refuse_unused_speed(no_check=no_speed_check, min_speedup=min_speedup)
         wanted = api.PrecisionOptions(
             precisions=precisions,
             data=data,
@@ -93,6 +100,8 @@ def register(app: typer.Typer) -> None:
             reduce_range=reduce_range,
             cache=calibration_cache,
             half_io=half_io,
+            speed_check=not no_speed_check,
+            min_speedup=min_speedup,
             seed=seed,
         )
         result: api.Quantized | api.ExportResult
@@ -119,12 +128,14 @@ def register(app: typer.Typer) -> None:
                 result = api.quantize(target, wanted, progress=report)
 
         def render(console: Console) -> None:
-            from s2mlp_deploy.report.accuracy import print_accuracy
-            from s2mlp_deploy.report.tables import visible_text
-
             if result.accuracy is not None:
                 print_accuracy(console, result.accuracy)
+            if result.speed is not None:
+                print_speed(console, result.speed, str(place), data=data, reduced=reduce_range)
             console.print(visible_text(console, f"Written into {place}"))
+            print_next(console, result.manifest, place, data=eval_data or data, can_build=can_build())
 
-        emit({"manifest": result.manifest, "accuracy": result.accuracy}, as_json=as_json, render=render)
+        told = {"manifest": result.manifest, "accuracy": result.accuracy, "speed": result.speed}
+        emit(told, as_json=as_json, render=render)
         options.refuse_poor_files(result.accuracy)
+        options.refuse_slow_files(result.speed)

@@ -36,16 +36,28 @@ class InOwnThread:
         self._engine = self._pool.submit(open_engine).result()
         self.name, self.inputs, self.outputs = self._engine.name, self._engine.inputs, self._engine.outputs
         self.limits, self.metadata = self._engine.limits, self._engine.metadata
-        if not self._pool.submit(flushes_here).result():
-            raise TargetError(
-                f"{self.name} does not take subnormal numbers for 0: ONNX Runtime decides that once for a process, "
-                "with the first file that it opens, and some processors cannot",
-                fix="open this file before any other, or make the weights 0: export --flush-denormals",
-            )
+        self._pool.submit(check_flushing, self.name).result()
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
         """See :class:`~s2mlp_deploy.engines.base.Engine`."""
         return self._pool.submit(self._engine.run, feeds).result()
+
+
+def check_flushing(name: str) -> None:
+    """Refuses an engine that was opened in this thread and left it as it was.
+
+    Args:
+        name: Of the engine.
+
+    Raises:
+        TargetError: This thread does not take subnormal numbers for 0.
+    """
+    if not flushes_here():
+        raise TargetError(
+            f"{name} does not take subnormal numbers for 0: ONNX Runtime decides that once for a process, "
+            "with the first file that it opens, and some processors cannot",
+            fix="open this file before any other, or make the weights 0: export --flush-denormals",
+        )
 
 
 def flushes_here() -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.base import EngineStatus, FileEngine
-from s2mlp_deploy.engines.own_thread import InOwnThread
+from s2mlp_deploy.engines.own_thread import InOwnThread, check_flushing
 from s2mlp_deploy.engines.record import mismatches
 from s2mlp_deploy.errors import TargetError
 from s2mlp_deploy.evidence.build import BuildRecord
@@ -125,7 +125,13 @@ def check_engine(engine: str, among: tuple[str, ...] = OF_FILES) -> None:
 
 
 def open_graph_file(
-    path: Path, engine: str = GRAPH_ENGINE, *, threads: int = 0, flush_denormals: bool = False, **options: Any
+    path: Path,
+    engine: str = GRAPH_ENGINE,
+    *,
+    threads: int = 0,
+    flush_denormals: bool = False,
+    own_thread: bool = True,
+    **options: Any,
 ) -> FileEngine:
     """Opens an ONNX file.
 
@@ -134,6 +140,7 @@ def open_graph_file(
         engine: A name that :func:`check_engine` takes, of :data:`OF_GRAPHS`.
         threads: Within an operator, on a CPU; 0 lets the engine choose.
         flush_denormals: Whether subnormal numbers count as 0, in a thread of the engine's own.
+        own_thread: False where nothing but the engine runs in the calling thread: it flushes then, for good.
         options: What only this engine takes.
 
     Raises:
@@ -143,8 +150,12 @@ def open_graph_file(
     kind, _, part = engine.partition(":")
     opener = _function(ENGINES[kind].opens_graph)
     if flush_denormals:
-        return InOwnThread(lambda: opener(path, part, threads=threads, flush_denormals=True, **options))
+        options["flush_denormals"] = True
+        if own_thread:
+            return InOwnThread(lambda: opener(path, part, threads=threads, **options))
     opened: FileEngine = opener(path, part, threads=threads, **options)
+    if flush_denormals:
+        check_flushing(opened.name)
     return opened
 
 

@@ -29,6 +29,7 @@ class Candidate:
         batch: Samples in a run; 0 where that was never settled.
         threads: Threads within an operator; 0 where the runtime chooses.
         inputs: Shapes of the inputs, in the graph's order.
+        flush_denormals: Whether subnormal numbers counted as 0.
     """
 
     file: str
@@ -39,6 +40,7 @@ class Candidate:
     batch: int
     threads: int
     inputs: tuple[tuple[int, ...], ...] = ()
+    flush_denormals: bool = False
 
     @property
     def name(self) -> str:
@@ -171,7 +173,7 @@ class BenchResult:
         candidate: Which.
         failure: Why it could not be measured; empty where it was.
         launches: Its processes.
-        latency: Of single runs; None for other scenarios than ``single-stream``.
+        latency: Of single runs; None for other scenarios than ``single-stream``, and where there were too few.
         throughput: Samples a second; of ``server`` at the highest rate that held.
         server: The search of ``server``.
         ratio: To the first candidate of the same batch that was measured; None for that one itself.

@@ -60,6 +60,7 @@ class Converted:
         calibration: What the ranges were measured on.
         accuracy: How near the graphs are to float32, and what they score where there was something to score.
         ranges: What the calibration saw and chose.
+        shapes: Of the inputs in a batch that was measured, by name.
     """
 
     graphs: tuple[Derived, ...]
@@ -67,6 +68,7 @@ class Converted:
     calibration: CalibrationRecord
     accuracy: AccuracyReport
     ranges: CalibrationReport
+    shapes: Mapping[str, tuple[int, ...]]
 
 
 def convert(
@@ -173,7 +175,9 @@ class _Conversion:
         selection = select_ops(self.model, options.exclusion) if quantized else OpSelection((), {})
         values = observed_values(selection)
         batches: CachedBatches | None = None
+        feeds: Mapping[str, NDArray[Any]]
         if options.data is None:
+            feeds = next(inputs for inputs, _ in noise)
             statistics, record = self._measured_on_noise(values, noise)
             scorer = noise_scorer(self.path, record.data, list(noise), options.threads)
         else:
@@ -187,6 +191,7 @@ class _Conversion:
             scorer = self._scorer(data, batches)
             statistics = self._measured(data, batches, values, cache, key, known)
             scorer.check_finite()
+            feeds = next(batches.first(1))
             _tell_subnormals(statistics)
             record = CalibrationRecord(
                 data.described,
@@ -211,6 +216,7 @@ class _Conversion:
             record,
             self._accuracy(scorer, graphs),
             calibration_report(record, selection, statistics, quantized),
+            {name: tuple(array.shape) for name, array in feeds.items()},
         )
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,10 @@ class PrecisionOptions:
             (:class:`~s2mlp_deploy.precision.qdq.Scheme`).
         cache: Where the statistics are kept; default ``calibration.npz`` in the artifact.
         half_io: Whether float16 graphs have float16 inputs and outputs.
+        speed_check: Whether files are measured against float32 once they are written, which takes some seconds.
+        min_speedup: How many times as fast as float32 a file must be on what it is meant for, so that a
+            :attr:`failure <s2mlp_deploy.evidence.speed.SpeedCheck.failures>` is told where it is not; they are measured
+            then.
         seed: Chooses the samples.
         threads: Of ONNX Runtime; 0 lets it choose.
     """
@@ -109,6 +114,8 @@ class PrecisionOptions:
     reduce_range: bool = False
     cache: str | Path | None = None
     half_io: bool = False
+    speed_check: bool = False
+    min_speedup: float | None = None
     seed: int = 0
     threads: int = 0
 
@@ -116,6 +123,11 @@ class PrecisionOptions:
     def files(self) -> tuple[str, ...]:
         """The precisions of the files to write, without fp32."""
         return file_precisions(self.precisions)
+
+    @property
+    def speed_wanted(self) -> bool:
+        """Whether files are measured against float32."""
+        return bool(self.files) and (self.speed_check or self.min_speedup is not None)
 
     @property
     def exclusion(self) -> Exclusion:
@@ -157,6 +169,10 @@ class PrecisionOptions:
         for name, number in (("--samples", self.samples), ("--eval-samples", self.eval_samples)):
             if number is not None and number < MIN_SAMPLES:
                 raise InputError(f"{name} is {number}", fix=f"give at least {MIN_SAMPLES}")
+        if self.min_speedup is not None and not (math.isfinite(self.min_speedup) and self.min_speedup > 0):
+            raise InputError(
+                f"--min-speedup is {self.min_speedup:g}", fix="give a number above 0: 1.2 asks for a fifth more speed"
+            )
         quantized = [name for name in files if name != "fp16"]
         if quantized and self.data is None:
             raise DataError(
@@ -178,6 +194,7 @@ class PrecisionOptions:
             "--reduce-range": self.reduce_range and "int8" not in files,
             "--calibration-cache": self.cache is not None and self.data is None,
             "--half-io": self.half_io and not any(is_half(name) for name in files),
+            "--min-speedup": self.min_speedup is not None and not files,
         }
         for name in [name for name, is_unused in unused.items() if is_unused]:
             needed = ["--precision int8"] if not quantized or name == "--reduce-range" else []

@@ -75,6 +75,7 @@ def print_bench(console: Console, report: BenchReport) -> None:
             *(("GPU", gpu.name) for gpu in machine.gpus),
             ("runtime", ", ".join(runtimes) or fmt.MISSING),
             ("threads", fmt.integer(first.threads) if first.threads else "as the runtime chooses"),
+            *([("subnormal", "numbers count as 0")] if first.flush_denormals else []),
             ("inputs", f"{'; '.join(inputs) or fmt.MISSING}; {report.data}"),
             ("measured", f"in turn, {fmt.count(launches, 'process', 'processes')}{rounds} each"),
         ],

@@ -13,6 +13,7 @@ from s2mlp_deploy.evidence.bench import BenchReport, BenchResult
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.choice import UNMEASURED, Choice, Timings, choose, current_score, file_of, newest_timings
 from s2mlp_deploy.evidence.layers import LayersReport
+from s2mlp_deploy.evidence.speed import causes
 from s2mlp_deploy.evidence.standing import Standing, comparable, comparisons, hashes_of, standings
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
@@ -169,7 +170,10 @@ def _dangers(
         ]
         if slow:
             names = join_names(f"{file_of(r)} is {r.ratio.verdict}" for r in slow if r.ratio is not None)
-            yield f"{names} as {file_of(timings.results[0])} on this machine"
+            processor, base = timings.report.environment.machine.processor, timings.results[0]
+            why = dict.fromkeys(cause.words for r in slow for cause in causes(r, base, processor))
+            told = f" ({'; '.join(why)})" if why else ""
+            yield f"{names} as {file_of(base)} on this machine{told}"
         if timings.doubtful:
             yield f"the times are doubtful ({timings.doubtful[0].partition(':')[0]})"
     if old := _outdated(manifest, evidence):

@@ -6,6 +6,7 @@ not also said. Text from files is never read as markup: a class may be called ``
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 from rich.console import Console
@@ -153,11 +154,16 @@ def print_manifest(console: Console, manifest: Manifest, directory: Path) -> Non
         console.print("No shift was found.\n")
 
 
+def can_build() -> bool:
+    """Whether the builder of engines is installed here."""
+    return importlib.util.find_spec("tensorrt_rtx") is not None
+
+
 def print_next(
     console: Console,
     manifest: Manifest,
     directory: Path,
-    source: SourceInfo,
+    source: SourceInfo | None = None,
     data: str | None = None,
     *,
     can_build: bool = True,
@@ -168,7 +174,7 @@ def print_next(
         console: Where to.
         manifest: Of the artifact.
         directory: Where it is, as the user named it: the commands repeat that.
-        source: The manifest's, with the paths that the user named.
+        source: The manifest's, with the paths that the user named; None where the user named none.
         data: Images or arrays, as the user named them.
         can_build: Whether the builder of engines is installed here.
     """

@@ -15,10 +15,12 @@ from s2mlp_deploy.bench import process
 _FAULTS = """
 import ctypes, pathlib, sys, time
 from s2mlp_deploy.engines import onnxruntime as engines
+from s2mlp_deploy.engines.own_thread import flushes_here
 def run(engine, path):
     if "crash" in path.name: print("the last words", file=sys.stderr, flush=True); ctypes.string_at(0)
     if "abort" in path.name: import os; os.abort()
     if "leave" in path.name: import os; os._exit(3)
+    if "flushes" in path.name and not flushes_here(): import os; os._exit(4)
     if "hang" in path.name: time.sleep(1000)
     if "spin" in path.name:
         while True: pass

@@ -12,6 +12,7 @@ import pytest
 from s2mlp_deploy.bench import messages
 from s2mlp_deploy.bench.arrivals import RateSearch
 from s2mlp_deploy.bench.candidates import jobs_of
+from s2mlp_deploy.bench.engines import open_engine
 from s2mlp_deploy.bench.options import BenchOptions
 from s2mlp_deploy.bench.process import WorkerProcess
 from s2mlp_deploy.bench.run import _own_seconds, measure
@@ -179,3 +180,18 @@ def test_processor_time_of_workers_is_no_other_load(faults: None, perceptron: Ca
     assert failed.failure
     # It span for two seconds before it was ended.
     assert _own_seconds() - before > 1.0
+
+
+def test_all_flush_where_that_is_asked_for_also_while_nodes_are_timed(faults: None, perceptron: Callable[..., Path]):
+    jobs = jobs_of([perceptron("flushes.onnx"), perceptron()], [], [])
+    flushing, other = measure(jobs, quick(flush_denormals=True), look_into=lambda results: [0]).results
+    assert not flushing.failure
+    assert flushing.candidate.flush_denormals
+    assert flushing.profile is not None
+    assert other.profile is None
+    assert decode(encode(measure(jobs[:1], quick())), BenchReport).results[0].failure == "it ended with status 4"
+
+
+def test_an_engine_file_flushes_as_it_was_built(tmp_path: Path):
+    with pytest.raises(InputError, match="decided when it was built"):
+        open_engine(tmp_path / "a.engine", "openvino", threads=1, flush_denormals=True)

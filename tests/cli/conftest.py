@@ -10,7 +10,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import fake_speed
 import nano_artifact
 import pytest
 
@@ -50,6 +52,17 @@ def cli(monkeypatch: pytest.MonkeyPatch) -> Cli:
         return Run(code, out.getvalue(), err.getvalue())
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def speed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """No command of these tests times what it makes; called, it says how long files take beside float32."""
+
+    def take(**how: Any) -> None:
+        monkeypatch.setattr("s2mlp_deploy.bench.speed.measure_speed", fake_speed.fake_speed(**how))
+
+    take()
+    return take
 
 
 @pytest.fixture

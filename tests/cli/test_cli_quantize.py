@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import fake_speed
 import nano_artifact
 import numpy as np
 import onnx
@@ -24,6 +26,7 @@ from safetensors.torch import save_file  # noqa: E402
 from s2mlp_deploy.artifact import CALIBRATION_CACHE, read_manifest, verify_file  # noqa: E402
 from s2mlp_deploy.evidence.accuracy import AccuracyReport  # noqa: E402
 from s2mlp_deploy.files import sha256_of, to_json  # noqa: E402
+from s2mlp_deploy.gpu import gpus  # noqa: E402
 
 SETTINGS = ("dims=8", "depths=1", "patches=2", "image_size=8,8", "classes=3")
 TINY = ("s2mlpv2_nano", *(part for setting in SETTINGS for part in ("--set", setting)))
@@ -98,6 +101,55 @@ def test_export_with_a_precision_is_quantize_in_one_go(cli, artifact, images, tm
     assert cli("quantize", artifact, "--data", images).code == 0
     for name in ("model.fp32.onnx", "model.int8.onnx", "model.int8-trt.onnx"):
         assert (out / name).read_bytes() == (artifact / name).read_bytes()
+
+
+# Speed
+
+
+def test_what_was_made_is_timed_and_what_is_printed_to_do_can_be_done(cli, artifact, images, speed):
+    speed(ratios={"int8": 1.4}, profile=fake_speed.PRODUCTS, processor=fake_speed.WITHOUT_VNNI)
+    result = cli("quantize", artifact, "--data", images)
+    assert result.code == 0, result.err
+    assert "SLOWER  model.int8.onnx on onnxruntime: 1.40 times as slow" in result.out
+    assert "Speed not measured: model.int8-trt.onnx" in result.out
+    assert f"s2mlp-deploy parity s2mlpv2_nano '{artifact}' --data '{images}'" in result.out
+    assert (artifact / "evidence" / "bench-speed-onnxruntime.json").is_file()
+    exact, _ = (shlex.split(line) for line in result.out.splitlines() if line.startswith("    s2mlp-deploy"))
+    assert exact[-1] == "--reduce-range"
+    again = cli(*exact[1:])
+    assert again.code == 0, again.err
+    assert "--reduce-range" not in again.out
+
+
+def test_a_file_that_is_too_slow_is_written_and_told(cli, artifact, images, speed, tmp_path):
+    speed(ratios={"int8": 1.4})
+    result = cli("quantize", artifact, "--data", images, "--min-speedup", "1.5", "--json")
+    assert result.code == 1
+    assert "model.int8.onnx on onnxruntime: 1.40 times as slow as float32 (1.33 to 1.47), where 1.5 was" in result.text
+    assert len(json.loads(result.out)["speed"]["failures"]) == 1
+    verify_file(artifact, read_manifest(artifact).file("int8"))
+    given = ("--precision", "int8", "--calibration-data", images, "--min-speedup", "1.5")
+    assert cli("export", *TINY, "-o", tmp_path / "slow", *given).code == 1
+    verify_file(tmp_path / "slow", read_manifest(tmp_path / "slow").file("int8"))
+
+
+def test_nothing_is_timed_where_that_is_not_wanted(cli, artifact, images, no_quantize, monkeypatch):
+    monkeypatch.setattr("s2mlp_deploy.bench.speed.measure_speed", None)
+    result = cli("quantize", artifact, "--data", images, "--no-speed-check")
+    assert result.code == 0, result.err
+    assert "times as fast" not in result.out
+    text = no_quantize("--data", images, "--no-speed-check", "--min-speedup", "2")
+    assert "--min-speedup: --no-speed-check measures nothing" in text
+    for wrong in ("0", "-1", "nan"):
+        assert f"--min-speedup is {wrong}" in no_quantize("--data", images, "--min-speedup", wrong)
+
+
+@pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")
+def test_a_floor_that_nothing_here_can_measure_is_refused(refused, no_quantize, images, tmp_path):
+    text = no_quantize("--data", images, "--precision", "fp16,fp8", "--min-speedup", "2")
+    assert "model.fp16.onnx and model.fp8-trt.onnx: made for a GPU, and there is none here" in text
+    text = refused("export", *TINY, "-o", tmp_path / "new", "--min-speedup", "2")
+    assert "--min-speedup is given, and no file that is asked for uses it" in text
 
 
 # Data

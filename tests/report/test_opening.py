@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fake_speed import PRODUCTS, WITHOUT_VNNI, speed_report
 from report_samples import FILE, INT8, accuracy, bench, build, layer, layers, on_noise, quantized_manifest, report
 from report_samples import manifest as described
 from test_choice import BOTH, evidence, timed
@@ -94,6 +95,19 @@ def test_slow_quantized_files_and_doubtful_times_are_dangers() -> None:
     text = beware(quantized_manifest(), *BOTH, timed(Ratio("first", 1.25, 1.1, 1.3)))
     assert text.startswith("model.int8.onnx is 1.25 times as slow as model.fp32.onnx on this machine; the times are ")
     assert text.endswith("the times are doubtful (other programs kept 1.5 processors busy).")
+
+
+def test_a_slow_file_has_its_reason_in_the_paragraph() -> None:
+    slow = speed_report((FILE, INT8), {"int8": 1.4}, profile=PRODUCTS, processor=WITHOUT_VNNI)
+    first, second, _ = bench().results
+    hashes = [result.candidate.sha256 for result in (first, second)]
+    results = [replace(r, candidate=replace(r.candidate, sha256=h)) for r, h in zip(slow.results, hashes, strict=True)]
+    text = beware(quantized_manifest(), *BOTH, replace(slow, results=tuple(results)))
+    assert text == (
+        "model.int8.onnx is 1.40 times as slow as model.fp32.onnx on this machine (the processor has no VNNI, so that "
+        "exact sums of 8-bit products take slower kernels; products and convolutions in float32 (1 of them) take 90 % "
+        "of the time)."
+    )
 
 
 def test_evidence_of_other_bytes_is_named() -> None:

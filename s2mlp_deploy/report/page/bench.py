@@ -79,7 +79,8 @@ def _view(report: BenchReport, present: dict[str, str]) -> BenchView:
         else:
             cells.append((first, *map(Cell, next(told)), _ratio(result)))
     threads = report.results[0].candidate.threads
-    conditions = [f"{threads} thread{'s' if threads != 1 else ''}" if threads else "", report.data]
+    flushed = "subnormal numbers count as 0" if report.results[0].candidate.flush_denormals else ""
+    conditions = [f"{threads} thread{'s' if threads != 1 else ''}" if threads else "", report.data, flushed]
     doubts = [*report.warnings]
     doubts += [
         f"{name}: {text}" for name, result in zip(names, report.results, strict=True) for text in result.warnings
