@@ -1,10 +1,11 @@
-"""What each graph pass gains, alone and together, on both engines.
+"""What the graph passes gain, one after the other, on both engines.
 
-    python benchmarks/passes.py s2mlpv2_small_7 --files build/passes --seconds 90
+    python benchmarks/passes.py s2mlpv2_small_7 --files build/passes --seconds 60
 
-One thread, process CPU time, candidates in turn; ratios within the run, over the graph without the passes. Files that
-are in the folder already are measured as they are, so that a machine can be quiet while it measures. int8 is
-``int8`` in ONNX Runtime and ``int8-trt`` in OpenVINO, calibrated on noise, which latencies do not depend on.
+One thread, process CPU time, candidates in turn; ratios within the run, over the float32 graph without passes. Files
+in the folder are measured as they are, so that a machine can be quiet while it measures. int8 files are calibrated
+on noise, which latencies do not depend on. The engines are set as the toolkit sets them: exact where a processor
+without VNNI would cut sums of int8 products off.
 """
 
 from __future__ import annotations
@@ -12,73 +13,65 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from s2mlp_deploy import api
+from s2mlp_deploy.calibration.observe import Observer, Statistics
+from s2mlp_deploy.engines.registry import open_graph_file
 from s2mlp_deploy.export import canonical
 from s2mlp_deploy.export.forms import FORMS
 from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.export.write import save_model
 from s2mlp_deploy.models.registry import get_model
-from s2mlp_deploy.precision.derive import derive_on
+from s2mlp_deploy.precision.derive import derive
+from s2mlp_deploy.precision.quantizable import observed_values, select_ops
 
 Run = Callable[[], object]
-PASSES = {kind.__name__: kind for kind in canonical.FASTER}
-INT8 = {"onnxruntime": "int8", "openvino": "int8-trt"}
+KINDS = ("fp32", "int8", "int8 --reduce-range")
+FIRST = "without"
 
 
-def variants() -> Mapping[str, tuple[tuple[type, ...], str]]:
-    """Passes and form by name."""
-    found: dict[str, tuple[tuple[type, ...], str]] = {"without": ((), "slice-concat")}
-    found.update({name: ((kind,), "slice-concat") for name, kind in PASSES.items()})
-    found["row-gather"] = ((), "row-gather")
-    found["all"] = (tuple(PASSES.values()), "slice-concat")
-    found["all, row-gather"] = (tuple(PASSES.values()), "row-gather")
-    found["all, grouped-conv"] = (tuple(PASSES.values()), "grouped-conv")
-    return found
+def graphs(model: str, layout: str) -> Iterator[tuple[str, ir.Model]]:
+    """The float32 graph without passes, and with one more each time; steps that change nothing are left out."""
+    with mock.patch.object(canonical, "FASTER", ()):
+        captured = api.capture(api.load(model, overrides={"layout": layout}))
+    graph = captured.canonical.clone()
+    forms = ("slice-concat", "row-gather" if layout == "channels-last" else "grouped-conv")
+    steps = [FIRST]
+    yield FIRST, lower_shifts(graph, FORMS[forms[0]])[0]
+    if layout == "channels-first":
+        yield forms[1], lower_shifts(graph, FORMS[forms[1]])[0]
+    for kind in canonical.FASTER:
+        if kind()(graph).modified:
+            steps.append(f"+ {kind.__name__}")
+            yield steps[-1], lower_shifts(graph, FORMS[forms[0]])[0]
+    if len(steps) > 1:
+        yield f"all, {forms[1]}", lower_shifts(graph, FORMS[forms[1]])[0]
 
 
-def write(model: str, layout: str, folder: Path, image: NDArray[np.float32], only: list[str]) -> None:
-    """The files that are not there yet."""
-    captured: dict[tuple[type, ...], api.CapturedSource] = {}
-    for name, (passes, form) in variants().items():
-        paths = {kind: folder / f"{model}, {layout}, {name}.{kind}.onnx" for kind in ("fp32", *INT8.values())}
-        if (only and name not in only) or all(path.exists() for path in paths.values()):
-            continue
-        if passes not in captured:
-            with mock.patch.object(canonical, "FASTER", passes):
-                captured[passes] = api.capture(api.load(model, overrides={"layout": layout}))
-        graph, _ = lower_shifts(captured[passes].canonical, FORMS[form])
-        save_model(graph, paths["fp32"])
-        for kind in INT8.values():
-            save_model(derive_on(graph, kind, [{"input": image}]), paths[kind])
+def write(model: str, layout: str, folder: Path, image: NDArray[np.float32]) -> None:
+    """The files of a model and layout, unless there are some."""
+    if any(folder.glob(f"{model}, {layout}, *.onnx")):
+        return
+    for number, (name, graph) in enumerate(graphs(model, layout)):
+        observer = Observer(graph, observed_values(select_ops(graph)), threads=1)
+        seen = observer.update(Statistics(), {"input": image})
+        for kind in KINDS:
+            made = graph
+            if kind != "fp32":
+                made = derive(graph, "int8", seen, method="minmax", reduce_range=kind != "int8").model
+            save_model(made, folder / f"{model}, {layout}, {number} {name}.{kind}.onnx")
 
 
-def opened(engine: str, path: Path, image: NDArray[np.float32]) -> Run:
-    """One inference of a file, on one thread."""
-    if engine == "onnxruntime":
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        return lambda: session.run(None, {"input": image})
-    import openvino
-
-    core = openvino.Core()
-    settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-    request = core.compile_model(core.read_model(path), "CPU", settings).create_infer_request()
-    return lambda: request.infer([image])
-
-
-def interleaved(runs: Mapping[str, Run], seconds: float) -> dict[str, list[float]]:
+def interleaved(runs: Mapping[Path, Run], seconds: float) -> dict[Path, list[float]]:
     """Milliseconds of process time."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
+    times: dict[Path, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         for _ in range(3):
             run()
@@ -91,42 +84,47 @@ def interleaved(runs: Mapping[str, Run], seconds: float) -> dict[str, list[float
     return times
 
 
+def measure(paths: list[Path], engine: str, image: NDArray[np.float32], seconds: float) -> None:
+    """Prints a line for each file."""
+    opened = {path: open_graph_file(path, engine, threads=1) for path in paths}
+    runs: dict[Path, Run] = {path: lambda one=one: one.run({"input": image}) for path, one in opened.items()}
+    times = interleaved(runs, seconds)
+    base = times[paths[0]]
+    for path, taken in times.items():
+        model, layout, name = path.stem.split(", ", 2)
+        name, kind = name.split(" ", 1)[1].rsplit(".", 1)
+        paired = statistics.median(one / other for one, other in zip(taken, base, strict=True))
+        low, middle = min(taken), statistics.median(taken)
+        print(
+            f"| {model} | {engine} | {layout} | {kind} | {name} | {low:.1f} | {middle:.1f} "
+            f"| {low / min(base):.3f} | {middle / statistics.median(base):.3f} | {paired:.3f} |",
+            flush=True,
+        )
+    print(f"({len(base)} rounds)", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--files", type=Path, required=True)
     parser.add_argument("--layouts", nargs="+", default=["channels-last", "channels-first"])
-    parser.add_argument("--engines", nargs="+", default=list(INT8))
-    parser.add_argument("--precisions", nargs="+", default=["fp32", "int8"])
-    parser.add_argument("--variants", nargs="+", default=[])
-    parser.add_argument("--seconds", type=float, default=90, help="For each table; 0 only writes.")
+    parser.add_argument("--engines", nargs="+", default=["onnxruntime", "openvino"])
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS))
+    parser.add_argument("--seconds", type=float, default=60, help="For each engine and layout; 0 only writes.")
     args = parser.parse_args()
     args.files.mkdir(parents=True, exist_ok=True)
     height, width = get_model(args.model).config.image_size
     image = np.random.default_rng(0).standard_normal((1, 3, height, width), dtype=np.float32)
     for layout in args.layouts:
-        write(args.model, layout, args.files, image, args.variants)
+        write(args.model, layout, args.files, image)
     if not args.seconds:
         return
     print("| model | engine | layout | precision | passes | min ms | median ms | min | median | paired |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for engine in args.engines:
         for layout in args.layouts:
-            for precision in args.precisions:
-                kind = INT8[engine] if precision == "int8" else precision
-                paths = {name: args.files / f"{args.model}, {layout}, {name}.{kind}.onnx" for name in variants()}
-                runs = {name: opened(engine, path, image) for name, path in paths.items() if path.exists()}
-                times = interleaved(runs, args.seconds)
-                base = times["without"]
-                for name, taken in times.items():
-                    paired = statistics.median(one / other for one, other in zip(taken, base, strict=True))
-                    low, middle = min(taken), statistics.median(taken)
-                    print(
-                        f"| {args.model} | {engine} | {layout} | {kind} | {name} | {low:.1f} | {middle:.1f} "
-                        f"| {low / min(base):.3f} | {middle / statistics.median(base):.3f} | {paired:.3f} |",
-                        flush=True,
-                    )
-                print(f"({len(base)} rounds)", flush=True)
+            found = [sorted(args.files.glob(f"{args.model}, {layout}, *.{kind}.onnx")) for kind in args.kinds]
+            measure([path for paths in found for path in paths], engine, image, args.seconds)
 
 
 if __name__ == "__main__":
