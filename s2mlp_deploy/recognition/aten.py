@@ -208,7 +208,7 @@ def has_one_hot_kernel(node: Node, kernel: Tensor) -> bool:
         return is_one_hot(kernel)
     # Other steps leave holes between the elements.
     plain = {*_listed(given["stride"])} == {1} and {*_listed(given.get("output_padding", 0))} == {0}
-    return plain and is_one_hot(_turned(kernel, given["groups"]))
+    return plain and is_one_hot(turned(kernel, given["groups"]))
 
 
 def is_one_hot(kernel: Tensor) -> bool:
@@ -346,11 +346,10 @@ def convolve_transposed(x: Tensor, kernel: Tensor, *, stride: Any, padding: Any,
     rank = kernel.dim() - 2
     reach = [gap * (size - 1) for gap, size in zip(_per_axis(dilation, rank), kernel.shape[2:], strict=True)]
     amounts = [far - amount for far, amount in zip(reach, _per_axis(padding, rank), strict=True)]
-    turned = _turned(kernel, groups)
-    return convolve(x, turned, stride=stride, padding=amounts, dilation=dilation, groups=groups)
+    return convolve(x, turned(kernel, groups), stride=stride, padding=amounts, dilation=dilation, groups=groups)
 
 
-def _turned(kernel: Tensor, groups: int) -> Tensor:
+def turned(kernel: Tensor, groups: int) -> Tensor:
     """[channels, outputs / groups, ...] to [outputs, channels / groups, ...], every axis behind reversed."""
     parts = kernel.reshape(groups, -1, *kernel.shape[1:]).transpose(1, 2).flatten(0, 1)
     return parts.flip(list(range(2, kernel.dim())))

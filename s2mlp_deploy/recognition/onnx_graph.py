@@ -1,8 +1,8 @@
 """An ONNX graph as recognition reads it.
 
 A node of the protocol is a value here: what an operator computes. Where the sizes of a value do not follow from the
-operators, and where indices are computed from sizes, a runtime is asked that runs the graph, at the example's sizes and
-at others.
+operators, and where indices are computed from sizes, they are measured (:mod:`.onnx_measuring`), at the example's sizes
+and at others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 from torch import Tensor
 
 from s2mlp_deploy.recognition import onnx_ops
@@ -27,7 +26,8 @@ from s2mlp_deploy.recognition.graph import (
     SizeDependence,
     UnknownValueError,
 )
-from s2mlp_deploy.recognition.onnx_ops import Run, Runtime, carried_positions, constant_of
+from s2mlp_deploy.recognition.onnx_measuring import SIZES, Measuring
+from s2mlp_deploy.recognition.onnx_ops import Runtime, carried_positions, constant_of
 from s2mlp_deploy.recognition.onnx_sizes import size_dependence
 
 LOG = logging.getLogger(__name__)
@@ -35,11 +35,8 @@ LOG = logging.getLogger(__name__)
 _BY_CHANCE = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
-_SIZES = frozenset({"Shape", "Size"})
-"""Read how large a tensor is and nothing of what it holds."""
 _OUTPUT = "output"
 """Reads what leaves the graph."""
-_SHAPE, _VALUE = "shape of ", "value of "
 
 Feeds = Callable[[Mapping[str, int]], Mapping[str, NDArray[Any]]]
 """Inputs at a choice of free sizes."""
@@ -75,7 +72,7 @@ class OnnxGraph:
         self._inferred = _inferred(graph, {size.name for size in free_sizes})
         self._movements = onnx_ops.Movements(runtime, model.opset_imports[""])
         self._known: dict[tuple[int, ...], SizedOnnxGraph | UnknownValueError] = {}
-        self._sized = self._measuring(model, runtime)
+        self._measured = self._measuring(model, runtime)
         self._example = self.at({})
 
     def at(self, sizes: Mapping[str, int]) -> SizedOnnxGraph:
@@ -88,7 +85,7 @@ class OnnxGraph:
         key = tuple(values[size.name] for size in self.free_sizes)
         if key not in self._known:
             try:
-                measured = self._sized(self._feeds(values))
+                measured = self._measured.at(self._feeds(values))
             except Exception as error:  # A runtime has errors of its own.
                 self._known[key] = UnknownValueError(f"the graph does not run at {values}: {in_short(error)}")
             else:
@@ -96,7 +93,7 @@ class OnnxGraph:
                     value: tuple(size if isinstance(size, int) else values[size] for size in sizes)
                     for value, sizes in self._inferred.items()
                 }
-                self._known[key] = SizedOnnxGraph(self, shapes, measured, self._movements)
+                self._known[key] = SizedOnnxGraph(self, shapes, *measured, self._movements)
         known = self._known[key]
         if isinstance(known, UnknownValueError):
             raise known
@@ -122,7 +119,7 @@ class OnnxGraph:
 
     def users(self, node: ir.Value) -> Sequence[Any]:
         """The results of whatever reads its elements."""
-        readers = [use.node for use in node.uses() if use.node.op_type not in _SIZES or use.node.domain]
+        readers = [use.node for use in node.uses() if use.node.op_type not in SIZES or use.node.domain]
         found: list[Any] = [value for reader in readers for value in reader.outputs]
         return [*found, _OUTPUT] if node in self._outputs else found
 
@@ -193,12 +190,8 @@ class OnnxGraph:
         carried = carried_positions(node)
         return [other for i, other in enumerate(node.inputs) if other is not None and i not in carried]
 
-    def _measuring(self, model: ir.Model, runtime: Runtime) -> Run:
-        """The graph with other outputs: shapes of what moves that are not inferred, indices computed from sizes."""
-        shell = model.clone()
-        graph = shell.graph
-        by_name = {str(value.name): value for value in graph.inputs}
-        by_name |= {str(value.name): value for node in graph for value in node.outputs}
+    def _measuring(self, model: ir.Model, runtime: Runtime) -> Measuring:
+        """For shapes of what moves that are not inferred, and indices that are computed from sizes."""
         measured: dict[str, None] = {}
         asked: dict[str, None] = {}
         # From the last to the first: ONNX Runtime runs what leads to the last leaf first, and what a leaf at the start
@@ -208,24 +201,9 @@ class OnnxGraph:
             parts = (*self.carried(value), *(producer.outputs if producer is not None else ()))
             measured.update({str(part.name): None for part in parts if part not in self._inferred})
             asked.update({str(index.name): None for index in self.unmoved(value)})
-        outputs = []
-        for prefix, kind, names in ((_SHAPE, "Shape", measured), (_VALUE, "Identity", asked)):
-            for name in names:
-                if name not in by_name:
-                    continue  # An initializer.
-                value = by_name[name]
-                dtype = ir.DataType.INT64 if kind == "Shape" else value.dtype
-                output = ir.Value(name=prefix + name, type=ir.TensorType(dtype) if dtype else None)
-                graph.append(ir.Node("", kind, [value], outputs=[output], name=prefix + name))
-                outputs.append(output)
-        if not outputs:
-            return lambda _: {}
-        graph.outputs[:] = outputs
-        RemoveUnusedNodesPass()(shell)
-        try:
-            return runtime(shell)
-        except Exception as error:  # A runtime has errors of its own: an operator that it does not know, most often.
-            raise UnknownValueError(f"the graph cannot be run: {in_short(error)}") from error
+        constants = {str(value.name) for value in model.graph.initializers.values()}
+        shapes, values = ([name for name in listed if name not in constants] for listed in (measured, asked))
+        return Measuring(model, runtime, shapes, values, self._feeds(self._hints))
 
     def _is_passed_on(self, value: ir.Value) -> bool:
         return any(
@@ -240,17 +218,14 @@ class SizedOnnxGraph:
         self,
         graph: OnnxGraph,
         inferred: Mapping[ir.Value, tuple[int, ...]],
-        measured: Mapping[str, NDArray[Any]],
+        measured: Mapping[str, tuple[int, ...]],
+        values: Mapping[str, NDArray[Any]],
         movements: onnx_ops.Movements,
     ) -> None:
         self._graph = graph
         self._inferred = inferred
-        self._shapes = {
-            name.removeprefix(_SHAPE): tuple(int(size) for size in array)
-            for name, array in measured.items()
-            if name.startswith(_SHAPE)
-        }
-        self._values = {name.removeprefix(_VALUE): array for name, array in measured.items() if name.startswith(_VALUE)}
+        self._shapes = measured
+        self._values = values
         self._movements = movements
 
     def shape(self, node: ir.Value) -> tuple[int, ...]:
@@ -331,7 +306,7 @@ def _reached(graph: ir.Graph) -> set[ir.Value]:
     """The values that an input's elements or chance reach; sizes of a tensor are none."""
     reached: set[ir.Value] = set(graph.inputs)
     for node in graph:
-        if node.op_type in _SIZES and not node.domain:
+        if node.op_type in SIZES and not node.domain:
             continue
         inner = any(
             attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
@@ -347,7 +322,7 @@ def _reached(graph: ir.Graph) -> set[ir.Value]:
 def _from_sizes(graph: ir.Graph) -> set[ir.Value]:
     found: set[ir.Value] = set()
     for node in graph:
-        if (node.op_type in _SIZES and not node.domain) or any(value in found for value in node.inputs):
+        if (node.op_type in SIZES and not node.domain) or any(value in found for value in node.inputs):
             found.update(node.outputs)
     return found
 

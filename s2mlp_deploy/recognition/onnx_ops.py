@@ -28,6 +28,7 @@ RESHAPES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 VIEWS = RESHAPES | {"Slice", "Split", "Transpose"}
 SCATTERS = frozenset({"ScatterElements", "ScatterND"})
 GATHERS = frozenset({"Gather", "GatherElements", "GatherND"})
+CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 MOVES = VIEWS | SCATTERS | GATHERS | {"Concat", "DepthToSpace", "Expand", "Pad", "SpaceToDepth", "Tile", "Where"}
 
 _CARRIED = {"Where": (1, 2), "ScatterElements": (0, 2), "ScatterND": (0, 2)}
@@ -39,7 +40,7 @@ _IDIOMS = {
     "Concat": "concatenation",
     "Slice": "slices",
     "Split": "slices",
-    "Conv": CONVOLUTION,
+    **dict.fromkeys(CONVOLUTIONS, CONVOLUTION),
 }
 _NO_INTEGERS = frozenset({"DepthToSpace", "SpaceToDepth"})
 """ONNX Runtime has them for floats: doubles hold every element number."""
@@ -74,7 +75,7 @@ def only_moves(node: ir.Node) -> bool:
     """Whether a node moves elements and does nothing else, given that its indices are known."""
     if node.domain not in ("", "ai.onnx"):
         return False
-    if node.op_type == "Conv":
+    if node.op_type in CONVOLUTIONS:
         return has_one_hot_kernel(node)
     if node.op_type in SCATTERS:
         # With a reduction it computes.
@@ -90,12 +91,28 @@ def only_moves(node: ir.Node) -> bool:
 
 
 def has_one_hot_kernel(node: ir.Node) -> bool:
-    """Whether a convolution without a bias gives every output element exactly one input element."""
+    """Whether a convolution or a transposed one, without a bias, gives every output element one input element."""
     kernel = constant_of(node.inputs[1])
     bias = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
     if kernel is None or (len(node.inputs) > 2 and node.inputs[2] is not None and (bias is None or bias.any())):
         return False
-    return kernel.dtype.kind == "f" and aten.is_one_hot(torch.from_numpy(np.array(kernel)))
+    if kernel.dtype.kind != "f":
+        return False
+    weights = torch.from_numpy(np.array(kernel))
+    if node.op_type == "ConvTranspose":
+        steps, wider = ([int(n) for n in _ints(node, name)] for name in ("strides", "output_padding"))
+        pads = _ints(node, "pads")
+        symmetric = pads[: len(pads) // 2] == pads[len(pads) // 2 :]
+        if any(step != 1 for step in steps) or any(wider) or "output_shape" in node.attributes or not symmetric:
+            return False
+        group = node.attributes.get("group")
+        weights = aten.turned(weights, group.as_int() if group is not None else 1)
+    return aten.is_one_hot(weights)
+
+
+def _ints(node: ir.Node, name: str) -> list[int]:
+    attribute = node.attributes.get(name)
+    return list(attribute.as_ints()) if attribute is not None else []
 
 
 class Movements:
@@ -146,7 +163,7 @@ class Movements:
             return torch.cat([part for part in inputs if part is not None], _axis(node, "axis", x.dim()))
         if kind == "Slice" and (window := _window(x, inputs[1:])) is not None:
             return x[window]
-        if kind == "Conv":
+        if kind in CONVOLUTIONS:
             return _convolve(node, x, inputs[1])
         return self._by_runtime(node, inputs, index)
 
@@ -218,22 +235,22 @@ def _convolve(node: ir.Node, x: Tensor, kernel: Tensor | None) -> Tensor:
     assert kernel is not None
     rank = kernel.dim() - 2
 
-    def listed(name: str, default: Sequence[int]) -> list[int]:
-        attribute = node.attributes.get(name)
-        return list(attribute.as_ints()) if attribute is not None else list(default)
-
     automatic = node.attributes.get("auto_pad")
     if automatic is not None and automatic.as_string() not in ("NOTSET", "VALID"):
         raise UnknownValueError("a convolution that chooses its padding by the size of its input")
-    pads = listed("pads", [0] * 2 * rank)
+    pads = _ints(node, "pads") or [0] * 2 * rank
     # Before and after each axis, the last one first.
     amounts = [pads[side * rank + axis] for axis in reversed(range(rank)) for side in (0, 1)]
-    group = node.attributes.get("group")
+    attribute = node.attributes.get("group")
+    groups = attribute.as_int() if attribute is not None else 1
+    dilation = _ints(node, "dilations") or [1] * rank
+    if node.op_type == "ConvTranspose":
+        return aten.convolve_transposed(x, kernel, stride=1, padding=pads[:rank], dilation=dilation, groups=groups)
     return aten.convolve(
         aten.pad(x, amounts, "constant"),
         kernel,
-        stride=listed("strides", [1] * rank),
+        stride=_ints(node, "strides") or [1] * rank,
         padding=0,
-        dilation=listed("dilations", [1] * rank),
-        groups=group.as_int() if group is not None else 1,
+        dilation=dilation,
+        groups=groups,
     )

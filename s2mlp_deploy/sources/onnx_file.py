@@ -8,12 +8,13 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
+from onnx_ir.passes.common import ShapeInferencePass
 
 from s2mlp_deploy.artifact import SourceInfo
 from s2mlp_deploy.errors import SourceError
 from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.graph.axes import axis_name
-from s2mlp_deploy.graph.loading import load_graph
+from s2mlp_deploy.graph.loading import lacks_types, load_graph
 from s2mlp_deploy.preprocess import Sidecar
 from s2mlp_deploy.sources.onnx_model import EXAMPLE_BATCH, OnnxModel
 from s2mlp_deploy.sources.source import Source
@@ -86,7 +87,7 @@ def open_onnx(path: Path, *, overrides: Mapping[str, Any], image: tuple[int, int
     if not path.is_file():
         raise SourceError("no such file", where=str(path), fix="check the path")
     sha256 = sha256_of(path)
-    model = load_graph(path).model
+    model = load_graph(path, infer=False).model
     sizes = {name: _size_of(name, value, path) for name, value in overrides.items()}
     written = model.opset_imports[""]
     if written < OLDEST_OPSET:
@@ -102,6 +103,8 @@ def open_onnx(path: Path, *, overrides: Mapping[str, Any], image: tuple[int, int
             where=str(path),
             fix="export the network without unrolled loops, or simplify the file first",
         )
+    if lacks_types(model):
+        ShapeInferencePass()(model)
     _check_interface(model.graph, path)
     _name_sizes(model.graph)
     _fix_sizes(model.graph, sizes, path)

@@ -58,6 +58,10 @@ MOVEMENTS = {
     ),
     "zeros beside": graph("b = Concat <axis = 2> (a, o)", f"float[2,4,1,3] o = {{{','.join('0' * 24)}}}"),
     "channels to space": graph("b = DepthToSpace <blocksize = 2> (a)"),
+    "one-hot transposed convolution": graph(
+        "b = ConvTranspose <group = 2, pads = [1,0,1,0], dilations = [1,1]> (a, k)",
+        "float[4,2,3,1] k = {1,0,0, 0,0,0, 0,0,0, 0,0,1, 0,1,0, 0,0,0, 0,0,0, 1,0,0}",
+    ),
     "one-hot convolution": graph(
         "b = Conv <group = 4, pads = [1,0,1,0]> (a, k)",
         "float[4,1,3,1] k = {1,0,0, 0,0,1, 0,1,0, 1,0,0}",
