@@ -11,8 +11,8 @@ from typing import Literal, TypeAlias
 ShiftFormName: TypeAlias = Literal["auto", "slice-concat", "pad-slice", "grouped-conv", "gather", "row-gather"]
 """How shifts are written: a name of ``s2mlp_deploy.export.forms.FORMS``, or ``auto``, which counts costs per shift."""
 
-Layout: TypeAlias = Literal["as-is", "channels-last", "channels-first"]
-"""Inner layout of a zoo model; ``as-is`` is the model's own."""
+Layout: TypeAlias = Literal["auto", "as-is", "channels-last", "channels-first"]
+"""Inner layout of a zoo model; ``as-is`` is its own, ``auto`` what ``tune`` found on this machine, and else that."""
 
 DynamicAxis: TypeAlias = Literal["batch", "height", "width"]
 """An axis of NCHW inputs that may be dynamic."""

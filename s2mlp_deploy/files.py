@@ -167,6 +167,14 @@ def _without_surrogates(value: Any) -> Any:
     return value
 
 
+def user_cache() -> Path:
+    """The folder of this package among the user's caches: in ``$XDG_CACHE_HOME``, by default ``~/.cache``."""
+    place = os.environ.get("XDG_CACHE_HOME", "")
+    # By the specification a relative path counts as none.
+    root = Path(place) if place and Path(place).is_absolute() else Path("~/.cache").expanduser()
+    return root / "s2mlp-deploy"
+
+
 def remove_abandoned(directory: Path) -> None:
     """Removes what :func:`replacing` left in a directory when its process was killed."""
     for path in directory.glob(f".*{_TEMPORARY}"):

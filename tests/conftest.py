@@ -39,6 +39,12 @@ def data_dir(shared_dir: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def user_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads what was tuned on this machine, or leaves anything in the caches of who runs it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / f"cache-{os.urandom(4).hex()}"))
+
+
+@pytest.fixture(autouse=True)
 def package_logging() -> None:
     """The command line keeps the package's warnings to itself, for the life of a process: not in the next test.
 

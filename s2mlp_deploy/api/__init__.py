@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.api.saved_layers import rejudge_layers
     from s2mlp_deploy.api.serving import serve
     from s2mlp_deploy.api.sources import from_module, load
+    from s2mlp_deploy.api.tuning import TuneOptions, tune
     from s2mlp_deploy.api.zoo import models
     from s2mlp_deploy.artifact import (
         FileRecord,
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.evidence.layers import LayersReport
     from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
     from s2mlp_deploy.evidence.profile import Profile
+    from s2mlp_deploy.evidence.tune import TuneReport
     from s2mlp_deploy.precision.limits import Limits, read_limits
     from s2mlp_deploy.precision.options import PrecisionOptions
     from s2mlp_deploy.preprocess import Preprocessing
@@ -153,6 +155,7 @@ _HOMES = {
     "s2mlp_deploy.api.serving": _Home(("serve",), ("fastapi", "uvicorn", "httptools", "prometheus_client"), "serve"),
     "s2mlp_deploy.serving.service.options": _Home(("EngineOptions", "ServeOptions", "ServiceLimits")),
     "s2mlp_deploy.api.sources": _Home(("from_module", "load"), _TORCH, "export"),
+    "s2mlp_deploy.api.tuning": _Home(("TuneOptions", "tune"), _GRAPH, "onnx"),
     "s2mlp_deploy.api.zoo": _Home(("models",)),
     "s2mlp_deploy.artifact": _Home(
         ("FileRecord", "Hazard", "Manifest", "ShiftRecord", "SourceInfo", "TensorInfo", "read_manifest")
@@ -202,6 +205,7 @@ _HOMES = {
     "s2mlp_deploy.evidence.difference": _Home(("DifferenceReport",)),
     "s2mlp_deploy.evidence.profile": _Home(("Profile",)),
     "s2mlp_deploy.evidence.layers": _Home(("LayersReport",)),
+    "s2mlp_deploy.evidence.tune": _Home(("TuneReport",)),
     "s2mlp_deploy.evidence.parity": _Home(("ParityReport", "Tolerances")),
     "s2mlp_deploy.preprocess": _Home(("Preprocessing",)),
     "s2mlp_deploy.progress": _Home(("ProgressCallback", "no_progress")),
@@ -289,6 +293,8 @@ __all__ = [
     "TargetError",
     "TensorInfo",
     "Tolerances",
+    "TuneOptions",
+    "TuneReport",
     "WrittenReport",
     "analyze",
     "batch",
@@ -330,6 +336,7 @@ __all__ = [
     "save_bench_csv",
     "save_difference",
     "serve",
+    "tune",
 ]
 
 

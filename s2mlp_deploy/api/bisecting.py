@@ -18,10 +18,10 @@ from s2mlp_deploy.artifact import MANIFEST, model_file, read_manifest, verify_fi
 from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.data.noise import NoiseBatches
 from s2mlp_deploy.engines.base import Engine
-from s2mlp_deploy.engines.onnxruntime import Level
 from s2mlp_deploy.engines.registry import kind_of
 from s2mlp_deploy.errors import InputError, S2MLPDeployError
 from s2mlp_deploy.evidence.layers import Bisection, LayerParity, LayersReport, Mend
+from s2mlp_deploy.evidence.tune import Optimize
 from s2mlp_deploy.graph.loading import load_graph
 from s2mlp_deploy.parity.exits import Tap
 from s2mlp_deploy.parity.layers import LookedInto, compare_layers
@@ -135,7 +135,7 @@ def _levels(report: LayersReport, path: Path, tap: Tap, run: Run, progress: Prog
     """The file with less done to it by the engine's optimizer: nothing of it, and the most of it that still helps."""
     progress("trying the engine's optimizer at another level", 0, None)
     mends: list[Mend] = []
-    levels: tuple[Level, ...] = ("off", "basic", "extended")
+    levels: tuple[Optimize, ...] = ("off", "basic", "extended")
     for level in levels:
         mend = _tried("another optimization level", functools.partial(_other_level, level), report, path, tap, run)
         if level == "off" or mend.helps:
@@ -210,7 +210,7 @@ def _higher(report: LayersReport, path: Path, tap: Tap, run: Run) -> Attempt:
 _LEVELS = {"extended": "ORT_ENABLE_EXTENDED", "basic": "ORT_ENABLE_BASIC", "off": "ORT_DISABLE_ALL"}
 
 
-def _other_level(level: Level, _: LayersReport, path: Path, __: Tap, run: Run) -> Attempt:
+def _other_level(level: Optimize, _: LayersReport, path: Path, __: Tap, run: Run) -> Attempt:
     """The same file, with less done to it by the engine: what then is right, the engine's optimizer had wrong."""
     name = _LEVELS[level]
     mend = Mend(

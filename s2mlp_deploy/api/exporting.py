@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,18 @@ from s2mlp_deploy.api.checking import check_data_fits, check_preprocessing, chec
 from s2mlp_deploy.api.evidence import save_evidence, save_scores
 from s2mlp_deploy.api.module_records import by_module
 from s2mlp_deploy.api.refusals import check_export
+from s2mlp_deploy.api.remembering import remembered_form, remembered_layout
 from s2mlp_deploy.api.sources import load
 from s2mlp_deploy.api.speed import check_speed
 from s2mlp_deploy.artifact import REPORT, ArtifactWriter, Manifest, check_served_name, fitting_batch, model_file
-from s2mlp_deploy.choices import DynamicAxis, OnHazard, ShiftFormName
+from s2mlp_deploy.choices import DynamicAxis, Layout, OnHazard, ShiftFormName
 from s2mlp_deploy.data.noise import NOISE_SAMPLES, NoiseBatches
 from s2mlp_deploy.errors import ExportError, InputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.speed import SpeedCheck
 from s2mlp_deploy.export.analysis import check_options
 from s2mlp_deploy.export.describing import manifest_of
-from s2mlp_deploy.export.forms import find_form
+from s2mlp_deploy.export.forms import AUTO, find_form
 from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.export.preprocessing import add_preprocessing
 from s2mlp_deploy.export.write import GraphFile, stage
@@ -83,6 +84,7 @@ def export(
     name: str | None = None,
     with_preprocessing: bool = False,
     shift_form: ShiftFormName = "auto",
+    layout: Layout = "auto",
     opset: int | None = None,
     dynamic: Sequence[DynamicAxis] | None = None,
     on_hazard: OnHazard | None = None,
@@ -109,7 +111,10 @@ def export(
         name: What to serve it as; default: the checkpoint's stem, or the model's name.
         with_preprocessing: Whether the graph itself resizes, crops and normalises: its input is then ``image``, uint8
             [batch, height, width, 3].
-        shift_form: How shifts are written; ``auto`` chooses for each by what it costs.
+        shift_form: How shifts are written; ``auto`` is what :func:`~s2mlp_deploy.api.tune` found the fastest on this
+            machine for a network of this shape, and else chooses for each by what it costs.
+        layout: Inner layout, of a zoo model that is named; ``auto`` is what tuning found, and else the model's own,
+            as ``as-is`` always is. What ``overrides`` say goes first.
         opset: 18 to 25, default 20; of an ONNX file its own where that is later.
         dynamic: See :func:`~s2mlp_deploy.api.analyze`; default ``("batch",)``.
         on_hazard: See there; default ``warn``.
@@ -137,7 +142,13 @@ def export(
         check_served_name(name)
     refuse_late_options(
         source,
-        loading={"checkpoint": checkpoint, "overrides": overrides, "preprocess": preprocess, "seed": seed},
+        loading={
+            "checkpoint": checkpoint,
+            "overrides": overrides,
+            "preprocess": preprocess,
+            "seed": seed,
+            "layout": None if layout == "auto" else layout,
+        },
         capturing={"opset": opset, "dynamic": dynamic, "on_hazard": on_hazard},
     )
     axes: Sequence[DynamicAxis] = ("batch",) if dynamic is None else dynamic
@@ -154,7 +165,9 @@ def export(
     wanted = precision if precision is not None and precision.files else None
     if isinstance(source, str):
         progress("loading the model", 0, None)
-        source = load(source, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess, seed=seed or 0)
+        source = _load(
+            source, layout, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess, seed=seed or 0
+        )
     origin = source.source if isinstance(source, CapturedSource) else source
     base = "fp32"
     if isinstance(origin.module, OnnxModel):
@@ -170,6 +183,10 @@ def export(
         if not isinstance(source, CapturedSource):
             source = capture(source, opset=opset, dynamic=axes, on_hazard=hazards, progress=progress)
         progress("writing shifts", 0, None)
+        remembered = ""
+        if shift_form == AUTO:
+            found, remembered = remembered_form(origin, source.analysis)
+            form = find_form(found or AUTO)
         model, shifts = lower_shifts(source.canonical, form, others=isinstance(origin.module, OnnxModel))
         _tell_subnormals(model, flush=flush_denormals)
         if with_preprocessing and origin.preprocessing is not None:
@@ -184,6 +201,9 @@ def export(
             classes=origin.classes,
             preprocessing_in_graph=with_preprocessing,
         )
+        if remembered:
+            LOG.info("%s", remembered)
+            manifest = replace(manifest, notes=(*manifest.notes, remembered))
         progress("writing files", 0, None)
         file = GraphFile(model_file(base), base, model)
         converted = None
@@ -217,6 +237,20 @@ def export(
             directory, written, wanted.files, converted.shapes, min_speedup=wanted.min_speedup, progress=progress
         )
     return ExportResult(directory, written, accuracy, speed)
+
+
+def _load(name: str, layout: Layout, *, overrides: Mapping[str, Any] | None, **given: Any) -> Source:
+    """Loads what was named, in the layout that was asked for or, of a zoo model, that was the fastest here."""
+    settings = dict(overrides or {})
+    if layout not in ("auto", "as-is"):
+        settings["layout"] = layout
+    source = load(name, overrides=settings, **given)
+    if layout != "auto" or "layout" in settings or (best := remembered_layout(source)) is None:
+        return source
+    LOG.info(
+        "layout %s: the fastest when `tune` measured this network here; --layout as-is leaves the model's own", best
+    )
+    return load(name, overrides=settings | {"layout": best}, **given)
 
 
 def _tell_subnormals(model: ir.Model, *, flush: bool) -> None:

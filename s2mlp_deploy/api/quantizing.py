@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from s2mlp_deploy.api.evidence import save_scores
 from s2mlp_deploy.api.module_records import by_module
 from s2mlp_deploy.api.refusals import check_quantize
 from s2mlp_deploy.api.speed import check_speed
-from s2mlp_deploy.artifact import ArtifactWriter, Manifest, model_file, read_manifest, verify_precision
+from s2mlp_deploy.artifact import (
+    ArtifactWriter,
+    Manifest,
+    data_file,
+    model_file,
+    read_manifest,
+    tuned_file,
+    verify_precision,
+)
 from s2mlp_deploy.errors import OutputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.speed import SpeedCheck
@@ -74,6 +82,13 @@ def quantize(
                     where=str(root),
                     fix="run quantize again",
                 )
+            # What was tuned was made from the files that are replaced, or of their ranges.
+            gone = {
+                name
+                for precision in options.files
+                for name in (tuned_file(precision), data_file(tuned_file(precision)))
+            }
+            there = replace(there, files=tuple(record for record in there.files if record.path not in gone))
             return with_calibration_of_quantized(with_precisions(there, converted), there.calibration)
 
         files = [GraphFile(graph.file, graph.precision, graph.model) for graph in converted.graphs]

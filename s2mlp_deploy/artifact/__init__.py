@@ -29,6 +29,7 @@ from s2mlp_deploy.artifact.names import (
     data_file,
     model_file,
     module_of,
+    tuned_file,
 )
 from s2mlp_deploy.artifact.onnx_file import check_onnx
 from s2mlp_deploy.artifact.ownership import is_own_cache, is_own_report, own_sidecar
@@ -74,6 +75,7 @@ __all__ = [
     "read_description",
     "read_limits",
     "read_manifest",
+    "tuned_file",
     "verify_file",
     "verify_graph",
     "verify_precision",

@@ -33,7 +33,10 @@ def file_for_engine(manifest: Manifest, engine: str, precision: str | None = Non
     """
     placed = "" if engine == "onnxruntime" else "-trt"
     wanted = DEFAULT_FILES[engine] if precision is None else (f"{precision}{placed}", precision)
-    graphs = {record.precision: record for record in manifest.files if record.path.endswith(".onnx")}
+    graphs: dict[str, FileRecord] = {}
+    for record in manifest.files:  # Of two of a precision the first is the artifact's own, the other one a tuned copy.
+        if record.path.endswith(".onnx"):
+            graphs.setdefault(record.precision, record)
     for name in wanted:
         if name in graphs:
             return graphs[name]

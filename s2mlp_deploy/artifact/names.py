@@ -22,6 +22,11 @@ def model_file(precision: str) -> str:
     return f"model.{precision}.onnx"
 
 
+def tuned_file(precision: str) -> str:
+    """The ONNX file of a precision that `tune` has found faster than :func:`model_file` on some machine."""
+    return f"model.{precision}-tuned.onnx"
+
+
 def data_file(onnx: str) -> str:
     """Where the weights of a graph lie that is too large for one file: ``model.fp32.onnx.data``."""
     return f"{onnx}.data"

@@ -134,7 +134,8 @@ class ArtifactWriter:
     def add(self, renew: Callable[[Manifest], Manifest], file_facts: Mapping[str, tuple[str, int]]) -> Manifest:
         """Moves the staged files into the artifact that is there and renews its manifest.
 
-        The manifest on the disk is true at every moment: files that are replaced leave it before they change.
+        The manifest on the disk is true at every moment: files that are replaced leave it before they change, and
+        files that the new one does not list any more go after it.
 
         Args:
             renew: Makes the new manifest of the one that is there now. The records of the staged files are added to
@@ -163,6 +164,8 @@ class ArtifactWriter:
                 (self.staging / f"{MANIFEST}.before").replace(self.directory / MANIFEST)
                 for name in (*names, MANIFEST):
                     (self.staging / name).replace(self.directory / name)
+                for name in listed_names(there) - listed_names(final):
+                    (self.directory / name).unlink(missing_ok=True)
             except OSError as error:
                 raise output_error(self.directory, error) from error
         return final

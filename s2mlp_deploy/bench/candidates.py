@@ -24,6 +24,7 @@ from s2mlp_deploy.engines.profiles import text_of
 from s2mlp_deploy.engines.record import read_engine, read_sidecar
 from s2mlp_deploy.engines.registry import OF_GRAPHS, check_engine, kind_of
 from s2mlp_deploy.errors import ArtifactError, InputError
+from s2mlp_deploy.evidence.tune import EngineSettings
 from s2mlp_deploy.files import from_json, sha256_of
 
 ENGINE_SUFFIXES = (".engine", ".plan")
@@ -46,12 +47,14 @@ class Job:
         sha256: Of it.
         engine: A name of :data:`~s2mlp_deploy.engines.registry.OF_FILES`.
         batch: Samples in a run; None for the file's own, or 1.
+        settings: How the engine is opened; None for as many threads as the benchmark has, none of which spin.
     """
 
     path: Path
     sha256: str
     engine: str
     batch: int | None
+    settings: EngineSettings | None = None
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.packages import version_of
 from s2mlp_deploy.engines.registry import OF_GRAPHS, kind_of, open_built_file, open_graph_file
 from s2mlp_deploy.errors import InputError
+from s2mlp_deploy.evidence.tune import EngineSettings
 
 _CPU = ("", "cpu", "cpuexecutionprovider")
 
@@ -20,22 +21,16 @@ def can_profile(path: Path, engine: str) -> bool:
 
 
 def open_engine(
-    path: Path,
-    engine: str,
-    *,
-    threads: int,
-    throughput: bool = False,
-    flush_denormals: bool = False,
-    profile_to: Path | None = None,
+    path: Path, engine: str, *, settings: EngineSettings, throughput: bool = False, profile_to: Path | None = None
 ) -> tuple[Any, str]:
     """Opens a file.
 
     Args:
         path: An ONNX file for an engine that runs graphs, else an engine file.
         engine: A name that :func:`~s2mlp_deploy.engines.registry.check_engine` takes.
-        threads: Threads within an operator; 0 lets the runtime choose.
+        settings: How; OpenVINO has neither spinning nor levels of optimization. Subnormal numbers may count as 0 in
+            the calling thread.
         throughput: Whether many runs at once count, not the time of one.
-        flush_denormals: Whether subnormal numbers count as 0, in the calling thread.
         profile_to: Folder for the times of every node, of an engine that :func:`can_profile`.
 
     Returns:
@@ -46,19 +41,20 @@ def open_engine(
     """
     kind = kind_of(engine)
     if path.suffix != ".onnx":
-        if flush_denormals:
+        if settings.flush_denormals:
             raise InputError(
                 "how an engine file takes subnormal numbers was decided when it was built",
                 where=str(path),
                 fix="leave --flush-denormals out, or name ONNX files alone",
             )
-        built = open_built_file(path, kind, threads=threads)
+        built = open_built_file(path, kind, threads=settings.threads)
         return built, built.name
-    # Idle threads that spin for work would take the processor from the engine whose turn it is.
-    own: dict[str, Any] = {"spin": False} if kind == GRAPH_ENGINE else {"throughput": throughput}
-    if flush_denormals:
+    own: dict[str, Any] = {"throughput": throughput}
+    if kind == GRAPH_ENGINE:
+        own = {"spin": settings.spin, "optimize": settings.optimize}
+    if settings.flush_denormals:
         own |= {"flush_denormals": True, "own_thread": False}
-    opened = open_graph_file(path, engine, threads=threads, profile_to=profile_to, **own)
+    opened = open_graph_file(path, engine, threads=settings.threads, profile_to=profile_to, **own)
     version = version_of(kind) or version_of(f"{kind}-gpu")
     return opened, opened.name.replace(kind, f"{kind} {version}", 1)
 

@@ -9,6 +9,7 @@ import msgspec
 from s2mlp_deploy.artifact import SizeLimit, TensorInfo
 from s2mlp_deploy.bench.timing import Run
 from s2mlp_deploy.evidence.bench import RateTrial
+from s2mlp_deploy.evidence.tune import EngineSettings
 
 
 class Open(msgspec.Struct, tag=True, frozen=True):
@@ -17,18 +18,16 @@ class Open(msgspec.Struct, tag=True, frozen=True):
     Attributes:
         path: The file.
         engine: What runs it: ``onnxruntime``, ``onnxruntime:cuda``, ``openvino``, ``tensorrt-rtx``.
-        threads: Threads within an operator; 0 where the runtime chooses.
+        settings: How it is opened.
         profile_to: Folder for the times of every node; None where they are not wanted.
         throughput: Whether many runs at once count, not the time of one.
-        flush_denormals: Whether subnormal numbers count as 0.
     """
 
     path: str
     engine: str
-    threads: int
+    settings: EngineSettings
     profile_to: str | None = None
     throughput: bool = False
-    flush_denormals: bool = False
 
 
 class Opened(msgspec.Struct, tag=True, frozen=True):
@@ -97,6 +96,16 @@ class Serve(msgspec.Struct, tag=True, frozen=True):
     seed: int
 
 
+class Save(msgspec.Struct, tag=True, frozen=True):
+    """Run once and save the outputs.
+
+    Attributes:
+        path: An ``.npz`` file.
+    """
+
+    path: str
+
+
 class EndProfile(msgspec.Struct, tag=True, frozen=True):
     """Write the times of every node."""
 
@@ -109,6 +118,10 @@ class Profiled(msgspec.Struct, tag=True, frozen=True):
     """
 
     path: str
+
+
+class Written(msgspec.Struct, tag=True, frozen=True):
+    """The outputs are saved."""
 
 
 class Usage(msgspec.Struct, tag=True, frozen=True):
@@ -146,8 +159,8 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
     fix: str | None
 
 
-Command = Open | Warm | Round | Serve | EndProfile | Usage
-Answer = Opened | Ran | Served | Profiled | Used | Refused
+Command = Open | Warm | Round | Serve | Save | EndProfile | Usage
+Answer = Opened | Ran | Served | Written | Profiled | Used | Refused
 
 _COMMANDS = msgspec.json.Decoder(Command)
 _ANSWERS = msgspec.json.Decoder(Answer)

@@ -19,6 +19,7 @@ from s2mlp_deploy.bench.profile import read_profile
 from s2mlp_deploy.bench.statistics import latency_of
 from s2mlp_deploy.bench.timing import Run, median_of
 from s2mlp_deploy.evidence.bench import BenchResult, Candidate, Launch, RateTrial, ServerResult
+from s2mlp_deploy.evidence.tune import EngineSettings
 from s2mlp_deploy.text import first_line_of
 
 A = TypeVar("A")
@@ -53,6 +54,19 @@ class Track:
         return not self.failure
 
     @property
+    def settings(self) -> EngineSettings:
+        """How its engine is opened."""
+        # Idle threads that spin for work would take the processor from the engine whose turn it is.
+        return self.job.settings or EngineSettings(
+            self._options.threads, spin=False, flush_denormals=self._options.flush_denormals
+        )
+
+    @property
+    def rounds(self) -> tuple[Run, ...]:
+        """What the process that is there has measured so far: of each round the median of its runs."""
+        return tuple(self._rounds)
+
+    @property
     def graph(self) -> Graph:
         """What is known of the file since it was loaded."""
         assert self._opened is not None
@@ -64,9 +78,8 @@ class Track:
         command = messages.Open(
             str(self.job.path.absolute()),
             self.job.engine,
-            self._options.threads,
+            self.settings,
             throughput=self._options.scenario == "offline",
-            flush_denormals=self._options.flush_denormals,
         )
         self._opened = self._ask(command, messages.Opened) or self._opened
 
@@ -103,6 +116,15 @@ class Track:
             self.search.add(served.trial)
             self._trials.append(served.trial)
 
+    def save_outputs(self, path: Path) -> bool:
+        """Saves what it computes of the inputs that it runs with; whether it did."""
+        return self._ask(messages.Save(str(path)), messages.Written) is not None
+
+    def end(self) -> None:
+        """Ends its process, whose memory others can use."""
+        if self._process is not None:
+            self._process.close()
+
     def finish(self) -> None:
         """Keeps what the process measured."""
         used = self._ask(messages.Usage(), messages.Used)
@@ -132,13 +154,7 @@ class Track:
         if not self.alive or not can_profile(self.job.path, self.job.engine):
             return result
         with tempfile.TemporaryDirectory() as folder, WorkerProcess(self._options.time_limit) as process:
-            opened = messages.Open(
-                str(self.job.path.absolute()),
-                self.job.engine,
-                self._options.threads,
-                folder,
-                flush_denormals=self._options.flush_denormals,
-            )
+            opened = messages.Open(str(self.job.path.absolute()), self.job.engine, self.settings, folder)
             try:
                 process.ask(opened, messages.Opened)
                 warmed = process.ask(messages.Warm(self.shapes, self._options.seed, 0.0), messages.Ran)
@@ -166,9 +182,9 @@ class Track:
             engine=self.job.engine,
             runtime=opened.runtime if opened else "",
             batch=next((shape[0] for shape in shapes if shape), self.job.batch or 0),
-            threads=self._options.threads,
+            threads=self.settings.threads,
             inputs=shapes,
-            flush_denormals=self._options.flush_denormals,
+            flush_denormals=self.settings.flush_denormals,
         )
 
     def result(self) -> BenchResult:

@@ -89,6 +89,9 @@ class Worker:
                     seed=command.seed,
                 )
                 return messages.Served(trial)
+            case messages.Save():
+                np.savez(command.path, **self._engine.run(self._feeds))
+                return messages.Written()
             case messages.EndProfile():
                 return messages.Profiled(str(self._engine.end_profile()))
             case messages.Usage():
@@ -100,9 +103,8 @@ class Worker:
         engine, runtime = open_engine(
             Path(command.path),
             command.engine,
-            threads=command.threads,
+            settings=command.settings,
             throughput=command.throughput,
-            flush_denormals=command.flush_denormals,
             profile_to=folder,
         )
         seconds = time.perf_counter() - start

@@ -61,11 +61,16 @@ def register(app: typer.Typer) -> None:
         ] = False,
         shift_form: Annotated[
             ShiftFormName,
-            typer.Option(**options.choices(ShiftFormName, "How shifts are written; auto: by cost.")),
+            typer.Option(
+                **options.choices(ShiftFormName, "How shifts are written; auto: as `tune` found here, else by cost.")
+            ),
         ] = "auto",
         layout: Annotated[
-            Layout, typer.Option(**options.choices(Layout, "Inner layout, of models of the zoo."))
-        ] = "as-is",
+            Layout,
+            typer.Option(
+                **options.choices(Layout, "Inner layout, of models of the zoo; auto: as `tune` found, else as-is.")
+            ),
+        ] = "auto",
         dynamic: Annotated[
             str, typer.Option(help="Axes whose size is free, separated by commas: batch, height, width.")
         ] = "batch",
@@ -143,11 +148,12 @@ def register(app: typer.Typer) -> None:
                 source,
                 output,
                 checkpoint=checkpoint,
-                overrides=options.parse_settings(settings) | ({} if layout == "as-is" else {"layout": layout}),
+                overrides=options.parse_settings(settings),
                 preprocess=preprocess,
                 name=name,
                 with_preprocessing=with_preprocessing,
                 shift_form=shift_form,
+                layout=layout,
                 opset=opset,
                 dynamic=options.parse_axes(dynamic),
                 on_hazard=on_hazard,

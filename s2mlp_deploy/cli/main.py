@@ -24,6 +24,7 @@ from s2mlp_deploy.cli import (
     quantize,
     report,
     serve,
+    tune,
 )
 from s2mlp_deploy.cli.console import BROKEN_PIPE, ERR, OUT, set_up_logging, write_document
 from s2mlp_deploy.errors import INTERNAL_ERROR, InputError, S2MLPDeployError, SourceError
@@ -59,7 +60,7 @@ def _root(
 
 
 for module in (
-    *(models, doctor, demo, export, quantize, build, inspect, diff, parity, bench, report),
+    *(models, doctor, demo, export, quantize, build, inspect, diff, parity, bench, tune, report),
     *(predict, batch, serve),
 ):
     module.register(app)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from s2mlp_deploy.engines.base import Arrays, EngineStatus
 from s2mlp_deploy.engines.optimized import X64_PRECISION, check_optimized, is_optimized, x64_precision
 from s2mlp_deploy.engines.packages import load_onnxruntime, version_of
 from s2mlp_deploy.errors import BuildError, MissingDependencyError, TargetError
+from s2mlp_deploy.evidence.tune import Optimize
 from s2mlp_deploy.text import first_line_of
 
 CPU = "CPUExecutionProvider"
@@ -32,7 +33,6 @@ _DTYPES = {
 }
 
 
-Level = Literal["all", "extended", "basic", "off"]
 _LEVELS = {
     "all": "ORT_ENABLE_ALL",
     "extended": "ORT_ENABLE_EXTENDED",
@@ -103,7 +103,7 @@ class OnnxRuntimeEngine:
         arena: bool = True,
         spin: bool = True,
         device: int = 0,
-        optimize: Level = "all",
+        optimize: Optimize = "all",
         profile_to: Path | None = None,
         flush_denormals: bool = False,
     ) -> None:

@@ -147,10 +147,18 @@ def _objection(manifest: Manifest, evidence: Evidence, standing: Standing, preci
     """Why a file is not to be taken; empty where nothing speaks against it."""
     if standing.state != "holds":
         return {"fails": "parity FAILS", "unclear": "parity is unclear"}.get(standing.state, UNMEASURED)
-    scores, row = current_score(manifest, evidence, standing.file)
-    if row is None or scores is None:
+    told = accuracy_objection(manifest, evidence, standing.file)
+    if told is None:
         noise = standing.on_noise and precision not in _NOISE_WILL_DO
         return "compared on noise alone" if noise else ""
+    return told
+
+
+def accuracy_objection(manifest: Manifest, evidence: Evidence, file: str) -> str | None:
+    """What the saved scores of a file speak against it; empty for nothing, None where it was never scored."""
+    scores, row = current_score(manifest, evidence, file)
+    if row is None or scores is None:
+        return None
     if row.failures:
         return "; ".join(row.failures)
     search, drop = scores.searches.get(row.precision), scores.drop(row)

@@ -52,6 +52,16 @@ def print_tune(console: Console, report: TuneReport, *, reasons: bool = True) ->
                 console.print(visible_text(console, f"{number}: {trial.reason}"), soft_wrap=True)
     for note in report.notes:
         console.print(visible_text(console, f"NOTE  {note}", "yellow"), soft_wrap=True)
+    print_winners(console, report)
+
+
+def print_winners(console: Console, report: TuneReport) -> None:
+    """Prints what runs from now on.
+
+    Args:
+        console: Where to.
+        report: What was tried.
+    """
     for trial in report.winners:
         console.print(visible_text(console, winner_in_words(trial), "green"), soft_wrap=True)
 

@@ -107,6 +107,6 @@ def test_choices_are_those_of_the_tables():
     building = {name for name, entry in ENGINES.items() if entry.opens_built}
     assert set(get_args(choices.EngineName)) == {*building, choices.GRAPH_ENGINE}
     assert set(NAMES) < building
-    assert set(get_args(choices.Layout)) == {"as-is", *get_args(Layout)}
+    assert set(get_args(choices.Layout)) == {"auto", "as-is", *get_args(Layout)}
     levels = {level for name in NAMES for level in flavour(name).hardware_levels}
     assert set(get_args(choices.HardwareCompatibility)) == {"none", *levels}

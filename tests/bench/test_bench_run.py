@@ -20,6 +20,7 @@ from s2mlp_deploy.bench.track import Track
 from s2mlp_deploy.errors import InputError, TargetError
 from s2mlp_deploy.evidence.bench import BenchReport, RateTrial
 from s2mlp_deploy.evidence.store import decode, encode
+from s2mlp_deploy.evidence.tune import EngineSettings
 
 pytest.importorskip("onnxruntime")
 
@@ -148,7 +149,7 @@ def test_a_size_that_the_graph_was_not_made_for_is_refused(perceptron: Callable[
 
 def test_a_worker_ends_with_its_parent_also_while_it_hangs(faults: None, perceptron: Callable[..., Path]):
     worker = WorkerProcess(30.0)
-    worker.ask(messages.Open(str(perceptron("hang.onnx")), "onnxruntime", 1), messages.Opened)
+    worker.ask(messages.Open(str(perceptron("hang.onnx")), "onnxruntime", EngineSettings(1)), messages.Opened)
     assert worker._process.stdin is not None
     worker._process.stdin.write(messages.encode(messages.Warm({"input": (1, 8)}, 0, 0.0)))
     worker._process.stdin.close()  # As the kernel does for a parent that was killed.
@@ -194,4 +195,4 @@ def test_all_flush_where_that_is_asked_for_also_while_nodes_are_timed(faults: No
 
 def test_an_engine_file_flushes_as_it_was_built(tmp_path: Path):
     with pytest.raises(InputError, match="decided when it was built"):
-        open_engine(tmp_path / "a.engine", "openvino", threads=1, flush_denormals=True)
+        open_engine(tmp_path / "a.engine", "openvino", settings=EngineSettings(1, flush_denormals=True))

@@ -1,0 +1,169 @@
+"""What a candidate of a tuning must pass: it computes the same, and nothing speaks against its accuracy."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2mlp_deploy.api.variants import Variant
+from s2mlp_deploy.artifact import Manifest
+from s2mlp_deploy.bench.track import Track
+from s2mlp_deploy.evidence.choice import accuracy_objection
+from s2mlp_deploy.evidence.machine import environment_here
+from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Tolerances, Weights, unmet_limits
+from s2mlp_deploy.evidence.store import read_evidence
+from s2mlp_deploy.evidence.tune import Outcome
+from s2mlp_deploy.metrics import TensorComparison, TensorMetrics
+from s2mlp_deploy.parity.tolerances import default_tolerances
+
+MARGIN = 1.0
+"""Decibels that a quantized file may be farther from float32 than the one whose accuracy was measured: an eighth more
+error. Other engines round sums of integers otherwise; measured are differences below 1 (benchmarks/tune.md)."""
+
+_CAREFUL = "run `quantize` again: it scores what it makes"
+
+_ANY = 2.0
+"""Share of the peak that a value of a quantized file may differ by: the ratio of signal and noise judges it."""
+
+_EXACT = 200.0
+"""Decibels that stand for a file that does not differ at all."""
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a candidate computes.
+
+    Attributes:
+        outcome: What speaks against it; None for nothing.
+        reason: That in words.
+        difference: Its largest difference from the float32 file; None where they were not compared.
+        outputs: The figures with their limits; none of the float32 file itself.
+        runtime: What ran it, with its version.
+    """
+
+    outcome: Outcome | None = None
+    reason: str = ""
+    difference: float | None = None
+    outputs: tuple[OutputParity, ...] = ()
+    runtime: str = ""
+
+
+def _distance(expected: NDArray[Any], given: NDArray[Any]) -> TensorMetrics:
+    comparison = TensorComparison()
+    comparison.update(expected, given)
+    return comparison.result()
+
+
+class Gates:
+    """Judges candidates by what they compute of the inputs that they are timed with.
+
+    Args:
+        root: The artifact.
+        manifest: Of it.
+        work: Where outputs are saved.
+    """
+
+    def __init__(self, root: Path, manifest: Manifest, work: Path) -> None:
+        self._manifest, self._evidence, self._work = manifest, read_evidence(root), work
+        self._reference: Arrays | None = None
+        self._noise: dict[str, float] = {}
+        self._shapes: tuple[tuple[int, ...], ...] = ()
+
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of the inputs that candidates were timed with."""
+        return self._shapes
+
+    def judge(self, variant: Variant, track: Track) -> Verdict:
+        """Whether a candidate that is warm may win.
+
+        The first one that is judged is float32 as it was exported; all others are compared with it. The first file of
+        each other precision is the artifact's own, which others of that precision are compared with.
+
+        Args:
+            variant: Its file.
+            track: It, in its process.
+        """
+        if (told := self._accuracy(variant)) is not None:
+            return Verdict("accuracy", told)
+        outputs = self._outputs(track)
+        if outputs is None:
+            return Verdict()
+        if self._reference is None:
+            self._reference, self._shapes = outputs, tuple(track.shapes.values())
+            return Verdict(difference=0.0)
+        if sorted(outputs) != sorted(self._reference) or any(
+            array.shape != self._reference[name].shape for name, array in outputs.items()
+        ):
+            return Verdict("parity", "its outputs have other names or shapes than the float32 file's")
+        figures = {name: _distance(expected, outputs[name]) for name, expected in self._reference.items()}
+        limits = self._limits(variant.precision, figures)
+        judged = tuple(OutputParity(name, metrics, None, limits) for name, metrics in figures.items())
+        failures = [text for output in judged for text in unmet_limits(output)]
+        known = [metrics.max_abs for metrics in figures.values() if metrics.max_abs is not None]
+        difference = max(known) if len(known) == len(figures) else None
+        return Verdict("parity" if failures else None, "; ".join(failures), difference, judged, track.candidate.runtime)
+
+    def report(self, variant: Variant, file: str, verdict: Verdict, data: str) -> ParityReport:
+        """The evidence of what was judged.
+
+        Args:
+            variant: What won.
+            file: Its name in the artifact.
+            verdict: Of it.
+            data: What the inputs were.
+        """
+        own = self._manifest.file("fp32").path
+        return ParityReport(
+            reference=f"{own}, as it was exported",
+            candidate=verdict.runtime,
+            file=file,
+            precision=variant.precision,
+            data=data,
+            images=next((shape[0] for shape in self._shapes if shape), 1),
+            outputs=verdict.outputs,
+            file_sha256=variant.sha256,
+            noise=True,
+            weights=Weights.of(self._manifest.source),
+            environment=environment_here(),
+            limits="those of fp32 in general"
+            if variant.precision == "fp32"
+            else f"what {self._manifest.file(variant.precision).path}, whose accuracy was measured, does on the same",
+        )
+
+    def _limits(self, precision: str, figures: Mapping[str, TensorMetrics]) -> Tolerances:
+        if precision == "fp32":
+            return default_tolerances("fp32", on_pixels=self._manifest.preprocessing_in_graph)
+        ratios = [metrics.sqnr for metrics in figures.values() if metrics.sqnr is not None]
+        own = self._noise.setdefault(precision, min(ratios, default=_EXACT))
+        return Tolerances(0.0, _ANY, -1, 0, min_sqnr=own - MARGIN)
+
+    def _accuracy(self, variant: Variant) -> str | None:
+        """What the saved scores of the artifact's own file of a precision speak against it; None for nothing."""
+        if variant.precision == "fp32":
+            return None
+        file = self._manifest.file(variant.precision).path
+        told = accuracy_objection(self._manifest, self._evidence, file)
+        if told is None:
+            return f"nobody has measured what {file} scores: {_CAREFUL}"
+        return f"{file} {told}" if told else None
+
+    def _outputs(self, track: Track) -> Arrays | None:
+        path = self._work / "outputs.npz"
+        try:
+            if not track.save_outputs(path):
+                return None
+            with np.load(path, allow_pickle=False) as saved:
+                return {name: saved[name] for name in saved.files}
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            track.failure = f"its outputs cannot be read: {error}"
+            return None
+        finally:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,277 @@
+"""What `tune` decides, with candidates whose times are known; one run with real processes is in tests/cli."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from s2mlp_deploy import api
+from s2mlp_deploy.api import tuning
+from s2mlp_deploy.api.tuning import TuneOptions, tune
+from s2mlp_deploy.artifact import read_manifest
+from s2mlp_deploy.bench.candidates import Graph
+from s2mlp_deploy.bench.remembered import memory_file
+from s2mlp_deploy.bench.timing import Run
+from s2mlp_deploy.errors import ArtifactError, ExportError, InputError, OutputError, TargetError
+from s2mlp_deploy.evidence.bench import Ratio
+from s2mlp_deploy.evidence.parity import ParityReport
+from s2mlp_deploy.evidence.store import read_evidence
+from s2mlp_deploy.evidence.tune import TuneReport
+from s2mlp_deploy.files import user_cache
+
+OPTIONS = TuneOptions(engines=("onnxruntime",), threads=1)
+NOISE = (1.0, 1.01, 0.99, 1.02, 0.98)
+
+
+class Lab:
+    """Stands in place of processes: times by form and settings, and real outputs unless told otherwise."""
+
+    def __init__(self) -> None:
+        self.times = {"grouped-conv": 0.5}
+        self.wrong: set[str] = set()
+        self.started: list[str] = []
+        self.interrupt_at = ""
+
+    def ms(self, job) -> float:
+        form = next((form for form in self.times if form in str(job.path)), "")
+        slower = 1.5 if job.settings.optimize != "all" or job.settings.flush_denormals else 1.0
+        return self.times.get(form, 1.0) * slower
+
+    def track(self, job, _options):
+        lab = self
+
+        class Track:
+            failure, shapes, rounds = "", {}, ()
+            graph = Graph(str(job.path), api.read_manifest(lab.root).inputs, (), "")
+            candidate = SimpleNamespace(name=str(job.path), runtime="onnxruntime 1 (CPU)")
+
+            def __init__(self) -> None:
+                self.job = job
+
+            @property
+            def alive(self) -> bool:
+                return not self.failure
+
+            def start(self, _: contextlib.ExitStack) -> None:
+                lab.started.append(f"{job.path.parent.name} {job.settings.words}")
+                if lab.interrupt_at and lab.interrupt_at in lab.started[-1]:
+                    raise KeyboardInterrupt
+
+            def warm_up(self) -> None:
+                pass
+
+            def run_round(self) -> None:
+                ms = lab.ms(job) * NOISE[len(self.rounds) % 5]
+                self.rounds += (Run(ms, ms),)
+
+            def save_outputs(self, path) -> bool:
+                array = np.array([[1.0, 2.0, 3.0]], np.float32)
+                if any(form in str(job.path) for form in lab.wrong):
+                    array = array + 0.5
+                np.savez(path, logits=array)
+                return True
+
+            def end(self) -> None:
+                pass
+
+        return Track()
+
+    def measure(self, jobs, _options, **_):
+        first = self.ms(jobs[0])
+        results = []
+        for job in jobs:
+            value = self.ms(job) / first
+            ratio = Ratio("before", value, value * 0.99, value * 1.01) if job is not jobs[0] else None
+            launches = (SimpleNamespace(wall_ms=(1.0,)),)
+            ms = self.ms(job)
+            results.append(
+                SimpleNamespace(failure="", cpu_ratio=ratio, ratio=ratio, cpu_ms=ms, wall_ms=ms, launches=launches)
+            )
+        return SimpleNamespace(results=results)
+
+
+@pytest.fixture
+def lab(monkeypatch, artifact):
+    made = Lab()
+    made.root = artifact
+    monkeypatch.setattr(tuning, "Track", made.track)
+    monkeypatch.setattr(tuning, "measure", made.measure)
+
+    def no_layouts(_):
+        raise ExportError("there is one layout alone")
+
+    monkeypatch.setattr(tuning.Variants, "other_layouts", no_layouts)
+    return made
+
+
+def outcomes(report: TuneReport) -> dict[str, str]:
+    return {f"{trial.form}, {trial.settings.words}": trial.outcome for trial in report.trials}
+
+
+def test_the_fastest_form_becomes_part_of_the_artifact(lab, artifact):
+    before = read_manifest(artifact)
+    report = tune(artifact, OPTIONS)
+    (won,) = report.winners
+    assert (won.form, won.file, won.engine) == ("grouped-conv", "model.fp32-tuned.onnx", "onnxruntime")
+    assert won.ratio.value == 0.5
+    assert report.clock == "cpu"
+    manifest = read_manifest(artifact)
+    assert manifest.file("fp32") == before.file("fp32"), "the file that was exported stays what it is"
+    (record,) = [item for item in manifest.files if item.path == won.file]
+    assert (record.sha256, record.precision) == (won.sha256, "fp32")
+    saved = read_evidence(artifact)
+    assert saved.one(TuneReport) == report
+    (parity,) = [item.record for item in saved.of(ParityReport) if item.record.file == won.file]
+    assert parity.passed
+    assert parity.file_sha256 == won.sha256
+    assert all(trial.reason for trial in report.trials), "each says why"
+    assert "there is one layout alone" in report.notes
+    assert not [path for path in (user_cache() / "tune").rglob("*") if path.is_file()], "nothing is left to go on with"
+
+
+def test_what_computes_something_else_does_not_win(lab, artifact):
+    lab.wrong = {"grouped-conv"}
+    report = tune(artifact, OPTIONS)
+    assert outcomes(report)["grouped-conv, 1 thread, no spinning"] == "parity"
+    (won,) = report.winners
+    assert won.file == "model.fp32.onnx"
+    assert {record.path for record in read_manifest(artifact).files} == {"model.fp32.onnx"}
+
+
+def test_who_is_faster_by_chance_alone_takes_nobodys_place(lab, artifact):
+    lab.ms = lambda _: 1.0
+    (won,) = tune(artifact, OPTIONS).winners
+    assert won.file == "model.fp32.onnx"
+
+
+def test_a_tuned_file_that_wins_no_more_leaves_the_artifact(lab, artifact):
+    tune(artifact, OPTIONS)
+    assert (artifact / "model.fp32-tuned.onnx").is_file()
+    lab.times = {"pad-slice": 1.0, "fp32-tuned": 3.0, "grouped-conv": 3.0}
+    report = tune(artifact, OPTIONS)
+    assert [won.file for won in report.winners] == ["model.fp32.onnx"]
+    assert not (artifact / "model.fp32-tuned.onnx").exists()
+    assert [record.path for record in read_manifest(artifact).files] == ["model.fp32.onnx"]
+
+
+def test_an_interrupted_tuning_goes_on_where_it_was(lab, artifact):
+    lab.interrupt_at = "optimized extended"
+    with pytest.raises(KeyboardInterrupt):
+        tune(artifact, OPTIONS)
+    assert {record.path for record in read_manifest(artifact).files} == {"model.fp32.onnx"}
+    begun, lab.started, lab.interrupt_at = list(lab.started), [], ""
+    report = tune(artifact, OPTIONS)
+    assert report.winners[0].form == "grouped-conv"
+    assert any("pad-slice" in name or "slice-concat" in name for name in begun)
+    assert not any("pad-slice" in name or "slice-concat" in name for name in lab.started), "it was measured before"
+
+
+def test_quantized_files_win_with_accuracy_and_go_with_their_ranges(lab, artifact, images):
+    options = api.PrecisionOptions(data=images, samples=8, eval_samples=8, speed_check=False)
+    api.quantize(artifact, options)
+    lab.times = {"int8.channels-last.grouped-conv": 0.1}
+    first, second = tune(artifact, OPTIONS).winners
+    assert (first.file, second.file) == ("model.int8-tuned.onnx", "model.fp32.onnx")
+    assert (artifact / first.file).is_file()
+    saved = {path: path.read_bytes() for path in (artifact / "evidence").glob("accuracy-*.json")}
+    for path in saved:
+        path.unlink()
+    report = tune(artifact, OPTIONS)
+    assert [trial.number_type for trial in report.winners] == ["fp32"]
+    told = {trial.outcome: trial.reason for trial in report.trials if trial.precision == "int8"}
+    assert "quantize" in told["accuracy"], "nobody has measured what it scores"
+    for path, content in saved.items():
+        path.write_bytes(content)
+    tune(artifact, OPTIONS)
+    assert (artifact / "model.int8-tuned.onnx").is_file()
+    # New ranges: what was tuned has the older ones.
+    api.quantize(artifact, options)
+    assert not (artifact / "model.int8-tuned.onnx").exists()
+    assert not any("int8-tuned" in record.path for record in read_manifest(artifact).files)
+
+
+def test_an_artifact_that_changed_meanwhile_gets_nothing(lab, artifact, monkeypatch):
+    def meddle(jobs, options, **_):
+        manifest = json.loads((artifact / "manifest.json").read_text())
+        manifest["files"][0]["sha256"] = "0" * 64
+        (artifact / "manifest.json").write_text(json.dumps(manifest))
+        return Lab.measure(lab, jobs, options)
+
+    monkeypatch.setattr(tuning, "measure", meddle)
+    with pytest.raises(ArtifactError, match="changed while it was tuned"):
+        tune(artifact, OPTIONS)
+    assert not (artifact / "model.fp32-tuned.onnx").exists()
+
+
+def test_a_later_export_takes_what_was_found(lab, artifact, captured, tmp_path, caplog):
+    tune(artifact, OPTIONS)
+    assert memory_file().is_file()
+    result = api.export(captured, tmp_path / "later")
+    assert {shift.form for shift in result.manifest.shifts} == {"grouped-conv"}
+    assert any("grouped-conv" in note and "tune" in note for note in result.manifest.notes)
+    plain = api.export(captured, tmp_path / "plain", shift_form="pad-slice")
+    assert {shift.form for shift in plain.manifest.shifts} == {"pad-slice"}
+    assert plain.manifest.notes == ()
+
+
+def test_a_cache_that_cannot_be_written_is_told_and_tuning_goes_on(lab, artifact, monkeypatch, tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert tune(artifact, OPTIONS).winners[0].form == "grouped-conv"
+    assert "begins anew" in caplog.text
+    assert "not remembered" in caplog.text
+
+
+def test_a_busy_artifact_is_told_and_nothing_is_measured_twice(lab, artifact, monkeypatch):
+    from s2mlp_deploy.artifact import writer
+
+    monkeypatch.setattr(writer, "_WRITER_WAIT", 0.1)
+    with api_writer(artifact), pytest.raises(OutputError, match="has been writing here"):
+        tune(artifact, OPTIONS)
+    lab.started = []
+    assert tune(artifact, OPTIONS).winners[0].form == "grouped-conv"
+    assert lab.started == []
+
+
+def api_writer(directory):
+    from s2mlp_deploy.artifact import ArtifactWriter
+
+    return ArtifactWriter(directory, force=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "says"),
+    [
+        ({"minutes": 0}, InputError, "--minutes"),
+        ({"minutes": float("nan")}, InputError, "--minutes"),
+        ({"threads": 0}, InputError, "--threads"),
+        ({"batch": 0}, InputError, "--batch"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(options, kind, says):
+    with pytest.raises(kind, match=says):
+        TuneOptions(**options)
+
+
+def test_engines_that_are_not_here_are_refused(lab, artifact, monkeypatch):
+    with pytest.raises(TargetError, match="no engine 'tvm'"):
+        tune(artifact, replace(OPTIONS, engines=("tvm",)))
+    gone = tuple(replace(item, available=False, install_hint="pip install it") for item in tuning.statuses())
+    monkeypatch.setattr(tuning, "statuses", lambda: gone)
+    with pytest.raises(TargetError, match="openvino is not installed"):
+        tune(artifact, replace(OPTIONS, engines=("openvino",)))
+    with pytest.raises(TargetError, match="no engine that runs ONNX files"):
+        tune(artifact, replace(OPTIONS, engines=()))
+
+
+def test_what_is_no_artifact_is_refused(tmp_path):
+    with pytest.raises(ArtifactError, match="not an artifact"):
+        tune(tmp_path, OPTIONS)
+    (tmp_path / "a.onnx").write_bytes(b"")
+    with pytest.raises(InputError, match="no artifact"):
+        tune(tmp_path / "a.onnx", OPTIONS)
