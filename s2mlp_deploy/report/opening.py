@@ -16,6 +16,7 @@ from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.speed import causes
 from s2mlp_deploy.evidence.standing import Standing, comparable, comparisons, hashes_of, standings
 from s2mlp_deploy.evidence.store import Evidence
+from s2mlp_deploy.evidence.tune import TuneReport
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.banner import parity_verdict
 from s2mlp_deploy.report.verdict import Verdict, parity_command
@@ -51,6 +52,7 @@ def opening(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict:
     if timings is None or _outdated_times(manifest, evidence):
         commands = (*commands, shlex.join(["s2mlp-deploy", "bench", directory]))
     sentences.append(_which(manifest, evidence, choice, timings))
+    sentences += _tuned(manifest, evidence)
     if choice.unproven:
         first = choice.unproven[0]
         named = join_names(f"{file_of(result)} on {result.candidate.engine}" for result in choice.unproven)
@@ -143,6 +145,20 @@ def _which(manifest: Manifest, evidence: Evidence, choice: Choice, timings: Timi
     alone = len({file_of(result) for result in timings.results} - set(choice.objections)) == 1
     why = "the only one timed whose parity holds" if alone else "the fastest whose parity and accuracy hold"
     return f"Take {choice.file}{engine}: {why}{loses}.{beside}"
+
+
+def _tuned(manifest: Manifest, evidence: Evidence) -> Iterator[str]:
+    """What `tune` chose, where those files are there."""
+    report, present = evidence.one(TuneReport), hashes_of(manifest, evidence)
+    told = [
+        f"{trial.file} on {trial.engine} ({trial.settings.words})"
+        + (f", {trial.ratio.verdict} as before" if trial.ratio is not None and trial.ratio.differs else "")
+        for trial in (report.winners if report is not None else ())
+        if present.get(trial.file) == trial.sha256
+    ]
+    if told and report is not None:
+        where = report.environment.machine.processor.name or "its machine"
+        yield f"`tune` tried {len(report.trials)} ways on {where} and chose {join_names(told)}."
 
 
 def _dangers(

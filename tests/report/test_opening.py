@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fake_speed import PRODUCTS, WITHOUT_VNNI, speed_report
-from report_samples import FILE, INT8, accuracy, bench, build, layer, layers, on_noise, quantized_manifest, report
+from report_samples import (
+    FILE,
+    INT8,
+    accuracy,
+    bench,
+    build,
+    layer,
+    layers,
+    on_noise,
+    quantized_manifest,
+    report,
+    tune,
+)
 from report_samples import manifest as described
 from test_choice import BOTH, evidence, timed
 
@@ -41,6 +53,17 @@ def test_what_was_not_measured_names_the_command() -> None:
     assert paragraph(described(), report()).endswith("Take model.fp32.onnx: its parity holds.")
     empty = opening(replace(described(), files=()), evidence(), "out")
     assert not any("bench" in command for command in empty.commands)
+
+
+def test_what_tune_chose_is_told_while_it_is_there() -> None:
+    first, _, int8, *others = tune().trials
+    present = replace(int8, sha256=quantized_manifest().files[1].sha256)
+    text = paragraph(quantized_manifest(), *BOTH, replace(tune(), trials=(first, present, *others)))
+    assert (
+        "`tune` tried 4 ways on A processor and chose model.int8.onnx on openvino (1 thread), 2.00 times as fast as "
+        "before." in text
+    )
+    assert "`tune`" not in paragraph(quantized_manifest(), *BOTH, tune()), "its files are others"
 
 
 def test_a_faster_file_that_fails_is_named_with_the_reason() -> None:
