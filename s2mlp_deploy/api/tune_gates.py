@@ -69,17 +69,16 @@ class Gates:
         root: The artifact.
         manifest: Of it.
         work: Where outputs are saved.
+
+    Attributes:
+        shapes: Of the inputs that candidates are timed with; none before the first one is judged.
     """
 
     def __init__(self, root: Path, manifest: Manifest, work: Path) -> None:
         self._manifest, self._evidence, self._work = manifest, read_evidence(root), work
         self._reference: Arrays | None = None
         self._noise: dict[str, float] = {}
-        self._shapes: tuple[tuple[int, ...], ...] = ()
-
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of the inputs that candidates were timed with."""
-        return self._shapes
+        self.shapes: tuple[tuple[int, ...], ...] = ()
 
     def judge(self, variant: Variant, track: Track) -> Verdict:
         """Whether a candidate that is warm may win.
@@ -97,7 +96,7 @@ class Gates:
         if outputs is None:
             return Verdict()
         if self._reference is None:
-            self._reference, self._shapes = outputs, tuple(track.shapes.values())
+            self._reference, self.shapes = outputs, tuple(track.shapes.values())
             return Verdict(difference=0.0)
         if sorted(outputs) != sorted(self._reference) or any(
             array.shape != self._reference[name].shape for name, array in outputs.items()
@@ -111,7 +110,7 @@ class Gates:
         difference = max(known) if len(known) == len(figures) else None
         return Verdict("parity" if failures else None, "; ".join(failures), difference, judged, track.candidate.runtime)
 
-    def report(self, variant: Variant, file: str, verdict: Verdict, data: str) -> ParityReport:
+    def report(self, variant: Variant, file: str, verdict: Verdict, data: str, images: int) -> ParityReport:
         """The evidence of what was judged.
 
         Args:
@@ -119,6 +118,7 @@ class Gates:
             file: Its name in the artifact.
             verdict: Of it.
             data: What the inputs were.
+            images: How many samples.
         """
         own = self._manifest.file("fp32").path
         return ParityReport(
@@ -127,7 +127,7 @@ class Gates:
             file=file,
             precision=variant.precision,
             data=data,
-            images=next((shape[0] for shape in self._shapes if shape), 1),
+            images=images,
             outputs=verdict.outputs,
             file_sha256=variant.sha256,
             noise=True,

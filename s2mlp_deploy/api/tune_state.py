@@ -67,6 +67,7 @@ class TuneState:
         leaders: By number type, the name of the trial that is the fastest so far.
         variants: Files that were made, by what they are.
         verdicts: What those computed that may win, by the trial's name.
+        shapes: Of the inputs.
         notes: What was left out.
     """
 
@@ -77,6 +78,7 @@ class TuneState:
     leaders: dict[str, str] = field(default_factory=dict)
     variants: dict[str, Variant] = field(default_factory=dict)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
+    shapes: tuple[tuple[int, ...], ...] = ()
     notes: list[str] = field(default_factory=list)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -59,6 +59,7 @@ class TuneOptions:
         engines: ``onnxruntime[:PROVIDER]``, ``openvino[:DEVICE]``; none for all of them that are installed.
         threads: Within an operator; None tries one and as many as there are processors.
         batch: Samples in a run; None for the files' own, or 1.
+        shapes: By input, where sizes besides the batch are free.
         seed: Of the noise and the order of rounds.
 
     Raises:
@@ -69,6 +70,7 @@ class TuneOptions:
     engines: Sequence[str] = ()
     threads: int | None = None
     batch: int | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -108,7 +110,7 @@ def tune(
 
     Raises:
         ArtifactError: There is no artifact, or a file of it was changed.
-        InputError: An option is out of range, or inputs have free sizes besides their batch.
+        InputError: An option is out of range, or a size besides the batch is free and has no shape.
         TargetError: There is no such engine, or it is not installed.
         OutputError: The artifact cannot be written, or another command had it for ten minutes.
     """
@@ -132,6 +134,7 @@ def tune(
         "versions": {item.name: item.version for item in statuses()},
         "threads": options.threads,
         "batch": options.batch,
+        "shapes": dict(options.shapes),
     }
     with workplace(asked) as place:
         if place.resumed:
@@ -207,7 +210,8 @@ class _Tuning:
     def parity_of(self, entrant: Entrant, file: str, data: str) -> ParityReport | None:
         """What a winner was found to compute; None of the file that others are compared with."""
         verdict = self._state.verdicts.get(entrant.name)
-        return self._gates.report(entrant.variant, file, verdict, data) if verdict is not None else None
+        images = next((shape[0] for shape in self._state.shapes if shape), 1)
+        return self._gates.report(entrant.variant, file, verdict, data, images) if verdict is not None else None
 
     def run(self) -> tuple[TuneReport, tuple[Entrant, ...]]:
         """Everything, and then the winners once more beside what ran before."""
@@ -219,7 +223,7 @@ class _Tuning:
         trials = self._final(leaders)
         environment = environment_here()
         environment.versions.update({item.name: item.version for item in statuses() if item.available and item.version})
-        shapes = self._gates.shapes()
+        shapes = self._state.shapes
         won = {trial.name for trial in trials if trial.outcome == "won"}
         report = TuneReport(
             environment=environment,
@@ -303,7 +307,8 @@ class _Tuning:
         """Races newcomers against the leaders, in heats; who is the fastest of a number type leads from then on."""
         for entrant in entrants:
             self._entrants[entrant.name] = entrant
-        new = [item for item in entrants if item.name not in self._state.trials]
+        trials = self._state.trials
+        new = [item for item in entrants if item.name not in trials or trials[item.name].outcome == "untried"]
         size = self._heat_size()
         for start in range(0, len(new), size):
             heat = new[start : start + size]
@@ -312,6 +317,7 @@ class _Tuning:
                     self._set(entrant, "untried", "there was no time left")
                 continue
             self._run_heat(step, heat)
+            self._state.shapes = self._gates.shapes
             self._place.save()
 
     def _heat_size(self) -> int:
@@ -322,12 +328,12 @@ class _Tuning:
 
     def _run_heat(self, step: str, newcomers: Sequence[Entrant]) -> None:
         leaders = [self._entrants[name] for name in self._state.leaders.values()]
-        field = list(dict.fromkeys([self._first, *leaders, *newcomers]))
+        entered = list(dict.fromkeys([self._first, *leaders, *newcomers]))
         runners = {
             entrant.name: Runner(
                 self._track(entrant), entrant.trial.number_type, entrant.name, pace=entrant in (self._first, *leaders)
             )
-            for entrant in field
+            for entrant in entered
         }
         verdicts: dict[str, Verdict] = {}
 
@@ -362,7 +368,7 @@ class _Tuning:
             if verdict.outcome is None and verdict.outputs:
                 self._state.verdicts[name] = verdict
         for group in dict.fromkeys(runner.group for runner in runners.values()):
-            self._crown(group, [item for item in field if runners[item.name].group == group], runners)
+            self._crown(group, [item for item in entered if runners[item.name].group == group], runners)
 
     def _behind(self, runner: Runner) -> str:
         if runner.behind is None:
@@ -370,15 +376,15 @@ class _Tuning:
         ratio = runner.behind
         return f"{ratio.verdict} as {ratio.over} ({ratio.value:.3f}, {ratio.low:.3f} to {ratio.high:.3f})"
 
-    def _crown(self, group: str, field: Sequence[Entrant], runners: dict[str, Runner]) -> None:
+    def _crown(self, group: str, entered: Sequence[Entrant], runners: dict[str, Runner]) -> None:
         """Makes the fastest the leader; who leads stays so unless another one is faster by more than chance."""
-        there = [item for item in field if runners[item.name].running and runners[item.name].times]
+        there = [item for item in entered if runners[item.name].running and runners[item.name].times]
         if not there:
             return
         best = min(there, key=lambda item: runners[item.name].ms or np.inf)
         name = self._state.leaders.get(group)
         # The first of a group is what ran before: the artifact's own file, on the first engine.
-        held = self._entrants[name] if name is not None else field[0]
+        held = self._entrants[name] if name is not None else entered[0]
         if held in there and best != held:
             ratio = runners[best.name].against(runners[held.name])
             if ratio.high >= 1:
@@ -388,13 +394,13 @@ class _Tuning:
 
     def _final(self, leaders: Sequence[Entrant]) -> list[Trial]:
         """The winners beside what ran before, in several processes each."""
-        field = list(dict.fromkeys([self._first, *leaders]))
+        entered = list(dict.fromkeys([self._first, *leaders]))
         shares: dict[str, Trial] = {}
-        if len(field) > 1:
+        if len(entered) > 1:
             self._step("measuring the winners", 0, None)
             options = self._bench(launches=_FINAL_LAUNCHES, rounds=_FINAL_ROUNDS)
-            result = measure([self._job(item) for item in field], options, progress=self._progress)
-            for entrant, measured in zip(field, result.results, strict=True):
+            result = measure([self._job(item) for item in entered], options, progress=self._progress)
+            for entrant, measured in zip(entered, result.results, strict=True):
                 trial = self._state.trials[entrant.name]
                 if measured.failure:
                     trial = replace(trial, outcome="failed", reason=measured.failure)
@@ -437,7 +443,13 @@ class _Tuning:
         return Track(self._job(entrant), self._bench(launches=1, rounds=_ROUNDS))
 
     def _bench(self, *, launches: int, rounds: int) -> BenchOptions:
-        return BenchOptions(threads=self._threads, launches=launches, rounds=rounds, seed=self._options.seed)
+        return BenchOptions(
+            threads=self._threads,
+            launches=launches,
+            rounds=rounds,
+            shapes=self._options.shapes,
+            seed=self._options.seed,
+        )
 
     def _set(
         self,

@@ -41,6 +41,10 @@ def register(app: typer.Typer) -> None:
             typer.Option(help="Within an operator. Default: one, and as many as there are processors."),
         ] = None,
         batch: Annotated[int | None, typer.Option(help="Samples in a run. Default: the file's own, or 1.")] = None,
+        shape: Annotated[
+            list[str] | None,
+            typer.Option(metavar="NAME:1x3x224x224", help="Of an input with free sizes besides the batch; repeat."),
+        ] = None,
         seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the noise and the order of rounds.")] = 0,
         verbose: Annotated[
             bool, typer.Option("--verbose", "-v", help="Say of every trial why it did not win.")
@@ -51,14 +55,17 @@ def register(app: typer.Typer) -> None:
         """Find the fastest file, engine and settings on this machine. Exit status 1 where nothing could be measured."""
         refuse_options(["--quiet"] if quiet and verbose else [], "--verbose asks for the opposite")
         # It brings onnx and the room of benchmarks, which --help does not need.
+        from s2mlp_deploy.engines.profiles import parse_shapes
         from s2mlp_deploy.report.tune import print_tune, print_winners
 
+        shapes: dict[str, tuple[int, ...]] = {}
+        for text in shape or []:
+            shapes |= {name: tuple(map(int, sizes)) for name, sizes in parse_shapes(text).items()}
+        options = api.TuneOptions(
+            minutes=minutes, engines=engine or (), threads=threads, batch=batch, shapes=shapes, seed=seed
+        )
         with progress() as report:
-            found = api.tune(
-                directory,
-                api.TuneOptions(minutes=minutes, engines=engine or (), threads=threads, batch=batch, seed=seed),
-                progress=report,
-            )
+            found = api.tune(directory, options, progress=report)
 
         def render(console: Console) -> None:
             if quiet:
