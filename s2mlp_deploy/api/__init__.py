@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from s2mlp_deploy.api.saved_layers import rejudge_layers
     from s2mlp_deploy.api.serving import serve
     from s2mlp_deploy.api.sources import from_module, load
-    from s2mlp_deploy.api.tuning import TuneOptions, tune
+    from s2mlp_deploy.api.tune_steps import TuneOptions
+    from s2mlp_deploy.api.tuning import tune
     from s2mlp_deploy.api.zoo import models
     from s2mlp_deploy.artifact import (
         FileRecord,
@@ -155,7 +156,8 @@ _HOMES = {
     "s2mlp_deploy.api.serving": _Home(("serve",), ("fastapi", "uvicorn", "httptools", "prometheus_client"), "serve"),
     "s2mlp_deploy.serving.service.options": _Home(("EngineOptions", "ServeOptions", "ServiceLimits")),
     "s2mlp_deploy.api.sources": _Home(("from_module", "load"), _TORCH, "export"),
-    "s2mlp_deploy.api.tuning": _Home(("TuneOptions", "tune"), _GRAPH, "onnx"),
+    "s2mlp_deploy.api.tune_steps": _Home(("TuneOptions",), _GRAPH, "onnx"),
+    "s2mlp_deploy.api.tuning": _Home(("tune",), _GRAPH, "onnx"),
     "s2mlp_deploy.api.zoo": _Home(("models",)),
     "s2mlp_deploy.artifact": _Home(
         ("FileRecord", "Hazard", "Manifest", "ShiftRecord", "SourceInfo", "TensorInfo", "read_manifest")

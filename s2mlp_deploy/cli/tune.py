@@ -15,7 +15,7 @@ from s2mlp_deploy.errors import CheckFailedError
 from s2mlp_deploy.evidence.store import document_of
 
 _MINUTES = 4.0
-"""See :data:`s2mlp_deploy.api.tuning.MINUTES`; that needs onnx, which ``--help`` does not."""
+"""See :data:`s2mlp_deploy.api.tune_steps.MINUTES`; that needs onnx, which ``--help`` does not."""
 
 
 def register(app: typer.Typer) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from s2mlp_deploy import api
-from s2mlp_deploy.api import tuning
-from s2mlp_deploy.api.tuning import TuneOptions, tune
+from s2mlp_deploy.api import tune_steps, tuning
+from s2mlp_deploy.api.tune_steps import TuneOptions
+from s2mlp_deploy.api.tuning import tune
 from s2mlp_deploy.artifact import read_manifest
 from s2mlp_deploy.bench.candidates import Graph
 from s2mlp_deploy.bench.remembered import memory_file
@@ -99,13 +100,13 @@ class Lab:
 def lab(monkeypatch, artifact):
     made = Lab()
     made.root = artifact
-    monkeypatch.setattr(tuning, "Track", made.track)
-    monkeypatch.setattr(tuning, "measure", made.measure)
+    monkeypatch.setattr(tune_steps, "Track", made.track)
+    monkeypatch.setattr(tune_steps, "measure", made.measure)
 
     def no_layouts(_):
         raise ExportError("there is one layout alone")
 
-    monkeypatch.setattr(tuning.Variants, "other_layouts", no_layouts)
+    monkeypatch.setattr(tune_steps.Variants, "other_layouts", no_layouts)
     return made
 
 
@@ -202,7 +203,7 @@ def test_an_artifact_that_changed_meanwhile_gets_nothing(lab, artifact, monkeypa
         (artifact / "manifest.json").write_text(json.dumps(manifest))
         return Lab.measure(lab, jobs, options)
 
-    monkeypatch.setattr(tuning, "measure", meddle)
+    monkeypatch.setattr(tune_steps, "measure", meddle)
     with pytest.raises(ArtifactError, match="changed while it was tuned"):
         tune(artifact, OPTIONS)
     assert not (artifact / "model.fp32-tuned.onnx").exists()
