@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from s2mlp_deploy.evidence.machine import environment_here
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Tolerances, Weights, unmet_limits
 from s2mlp_deploy.evidence.store import read_evidence
 from s2mlp_deploy.evidence.tune import Outcome
-from s2mlp_deploy.metrics import TensorComparison, TensorMetrics
+from s2mlp_deploy.parity.compare import compare_arrays
 from s2mlp_deploy.parity.tolerances import default_tolerances
 
 MARGIN = 1.0
@@ -56,12 +56,6 @@ class Verdict:
     runtime: str = ""
 
 
-def _distance(expected: NDArray[Any], given: NDArray[Any]) -> TensorMetrics:
-    comparison = TensorComparison()
-    comparison.update(expected, given)
-    return comparison.result()
-
-
 class Gates:
     """Judges candidates by what they compute of the inputs that they are timed with.
 
@@ -90,8 +84,6 @@ class Gates:
             variant: Its file.
             track: It, in its process.
         """
-        if (told := self._accuracy(variant)) is not None:
-            return Verdict("accuracy", told)
         outputs = self._outputs(track)
         if outputs is None:
             return Verdict()
@@ -102,11 +94,11 @@ class Gates:
             array.shape != self._reference[name].shape for name, array in outputs.items()
         ):
             return Verdict("parity", "its outputs have other names or shapes than the float32 file's")
-        figures = {name: _distance(expected, outputs[name]) for name, expected in self._reference.items()}
+        figures = compare_arrays(self._reference, outputs)
         limits = self._limits(variant.precision, figures)
-        judged = tuple(OutputParity(name, metrics, None, limits) for name, metrics in figures.items())
+        judged = tuple(replace(output, tolerances=limits) for output in figures)
         failures = [text for output in judged for text in unmet_limits(output)]
-        known = [metrics.max_abs for metrics in figures.values() if metrics.max_abs is not None]
+        known = [output.metrics.max_abs for output in judged if output.metrics.max_abs is not None]
         difference = max(known) if len(known) == len(figures) else None
         return Verdict("parity" if failures else None, "; ".join(failures), difference, judged, track.candidate.runtime)
 
@@ -138,22 +130,22 @@ class Gates:
             else f"what {self._manifest.file(variant.precision).path}, whose accuracy was measured, does on the same",
         )
 
-    def _limits(self, precision: str, figures: Mapping[str, TensorMetrics]) -> Tolerances:
+    def _limits(self, precision: str, figures: Sequence[OutputParity]) -> Tolerances:
         if precision == "fp32":
             return default_tolerances("fp32", on_pixels=self._manifest.preprocessing_in_graph)
-        ratios = [metrics.sqnr for metrics in figures.values() if metrics.sqnr is not None]
+        ratios = [output.metrics.sqnr for output in figures if output.metrics.sqnr is not None]
         own = self._noise.setdefault(precision, min(ratios, default=_EXACT))
         return Tolerances(0.0, _ANY, -1, 0, min_sqnr=own - MARGIN)
 
-    def _accuracy(self, variant: Variant) -> str | None:
-        """What the saved scores of the artifact's own file of a precision speak against it; None for nothing."""
+    def accuracy(self, variant: Variant) -> str:
+        """What the saved scores of the artifact's own file of a precision speak against it; empty for nothing."""
         if variant.precision == "fp32":
-            return None
+            return ""
         file = self._manifest.file(variant.precision).path
         told = accuracy_objection(self._manifest, self._evidence, file)
         if told is None:
             return f"nobody has measured what {file} scores: {_CAREFUL}"
-        return f"{file} {told}" if told else None
+        return f"{file} {told}" if told else ""
 
     def _outputs(self, track: Track) -> Arrays | None:
         path = self._work / "outputs.npz"

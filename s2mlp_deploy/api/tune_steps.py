@@ -224,6 +224,8 @@ class Tuning:
         """Races newcomers against the leaders, in heats; who is the fastest of a number type leads from then on."""
         for entrant in entrants:
             self._entrants[entrant.name] = entrant
+            if told := self._gates.accuracy(entrant.variant):
+                self._set(entrant, "accuracy", told)
         trials = self._state.trials
         new = [item for item in entrants if item.name not in trials or trials[item.name].outcome == "untried"]
         size = self._heat_size()
