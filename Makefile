@@ -39,7 +39,7 @@ unit: install
 # What takes too long, or too much room, for every run: Ray, and a venv of what a service installs.
 scale: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[scale]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/test_light_install.py tests/serving/batch
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/test_light_install.py tests/serving
 
 slow: install
 	$(BIN)/python -m pytest -m slow

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import pickle
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-
-# Read when Ray is imported: it tells nobody that it is used, and its processes print only what ends them.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-
 import ray
 import ray.data
 
-from s2mlp_deploy.errors import CheckFailedError, InputError, S2MLPDeployError
+from s2mlp_deploy.errors import CheckFailedError, S2MLPDeployError
 from s2mlp_deploy.serving.batch.inputs import Chunk
 from s2mlp_deploy.serving.batch.worker import ChunkResult, Worker, WorkerOptions
+from s2mlp_deploy.serving.ray_runtime import running_ray
 from s2mlp_deploy.text import first_line_of
-
-_STORE = 200 * 2**20
-"""Bytes of Ray's object store on one machine: results are small, and images are read by the actors."""
 
 _BLOCKS = 4096
 """Most blocks that chunks are cut into: Ray keeps a record of each."""
@@ -54,6 +43,8 @@ class RayActors:
         """See :class:`~s2mlp_deploy.serving.batch.pools.Pool`."""
         items = [{"chunk": pickle.dumps(chunk)} for chunk in chunks]
         with running_ray(self._address, self._workers):
+            ray.data.DataContext.get_current().enable_progress_bars = False
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
             data = ray.data.from_items(items, override_num_blocks=min(len(items), _BLOCKS)).map_batches(
                 _Actor,
                 fn_constructor_args=(self._options,),
@@ -87,45 +78,3 @@ class _Actor:
             return pickle.dumps(self._worker(pickle.loads(chunk)))
         except S2MLPDeployError as error:
             return pickle.dumps(error)
-
-
-@contextlib.contextmanager
-def running_ray(address: str | None, cores: int) -> Iterator[None]:
-    """Ray, of a cluster or started on this machine, which ends with the block; one that runs already is used.
-
-    Args:
-        address: Of a cluster; None for this machine.
-        cores: How many Ray may count on this machine.
-
-    Raises:
-        InputError: It cannot be reached or started.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    # Ray's sockets lie below it, and a path of a socket has 107 characters: TMPDIR may be longer than leaves room.
-    place = tempfile.mkdtemp(prefix="ray-", dir="/tmp" if os.path.isdir("/tmp") else None)  # noqa: PTH112
-    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
-    if address is None:
-        options |= {
-            "num_cpus": cores,
-            "include_dashboard": False,
-            "object_store_memory": _STORE,
-            "_temp_dir": place,
-        }
-    try:
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        for name in ("ray", "ray.data"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        try:
-            ray.init(address=address or "local", **options)
-        except Exception as error:  # Ray raises a dozen types, with no common base but this.
-            raise InputError(
-                f"Ray cannot be {'reached' if address else 'started'}: {first_line_of(error)}",
-                where=address,
-                fix="check --address, or use --engine-pool process",
-            ) from error
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(place, ignore_errors=True)

@@ -18,6 +18,7 @@ from s2mlp_deploy.serving.batch.inputs import BatchInput, open_input
 from s2mlp_deploy.serving.batch.output import Counts, Question, check_output, open_output, write_part
 from s2mlp_deploy.serving.batch.pools import InThisProcess, Pool, Processes
 from s2mlp_deploy.serving.batch.worker import WorkerOptions
+from s2mlp_deploy.serving.extras import check_pool
 from s2mlp_deploy.serving.inputs import check_takes_images
 from s2mlp_deploy.serving.outputs import find_scores
 from s2mlp_deploy.serving.plan import RunPlan
@@ -103,8 +104,7 @@ def run_batch(
     ):
         if value < 1:
             raise InputError(f"{name} is {value}", fix="give at least 1")
-    if address is not None and engine_pool != "ray":
-        raise InputError("--address is of a Ray cluster", fix="add --engine-pool ray, or leave --address out")
+    check_pool(engine_pool, address)
     plan = options.plan
     manifest = read_manifest(plan.directory)
     check_takes_images(manifest, manifest.inputs, plan.directory / MANIFEST)
