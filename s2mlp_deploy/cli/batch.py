@@ -15,10 +15,10 @@ from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.options import (
     AllowUnproven,
     FlushDenormals,
+    NoSpin,
     RunEngine,
     RunPrecision,
     ScoreOutput,
-    Spin,
     Threads,
     choices,
     examples,
@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "batch photos --model out --output classes",
             "batch photos.parquet --model out --output classes --column image",
-            "batch list.txt --model out --output classes --engine-pool ray --address auto",
+            "batch list.txt --model out --output classes --engine-pool ray",
         )
     )
     def batch(
@@ -82,7 +82,7 @@ def register(app: typer.Typer) -> None:
         precision: RunPrecision = None,
         engine: RunEngine = None,
         threads: Threads = None,
-        spin: Spin = None,
+        no_spin: NoSpin = False,
         flush_denormals: FlushDenormals = False,
         allow_unproven: AllowUnproven = False,
         as_json: Json = False,
@@ -97,7 +97,7 @@ def register(app: typer.Typer) -> None:
                 precision=precision,
                 engine=engine,
                 threads=threads,
-                spin=spin,
+                spin=False if no_spin else None,
                 flush_denormals=flush_denormals or None,
                 allow_unproven=allow_unproven,
                 score_output=score_output,

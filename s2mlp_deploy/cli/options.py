@@ -122,13 +122,8 @@ Threads = Annotated[
         min=0, help="Threads within an operator; 0: the engine's own choice. Default: as `tune` chose, else 0."
     ),
 ]
-Spin = Annotated[
-    bool | None,
-    typer.Option(
-        "--spin/--no-spin",
-        help="Whether idle threads of ONNX Runtime spin for work. Default: as `tune` chose, else they do.",
-        show_default=False,
-    ),
+NoSpin = Annotated[
+    bool, typer.Option("--no-spin", help="Idle threads of ONNX Runtime sleep, where they share cores or a quota.")
 ]
 FlushDenormals = Annotated[
     bool, typer.Option("--flush-denormals", help="Take numbers below the smallest normal float32 for 0.")

@@ -9,7 +9,8 @@ from typing import IO, Annotated
 import typer
 
 from s2mlp_deploy import api
-from s2mlp_deploy.cli.options import AllowUnproven, FlushDenormals, RunEngine, RunPrecision, Threads, examples
+from s2mlp_deploy.choices import EnginePool
+from s2mlp_deploy.cli.options import AllowUnproven, FlushDenormals, RunEngine, RunPrecision, Threads, choices, examples
 from s2mlp_deploy.errors import InputError, OutputError
 
 _TOKEN = "S2MLP_TOKEN"
@@ -24,6 +25,7 @@ def register(app: typer.Typer) -> None:
             "serve out",
             "serve models/digits models/flowers --port 8080",
             "serve models/digits --instances 2 --threads 1",
+            "serve models/digits --engine-pool ray --max-instances 4",
         )
     )
     def serve(
@@ -38,7 +40,14 @@ def register(app: typer.Typer) -> None:
         threads: Threads = None,
         flush_denormals: FlushDenormals = False,
         allow_unproven: AllowUnproven = False,
-        instances: Annotated[int, typer.Option(min=1, help="Processes for each model.")] = 1,
+        instances: Annotated[int, typer.Option(min=1, help="Processes for each model; of Ray at least so many.")] = 1,
+        max_instances: Annotated[
+            int | None, typer.Option(min=1, help="Of Ray at most so many. Default: one for each core there is.")
+        ] = None,
+        engine_pool: Annotated[EnginePool, typer.Option(**choices(EnginePool, "Who runs the engines."))] = "process",
+        address: Annotated[
+            str | None, typer.Option(metavar="ADDRESS", help="Of a Ray cluster. Default: Ray starts on this machine.")
+        ] = None,
         max_batch: Annotated[int, typer.Option(min=1, help="Samples in one run; 1: no batching.")] = 8,
         max_delay: Annotated[float, typer.Option(min=0, help="Milliseconds a request waits for others.")] = 2.0,
         queue: Annotated[int, typer.Option(min=1, help="Requests that may wait for a model.")] = 128,
@@ -54,7 +63,17 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Serve artifacts over HTTP: the Open Inference Protocol (KServe v2), and images. Needs no torch."""
         options = api.ServeOptions(host, port, _token(token_file), reload_every)
-        opened = api.EngineOptions(precision, engine, threads, flush_denormals, allow_unproven, instances)
+        opened = api.EngineOptions(
+            precision,
+            engine,
+            threads,
+            flush_denormals,
+            allow_unproven,
+            instances,
+            engine_pool,
+            address,
+            max_instances,
+        )
         limits = api.ServiceLimits(
             max_batch=max_batch,
             max_delay=max_delay / 1000,

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
     "diff": (("model.fp32.onnx", "model.fp16.onnx"), "diff"),
     "report": (("artifact",), "report"),
     "predict": (("artifact", "a.png"), "predict"),
+    "batch": (("images", "--model", "artifact", "--output", "out"), "batch"),
     "doctor": ((), "doctor"),
     "models": ((), "models"),
 }

@@ -17,14 +17,17 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from s2mlp_deploy.errors import InputError
+from s2mlp_deploy.evidence.machine import this_machine
+from s2mlp_deploy.serving.extras import check_pool
 from s2mlp_deploy.serving.service.app import make_app
 from s2mlp_deploy.serving.service.core import Service
 from s2mlp_deploy.serving.service.http import Token
 from s2mlp_deploy.serving.service.logs import JsonLines
+from s2mlp_deploy.serving.service.messages import Setup
 from s2mlp_deploy.serving.service.metrics import Metrics
 from s2mlp_deploy.serving.service.options import EngineOptions, ServeOptions, ServiceLimits
 from s2mlp_deploy.serving.service.pool import Pool
-from s2mlp_deploy.serving.service.repository import Repository
+from s2mlp_deploy.serving.service.repository import Repository, Starter
 
 LOG = logging.getLogger(__name__)
 
@@ -96,12 +99,17 @@ def run(
         ArtifactError: There is no artifact in one of the paths.
         InputError: The address cannot be listened on.
     """
+    check_pool(engine.engine_pool, engine.address)
     _allow_connections()
-    with _logging(log) as lines, _listening(options.host, options.port) as sock:
+    with (
+        _logging(log) as lines,
+        _listening(options.host, options.port) as sock,
+        _other_starter(engine, limits) as starter,
+    ):
         config = uvicorn.Config("", log_config=None)  # Its own configuration would close all handlers.
         factory: Any = config.get_loop_factory()
         with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(_serve(paths, options, engine, limits, lines, sock))
+            runner.run(_serve(paths, options, engine, limits, lines, sock, starter))
 
 
 async def _serve(
@@ -111,8 +119,12 @@ async def _serve(
     limits: ServiceLimits,
     lines: JsonLines,
     sock: socket.socket,
+    starter: Starter | None,
 ) -> None:
-    repository = Repository(paths, engine, limits, lambda setup, size: Pool(setup, size, lambda: metrics.restarted()))
+    def processes(setup: Setup, size: int) -> Pool:
+        return Pool(setup, size, lambda: metrics.restarted())
+
+    repository = Repository(paths, engine, limits, starter or processes)
     metrics = Metrics(repository, lambda: lines.lost)
     service = Service(repository, limits, metrics)
     token = None if options.token is None else Token(options.token)
@@ -162,6 +174,22 @@ async def _serve(
             await watching
         await repository.close()
     LOG.info("drained")
+
+
+@contextlib.contextmanager
+def _other_starter(engine: EngineOptions, limits: ServiceLimits) -> Iterator[Starter | None]:
+    """What starts replicas of Ray, which runs meanwhile; None where processes of this machine are asked for."""
+    if engine.engine_pool != "ray":
+        yield None
+        return
+    # An extra of its own, of hundreds of megabytes.
+    from s2mlp_deploy.serving.ray_runtime import running_ray
+    from s2mlp_deploy.serving.service.ray_replicas import RayReplicas, running_serve
+
+    cores = max(1, int(this_machine().usable_cores or 1))
+    most = engine.max_instances or max(cores, engine.instances)
+    with running_ray(engine.address, cores), running_serve():
+        yield lambda setup, size: RayReplicas(setup, size, most, limits)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from s2mlp_deploy.choices import EnginePool
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.preprocess import MAX_PIXELS
 
@@ -37,7 +38,10 @@ class EngineOptions:
         threads: Within an operator; None likewise.
         flush_denormals: Whether subnormal numbers count as 0; where not, as ``tune`` chose.
         allow_unproven: Whether a file may run whose parity does not hold or was not measured.
-        instances: Processes for each model.
+        instances: Processes for each model; of Ray, replicas that there are at least.
+        engine_pool: ``process``, or ``ray``: replicas of Ray Serve, as many as requests ask for.
+        address: Of a Ray cluster; None starts Ray on this machine.
+        max_instances: Of Ray, replicas that there may be; None: one for each core that this process may use.
     """
 
     precision: str | None = None
@@ -46,6 +50,9 @@ class EngineOptions:
     flush_denormals: bool = False
     allow_unproven: bool = False
     instances: int = 1
+    engine_pool: EnginePool = "process"
+    address: str | None = None
+    max_instances: int | None = None
 
 
 @dataclass(frozen=True)
