@@ -35,6 +35,10 @@ COLUMNS = (
     *("model", "form", "file", "ONNX MB", "weights by type, MB", "engine MB", "layers", "GEMMs"),
     *("build s", "CPU s", "peak MB", "same bytes"),
 )
+TF32_COLUMNS = (
+    *("model", "form", "file", "flags without", "flags with --tf32"),
+    *("bytes without", "bytes with", "same bytes"),
+)
 # VmHWM, not ru_maxrss: the latter begins with what the parent had. What importing costs is taken off.
 CHILD = """
 import json, sys, time
@@ -47,20 +51,24 @@ def peak():
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
 before, start = peak(), time.process_time()
-record = api.build(sys.argv[1], engine=sys.argv[2], targets=sys.argv[4:], output=sys.argv[3], force=True)
+options = api.BuildOptions(tf32=sys.argv[4] == "tf32")
+record = api.build(
+    sys.argv[1], engine=sys.argv[2], targets=sys.argv[5:], output=sys.argv[3], options=options, force=True
+)
 gemms = {}
 for gemm in record.contents.matrix_ops:
     gemms[gemm.precision] = gemms.get(gemm.precision, 0) + 1
 print(json.dumps({"seconds": record.seconds, "bytes": record.bytes, "sha256": record.engine_sha256,
-                  "layers": record.layers, "gemms": gemms, "peak": peak() - before,
+                  "layers": record.layers, "gemms": gemms, "flags": record.builder_flags, "peak": peak() - before,
                   "cpu": time.process_time() - start}))
 """
 
 
-def build(file: Path, engine: str, targets: list[str]) -> dict[str, Any]:
+def build(file: Path, engine: str, targets: list[str], *, tf32: bool = False) -> dict[str, Any]:
     """What one build in a process of its own measures."""
     with tempfile.TemporaryDirectory() as folder:
-        arguments = [sys.executable, "-c", CHILD, str(file), engine, str(Path(folder) / "model.engine"), *targets]
+        output = str(Path(folder) / "model.engine")
+        arguments = [sys.executable, "-c", CHILD, str(file), engine, output, "tf32" if tf32 else "", *targets]
         done = subprocess.run(arguments, capture_output=True, text=True)
     if done.returncode:
         return {"failed": done.stderr.strip().splitlines()[-1]}
@@ -86,6 +94,14 @@ def row(model: str, form: str, file: Path, engine: str, targets: list[str]) -> t
         f"{max(first['peak'], second['peak']):.0f}",
         "yes" if first["sha256"] == second.get("sha256") else "no",
     )
+
+
+def tf32_row(model: str, form: str, file: Path, engine: str, targets: list[str]) -> tuple[str, ...]:
+    """One row of the other table: a file with TF32 and without."""
+    without, with_it = build(file, engine, targets), build(file, engine, targets, tf32=True)
+    flags = [", ".join(made.get("flags", ())) or "none" for made in (without, with_it)]
+    same = "yes" if without.get("sha256") == with_it.get("sha256") else "no"
+    return (model, form, file.name, *flags, f"{without['bytes']}", f"{with_it['bytes']}", same)
 
 
 def _megabytes(weights: Mapping[str, int]) -> str:
@@ -142,12 +158,14 @@ def main() -> None:
     parser.add_argument("--engine", default="tensorrt-rtx")
     parser.add_argument("--targets", nargs="+", default=["sm86", "sm89", "sm120"])
     parser.add_argument("--output", type=Path, help="a Markdown file to write the table to")
+    parser.add_argument("--tf32", action="store_true", help="build each file with TF32 and without, instead")
     args = parser.parse_args()
-    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
+    columns, make = (TF32_COLUMNS, tf32_row) if args.tf32 else (COLUMNS, row)
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     print("\n".join(lines), flush=True)
     try:
         for model, form, file in files(args.models, args.artifacts, args.forms, args.precisions):
-            lines.append(f"| {' | '.join(row(model, form, file, args.engine, args.targets))} |")
+            lines.append(f"| {' | '.join(make(model, form, file, args.engine, args.targets))} |")
             print(lines[-1], flush=True)
     except S2MLPDeployError as error:
         sys.exit(f"error: {error}")

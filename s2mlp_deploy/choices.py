@@ -44,6 +44,9 @@ EnginePool: TypeAlias = Literal["process", "ray"]
 HardwareCompatibility: TypeAlias = Literal["none", "ampere+", "same-compute-capability"]
 """Which GPUs a TensorRT engine runs on besides its own."""
 
+ProfilingVerbosity: TypeAlias = Literal["detailed", "layer_names_only", "none"]
+"""How much of each layer stays in an engine, by trtexec's names."""
+
 CALIBRATION_METHOD: CalibrationMethod = "percentile"
 CALIBRATION_SAMPLES = 512
 """Samples that ranges are measured on."""

@@ -2,21 +2,58 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from s2mlp_deploy import gpu
+
+H100 = gpu.Gpu("NVIDIA H100 80GB HBM3", "sm90", "580.65.06", 81559, "GPU-11111111-2222-3333-4444-555555555555")
+T4 = gpu.Gpu("Tesla T4", "sm75", "580.65.06", 15360, "GPU-11aaaaaa-2222-3333-4444-555555555555")
+SPARK = gpu.Gpu("NVIDIA GB10", "sm121", "580.95.05", None, "GPU-22222222-2222-3333-4444-555555555555")
 
 
 def test_the_lines_of_nvidia_smi_become_gpus():
-    text = "NVIDIA H100 80GB HBM3, 9.0, 580.65.06, 81559\nNVIDIA GeForce RTX 5090, 12.0, 580.65.06, 32607\n"
-    first, second = gpu.parse_gpus(text)
-    assert first == gpu.Gpu("NVIDIA H100 80GB HBM3", "sm90", "580.65.06", 81559)
-    assert second.capability == "sm120"
+    text = "".join(
+        f"{item.name}, {capability}, {item.driver}, {item.memory or '[N/A]'}, {item.uuid}\n"
+        for item, capability in ((H100, "9.0"), (SPARK, "12.1"))
+    )
+    assert gpu.parse_gpus(text) == (H100, SPARK)
 
 
 def test_what_is_no_line_of_a_gpu_is_none():
     text = (
-        "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n\na, b, c, d\nx, [N/A], 1, 2\n"
+        "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n\na, b, c, d, e\n"
+        "x, [N/A], 1, 2, GPU-1\n"
     )
     assert gpu.parse_gpus(text) == ()
+
+
+@pytest.mark.parametrize(
+    ("environment", "left"),
+    [
+        ({}, (H100, T4, SPARK)),
+        ({"CUDA_VISIBLE_DEVICES": ""}, ()),
+        ({"CUDA_VISIBLE_DEVICES": "-1"}, ()),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-22"}, (SPARK,)),
+        ({"CUDA_VISIBLE_DEVICES": f"{SPARK.uuid}, {H100.uuid}"}, (SPARK, H100)),
+        # The beginning of two of them names none, and ends the list.
+        ({"CUDA_VISIBLE_DEVICES": "GPU-22,GPU-11,GPU-111"}, (SPARK,)),
+        ({"CUDA_VISIBLE_DEVICES": "2,0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, (SPARK, H100)),
+        ({"CUDA_VISIBLE_DEVICES": "1,9,0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, (T4,)),
+        # By speed: only CUDA knows which is the first.
+        ({"CUDA_VISIBLE_DEVICES": "0"}, (H100, T4, SPARK)),
+        ({"CUDA_VISIBLE_DEVICES": "9"}, ()),
+        ({"CUDA_VISIBLE_DEVICES": "MIG-1111"}, (H100, T4, SPARK)),
+    ],
+)
+def test_gpus_that_cuda_does_not_see_are_none(environment, left):
+    assert gpu.visible_gpus((H100, T4, SPARK), environment) == left
+
+
+def test_among_equal_gpus_a_number_says_which():
+    twins = tuple(replace(T4, uuid=f"GPU-{number}") for number in range(3))
+    assert gpu.visible_gpus(twins, {"CUDA_VISIBLE_DEVICES": "2,1"}) == (twins[2], twins[1])
 
 
 def test_a_tool_that_fails_means_no_gpu(monkeypatch, tmp_path):

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.api.saved_layers import rejudge_layers
     from s2mlp_deploy.api.serving import serve
     from s2mlp_deploy.api.sources import from_module, load
+    from s2mlp_deploy.api.trtexec import read_trtexec, write_trtexec
     from s2mlp_deploy.api.tune_steps import TuneOptions
     from s2mlp_deploy.api.tuning import tune
     from s2mlp_deploy.api.zoo import models
@@ -62,12 +63,14 @@ if TYPE_CHECKING:
         Layout,
         OnHazard,
         Precision,
+        ProfilingVerbosity,
         RequiredPrecision,
         Scenario,
         ShiftFormName,
     )
     from s2mlp_deploy.engines.tensorrt.options import BuildOptions
     from s2mlp_deploy.engines.tensorrt.preflight import Preflight
+    from s2mlp_deploy.engines.tensorrt.trtexec import TrtexecBuild
     from s2mlp_deploy.errors import (
         ArtifactError,
         BuildError,
@@ -156,6 +159,7 @@ _HOMES = {
     "s2mlp_deploy.api.serving": _Home(("serve",), ("fastapi", "uvicorn", "httptools", "prometheus_client"), "serve"),
     "s2mlp_deploy.serving.service.options": _Home(("EngineOptions", "ServeOptions", "ServiceLimits")),
     "s2mlp_deploy.api.sources": _Home(("from_module", "load"), _TORCH, "export"),
+    "s2mlp_deploy.api.trtexec": _Home(("read_trtexec", "write_trtexec")),
     "s2mlp_deploy.api.tune_steps": _Home(("TuneOptions",), _GRAPH, "onnx"),
     "s2mlp_deploy.api.tuning": _Home(("tune",), _GRAPH, "onnx"),
     "s2mlp_deploy.api.zoo": _Home(("models",)),
@@ -175,6 +179,7 @@ _HOMES = {
             "Layout",
             "OnHazard",
             "Precision",
+            "ProfilingVerbosity",
             "RequiredPrecision",
             "Scenario",
             "ShiftFormName",
@@ -182,6 +187,7 @@ _HOMES = {
     ),
     "s2mlp_deploy.engines.tensorrt.options": _Home(("BuildOptions",)),
     "s2mlp_deploy.engines.tensorrt.preflight": _Home(("Preflight",), _GRAPH, "onnx"),
+    "s2mlp_deploy.engines.tensorrt.trtexec": _Home(("TrtexecBuild",)),
     "s2mlp_deploy.errors": _Home(
         (
             "ArtifactError",
@@ -275,6 +281,7 @@ __all__ = [
     "Preprocessing",
     "PreprocessingError",
     "Profile",
+    "ProfilingVerbosity",
     "ProgressCallback",
     "QuantizationError",
     "Quantized",
@@ -295,6 +302,7 @@ __all__ = [
     "TargetError",
     "TensorInfo",
     "Tolerances",
+    "TrtexecBuild",
     "TuneOptions",
     "TuneReport",
     "WrittenReport",
@@ -332,6 +340,7 @@ __all__ = [
     "read_limits",
     "read_manifest",
     "read_profile",
+    "read_trtexec",
     "rejudge_layers",
     "report",
     "save_bench",
@@ -339,6 +348,7 @@ __all__ = [
     "save_difference",
     "serve",
     "tune",
+    "write_trtexec",
 ]
 
 

@@ -123,7 +123,7 @@ def with_bisection(report: LayersReport, path: Path, run: Run, progress: Progres
         mends.append(
             Mend(
                 "an engine of TensorRT at another optimization level",
-                problem="it runs on its GPU alone: build it there with --optimization-level 0, and compare",
+                problem="it runs on its GPU alone: build it there with --builder-optimization-level 0, and compare",
             )
         )
     enters, taps = run.program.entering(tap), run.program.taps

@@ -14,7 +14,7 @@ from s2mlp_deploy.engines.base import EngineStatus
 from s2mlp_deploy.engines.openvino import builder as openvino_builder
 from s2mlp_deploy.engines.openvino import library as openvino
 from s2mlp_deploy.engines.optimized import OptimizedRecord
-from s2mlp_deploy.engines.record import Mismatch, mismatches, read_engine
+from s2mlp_deploy.engines.record import Mismatch, gpu_warning, mismatches, read_engine
 from s2mlp_deploy.engines.registry import OF_GRAPHS, statuses
 from s2mlp_deploy.engines.tensorrt import builder
 from s2mlp_deploy.engines.tensorrt import preflight as checks
@@ -58,11 +58,13 @@ class EngineInspection:
         file: Its name.
         record: Its sidecar.
         mismatches: What keeps it from running on this machine, as far as that is known here.
+        warnings: What makes it run worse than it could here.
     """
 
     file: str
     record: BuildRecord
     mismatches: tuple[Mismatch, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def doctor() -> Health:
@@ -114,7 +116,7 @@ def build(
         CheckFailedError: A GEMM or convolution computes in another precision than the required one.
         OutputError: The engine cannot be written.
     """
-    path = _graph_of(onnx_file, engine, precision)
+    path = graph_of(onnx_file, engine, precision)
     if engine == openvino.OPENVINO:
         if any((min_shapes, opt_shapes, max_shapes, options)) or len(targets) > 1:
             raise InputError(
@@ -135,9 +137,9 @@ def build(
         engine=engine,
         targets=targets,
         output=Path(output) if output is not None else None,
-        min_shapes=_profiles(min_shapes),
-        opt_shapes=_profiles(opt_shapes),
-        max_shapes=_profiles(max_shapes),
+        min_shapes=profiles_given(min_shapes),
+        opt_shapes=profiles_given(opt_shapes),
+        max_shapes=profiles_given(max_shapes),
         precision=precision,
         options=options,
         force=force,
@@ -187,9 +189,9 @@ def preflight(
         InputError: Given shapes do not fit, or the file cannot have the precision.
     """
     wanted = flavour(engine, version)
-    file = read_onnx(_graph_of(onnx_file, engine, precision))
+    file = read_onnx(graph_of(onnx_file, engine, precision))
     required_precision(file, precision)
-    shapes = map(_profiles, (min_shapes, opt_shapes, max_shapes))
+    shapes = map(profiles_given, (min_shapes, opt_shapes, max_shapes))
     return checks.preflight(file, wanted, tuple(dict.fromkeys(targets)), *shapes)
 
 
@@ -203,10 +205,16 @@ def inspect_engine(path: str | Path) -> EngineInspection:
     record = read_engine(file)
     if record.flavour == openvino.OPENVINO:
         return EngineInspection(file.name, record, mismatches(record, version=openvino.version_here(), capability=None))
-    here = gpus()
-    capability = here[0].capability if here else None
     version = version_here(flavour(record.flavour))
-    return EngineInspection(file.name, record, mismatches(record, version=version, capability=capability))
+    here = gpus()
+    # One that fits is enough: which one runs it, whoever runs it says.
+    found = [mismatches(record, version=version, capability=gpu.capability) for gpu in here]
+    fitting = [gpu for gpu, problems in zip(here, found, strict=True) if not problems]
+    if fitting:
+        told = [gpu_warning(record, gpu.name) for gpu in fitting]
+        return EngineInspection(file.name, record, (), () if "" in told else tuple(dict.fromkeys(told)))
+    nothing = mismatches(record, version=version, capability=None)
+    return EngineInspection(file.name, record, found[0] if found else nothing)
 
 
 def optimize(onnx_file: str | Path, *, output: str | Path | None = None) -> OptimizedRecord:
@@ -225,10 +233,10 @@ def optimize(onnx_file: str | Path, *, output: str | Path | None = None) -> Opti
         BuildError: ONNX Runtime cannot load it.
         OutputError: The file cannot be written, or its name has another suffix.
     """
-    return optimized.optimize(_graph_of(onnx_file, "onnxruntime", None), Path(output) if output is not None else None)
+    return optimized.optimize(graph_of(onnx_file, "onnxruntime", None), Path(output) if output is not None else None)
 
 
-def _graph_of(place: str | Path, engine: str, precision: str | None) -> Path:
+def graph_of(place: str | Path, engine: str, precision: str | None) -> Path:
     """The graph to build: the file that was named, or the artifact's that is meant for the engine, which is said.
 
     Raises:
@@ -246,7 +254,8 @@ def _graph_of(place: str | Path, engine: str, precision: str | None) -> Path:
     return chosen
 
 
-def _profiles(shapes: ShapesOption) -> Sequence[Mapping[str, Shape]]:
+def profiles_given(shapes: ShapesOption) -> Sequence[Mapping[str, Shape]]:
+    """Shapes by profile, however they were given."""
     if shapes is None:
         return ()
     return (shapes,) if isinstance(shapes, Mapping) else shapes

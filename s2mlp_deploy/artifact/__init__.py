@@ -19,11 +19,13 @@ from s2mlp_deploy.artifact.manifest import (
 )
 from s2mlp_deploy.artifact.names import (
     CALIBRATION_CACHE,
+    ENGINE_LAYERS,
     EVIDENCE,
     MANIFEST,
     METADATA_KEY,
     NETWORK,
     REPORT,
+    RUNTIME_CACHE,
     check_served_name,
     common_path,
     data_file,
@@ -39,11 +41,13 @@ from s2mlp_deploy.artifact.writer import ArtifactWriter, check_output, lock_arti
 __all__ = [
     "CALIBRATION_CACHE",
     "DEFAULT_FILES",
+    "ENGINE_LAYERS",
     "EVIDENCE",
     "MANIFEST",
     "METADATA_KEY",
     "NETWORK",
     "REPORT",
+    "RUNTIME_CACHE",
     "SCHEMA_VERSION",
     "ArtifactWriter",
     "CalibrationRecord",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from s2mlp_deploy.artifact.manifest import Manifest, read_manifest
-from s2mlp_deploy.artifact.names import CALIBRATION_CACHE, EVIDENCE, MANIFEST, REPORT
+from s2mlp_deploy.artifact.names import CALIBRATION_CACHE, ENGINE_LAYERS, EVIDENCE, MANIFEST, REPORT, RUNTIME_CACHE
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.files import from_json, is_regular, read_file
 
@@ -80,7 +80,9 @@ def remove_artifact(directory: Path, manifest: Manifest, *, keep_cache: bool = F
     for sidecar in list(directory.glob("*.json")):
         made = own_sidecar(sidecar)
         if made is not None and made.get("onnx") in listed:
-            sidecar.with_suffix("").unlink(missing_ok=True)
+            made_file = sidecar.with_suffix("")
+            for suffix in ("", ENGINE_LAYERS, RUNTIME_CACHE):
+                made_file.with_name(f"{made_file.name}{suffix}").unlink(missing_ok=True)
             sidecar.unlink(missing_ok=True)
     evidence = directory / EVIDENCE
     if evidence.is_dir() and not evidence.is_symlink():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from s2mlp_deploy import api
-from s2mlp_deploy.choices import EngineName, HardwareCompatibility, RequiredPrecision
+from s2mlp_deploy.choices import EngineName, HardwareCompatibility, ProfilingVerbosity, RequiredPrecision
 from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.engine_tables import print_optimized, print_preflight
 from s2mlp_deploy.cli.options import choices, examples, given_options, output_path, refuse_options
@@ -22,13 +25,18 @@ from s2mlp_deploy.report.engines import print_build
 if TYPE_CHECKING:
     from s2mlp_deploy.engines.tensorrt.preflight import Preflight
 
+_LOG = logging.getLogger(__name__)
+
 _SHAPES = "NAME:1x3x224x224"
 _PROFILES = "repeat for more profiles, join inputs by commas"
 # Parameters that are used; all others are of a build.
 _OF_OPTIMIZE = frozenset({"file", "engine", "optimize_for", "output", "as_json"})
-_SHAPE_OPTIONS = {"min_shapes", "opt_shapes", "max_shapes"}
-_OF_DRY_RUN = (
-    frozenset({"file", "engine", "target", "precision", "dry_run", "engine_version", "as_json"}) | _SHAPE_OPTIONS
+_SHAPE_OPTIONS = frozenset({"min_shapes", "opt_shapes", "max_shapes"})
+_OF_DRY_RUN = _SHAPE_OPTIONS | {
+    *("file", "engine", "target", "precision", "dry_run", "engine_version", "from_trtexec", "as_json")
+}
+_OF_TRTEXEC = frozenset(
+    {"from_trtexec", "engine", "target", "output", "dry_run", "engine_version", "force", "verbose", "as_json"}
 )
 _OF_OPENVINO = frozenset({"file", "engine", "target", "precision", "output", "force", "as_json"})
 _ENGINES = "What to build for; onnxruntime with --optimize-for."
@@ -44,16 +52,17 @@ def register(app: typer.Typer) -> None:
             "build model.onnx --target sm89 --max-shapes image:8x3x224x224",
             "build out --engine openvino",
             "build out --engine onnxruntime --optimize-for cpu",
+            "build --from-trtexec 'trtexec --onnx=model.onnx --saveEngine=model.plan'",
         )
     )
     def build(
         context: typer.Context,
         file: Annotated[
-            Path,
+            Path | None,
             typer.Argument(
                 metavar="DIR|FILE.onnx", help="The graph to build; of an artifact the file meant for the engine."
             ),
-        ],
+        ] = None,
         engine: Annotated[EngineName, typer.Option(**choices(EngineName, _ENGINES))] = "tensorrt-rtx",
         target: Annotated[
             list[str] | None,
@@ -80,22 +89,42 @@ def register(app: typer.Typer) -> None:
         workspace: Annotated[
             str | None, typer.Option(metavar="SIZE", help="GPU memory that a layer may use: 512M, 2G.")
         ] = None,
-        optimization_level: Annotated[int | None, typer.Option(help="0 to 5; higher searches longer.")] = None,
-        timing_cache: Annotated[
-            Path | None, typer.Option(metavar="FILE", help="Measured kernels, read and written (tensorrt).")
+        builder_optimization_level: Annotated[int | None, typer.Option(help="0 to 5; higher searches longer.")] = None,
+        tf32: Annotated[
+            bool, typer.Option("--tf32/--no-tf32", help="Let fp32 GEMMs round their inputs to TF32: faster, 3 digits.")
+        ] = False,
+        sparsity: Annotated[
+            bool, typer.Option("--sparsity", help="Try kernels for weights of which 2 in 4 are zero.")
+        ] = False,
+        max_aux_streams: Annotated[
+            int | None, typer.Option(help="Streams beside the main one. Default: the builder's choice.")
         ] = None,
+        tactic_sources: Annotated[
+            str | None, typer.Option(metavar="+NAME,-NAME", help="Sources of kernels to add or to take away.")
+        ] = None,
+        build_route: Annotated[
+            str | None,
+            typer.Option(metavar="ROUTE", help="Internal options, '-knob=value ...' (tensorrt from 11.1)."),
+        ] = None,
+        timing_cache: Annotated[
+            Path | None, typer.Option(metavar="FILE", help="Measured kernels, read and added to (tensorrt).")
+        ] = None,
+        profiling_verbosity: Annotated[
+            ProfilingVerbosity,
+            typer.Option(**choices(ProfilingVerbosity, "What the engine keeps of its layers.")),
+        ] = "detailed",
         version_compatible: Annotated[
-            bool, typer.Option("--version-compatible", help="Loads in later versions of the same major.")
+            bool, typer.Option("--version-compatible", help="Loads in later versions too (tensorrt).")
         ] = False,
         hardware_compatible: Annotated[
             HardwareCompatibility,
             typer.Option(**choices(HardwareCompatibility, "Which other GPUs the engine runs on (tensorrt).")),
         ] = "none",
-        refit: Annotated[bool, typer.Option("--refit", help="The weights can be replaced later.")] = False,
+        refit: Annotated[bool, typer.Option("--refit", help="Weights can be replaced when it is loaded.")] = False,
         strip_plan: Annotated[
-            bool, typer.Option("--strip-plan", help="Leave the weights out; refitting puts them back.")
+            bool, typer.Option("--strip-plan", help="Leave the weights out; loading takes them from the graph.")
         ] = False,
-        device: Annotated[int, typer.Option(help="Number of the GPU to build on (tensorrt).")] = 0,
+        device: Annotated[int, typer.Option(help="CUDA's number of the GPU to build on (tensorrt).")] = 0,
         verbose: Annotated[bool, typer.Option("--verbose", help="Show what the builder logs.")] = False,
         dry_run: Annotated[
             bool,
@@ -107,6 +136,12 @@ def register(app: typer.Typer) -> None:
         optimize_for: Annotated[
             str | None, typer.Option(help="With --engine onnxruntime: cpu, to optimize for this machine's processor.")
         ] = None,
+        from_trtexec: Annotated[
+            str | None, typer.Option(metavar="LINE", help="Build what a command line of trtexec builds.")
+        ] = None,
+        print_trtexec: Annotated[
+            bool, typer.Option("--print-trtexec", help="Only print the equal line of trtexec (tensorrt).")
+        ] = False,
         force: Annotated[bool, typer.Option("--force", help="Build even where an equal engine is there.")] = False,
         output: Annotated[
             Path | None,
@@ -123,8 +158,22 @@ def register(app: typer.Typer) -> None:
         """Build an engine file from an ONNX file. tensorrt-rtx and openvino need no GPU for that.
 
         Of a line of trtexec, --fp16 and --int8 are `export FILE.onnx --precision` and a build of the file that it
-        writes, --saveEngine is --output, and --minShapes is --min-shapes: docs/trtexec.md.
+        writes; the rest --from-trtexec reads: docs/trtexec.md.
         """
+        line = None
+        if from_trtexec is not None:
+            if file is not None:
+                raise InputError("the line of trtexec names the graph", fix=f"leave {file} out")
+            refuse_options(_given_beside(context, _OF_TRTEXEC), "the line of trtexec says all of that")
+            line = api.read_trtexec(from_trtexec)
+            for note in line.notes:
+                _LOG.warning("%s", note)
+            file, precision = line.onnx, cast(RequiredPrecision | None, line.precision)
+            output = output or line.output
+            if "engine" not in given_options(context):
+                engine = cast(EngineName, line.engine)
+        if file is None:
+            raise InputError("nothing is named that could be built", fix="name an ONNX file or an artifact's directory")
         if (engine == "onnxruntime") != (optimize_for is not None):
             raise InputError(
                 "--optimize-for and --engine onnxruntime belong together: other engines always optimize, and "
@@ -141,6 +190,8 @@ def register(app: typer.Typer) -> None:
             name: [parse_shapes(text) for text in texts or []]
             for name, texts in (("min_shapes", min_shapes), ("opt_shapes", opt_shapes), ("max_shapes", max_shapes))
         }
+        if line is not None:
+            shapes = {name: list(getattr(line, name)) for name in _SHAPE_OPTIONS}
         if dry_run:
             refuse_options(_given_beside(context, _OF_DRY_RUN), "a dry run builds nothing that it could change")
             report = api.preflight(
@@ -152,12 +203,19 @@ def register(app: typer.Typer) -> None:
             raise InputError(
                 "--engine-version is for --dry-run: a build uses the version installed", fix="leave it out"
             )
-        options = (
-            None
-            if engine == "openvino"
-            else BuildOptions(
+        options = None
+        if line is not None:
+            options = replace(line.options, verbose=verbose or line.options.verbose)
+        elif engine != "openvino":
+            options = BuildOptions(
                 workspace=None if workspace is None else parse_size(workspace),
-                optimization_level=optimization_level,
+                builder_optimization_level=builder_optimization_level,
+                tf32=tf32,
+                sparsity=sparsity,
+                max_aux_streams=max_aux_streams,
+                tactic_sources=tactic_sources,
+                build_route=build_route,
+                profiling_verbosity=profiling_verbosity,
                 version_compatible=version_compatible,
                 hardware_compatible=hardware_compatible,
                 refit=refit,
@@ -166,7 +224,12 @@ def register(app: typer.Typer) -> None:
                 device=device,
                 verbose=verbose,
             )
-        )
+        if print_trtexec:
+            if engine != "tensorrt":
+                raise InputError(f"trtexec builds no engines of {engine}", fix="add --engine tensorrt")
+            text = api.write_trtexec(file, output=output, precision=precision, options=options, **shapes)
+            emit({"trtexec": text}, as_json=as_json, render=lambda console: console.print(Text(text), soft_wrap=True))
+            return
         with progress() as callback:
             record = api.build(
                 file,

@@ -36,6 +36,8 @@ def print_engine_inspection(console: Console, found: EngineInspection, path: Pat
     for item in found.mismatches:
         line = f"DIFFERS  {item.field}: built for {item.built}, here is {item.here}"
         console.print(visible_text(console, line, "red"))
+    for warning in found.warnings:
+        console.print(visible_text(console, f"SLOW?  {warning}", "bold yellow"))
 
 
 def print_preflight(console: Console, report: Preflight) -> None:
@@ -124,9 +126,15 @@ def print_health(console: Console, health: Health, machine: str) -> None:
     if health.gpus:
         console.print(f"NVIDIA driver {health.gpus[0].driver}, CUDA {health.cuda or 'unknown'}", highlight=False)
         gpus = [
-            (index, gpu.name, gpu.capability, f"{fmt.integer(gpu.memory)} MiB") for index, gpu in enumerate(health.gpus)
+            (
+                gpu.name,
+                gpu.capability,
+                "shared with the machine" if gpu.memory is None else f"{fmt.integer(gpu.memory)} MiB",
+                gpu.uuid,
+            )
+            for gpu in health.gpus
         ]
-        print_table(console, "GPUs", ("number", "GPU", "compute capability", "memory"), gpus)
+        print_table(console, "GPUs", ("GPU", "compute capability", "memory", "UUID"), gpus)
     else:
         console.print("no NVIDIA GPU")
     engines = [

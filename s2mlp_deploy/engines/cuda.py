@@ -7,12 +7,17 @@ never run on a GPU.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
+from s2mlp_deploy.engines import gpu_protocols
 from s2mlp_deploy.errors import MissingDependencyError, TargetError
 
 
@@ -52,13 +57,47 @@ def _decoded(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def use_device(number: int) -> str:
+@dataclass(frozen=True)
+class Device:
+    """A GPU as CUDA counts them: in an order of its own, and only those of ``CUDA_VISIBLE_DEVICES``.
+
+    Attributes:
+        ordinal: CUDA's number for it in this process.
+        name: As the driver calls it.
+        capability: Compute capability, as ``sm89``.
+        uuid: As ``nvidia-smi -L`` shows it: the one name that is the same everywhere.
+    """
+
+    ordinal: int
+    name: str
+    capability: str
+    uuid: str
+
+    def make_current(self) -> None:
+        """Makes it the device of this thread; see :class:`~s2mlp_deploy.engines.gpu_protocols.Device`."""
+        set_current(self.ordinal)
+
+    def make_stream(self) -> Stream:
+        """A stream on it."""
+        return Stream()
+
+    def make_buffer(self) -> Buffer:
+        """An empty buffer on it."""
+        return Buffer()
+
+    def make_staging(self) -> PinnedBuffer:
+        """An empty buffer of the host."""
+        return PinnedBuffer()
+
+
+def use_device(number: int) -> Device:
     """Makes a GPU the current one of this thread.
 
-    Returns:
-        Its compute capability, as ``sm89``.
+    Args:
+        number: CUDA's ordinal.
 
     Raises:
+        MissingDependencyError: CUDA's bindings are not installed.
         TargetError: There is no GPU, or none of that number.
     """
     cudart = runtime()
@@ -69,12 +108,26 @@ def use_device(number: int) -> str:
             fix="run on the machine that the engine was built for, or use the onnxruntime engine",
         )
     if not 0 <= number < count:
-        raise TargetError(f"there is no GPU {number}", fix=f"choose 0 to {count - 1}")
-    call(cudart.cudaSetDevice, number)
-    kinds = cudart.cudaDeviceAttr
-    major = call(cudart.cudaDeviceGetAttribute, kinds.cudaDevAttrComputeCapabilityMajor, number)
-    minor = call(cudart.cudaDeviceGetAttribute, kinds.cudaDevAttrComputeCapabilityMinor, number)
-    return f"sm{major}{minor}"
+        raise TargetError(
+            f"there is no GPU {number}",
+            fix=f"choose 0 to {count - 1}; CUDA counts the GPUs of CUDA_VISIBLE_DEVICES alone, by their speed",
+        )
+    set_current(number)
+    found = call(cudart.cudaGetDeviceProperties, number)
+    return Device(number, _decoded(found.name), f"sm{found.major}{found.minor}", _uuid(found.uuid.bytes))
+
+
+def set_current(number: int) -> None:
+    """Makes a GPU the current one of this thread: every thread has its own.
+
+    Raises:
+        TargetError: CUDA refuses.
+    """
+    call(runtime().cudaSetDevice, number)
+
+
+def _uuid(raw: bytes) -> str:
+    return f"GPU-{uuid.UUID(bytes=bytes(raw))}"
 
 
 class _Owned:
@@ -123,7 +176,11 @@ class Stream(_Owned):
 
     @contextlib.contextmanager
     def capture(self) -> Iterator[Graph]:
-        """Records what the block queues into a graph instead of running it."""
+        """Records what the block queues into a graph instead of running it.
+
+        Raises:
+            TargetError: Something was queued that cannot be recorded. The stream takes other work again.
+        """
         graph = Graph()
         call(
             self._cuda.cudaStreamBeginCapture,
@@ -132,12 +189,13 @@ class Stream(_Owned):
         )
         try:
             yield graph
-        finally:
+        except BaseException:
             # Must end in any case: a stream that is left capturing takes no other work.
             status, recorded = self._cuda.cudaStreamEndCapture(self._handle)
-        if int(status) != 0:
-            call(lambda: (status,))
-        graph.instantiate(recorded)
+            if int(status) == 0:
+                self._cuda.cudaGraphDestroy(recorded)
+            raise
+        graph.instantiate(call(self._cuda.cudaStreamEndCapture, self._handle))
 
     def _destroy(self, handle: Any) -> None:
         call(self._cuda.cudaStreamDestroy, handle)
@@ -171,7 +229,7 @@ class Event(_Owned):
         self._cuda = runtime()
         self._handle = call(self._cuda.cudaEventCreate)
 
-    def record(self, stream: Stream) -> None:
+    def record(self, stream: gpu_protocols.Stream) -> None:
         """Puts the mark behind what is queued."""
         call(self._cuda.cudaEventRecord, self._handle, stream.handle)
 
@@ -215,13 +273,13 @@ class Buffer(_Owned):
         self.size = size
         return True
 
-    def fill_from(self, array: NDArray[Any], stream: Stream) -> None:
-        """Queues a copy from the host. The array must be contiguous and stay alive until the stream is done."""
-        self._copy(self.address, array.ctypes.data, array.nbytes, "cudaMemcpyHostToDevice", stream)
+    def fill_from(self, staging: PinnedBuffer, size: int, stream: Stream) -> None:
+        """Queues a copy of so many bytes from the host, which the staging buffer must not change until it is done."""
+        self._copy(self.address, staging.address, size, "cudaMemcpyHostToDevice", stream)
 
-    def copy_to(self, array: NDArray[Any], stream: Stream) -> None:
-        """Queues a copy to the host, as many bytes as the array has."""
-        self._copy(array.ctypes.data, self.address, array.nbytes, "cudaMemcpyDeviceToHost", stream)
+    def copy_to(self, staging: PinnedBuffer, size: int, stream: Stream) -> None:
+        """Queues a copy of so many bytes to the host."""
+        self._copy(staging.address, self.address, size, "cudaMemcpyDeviceToHost", stream)
 
     def _copy(self, target: int, source: int, size: int, kind: str, stream: Stream) -> None:
         if size:
@@ -230,3 +288,44 @@ class Buffer(_Owned):
 
     def _destroy(self, handle: Any) -> None:
         call(self._cuda.cudaFree, handle)
+
+
+class PinnedBuffer(_Owned):
+    """Memory of the host that stays in its place: copies between it and the device run beside the processor's work.
+
+    From any other memory a copy waits for the driver to bring it into such a place first.
+    """
+
+    def __init__(self) -> None:
+        self._cuda = runtime()
+        self.size = 0
+
+    @property
+    def address(self) -> int:
+        """0 while nothing is reserved."""
+        return int(self._handle or 0)
+
+    def reserve(self, size: int) -> None:
+        """Makes room for so many bytes; what was in it may be lost. No copy may be under way."""
+        if size > self.size:
+            self.close()
+            self.size = 0
+            self._handle = call(self._cuda.cudaHostAlloc, size, self._cuda.cudaHostAllocDefault)
+            self.size = size
+
+    def write(self, array: NDArray[Any]) -> None:
+        """Copies an array into it, which must have room."""
+        if array.nbytes:
+            view = self.view(array.shape, array.dtype)
+            np.copyto(view, array)
+
+    def view(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """What it holds, as an array that lives no longer than it."""
+        count = int(np.prod(shape, dtype=np.int64))
+        if not count:
+            return np.empty(shape, dtype)
+        raw = (ctypes.c_byte * (count * dtype.itemsize)).from_address(self.address)
+        return np.ctypeslib.as_array(raw).view(dtype).reshape(shape)
+
+    def _destroy(self, handle: Any) -> None:
+        call(self._cuda.cudaFreeHost, handle)

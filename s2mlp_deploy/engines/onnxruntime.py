@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from s2mlp_deploy.artifact import TensorInfo, check_sizes, read_limits
 from s2mlp_deploy.engines.base import Arrays, EngineStatus
+from s2mlp_deploy.engines.io_binding import BoundSession
 from s2mlp_deploy.engines.optimized import X64_PRECISION, check_optimized, is_optimized, x64_precision
 from s2mlp_deploy.engines.packages import load_onnxruntime, version_of
 from s2mlp_deploy.errors import BuildError, MissingDependencyError, TargetError
@@ -71,8 +72,8 @@ def status() -> EngineStatus:
 class OnnxRuntimeEngine:
     """Runs an ONNX file.
 
-    On a GPU provider, inputs and outputs are bound to device memory (I/O binding), so that nothing between them passes
-    through the host; that path has never run on a GPU.
+    On a GPU provider, inputs and outputs are bound to device memory (I/O binding), which is kept from run to run; that
+    path has never run on a GPU.
 
     Args:
         model: Path of the file, or the bytes of one that was not optimized ahead of time.
@@ -86,6 +87,8 @@ class OnnxRuntimeEngine:
         profile_to: Times every node of every run, for a file in this folder that :meth:`end_profile` writes.
         flush_denormals: Whether subnormal numbers count as 0: in the thread that opens the first file of a process, and
             it stays so (:class:`~s2mlp_deploy.engines.own_thread.InOwnThread` keeps that away from others).
+        provider_options: Of the provider, by ONNX Runtime's names, on top of the device's number. CUDA's provider is
+            asked not to use TF32, so that fp32 is fp32; ``{"use_tf32": "1"}`` allows it.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -106,13 +109,13 @@ class OnnxRuntimeEngine:
         optimize: Optimize = "all",
         profile_to: Path | None = None,
         flush_denormals: bool = False,
+        provider_options: Mapping[str, str] | None = None,
     ) -> None:
         try:
             onnxruntime = load_onnxruntime()
         except ImportError:
             raise MissingDependencyError("onnxruntime", extra="cpu", purpose="running ONNX files") from None
         self._provider = find_provider(provider, onnxruntime.get_available_providers())
-        self._device = device
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -131,7 +134,7 @@ class OnnxRuntimeEngine:
             optimize = "off"  # A second look of the optimizer would only cost time at every start.
         options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[optimize])
         where = str(model) if isinstance(model, Path) else "the given bytes"
-        chosen = (self._provider, {"device_id": device}) if self._provider in _ON_GPU else self._provider
+        chosen = (self._provider, provider_settings(self._provider, device, provider_options))
         try:
             self._session = onnxruntime.InferenceSession(
                 str(model) if isinstance(model, Path) else model, options, providers=[chosen]
@@ -151,6 +154,11 @@ class OnnxRuntimeEngine:
         self.inputs = tuple(_info(argument) for argument in self._session.get_inputs())
         self.outputs = tuple(_info(argument) for argument in self._session.get_outputs())
         self.limits = read_limits(self.metadata)
+        self._bound = (
+            BoundSession(onnxruntime, self._session, self.inputs, self.outputs, kind="cuda", device=device)
+            if self._provider in _ON_GPU
+            else None
+        )
 
     @property
     def name(self) -> str:
@@ -175,7 +183,7 @@ class OnnxRuntimeEngine:
         """
         check_sizes(self.limits, {name: array.shape for name, array in feeds.items()})
         try:
-            values = self._run_bound(feeds) if self._provider in _ON_GPU else self._session.run(None, dict(feeds))
+            values = self._session.run(None, dict(feeds)) if self._bound is None else self._bound.run(feeds)
         except Exception as error:  # As above.
             shapes = {name: tuple(array.shape) for name, array in feeds.items()}
             raise BuildError(
@@ -185,23 +193,23 @@ class OnnxRuntimeEngine:
             ) from error
         return {info.name: np.asarray(value) for info, value in zip(self.outputs, values, strict=True)}
 
-    def _run_bound(self, feeds: Mapping[str, NDArray[Any]]) -> list[Any]:
-        onnxruntime = load_onnxruntime()
-
-        binding = self._session.io_binding()
-        for name, array in feeds.items():
-            value = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), "cuda", self._device)
-            binding.bind_ortvalue_input(name, value)
-        for info in self.outputs:
-            # ONNX Runtime allocates it once the shape is known.
-            binding.bind_output(info.name, "cuda", self._device)
-        self._session.run_with_iobinding(binding)
-        return list(binding.copy_outputs_to_cpu())
-
 
 def open_graph(path: Path, part: str, *, threads: int, **options: Any) -> OnnxRuntimeEngine:
     """The registry's way to open an ONNX file; see :class:`OnnxRuntimeEngine`."""
     return OnnxRuntimeEngine(path, provider=part or CPU, threads=threads, **options)
+
+
+def provider_settings(provider: str, device: int, given: Mapping[str, str] | None) -> dict[str, str]:
+    """The options that a provider gets.
+
+    Args:
+        provider: Its full name.
+        device: Number of the GPU.
+        given: What the user asked for, which wins.
+    """
+    own = {"device_id": str(device)} if provider in _ON_GPU else {}
+    # On by default, as in TensorRT: fp32 GEMMs would round their inputs to 10 bits of mantissa.
+    return own | ({"use_tf32": "0"} if provider == "CUDAExecutionProvider" else {}) | dict(given or {})
 
 
 def find_provider(name: str, there: Sequence[str]) -> str:

@@ -15,12 +15,15 @@ import msgspec
 
 from s2mlp_deploy.artifact import MANIFEST, lock_artifact
 from s2mlp_deploy.engines.profiles import text_of
-from s2mlp_deploy.engines.sidecar import sidecar_of
+from s2mlp_deploy.engines.sidecar import companions_of, layers_of, sidecar_of
+from s2mlp_deploy.engines.tensorrt.flavours import FP8_CAPABILITY, NAMES, capability_of, flavour
 from s2mlp_deploy.errors import ArtifactError, OutputError
 from s2mlp_deploy.evidence.build import BuildRecord, Profile
 from s2mlp_deploy.evidence.store import decode, encode
 from s2mlp_deploy.files import read_file, replacing, sha256_of, write_file
 from s2mlp_deploy.processor import processor
+
+_AMPERE = 80
 
 INSTRUCTIONS = "instructions"
 """The flag of engines of processors that names what their kernels were chosen by."""
@@ -52,8 +55,8 @@ def profile_arguments(profiles: tuple[Profile, ...]) -> list[str]:
     return words
 
 
-def write_engine(engine: Path, plan: memoryview, record: BuildRecord) -> None:
-    """Writes an engine and its sidecar: both or neither.
+def write_engine(engine: Path, plan: memoryview, record: BuildRecord, *, layers: str | None = None) -> None:
+    """Writes an engine and its sidecar: both or neither. What lay beside an older one of that name goes.
 
     The sidecar takes its place first. Between the two it speaks of an engine that is not there, so nothing looks whole,
     and the next build knows both names for its own.
@@ -64,9 +67,16 @@ def write_engine(engine: Path, plan: memoryview, record: BuildRecord) -> None:
     with replacing(engine) as temporary:
         temporary.write_bytes(plan)
         write_sidecar(engine, record)
+    for companion in companions_of(engine):
+        with contextlib.suppress(OSError):
+            companion.unlink(missing_ok=True)
+    if layers is not None:
+        write_file(layers_of(engine), layers.encode())
 
 
-def write_beside(graph: Path, engine: Path, plan: memoryview, record: BuildRecord) -> None:
+def write_beside(
+    graph: Path, engine: Path, plan: memoryview, record: BuildRecord, *, layers: str | None = None
+) -> None:
     """Writes an engine and its sidecar while nobody replaces its graph.
 
     Args:
@@ -74,6 +84,7 @@ def write_beside(graph: Path, engine: Path, plan: memoryview, record: BuildRecor
         engine: Where to write.
         plan: Its bytes.
         record: Its sidecar.
+        layers: The inspector's account of its layers; None where there is none.
 
     Raises:
         OutputError: They cannot be written, or the graph was replaced since.
@@ -89,7 +100,7 @@ def write_beside(graph: Path, engine: Path, plan: memoryview, record: BuildRecor
                 where=str(graph),
                 fix="build again",
             )
-        write_engine(engine, plan, record)
+        write_engine(engine, plan, record, layers=layers)
 
 
 def write_sidecar(engine: Path, record: BuildRecord) -> None:
@@ -192,18 +203,32 @@ def mismatches(record: BuildRecord, *, version: str | None, capability: str | No
 
 
 def _loads(record: BuildRecord, version: str) -> bool:
-    if record.version == version:
-        return True
-    # Version-compatible engines load in later versions of the same major.
-    built, here = ([int(part) for part in text.split(".") if part.isdecimal()] for text in (record.version, version))
-    return bool(record.flags.get("version_compatible")) and built[:1] == here[:1] and built <= here
+    if record.flavour not in NAMES:
+        return record.version == version
+    compatible = bool(record.flags.get("version_compatible"))
+    return flavour(record.flavour).loads(record.version, version, version_compatible=compatible)
 
 
 def _runs_on(record: BuildRecord, capability: str) -> bool:
     if capability in record.targets:
         return True
-    level, built = record.flags.get("hardware_compatible"), record.targets
-    return level == "ampere+" and int(capability[2:]) >= 80 and all(int(target[2:]) >= 80 for target in built)
+    if record.flags.get("hardware_compatible") != "ampere+":
+        return False
+    # Hopper and later run what was built for Ampere; fp8 needs arithmetic that Ampere has not.
+    lowest = FP8_CAPABILITY if record.precision == "fp8" else _AMPERE
+    return all(capability_of(target) >= lowest for target in (capability, *record.targets))
+
+
+def gpu_warning(record: BuildRecord, gpu: str) -> str:
+    """What to say of an engine whose kernels were chosen on another GPU of the same capability; empty where it fits.
+
+    Args:
+        record: Its sidecar.
+        gpu: Name of the GPU that is to run it.
+    """
+    if record.gpu is None or record.gpu == gpu:
+        return ""
+    return f"the kernels of {record.engine} were chosen on {record.gpu}; on this {gpu} others may be faster"
 
 
 def check_runs_here(engine: Path, record: BuildRecord, *, version: str | None, capability: str | None) -> None:

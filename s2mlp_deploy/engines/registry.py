@@ -95,11 +95,17 @@ def is_here(kind: str) -> bool:
 
 
 def fits_here(record: BuildRecord) -> bool:
-    """Whether an engine that was built runs on the first GPU of this machine, by its sidecar."""
-    if not gpus() or record.flavour not in ENGINES:
+    """Whether an engine that was built runs on the GPUs of this machine, by its sidecar.
+
+    On all of them: which one is CUDA's first, which runs it, only CUDA knows.
+    """
+    here = gpus()
+    if not here or record.flavour not in ENGINES:
         return False
     status: EngineStatus = _function(ENGINES[record.flavour].status)()
-    return status.available and not mismatches(record, version=status.version, capability=gpus()[0].capability)
+    return status.available and not any(
+        mismatches(record, version=status.version, capability=gpu.capability) for gpu in here
+    )
 
 
 def check_engine(engine: str, among: tuple[str, ...] = OF_FILES) -> None:
@@ -182,20 +188,21 @@ def open_to_serve(
     return open_graph_file(path, engine, threads=threads, flush_denormals=flush_denormals, **options)
 
 
-def open_built_file(path: Path, engine: str, *, threads: int = 0) -> FileEngine:
+def open_built_file(path: Path, engine: str, *, threads: int = 0, **options: Any) -> FileEngine:
     """Opens a file that an engine has built, with that engine.
 
     Args:
         path: The file.
         engine: What built it, by its sidecar.
         threads: Of a CPU; 0 for as many as it was built for, or as the engine chooses.
+        options: What only this engine takes.
 
     Raises:
         S2MLPDeployError: The engine is not here, or cannot run the file; says why.
     """
     if not (entry := ENGINES.get(engine)) or not entry.opens_built:
         raise TargetError(f"there is no engine {engine!r} that builds files", where=str(path), fix="build it again")
-    opened: FileEngine = _function(entry.opens_built)(path, threads=threads)
+    opened: FileEngine = _function(entry.opens_built)(path, threads=threads, **options)
     return opened
 
 

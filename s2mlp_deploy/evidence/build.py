@@ -44,8 +44,9 @@ class MatrixOp:
     """A GEMM or a convolution of a network or an engine.
 
     Attributes:
-        name: Of the layer, which is the ONNX node's.
-        precision: ``fp32``, ``fp16``, ``bf16``, or the quantized type that both its inputs were dequantized from.
+        name: Of the layer, which is the ONNX node's; of a fused layer those of its nodes, joined by ``+``.
+        precision: ``fp32``, ``fp16``, ``bf16``, or the quantized type that both its inputs were dequantized from; of an
+            engine ``unknown`` where the inspector does not tell.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Contents:
         formats: How many outputs have each memory format; an engine's only.
         reformats: Layers that only change a format or a type; an engine's only.
         matrix_ops: GEMMs and convolutions in order; for an engine, those the inspector names as such.
+        unclear: What the inspector said that is not known here, in words; an engine's only.
     """
 
     source: str
@@ -73,6 +75,7 @@ class Contents:
     formats: dict[str, int] = field(default_factory=dict)
     reformats: int = 0
     matrix_ops: tuple[MatrixOp, ...] = ()
+    unclear: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,8 @@ class BuildRecord(ShownInNotebooks):
         exceptions: Layers left in higher precision on purpose.
         advice: Why int8 is likely slower than fp16; empty where nothing speaks for it.
         timing_cache_sha256: Of the timing cache after the build; None without one.
+        builder_flags: The flags that the builder's configuration had, by the library's names.
+        gpu: Name of the GPU whose times chose the kernels; None where none was measured.
         arguments: The command-line arguments that build it again.
         preprocessing_in_graph: Whether the graph takes decoded images.
         limits: What free sizes of inputs may be by the ONNX file's own description.
@@ -132,6 +137,8 @@ class BuildRecord(ShownInNotebooks):
     exceptions: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
     timing_cache_sha256: str | None = None
+    builder_flags: tuple[str, ...] = ()
+    gpu: str | None = None
     arguments: tuple[str, ...] = ()
     preprocessing_in_graph: bool = False
     limits: tuple[SizeLimit, ...] = ()

@@ -33,7 +33,7 @@ def print_record(console: Console, record: BuildRecord) -> None:
     flags = ", ".join(
         name.replace("_", "-") if value is True else f"{name.replace('_', '-')} {value}"
         for name, value in record.flags.items()
-        if value not in (None, False, "none")
+        if value not in (None, False, "none") and (name, value) != ("profiling_verbosity", "detailed")
     )
     print_pairs(
         console,
@@ -41,6 +41,7 @@ def print_record(console: Console, record: BuildRecord) -> None:
             ("from", f"{record.onnx} (sha256 {fmt.short_hash(record.onnx_sha256)})"),
             ("builder", f"{record.flavour} {record.version}".strip()),
             ("targets", ", ".join(record.targets) or fmt.MISSING),
+            *([("GPU", record.gpu)] if record.gpu else []),
             ("platform", record.platform),
             ("precision", precision_in_words(record)),
             *([("options", flags)] if flags else []),

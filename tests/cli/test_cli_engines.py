@@ -65,13 +65,13 @@ def test_options_are_those_of_trtexec(cli, graph):
         *("--min-shapes", "input:1x8", "--opt-shapes", "input:[2,8]", "--max-shapes", "input:4x8"),
         *("--min-shapes", "input:16x8", "--opt-shapes", "input:16x8", "--max-shapes", "input:64x8"),
     )
-    options = ("--workspace", "1G", "--optimization-level", "4", "--target", "sm86", "--target", "sm120")
+    options = ("--workspace", "1G", "--builder-optimization-level", "4", "--target", "sm86", "--target", "sm120")
     result = cli("build", graph, *shapes, *options, "--json")
     assert result.code == 0, result.err
     record = json.loads(result.out)
     assert [profile["input"]["max"] for profile in record["profiles"]] == [[4, 8], [64, 8]]
     assert record["flags"]["workspace"] == 2**30
-    assert record["flags"]["optimization_level"] == 4
+    assert record["flags"]["builder_optimization_level"] == 4
     assert record["engine"] == "model.fp32.tensorrt-rtx.sm86-sm120.engine"
 
 
@@ -82,6 +82,43 @@ def test_inspecting_an_engine_shows_layers_and_precision(cli, engine):
     document = json.loads(cli("inspect", engine, "--json").out)
     assert [gemm["name"] for gemm in document["record"]["contents"]["matrix_ops"]] == ["fc1/MatMul", "fc2/MatMul"]
     assert document["mismatches"] == []
+
+
+def test_tf32_is_off_unless_asked_for_and_told(cli, graph):
+    flags = {}
+    for option in ("--no-tf32", "--tf32"):
+        result = cli("build", graph, "--target", "sm89", option, "--json")
+        assert result.code == 0, result.err
+        record = json.loads(result.out)
+        flags[option] = (record["flags"]["tf32"], "TF32" in record["builder_flags"], record["key"])
+        assert not record["cached"]
+    assert flags["--no-tf32"][:2] == (False, False)
+    assert flags["--tf32"][:2] == (True, True)
+    assert flags["--no-tf32"][2] != flags["--tf32"][2]
+
+
+def test_a_line_of_trtexec_is_printed_and_builds_again(cli, refused, graph, tmp_path):
+    options = ("--max-shapes", "input:4x8", "--workspace", "1G", "--tactic-sources", "-JIT_CONVOLUTIONS")
+    printed = cli("build", graph, "--engine", "tensorrt", "--print-trtexec", *options)
+    assert printed.code == 0, printed.err
+    line = printed.out.strip()
+    assert line.startswith(f"trtexec --onnx={graph} ")
+    assert {"--noTF32", "--memPoolSize=workspace:1024M", "--tacticSources=-JIT_CONVOLUTIONS"} <= set(line.split())
+    assert json.loads(cli("build", graph, "--engine", "tensorrt", "--print-trtexec", "--json").out)["trtexec"]
+    built = cli("build", "--from-trtexec", line, "--engine", "tensorrt-rtx", "--target", "sm89", "--json")
+    assert built.code == 0, built.err
+    record = json.loads(built.out)
+    assert record["profiles"][0]["input"]["max"] == [4, 8]
+    assert record["flags"]["tactic_sources"] == "-JIT_CONVOLUTIONS"
+    assert not record["flags"]["tf32"]
+    text = refused("build", "--from-trtexec", line, "--workspace", "1G")
+    assert "leave --workspace out" in text
+    assert "name an ONNX file" in refused("build", "--target", "sm89")
+    assert "no option --fp17" in refused("build", "--from-trtexec", f"trtexec --onnx={graph} --fp17")
+    half = cli("build", "--from-trtexec", f"trtexec --onnx={graph} --fp16", "--dry-run")
+    assert half.code == 2
+    assert "--fp16 is a condition and converts nothing" in half.text
+    assert "the metadata of the file says fp32" in half.text
 
 
 def test_another_precision_is_status_1_with_the_layers_named(cli, tmp_path):
@@ -165,10 +202,16 @@ def test_a_target_that_does_not_exist_lists_them(refuse, graph, arguments, dry):
         (("--min-shapes", "input:1x8", "--opt-shapes", "input:64x8", "--max-shapes", "input:32x8"), "not in order"),
         (("--min-shapes", "input:1x8", "--min-shapes", "input:2x8", "--max-shapes", "input:2x8"), "differently often"),
         (("--workspace", "much"), "write 2G"),
-        (("--optimization-level", "9"), "choose 0 to 5"),
+        (("--builder-optimization-level", "9"), "choose 0 to 5"),
         (("--hardware-compatible", "ampere+"), "--target"),
         (("--timing-cache", "cache"), "leave --timing-cache out"),
         (("--engine-version", "1.7"), "--dry-run"),
+        (("--version-compatible",), "its engines load in no other release"),
+        (("--build-route", "-knob=on"), "its builder has no routes"),
+        (("--tactic-sources", "-CUDNN"), "choose from EDGE_MASK_CONVOLUTIONS, JIT_CONVOLUTIONS"),
+        (("--profiling-verbosity", "loud"), "detailed, layer_names_only or none"),
+        (("--print-trtexec",), "--engine tensorrt"),
+        (("--from-trtexec", "--onnx=model.onnx"), "names the graph"),
         (("--dry-run", "--engine-version", "9"), "give a version"),
         (("--dry-run", "--engine", "tensorrt", "--engine-version", "8.6"), "10.x or 11.x"),
         (("--precision", "int8"), "no Q/DQ"),
@@ -183,7 +226,7 @@ def test_options_that_cannot_be_are_explained(refuse, graph, arguments, says):
 
 
 @pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")
-@pytest.mark.parametrize("option", ["--refit", "--strip-plan", "--version-compatible"])
+@pytest.mark.parametrize("option", ["--refit", "--strip-plan"])
 def test_options_that_need_a_gpu_say_so(refuse, graph, option):
     assert f"{option} needs" in refuse("build", graph, "--target", "sm89", option)
 

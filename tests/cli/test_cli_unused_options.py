@@ -11,9 +11,16 @@ pytest.importorskip("torch")
 OPTIMIZE = ("--engine", "onnxruntime", "--optimize-for", "cpu")
 BUILDING = [
     ("--workspace", "1G"),
-    ("--optimization-level", "3"),
+    ("--builder-optimization-level", "3"),
     ("--timing-cache", "kernels.bin"),
     ("--version-compatible",),
+    ("--tf32",),
+    ("--sparsity",),
+    ("--max-aux-streams", "1"),
+    ("--tactic-sources", "-JIT_CONVOLUTIONS"),
+    ("--build-route", "-knob=on"),
+    ("--profiling-verbosity", "none"),
+    ("--print-trtexec",),
     ("--hardware-compatible", "none"),
     ("--refit",),
     ("--strip-plan",),

@@ -37,10 +37,11 @@ def test_a_machine_without_a_gpu_and_one_with() -> None:
     printed = lines(print_health, api.Health((status,), (), None), "Linux x86_64, Python 3.11")
     assert ["no", "NVIDIA", "GPU"] in printed
     assert ["torch", "no", "torch;", "pip", "install", "torch"] in printed
-    gpu = Gpu("H100", "sm90", "580.1", 81_559)
-    printed = lines(print_health, api.Health((), (gpu,), "13.0"), "Linux x86_64, Python 3.11")
+    gpu, spark = Gpu("H100", "sm90", "580.1", 81_559, "GPU-12"), Gpu("GB10", "sm121", "580.1", None, "GPU-34")
+    printed = lines(print_health, api.Health((), (gpu, spark), "13.0"), "Linux x86_64, Python 3.11")
     assert ["NVIDIA", "driver", "580.1,", "CUDA", "13.0"] in printed
-    assert ["0", "H100", "sm90", "81,559", "MiB"] in printed
+    assert ["H100", "sm90", "81,559", "MiB", "GPU-12"] in printed
+    assert ["GB10", "sm121", "shared", "with", "the", "machine", "GPU-34"] in printed
 
 
 def test_an_engine_shows_its_layers_and_what_is_different_here() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -39,16 +41,120 @@ def test_an_error_of_cuda_is_told_in_its_words():
         cuda.Stream()
 
 
+class Recorded:
+    """A stand-in for ``cudart`` that notes what is asked of captures."""
+
+    class cudaStreamCaptureMode:  # noqa: N801 - CUDA's names.
+        cudaStreamCaptureModeThreadLocal = 1  # noqa: N815
+
+    cudaStreamNonBlocking = 1  # noqa: N815
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.status = dict.fromkeys(("cudaStreamEndCapture", "cudaGraphInstantiate"), 0)
+
+    def __getattr__(self, name: str):
+        def call(*_):
+            self.calls.append(name)
+            made = {"cudaStreamCreateWithFlags": 7, "cudaStreamEndCapture": "recorded", "cudaGraphInstantiate": "exec"}
+            return (self.status.get(name, 0), made[name]) if name in made else (0,)
+
+        return call
+
+    def cudaGetErrorName(self, _):  # noqa: N802
+        return 0, b"cudaErrorStreamCaptureInvalidated"
+
+    def cudaGetErrorString(self, _):  # noqa: N802
+        return 0, b"operation failed due to a previous error during capture"
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    made = Recorded()
+    monkeypatch.setattr(cuda, "runtime", lambda: made)
+    return made
+
+
+CREATE = "cudaStreamCreateWithFlags"
+
+
+def test_a_capture_becomes_a_graph_and_the_recording_is_given_back(recorded):
+    stream = cuda.Stream()
+    with stream.capture() as graph:
+        pass
+    graph.close()
+    assert recorded.calls == [
+        *(CREATE, "cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphDestroy"),
+        "cudaGraphExecDestroy",
+    ]
+
+
+def test_a_body_that_raises_ends_the_capture_and_gives_the_recording_back(recorded):
+    stream = cuda.Stream()
+    with pytest.raises(KeyboardInterrupt), stream.capture():
+        raise KeyboardInterrupt
+    assert recorded.calls == [CREATE, "cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphDestroy"]
+
+
+def test_a_capture_that_cuda_gave_up_has_nothing_to_give_back(recorded):
+    stream = cuda.Stream()
+    recorded.status["cudaStreamEndCapture"] = 901
+    with pytest.raises(ValueError, match="the body"), stream.capture():
+        raise ValueError("the body")
+    with pytest.raises(TargetError, match="cudaErrorStreamCaptureInvalidated"), stream.capture():
+        pass
+    assert recorded.calls == [CREATE, *["cudaStreamBeginCapture", "cudaStreamEndCapture"] * 2]
+
+
+def test_a_graph_that_cannot_be_instantiated_leaves_no_recording(recorded):
+    stream = cuda.Stream()
+    recorded.status["cudaGraphInstantiate"] = 2
+    with pytest.raises(TargetError), stream.capture():
+        pass
+    assert recorded.calls[-2:] == ["cudaGraphInstantiate", "cudaGraphDestroy"]
+
+
+def test_a_device_is_known_by_cudas_number_and_its_uuid(recorded):
+    recorded.cudaGetDeviceCount = lambda: (0, 2)
+    found = SimpleNamespace(name=b"NVIDIA L4", major=8, minor=9, uuid=SimpleNamespace(bytes=bytes(range(16))))
+    recorded.cudaGetDeviceProperties = lambda number: (0, found)
+    uuid = "GPU-00010203-0405-0607-0809-0a0b0c0d0e0f"
+    assert cuda.use_device(1) == cuda.Device(1, "NVIDIA L4", "sm89", uuid)
+    assert recorded.calls == ["cudaSetDevice"]
+    for number in (2, -1):
+        with pytest.raises(TargetError, match=r"there is no GPU -?\d[\s\S]*choose 0 to 1; CUDA counts"):
+            cuda.use_device(number)
+
+
+def test_a_staging_buffer_holds_arrays_of_any_type_and_shape(monkeypatch):
+    memory = np.zeros(64, np.uint8)
+    staging = cuda.PinnedBuffer()
+    monkeypatch.setattr(staging, "_destroy", lambda _: None)
+    staging._handle, staging.size = memory.ctypes.data, 64
+    for array in (np.arange(6, dtype=np.float16).reshape(2, 3), np.array(3.5, np.float32), np.zeros((0, 4), np.int8)):
+        staging.write(array)
+        found = staging.view(array.shape, array.dtype)
+        np.testing.assert_array_equal(found, array)
+        assert (found.dtype, found.shape) == (array.dtype, array.shape)
+
+
 @pytest.mark.gpu
 def test_a_round_trip_through_the_device_changes_nothing():
     cuda.use_device(0)
     given = np.random.default_rng(0).standard_normal((3, 5, 7)).astype(np.float32)
-    got = np.zeros_like(given)
-    with cuda.Stream() as stream, cuda.Buffer(given.nbytes) as buffer:
-        buffer.fill_from(given, stream)
-        buffer.copy_to(got, stream)
+    with (
+        cuda.Stream() as stream,
+        cuda.Buffer(given.nbytes) as buffer,
+        cuda.PinnedBuffer() as source,
+        cuda.PinnedBuffer() as target,
+    ):
+        for staging in (source, target):
+            staging.reserve(given.nbytes)
+        source.write(given)
+        buffer.fill_from(source, given.nbytes, stream)
+        buffer.copy_to(target, given.nbytes, stream)
         stream.wait()
-        np.testing.assert_array_equal(got, given)
+        np.testing.assert_array_equal(target.view(given.shape, given.dtype), given)
 
 
 @pytest.mark.gpu
@@ -63,29 +169,26 @@ def test_a_buffer_grows_and_keeps_its_place_while_it_is_large_enough():
 
 
 @pytest.mark.gpu
-def test_a_graph_replays_a_copy_with_what_is_in_the_source_then():
-    cuda.use_device(0)
-    module = cuda.runtime()
-    with cuda.Stream() as stream, cuda.Buffer(64) as source, cuda.Buffer(64) as target:
-        with stream.capture() as graph:
-            kind = module.cudaMemcpyKind.cudaMemcpyDeviceToDevice
-            cuda.call(module.cudaMemcpyAsync, target.address, source.address, 64, kind, stream.handle)
-        for value in (1.0, 2.0):
-            given, got = np.full(16, value, np.float32), np.zeros(16, np.float32)
-            source.fill_from(given, stream)
-            graph.launch(stream)
-            target.copy_to(got, stream)
-            stream.wait()
-            np.testing.assert_array_equal(got, given)
+def test_a_device_has_the_uuid_that_nvidia_smi_shows():
+    found = cuda.use_device(0)
+    assert found.uuid in {gpu.uuid for gpu in gpus()}
+    assert (found.name, found.capability) in {(gpu.name, gpu.capability) for gpu in gpus()}
 
 
 @pytest.mark.gpu
 def test_events_measure_gpu_time():
     cuda.use_device(0)
-    with cuda.Stream() as stream, cuda.Event() as start, cuda.Event() as end, cuda.Buffer(1 << 26) as buffer:
-        host = np.zeros(1 << 26, np.uint8)
+    size = 1 << 26
+    with (
+        cuda.Stream() as stream,
+        cuda.Event() as start,
+        cuda.Event() as end,
+        cuda.Buffer(size) as buffer,
+        cuda.PinnedBuffer() as host,
+    ):
+        host.reserve(size)
         start.record(stream)
-        buffer.fill_from(host, stream)
+        buffer.fill_from(host, size, stream)
         end.record(stream)
         end.wait()
         assert 0 < end.milliseconds_since(start) < 10_000

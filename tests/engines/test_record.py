@@ -11,13 +11,16 @@ import pytest
 
 from s2mlp_deploy.engines.record import (
     check_runs_here,
+    gpu_warning,
     mismatches,
     read_engine,
     this_platform,
+    write_engine,
     write_sidecar,
 )
-from s2mlp_deploy.engines.sidecar import sidecar_of
+from s2mlp_deploy.engines.sidecar import layers_of, runtime_cache_of, sidecar_of
 from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.gpu import Gpu
 
 pytest.importorskip("tensorrt_rtx")
 from s2mlp_deploy import api
@@ -94,18 +97,49 @@ def test_what_does_not_match_is_said_field_by_field(built):
         check_runs_here(engine, foreign, version="1.7.1.116", capability=None)
 
 
-@pytest.mark.parametrize(
-    ("compatible", "version", "here", "loads"),
-    [
-        (False, "10.3.0", "10.16.1", False),
-        (True, "10.3.0", "10.16.1", True),
-        (True, "10.16.1", "10.3.0", False),
-        (True, "10.3.0", "11.4.0", False),
-    ],
-)
-def test_version_compatible_engines_load_in_later_versions_of_a_major(built, compatible, version, here, loads):
-    record = replace(built[1], version=version, flags={"version_compatible": compatible})
-    assert (mismatches(record, version=here, capability=None) == ()) == loads
+@pytest.mark.parametrize(("compatible", "loads"), [(True, True), (False, False)])
+def test_the_versions_of_an_engine_follow_its_flavour(built, compatible, loads):
+    record = replace(built[1], flavour="tensorrt", version="10.16.1", flags={"version_compatible": compatible})
+    assert (mismatches(record, version="11.4.0", capability=None) == ()) == loads
+    rtx = replace(record, flavour="tensorrt-rtx", version="1.6.0")
+    assert mismatches(rtx, version="1.7.0", capability=None) != ()
+
+
+def test_an_fp8_engine_does_not_run_on_ampere(built):
+    record = replace(built[1], targets=("sm89",), precision="fp8", flags={"hardware_compatible": "ampere+"})
+    assert mismatches(record, version=None, capability="sm90") == ()
+    assert [item.field for item in mismatches(record, version=None, capability="sm86")] == ["targets"]
+
+
+def test_another_gpu_of_the_same_capability_is_a_warning(built, monkeypatch):
+    engine, record = built
+    record = replace(record, gpu="NVIDIA GeForce RTX 4060")
+    assert gpu_warning(record, "NVIDIA GeForce RTX 4060") == ""
+    assert gpu_warning(replace(record, gpu=None), "NVIDIA L4") == ""
+    assert "chosen on NVIDIA GeForce RTX 4060" in gpu_warning(record, "NVIDIA GeForce RTX 4090")
+    assert mismatches(record, version=record.version, capability="sm89") == ()
+    write_sidecar(engine, record)
+    here = [Gpu("NVIDIA T4", "sm75", "580", 1), Gpu("NVIDIA GeForce RTX 4090", "sm89", "580", 1)]
+    monkeypatch.setattr("s2mlp_deploy.api.engines.gpus", lambda: tuple(here))
+    found = api.inspect_engine(engine)
+    # The second GPU runs it: that the first one does not is no mismatch.
+    assert found.mismatches == ()
+    assert len(found.warnings) == 1
+    here.append(Gpu("NVIDIA GeForce RTX 4060", "sm89", "580", 1))
+    assert api.inspect_engine(engine).warnings == ()
+    del here[1:]
+    assert [item.field for item in api.inspect_engine(engine).mismatches] == ["targets"]
+
+
+def test_what_lies_beside_an_engine_goes_with_it(built):
+    engine, record = built
+    layers_of(engine).write_text("{}")
+    runtime_cache_of(engine).write_bytes(b"kernels")
+    write_engine(engine, memoryview(b"plan"), record, layers='{"Layers": []}')
+    assert layers_of(engine).read_text() == '{"Layers": []}'
+    assert not runtime_cache_of(engine).exists()
+    write_engine(engine, memoryview(b"plan"), record)
+    assert not layers_of(engine).exists()
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ def test_an_engine_that_was_asked_for_and_never_built_names_the_command(built):
 
 
 @pytest.mark.parametrize(("targets", "fits"), [(("sm89",), True), (("sm86",), False)])
-def test_an_engine_fits_the_first_gpu(monkeypatch, targets, fits):
+def test_an_engine_fits_where_every_gpu_runs_it(monkeypatch, targets, fits):
     from s2mlp_deploy.engines import registry
     from s2mlp_deploy.engines.base import EngineStatus
 
@@ -236,6 +236,10 @@ def test_an_engine_fits_the_first_gpu(monkeypatch, targets, fits):
     status = EngineStatus("tensorrt-rtx", True, version=record.version)
     monkeypatch.setattr(registry, "_function", lambda _: lambda: status)
     assert registry.fits_here(record) is fits
+    # CUDA's first may be either of them.
+    both = (Gpu("Some GPU", "sm89", "570", 8192), Gpu("Another", "sm86", "570", 8192))
+    monkeypatch.setattr(registry, "gpus", lambda: both)
+    assert not registry.fits_here(record)
     monkeypatch.setattr(registry, "gpus", lambda: ())
     assert not registry.fits_here(record)
 

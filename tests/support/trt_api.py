@@ -14,8 +14,10 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
-from s2mlp_deploy.engines.tensorrt import flavours
+from s2mlp_deploy import choices
+from s2mlp_deploy.engines.tensorrt import config, flavours, runtime
 
 PACKAGE = Path(flavours.__file__).parent
 TRIMMED = Path(__file__).resolve().parents[1] / "engines" / "tensorrt" / "api_names.json"
@@ -40,16 +42,34 @@ CLASSES = {
     "inspector": "EngineInspector",
     "timing_cache": "ITimingCache",
     "runtime_config": "IRuntimeConfig",
+    "runtime_cache": "IRuntimeCache",
+    "self._cache": "IRuntimeCache",
+    "context": "IExecutionContext",
+    "there": "ITimingCache",
+    "refitter": "Refitter",
+    "parser_refitter": "OnnxParserRefitter",
+    "severities": "ILogger",
     "self._runtime": "Runtime",
     "self._engine": "ICudaEngine",
     "self._context": "IExecutionContext",
 }
-FILES = ("builder.py", "library.py", "network.py", "progress.py", "runtime.py")
+FILES = (
+    "builder.py",
+    "config.py",
+    "context.py",
+    "library.py",
+    "network.py",
+    "progress.py",
+    "refit.py",
+    "runtime.py",
+    "runtime_cache.py",
+    "timing_cache.py",
+)
 # Methods of Python's own objects that share a variable's name.
 IGNORED = {
-    ("tensor", "get"),  # Of a dictionary: the inspector's JSON.
-    ("layer", "get"),
-    ("profile", "items"),
+    ("timing_cache", "load_into"),  # Of our own module of that name.
+    ("timing_cache", "save_from"),
+    ("self._cache", "save"),
 }
 
 Name = tuple[str, str]
@@ -85,6 +105,14 @@ def used_names() -> set[Name]:
         flavour = flavours.flavour(name)
         found |= {("HardwareCompatibilityLevel", level) for level in flavour.hardware_levels.values()}
         found |= {("ComputeCapability", target.upper()) for target in flavour.targets}
+        found |= {("TacticSource", source) for source in flavour.tactic_sources}
+    found |= {("TacticSource", source) for source in flavours.flavour("tensorrt", "10").tactic_sources}
+    found |= {("BuilderFlag", flag) for flag in config.FLAGS.values()}
+    found |= {("ProfilingVerbosity", name.upper()) for name in get_args(choices.ProfilingVerbosity)}
+    found |= {("CudaGraphStrategy", name) for name in ("WHOLE_GRAPH_CAPTURE", "DISABLED")}
+    found |= {
+        ("DynamicShapesKernelSpecializationStrategy", name.upper()) for name in get_args(runtime.KernelSpecialization)
+    }
     return found
 
 

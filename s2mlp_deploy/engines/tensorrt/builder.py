@@ -10,18 +10,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from s2mlp_deploy.engines import cuda
 from s2mlp_deploy.engines.profiles import Shapes
 from s2mlp_deploy.engines.record import read_engine, this_platform, write_beside
-from s2mlp_deploy.engines.tensorrt import library
-from s2mlp_deploy.engines.tensorrt.network import contents_of, contents_of_engine
+from s2mlp_deploy.engines.tensorrt import library, timing_cache
+from s2mlp_deploy.engines.tensorrt.config import configure, flags_of
+from s2mlp_deploy.engines.tensorrt.inspector import inspected
+from s2mlp_deploy.engines.tensorrt.network import contents_of
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions
 from s2mlp_deploy.engines.tensorrt.plan import Plan, make_plan
-from s2mlp_deploy.engines.tensorrt.precision_check import check_precision
+from s2mlp_deploy.engines.tensorrt.precision_check import check_engine, check_precision
 from s2mlp_deploy.engines.tensorrt.progress import Interrupt, Report, monitor_of
-from s2mlp_deploy.errors import ArtifactError, BuildError
+from s2mlp_deploy.errors import ArtifactError, BuildError, S2MLPDeployError
 from s2mlp_deploy.evidence.build import BuildRecord, Contents
 from s2mlp_deploy.evidence.machine import environment_here
-from s2mlp_deploy.files import locked, remove_abandoned, write_file
+from s2mlp_deploy.files import locked, remove_abandoned
 from s2mlp_deploy.gpu import gpus
 
 _LOG = logging.getLogger(__name__)
@@ -108,6 +111,7 @@ def _cached(plan: Plan) -> BuildRecord | None:
         and record.precision == plan.precision
         and record.targets == plan.targets
         and record.profiles == plan.profiles
+        and record.gpu == plan.gpu
         and record.version == plan.version
         and (record.inputs, record.outputs) == (plan.file.inputs, plan.file.outputs)
     )
@@ -145,15 +149,17 @@ def _build(plan: Plan, report: Report) -> BuildRecord:
     parsed = _parsed(plan)
     trt, logger, builder, network, contents = parsed.trt, parsed.logger, parsed.builder, parsed.network, parsed.contents
     check_precision(plan.file, plan.precision, contents)
-    config = _configure(trt, builder, plan)
+    config = configure(trt, builder, plan)
     serialized = _serialize(trt, builder, network, config, logger, plan, report)
-    engine_contents = _inspect(trt, logger, plan, serialized)
-    if engine_contents is not None:
-        check_precision(plan.file, plan.precision, engine_contents)
-    report("writing the engine", 0, None)
+    measured = None
     if plan.options.timing_cache is not None:
-        # The next build reads this one: with it in the key, an equal build finds this engine.
-        plan = replace(plan, timing_cache=bytes(config.get_timing_cache().serialize()))
+        # Whatever becomes of the engine: what was measured is true.
+        measured = timing_cache.save_from(config, plan.options.timing_cache)
+    layers = _inspect(trt, logger, plan, serialized)
+    engine_contents = None if layers is None else inspected(layers)
+    if engine_contents is not None:
+        check_engine(plan.file, plan.precision, engine_contents)
+    report("writing the engine", 0, None)
     written = memoryview(serialized)
     record = BuildRecord(
         onnx=plan.file.path.name,
@@ -177,54 +183,18 @@ def _build(plan: Plan, report: Report) -> BuildRecord:
         engine_contents=engine_contents,
         exceptions=tuple(item.layer for item in plan.file.exceptions),
         advice=plan.advice,
-        timing_cache_sha256=plan.timing_cache_sha256,
+        timing_cache_sha256=measured,
+        builder_flags=flags_of(trt, config),
+        gpu=plan.gpu,
         arguments=plan.arguments,
         preprocessing_in_graph=plan.file.metadata.get("preprocessing_in_graph") is True,
         limits=plan.file.limits,
         key=plan.key,
         environment=environment_here(),
     )
-    _write(plan, written, record)
+    write_beside(plan.file.path, plan.output, written, record, layers=layers)
+    logger.tell_rest()
     return record
-
-
-def _configure(trt: Any, builder: Any, plan: Plan) -> Any:
-    options = plan.options
-    config = builder.create_builder_config()
-    # Layer names, types and formats stay in the engine, so that the inspector can tell what is inside. Measured on
-    # TensorRT-RTX: the nano engine has the same size either way.
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    if options.workspace is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
-    if options.optimization_level is not None:
-        config.builder_optimization_level = options.optimization_level
-    if options.version_compatible:
-        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    if options.refit:
-        config.set_flag(trt.BuilderFlag.REFIT)
-    if options.strip_plan:
-        config.set_flag(trt.BuilderFlag.STRIP_PLAN)
-    if options.hardware_compatible != "none":
-        level = plan.flavour.hardware_levels[options.hardware_compatible]
-        config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, level)
-    if plan.flavour.targets:
-        config.num_compute_capabilities = len(plan.targets)
-        for index, target in enumerate(plan.targets):
-            config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), index)
-    if options.timing_cache is not None:
-        timing_cache = config.create_timing_cache(plan.timing_cache or b"")
-        if timing_cache is None or not config.set_timing_cache(timing_cache, False):
-            raise ArtifactError(
-                "the timing cache is of another version or GPU",
-                where=str(options.timing_cache),
-                fix="name another file; a new one is made where none is",
-            )
-    for ranges in plan.profiles:
-        profile = builder.create_optimization_profile()
-        for name, shapes in ranges.items():
-            profile.set_shape(name, shapes.min, shapes.opt, shapes.max)
-        config.add_optimization_profile(profile)
-    return config
 
 
 def _serialize(trt: Any, builder: Any, network: Any, config: Any, logger: Any, plan: Plan, report: Report) -> Any:
@@ -240,23 +210,29 @@ def _serialize(trt: Any, builder: Any, network: Any, config: Any, logger: Any, p
     return serialized
 
 
-def _write(plan: Plan, serialized: memoryview, record: BuildRecord) -> None:
-    write_beside(plan.file.path, plan.output, serialized, record)
-    if plan.options.timing_cache is not None and plan.timing_cache is not None:
-        write_file(plan.options.timing_cache, plan.timing_cache)
-
-
-def _inspect(trt: Any, logger: Any, plan: Plan, serialized: Any) -> Contents | None:
-    """What the EngineInspector sees, where the GPU of the engine is here. Has never run on a GPU."""
-    here = gpus()
-    if not 0 <= plan.options.device < len(here) or here[plan.options.device].capability not in plan.targets:
+def _inspect(trt: Any, logger: Any, plan: Plan, serialized: Any) -> str | None:
+    """What the EngineInspector says, where the engine loads here. Has never run on a GPU."""
+    if not gpus():
+        return None
+    try:
+        here = cuda.use_device(plan.options.device)
+    except S2MLPDeployError as error:
+        _LOG.warning("the engine was not inspected: %s", error.problem)
+        return None
+    if here.capability not in plan.targets:
+        return None
+    if plan.options.strip_plan:
+        _LOG.warning("the engine was not inspected: it has no weights before it is refitted")
         return None
     runtime = trt.Runtime(logger)
+    # It holds a runtime of its own, which is code: ours, for it was built a moment ago.
+    runtime.engine_host_code_allowed = plan.options.version_compatible
     engine = runtime.deserialize_cuda_engine(serialized)
     if engine is None:
+        _LOG.warning("the engine was not inspected, because it does not load: %s", logger.reason())
         return None
     inspector = engine.create_engine_inspector()
-    return contents_of_engine(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+    return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 
 def _parse_error(parser: Any, plan: Plan) -> BuildError:

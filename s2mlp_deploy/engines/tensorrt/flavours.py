@@ -39,6 +39,10 @@ _SINCE = {
 }
 # Same source: inputs that had to be initializers before that version.
 _TENSOR_AXES_SINCE = {"Slice": (10, 3), "Pad": (10, 4)}
+_TACTIC_SOURCES = ("EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
+# Gone with 11: these libraries are no longer asked for kernels.
+_TACTIC_SOURCES_OF_10 = ("CUBLAS", "CUBLAS_LT", "CUDNN")
+_BUILD_ROUTES_SINCE = (11, 1)
 
 Version = tuple[int, ...]
 
@@ -59,6 +63,11 @@ class Flavour:
         hardware_levels: Values of ``--hardware-compatible`` and their names in ``HardwareCompatibilityLevel``.
         timing_cache: Whether a timing cache changes anything.
         needs: Options that cannot be used without something, and what that is.
+        refused: Options that it does not have at all, and why.
+        later_majors: Majors whose runtimes load the version-compatible engines of a major, each in later versions only;
+            empty where engines never load in another version.
+        tactic_sources: Names in ``TacticSource``.
+        build_routes: Whether the builder's internal options can be chosen (``IBuilderConfig.build_route``).
         max_opset: The newest opset it is documented for, or was built with here.
         no_fp32_gemm: Targets for which it compiles no fp32 MatMul or Gemm.
         own_cuda_graphs: Whether the library captures CUDA graphs itself (``IRuntimeConfig.cuda_graph_strategy``).
@@ -80,6 +89,10 @@ class Flavour:
     needs: Mapping[str, str]
     max_opset: int
     own_cuda_graphs: bool
+    refused: Mapping[str, str] = field(default_factory=dict)
+    later_majors: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    tactic_sources: tuple[str, ...] = _TACTIC_SOURCES
+    build_routes: bool = False
     no_fp32_gemm: tuple[str, ...] = ()
     no_importer: frozenset[str] = _NO_IMPORTER
     since: Mapping[str, Version] = field(default_factory=dict)
@@ -89,6 +102,22 @@ class Flavour:
     def version_text(self) -> str:
         """``10.16``."""
         return ".".join(map(str, self.version))
+
+    def loads(self, built: str, here: str, *, version_compatible: bool) -> bool:
+        """Whether a runtime of one version loads an engine of another.
+
+        Args:
+            built: The version that built the engine.
+            here: That of the runtime.
+            version_compatible: Whether the engine was built with ``--version-compatible``.
+        """
+        if built == here:
+            return True
+        older, newer = numbers_of(built), numbers_of(here)
+        if not (version_compatible and older and newer):
+            return False
+        # "Two combinations are supported across major versions": TensorRT's support matrix. Of those, 10 in 11 is ours.
+        return newer[0] in self.later_majors.get(older[0], ()) and older <= newer
 
 
 _LEVELS = {"none": "NONE", "ampere+": "AMPERE_PLUS", "same-compute-capability": "SAME_COMPUTE_CAPABILITY"}
@@ -108,6 +137,8 @@ _TENSORRT = Flavour(
     # The parser's operator table of 10.15: "opset 9 to opset 24".
     max_opset=24,
     own_cuda_graphs=False,
+    later_majors={10: (10, 11), 11: (11,)},
+    build_routes=True,
     since=_SINCE,
     tensor_axes_since=_TENSOR_AXES_SINCE,
 )
@@ -125,11 +156,16 @@ _TENSORRT_RTX = Flavour(
     hardware_levels={},
     # "Timing cache operations are no-ops in TensorRT-RTX": kernels are chosen on the user's GPU.
     timing_cache=False,
-    # All three were tried on a machine without a GPU and failed at the end of the build.
+    # Both were tried on a machine without a GPU and failed at the end of the build.
     needs={
         "refit": "an NVIDIA GPU on the building machine",
         "strip_plan": "an NVIDIA GPU on the building machine",
-        "version_compatible": "the library libnvinfer_lean and an NVIDIA GPU on the building machine",
+    },
+    refused={
+        # "TensorRT-RTX engines are not compatible between different releases of TensorRT-RTX."
+        "version_compatible": "its engines load in no other release: build one for each",
+        # Its configuration has the attribute, which stays empty.
+        "build_route": "its builder has no routes to choose from",
     },
     # Built here up to the newest opset that `export` writes; the parser itself checks no opset.
     max_opset=25,
@@ -138,6 +174,16 @@ _TENSORRT_RTX = Flavour(
     no_fp32_gemm=("sm75",),
     no_importer=_NO_IMPORTER | {"DeformConv"},
 )
+
+
+def numbers_of(version: str) -> Version:
+    """The numbers of a version, up to the first part that is none: (11, 4) of ``11.4.dev0``."""
+    found = []
+    for part in version.split("."):
+        if not part.isdecimal():
+            break
+        found.append(int(part))
+    return tuple(found)
 
 
 NAMES = (_TENSORRT.name, _TENSORRT_RTX.name)
@@ -169,7 +215,11 @@ def flavour(name: str, version: str | None = None) -> Flavour:
             f"{found.title} {version} is not known here", fix=f"give a version {majors}, such as {found.version_text}"
         )
     # A major alone means its newest minor: nothing is refused that some 10.x can do.
-    return replace(found, version=numbers if len(numbers) > 1 else (*numbers, 99))
+    meant = numbers if len(numbers) > 1 else (*numbers, 99)
+    if found is _TENSORRT_RTX:
+        return replace(found, version=meant)
+    sources = found.tactic_sources + (_TACTIC_SOURCES_OF_10 if meant[0] == 10 else ())
+    return replace(found, version=meant, tactic_sources=sources, build_routes=meant >= _BUILD_ROUTES_SINCE)
 
 
 def capability_of(target: str) -> int:

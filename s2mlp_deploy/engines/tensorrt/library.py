@@ -1,7 +1,8 @@
-"""Loading TensorRT or TensorRT-RTX, and the one logger that each of them takes."""
+"""Loading TensorRT or TensorRT-RTX with its plugins, and the one logger that each of them takes."""
 
 from __future__ import annotations
 
+import collections
 import functools
 import importlib
 import importlib.util
@@ -11,10 +12,14 @@ from typing import Any
 from s2mlp_deploy.engines.base import EngineStatus
 from s2mlp_deploy.engines.packages import version_of
 from s2mlp_deploy.engines.tensorrt.flavours import Flavour, flavour
+from s2mlp_deploy.engines.tensorrt.progress import Interrupt
 from s2mlp_deploy.errors import BuildError, MissingDependencyError, TargetError
 from s2mlp_deploy.gpu import gpus
 
 _LOG = logging.getLogger(__name__)
+
+_MOST_ERRORS = 20
+"""Messages that are kept for the user: an engine that fails at every run would fill the memory with them."""
 
 
 def load(wanted: Flavour) -> Any:
@@ -22,10 +27,12 @@ def load(wanted: Flavour) -> Any:
 
     Raises:
         MissingDependencyError: It is not installed.
-        BuildError: It is installed and cannot be imported: a library it needs is missing, or loading was interrupted.
+        BuildError: It is installed and cannot be imported: a library it needs is missing.
+        KeyboardInterrupt: There was a Ctrl-C meanwhile, which inside a library's own initialisation would be lost.
     """
     try:
-        return importlib.import_module(wanted.module)
+        with Interrupt().held():
+            return importlib.import_module(wanted.module)
     except ImportError as error:
         # A package that is not there at all is named; what fails inside one that is there says something else.
         if version_of(wanted.distribution) is not None and not isinstance(error, ModuleNotFoundError):
@@ -57,7 +64,18 @@ def version_here(wanted: Flavour) -> str | None:
 
 @functools.cache
 def logger_of(trt: Any) -> Any:
-    """The logger of a library: it ignores every one after the first of a process."""
+    """The logger of a library, with which its plugins have been registered: before anything is parsed or loaded.
+
+    A library ignores every logger after the first of a process.
+    """
+    severities = trt.ILogger
+    levels = {
+        severities.INTERNAL_ERROR: logging.ERROR,
+        severities.ERROR: logging.ERROR,
+        severities.WARNING: logging.WARNING,
+        severities.INFO: logging.INFO,
+        severities.VERBOSE: logging.DEBUG,
+    }
     base: Any = trt.ILogger
 
     class Logger(base):  # type: ignore[misc]
@@ -65,26 +83,36 @@ def logger_of(trt: Any) -> Any:
 
         def __init__(self) -> None:
             super().__init__()
-            self.errors: list[str] = []
+            self.errors: collections.deque[str] = collections.deque(maxlen=_MOST_ERRORS)
             self.verbose = False
 
         def begin(self, *, verbose: bool = False) -> None:
-            """Forgets an earlier build."""
+            """Forgets what went wrong in earlier calls."""
             self.errors.clear()
             self.verbose = verbose
 
         def log(self, severity: Any, message: str) -> None:
-            """Called by the library, from threads of its own too."""
-            if severity <= trt.ILogger.ERROR:
+            """Called by the library, from threads of its own too: it never raises."""
+            level = levels.get(severity, logging.WARNING)
+            if level >= logging.ERROR:
+                # They become the message of an exception, where there is one; once is enough.
                 self.errors.append(message)
-            if self.verbose:
-                _LOG.warning("%s", message)
+                level = logging.INFO
+            _LOG.log(logging.WARNING if self.verbose else level, "%s", message)
 
         def reason(self) -> str:
             """What the library said went wrong."""
             return "; ".join(dict.fromkeys(self.errors)) or "it gave no reason"
 
-    return Logger()
+        def tell_rest(self) -> None:
+            """Warns of errors that stopped nothing."""
+            if self.errors and not self.verbose:
+                _LOG.warning("%s", self.reason())
+
+    logger = Logger()
+    if not trt.init_libnvinfer_plugins(logger, ""):
+        _LOG.warning("the plugins of the library could not be registered: %s", logger.reason())
+    return logger
 
 
 def tensorrt_status() -> EngineStatus:
@@ -104,7 +132,8 @@ def tensorrt_status() -> EngineStatus:
     except TargetError as error:
         return EngineStatus(name, False, version, missing=error.problem, install_hint=error.fix or "")
     found = gpus()
-    detail = f"builds for and runs on {found[0].name} ({found[0].capability})" if found else ""
+    names = dict.fromkeys(f"{gpu.name} ({gpu.capability})" for gpu in found)
+    detail = f"builds for and runs on {', '.join(names)}" if names else ""
     return EngineStatus(name, bool(found), version, detail, "" if found else "an NVIDIA GPU: it builds only on one", "")
 
 

@@ -1,12 +1,10 @@
-"""What a parsed network or a built engine holds: layers, types, formats, and what GEMMs and convolutions compute in."""
+"""What a parsed network holds: layers, types, formats, and what GEMMs and convolutions compute in."""
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-import msgspec
 
 from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.evidence.build import Contents, MatrixOp
@@ -81,44 +79,3 @@ def _quantized_source(tensor: Any, producers: Mapping[str, Any]) -> str | None:
 
 def _enum(value: Any) -> str:
     return str(value).rpartition(".")[2]
-
-
-# An engine, where a GPU is. Layout of the JSON: TensorRT's EngineInspector with ProfilingVerbosity.DETAILED.
-
-_MATRIX_WORDS = ("gemm", "matmul", "matrixmultiply", "conv")
-_FORMAT_PRECISIONS = (("FP8", "fp8"), ("Int8", "int8"), ("FP16", "fp16"), ("BF16", "bf16"), ("FP32", "fp32"))
-
-
-def contents_of_engine(text: str) -> Contents:
-    """Reads what ``EngineInspector.get_engine_information(JSON)`` returns. Has never run on a GPU's own output."""
-    document = msgspec.json.decode(text)
-    layers = [layer for layer in document.get("Layers", []) if isinstance(layer, dict)]
-    types = collections.Counter(str(layer.get("LayerType", "?")) for layer in layers)
-    formats = collections.Counter(_formats(layers, "Outputs"))
-    matrix_ops = tuple(
-        MatrixOp(str(layer.get("Name", "?")), _format_precision(next(_formats([layer], "Inputs"), "")))
-        for layer in layers
-        if any(word in f"{layer.get('LayerType')} {layer.get('TacticName')}".lower() for word in _MATRIX_WORDS)
-    )
-    dtypes: collections.Counter[str] = collections.Counter()
-    for name, count in formats.items():
-        dtypes[_format_precision(name)] += count
-    return Contents(
-        "engine",
-        len(document.get("Layers", [])),
-        dict(types.most_common()),
-        dict(sorted(dtypes.items())),
-        dict(formats.most_common()),
-        sum(count for name, count in types.items() if "reformat" in name.lower()),
-        matrix_ops,
-    )
-
-
-def _formats(layers: list[dict[str, Any]], side: str) -> Iterator[str]:
-    for layer in layers:
-        for tensor in layer.get(side) or []:
-            yield str(tensor.get("Format/Datatype", tensor.get("Format", "?"))) if isinstance(tensor, dict) else "?"
-
-
-def _format_precision(text: str) -> str:
-    return next((name for word, name in _FORMAT_PRECISIONS if word.lower() in text.lower()), "other")

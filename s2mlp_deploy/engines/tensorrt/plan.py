@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,11 @@ from s2mlp_deploy.engines.sidecar import check_replaceable
 from s2mlp_deploy.engines.tensorrt import library
 from s2mlp_deploy.engines.tensorrt.flavours import Flavour, check_targets, flavour
 from s2mlp_deploy.engines.tensorrt.graph import OnnxFile, read_onnx
-from s2mlp_deploy.engines.tensorrt.options import BuildOptions, check_options
+from s2mlp_deploy.engines.tensorrt.options import BuildOptions, check_options, check_version
 from s2mlp_deploy.engines.tensorrt.precision_check import required_precision
 from s2mlp_deploy.engines.tensorrt.preflight import find, profiles_of, refuse
 from s2mlp_deploy.engines.tensorrt.quantized import examine
-from s2mlp_deploy.errors import ArtifactError, TargetError
+from s2mlp_deploy.errors import TargetError
 from s2mlp_deploy.evidence.build import Profile
 from s2mlp_deploy.gpu import gpus
 
@@ -36,7 +35,7 @@ class Plan:
         precision: The required one; None where nothing is required.
         options: Of the build.
         output: Where the engine goes.
-        timing_cache: The cache's bytes; None where there is none to read.
+        gpu: Name of the GPU that it is built on, where the builder measures on one; None where it does not.
         advice: Why int8 is likely slower than fp16.
     """
 
@@ -48,13 +47,8 @@ class Plan:
     precision: str | None
     options: BuildOptions
     output: Path
-    timing_cache: bytes | None
+    gpu: str | None
     advice: tuple[str, ...]
-
-    @property
-    def timing_cache_sha256(self) -> str | None:
-        """Hash of the timing cache that is read."""
-        return None if self.timing_cache is None else hashlib.sha256(self.timing_cache).hexdigest()
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -66,7 +60,10 @@ class Plan:
 
     @property
     def key(self) -> str:
-        """Hash of everything that determines the engine."""
+        """Hash of everything that determines the engine.
+
+        Not the timing cache: it only saves measuring again what was measured before.
+        """
         return key_of(
             {
                 "onnx": self.file.digest,
@@ -77,7 +74,7 @@ class Plan:
                 "profiles": self.profiles,
                 "precision": self.precision,
                 "flags": self.options.flags(),
-                "timing_cache": self.timing_cache_sha256,
+                "gpu": self.gpu,
             }
         )
 
@@ -110,9 +107,12 @@ def make_plan(
     refuse(file, find(file, wanted, chosen), wanted)
     profiles = profiles_of(file, *shapes)
     known = library.installed(wanted)
+    gpu = None
     if not wanted.targets:
-        chosen = (_capability_here(wanted, chosen, options),)
-    # The version that is installed may know less than the newest one.
+        here = _gpu_here(wanted, chosen, options)
+        chosen, gpu = (here.capability,), here.name
+    # The version that is installed may know less than the newest one, or have kept what that has dropped.
+    check_version(options, known)
     refuse(file, find(file, known, chosen), known)
     path = output or engine_path(onnx_file, engine, chosen)
     check_replaceable(path, engine_path(onnx_file, engine, chosen))
@@ -126,27 +126,16 @@ def make_plan(
         precision=required,
         options=options,
         output=path,
-        timing_cache=_read_timing_cache(options.timing_cache),
+        gpu=gpu,
         advice=quantization.advice if quantization else (),
     )
 
 
-def _capability_here(wanted: Flavour, targets: tuple[str, ...], options: BuildOptions) -> str:
-    capability = cuda.use_device(options.device)
-    if targets and targets != (capability,):
+def _gpu_here(wanted: Flavour, targets: tuple[str, ...], options: BuildOptions) -> cuda.Device:
+    here = cuda.use_device(options.device)
+    if targets and targets != (here.capability,):
         raise TargetError(
-            f"{wanted.title} builds for the GPU at hand, which is {capability}, not {targets[0]}",
+            f"{wanted.title} builds for the GPU at hand, which is {here.capability}, not {targets[0]}",
             fix="build on such a GPU, or pass --hardware-compatible ampere+",
         )
-    return capability
-
-
-def _read_timing_cache(path: Path | None) -> bytes | None:
-    if path is None or not path.exists():
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ArtifactError(
-            f"the timing cache cannot be read: {error.strerror or error}", where=str(path), fix="name another file"
-        ) from error
+    return here

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from s2mlp_deploy.engines.tensorrt.graph import OnnxFile, base_precision
 from s2mlp_deploy.engines.tensorrt.quantized import has_quantized_values
 from s2mlp_deploy.errors import CheckFailedError, InputError
 from s2mlp_deploy.evidence.build import Contents, MatrixOp
+from s2mlp_deploy.graph.operators import MATRIX_OPS
 from s2mlp_deploy.text import join_names
 
+_LOG = logging.getLogger(__name__)
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 _QUANTIZED = ("int8", "fp8")
 _SHOWN = 8
@@ -95,7 +99,33 @@ def check_precision(file: OnnxFile, precision: str | None, contents: Contents) -
     Raises:
         CheckFailedError: A GEMM or convolution computes in another precision; names the layers.
     """
+    _refuse(file, precision, contents, violations(file, precision, contents))
+
+
+def check_engine(file: OnnxFile, precision: str | None, contents: Contents) -> None:
+    """The same for what the inspector tells of an engine, which has fused layers and speaks a language of its own.
+
+    A GEMM that is a layer alone and reads fp32 is a violation. In a fused layer the fp32 may be that of another part,
+    and what is not known proves nothing: both are warnings.
+
+    Raises:
+        CheckFailedError: A GEMM or convolution was left in fp32; names the layers.
+    """
+    for line in contents.unclear:
+        _LOG.warning("the inspector of the engine: %s", line)
+    alone = {node.name for node in file.nodes if node.op_type in MATRIX_OPS}
     found = violations(file, precision, contents)
+    unsure = tuple(op for op in found if op.name not in alone)
+    if unsure:
+        _LOG.warning(
+            "%d fused layers of the engine read fp32, which may be that of a part that is no GEMM: %s",
+            len(unsure),
+            join_names(op.name for op in unsure),
+        )
+    _refuse(file, precision, contents, tuple(op for op in found if op.name in alone))
+
+
+def _refuse(file: OnnxFile, precision: str | None, contents: Contents, found: tuple[MatrixOp, ...]) -> None:
     if not found:
         return
     lines = [f"{op.name}: {op.precision}" for op in found[:_SHOWN]]

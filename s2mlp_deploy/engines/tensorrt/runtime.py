@@ -1,10 +1,16 @@
-"""Running engine files on a GPU. Written against the documented API without one: it has never run on a GPU."""
+"""Running engine files on a GPU. Written against the documented API without one: it has never run on a GPU.
+
+What is done in which order is decided in :mod:`~s2mlp_deploy.engines.execution`, which is tested without a GPU.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Literal, Self
 
 import msgspec
 import numpy as np
@@ -13,44 +19,71 @@ from numpy.typing import NDArray
 from s2mlp_deploy.artifact import METADATA_KEY, SizeLimit, TensorInfo, check_sizes
 from s2mlp_deploy.engines import cuda
 from s2mlp_deploy.engines.base import Arrays
+from s2mlp_deploy.engines.execution import Execution
+from s2mlp_deploy.engines.gpu_protocols import Stream
 from s2mlp_deploy.engines.profiles import check_shapes
-from s2mlp_deploy.engines.record import build_again, check_runs_here, read_engine
+from s2mlp_deploy.engines.record import build_again, check_runs_here, gpu_warning, read_engine
 from s2mlp_deploy.engines.tensorrt import library
+from s2mlp_deploy.engines.tensorrt.context import TensorRTContext
 from s2mlp_deploy.engines.tensorrt.flavours import flavour
+from s2mlp_deploy.engines.tensorrt.refit import refit, weights_for
+from s2mlp_deploy.engines.tensorrt.runtime_cache import RuntimeCache
 from s2mlp_deploy.errors import BuildError, InputError
 from s2mlp_deploy.evidence.build import BuildRecord
 
+_LOG = logging.getLogger(__name__)
+
+KernelSpecialization = Literal["lazy", "eager", "none"]
+"""When TensorRT-RTX compiles kernels for the shapes of a run: beside the first runs, before them, or never."""
+
 
 class TensorRTEngine:
-    """Runs an engine file of TensorRT 10, TensorRT 11 or TensorRT-RTX.
+    """Runs an engine file of TensorRT 10, TensorRT 11 or TensorRT-RTX. Close it, or use it in a ``with`` block.
 
-    Inputs are copied into device buffers that grow when they must and otherwise keep their place. The second run with
-    equal shapes replays a CUDA graph: TensorRT-RTX captures it itself, for TensorRT this class does.
+    The third run of the same shapes replays a CUDA graph: TensorRT-RTX captures it itself, for TensorRT
+    :class:`~s2mlp_deploy.engines.execution.Execution` does. Several threads may call it, and take turns.
 
     Args:
         path: The engine; its sidecar must lie beside it.
-        device: Number of the GPU.
+        device: CUDA's ordinal of the GPU: it counts those of ``CUDA_VISIBLE_DEVICES``.
         cuda_graph: Whether launches are replayed as a graph.
+        weights: An ONNX file to take the weights from, of an engine that was built with ``--refit`` or
+            ``--strip-plan``. Default: for one without weights the graph that it was built from, beside it.
+        kernels: When TensorRT-RTX compiles kernels for the shapes of a run. They are kept beside the engine.
 
     Raises:
         ArtifactError: The engine was changed, has no sidecar, or was built for another version, platform or GPU; the
-            message has the command that builds it again.
+            message has the command that builds it again. Or it has no weights, and its graph is not there.
+        InputError: Weights were given, and the engine takes none.
         MissingDependencyError: The library or cuda-python is not installed.
-        TargetError: There is no GPU.
+        TargetError: There is no such GPU.
         BuildError: The library cannot load the engine.
     """
 
-    def __init__(self, path: Path, *, device: int = 0, cuda_graph: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        device: int = 0,
+        cuda_graph: bool = True,
+        weights: Path | None = None,
+        kernels: KernelSpecialization = "lazy",
+    ) -> None:
         self.record: BuildRecord = read_engine(path)
         wanted = flavour(self.record.flavour)
         # What can be known without a GPU is said first.
         check_runs_here(path, self.record, version=library.version_here(wanted), capability=None)
+        source = weights_for(path, self.record, weights)
         trt = library.load(wanted)
-        capability = cuda.use_device(device)
-        check_runs_here(path, self.record, version=str(trt.__version__), capability=capability)
+        here = cuda.use_device(device)
+        check_runs_here(path, self.record, version=str(trt.__version__), capability=here.capability)
+        if warning := gpu_warning(self.record, here.name):
+            _LOG.warning("%s", warning)
         self._logger = library.logger_of(trt)
         self._logger.begin()
         self._runtime = trt.Runtime(self._logger)
+        # A version-compatible engine holds a runtime of its own, which is code. The hash in its sidecar was compared.
+        self._runtime.engine_host_code_allowed = bool(self.record.flags.get("version_compatible"))
         self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if self._engine is None:
             raise BuildError(
@@ -58,14 +91,35 @@ class TensorRTEngine:
                 where=str(path),
                 fix=build_again(path, self.record),
             )
-        self._context = self._make_context(trt, own_graphs=wanted.own_cuda_graphs and cuda_graph)
-        self._captures = cuda_graph and not wanted.own_cuda_graphs
-        self._stream = cuda.Stream()
-        self._buffers = {info.name: cuda.Buffer() for info in (*self.inputs, *self.outputs)}
-        self._graphs: dict[tuple[tuple[int, ...], ...], cuda.Graph | None] = {}
-        self._profile = 0
-        self._shapes: tuple[tuple[int, ...], ...] = ()
-        self.name = f"{self.record.flavour} {trt.__version__} ({capability})"
+        if source is not None:
+            refit(trt, self._engine, self._logger, source, engine_file=path)
+        self._cache: RuntimeCache | None = None
+        runtime_config = None
+        if wanted.own_cuda_graphs:
+            runtime_config = self._engine.create_runtime_config()
+            strategy = "WHOLE_GRAPH_CAPTURE" if cuda_graph else "DISABLED"
+            runtime_config.cuda_graph_strategy = getattr(trt.CudaGraphStrategy, strategy)
+            specialization = getattr(trt.DynamicShapesKernelSpecializationStrategy, kernels.upper())
+            runtime_config.dynamic_shapes_kernel_specialization_strategy = specialization
+            self._cache = RuntimeCache(runtime_config, path)
+        engine, logger, names = self._engine, self._logger, tuple(info.name for info in self.outputs)
+        given = () if runtime_config is None else (runtime_config,)
+
+        # It may not refer to this object: what is forgotten is to be closed at once, not by the garbage collector.
+        def make_context() -> TensorRTContext:
+            context = engine.create_execution_context(*given)
+            if context is None:
+                raise BuildError(f"the engine has no context: {logger.reason()}", where=str(path))
+            return TensorRTContext(trt, context, names, logger, path.name)
+
+        self._execution = Execution(
+            make_context,
+            here,
+            tuple(info.name for info in self.inputs),
+            {info.name: np.dtype(info.dtype) for info in self.outputs},
+            capture=cuda_graph and not wanted.own_cuda_graphs,
+        )
+        self.name = f"{self.record.flavour} {trt.__version__} ({here.capability})"
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
@@ -89,49 +143,28 @@ class TensorRTEngine:
         return {METADATA_KEY: msgspec.json.encode(kept).decode()}
 
     @property
-    def stream(self) -> cuda.Stream:
+    def stream(self) -> Stream:
         """Where :meth:`launch` queues its work."""
-        return self._stream
+        return self._execution.stream
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
         """See :class:`~s2mlp_deploy.engines.base.Engine`.
 
         Raises:
-            InputError: A shape is outside the profiles or the graph's limits, or a dtype is another than the engine's.
+            InputError: A shape is outside the profiles or the graph's limits, a dtype is another than the engine's, or
+                the engine is closed.
             BuildError: The library refuses to run.
         """
-        self.upload(feeds)
-        self.launch()
-        return self.download()
+        return self._execution.run(*self._checked(feeds))
 
     def upload(self, feeds: Mapping[str, NDArray[Any]]) -> None:
-        """Copies the inputs to the device and settles all shapes.
+        """Settles all shapes and queues the copies of the inputs to the device.
 
         Raises:
             InputError: As :meth:`run`.
-            BuildError: An output's shape depends on values, which these engines never need.
+            BuildError: The library refuses the shapes.
         """
-        arrays = {info.name: _fitting(info, feeds) for info in self.inputs}
-        shapes = {name: array.shape for name, array in arrays.items()}
-        check_sizes(self.record.limits, shapes)
-        self._choose_profile(check_shapes(self.record.profiles, shapes))
-        for name, array in arrays.items():
-            self._bind(name, array.nbytes)
-            if not self._context.set_input_shape(name, array.shape):
-                raise BuildError(f"the engine refuses the shape {array.shape} of {name}: {self._logger.reason()}")
-            self._buffers[name].fill_from(array, self._stream)
-        # The arrays may be temporary copies: they must outlive the transfer.
-        self._stream.wait()
-        for info in self.outputs:
-            shape = tuple(self._context.get_tensor_shape(info.name))
-            if min(shape, default=0) < 0:
-                raise BuildError(
-                    f"the shape of the output {info.name} depends on values",
-                    where=self.record.engine,
-                    fix="export a graph whose output shapes follow from the input's",
-                )
-            self._bind(info.name, int(np.prod(shape, dtype=np.int64)) * np.dtype(info.dtype).itemsize)
-        self._shapes = tuple(array.shape for array in arrays.values())
+        self._execution.upload(*self._checked(feeds))
 
     def launch(self) -> None:
         """Queues one run over what was uploaded; returns before it is done.
@@ -139,57 +172,39 @@ class TensorRTEngine:
         Raises:
             BuildError: The library refuses to run.
         """
-        if not self._captures:
-            self._enqueue()
-            return
-        key = (*self._shapes, (self._profile,))
-        graph = self._graphs.get(key)
-        if graph is not None:
-            graph.launch(self._stream)
-            return
-        # The first run settles what the library does lazily; it may not be captured.
-        self._enqueue()
-        if key in self._graphs:
-            self._stream.wait()
-            with self._stream.capture() as recorded:
-                self._enqueue()
-            self._graphs[key] = recorded
-        else:
-            self._graphs[key] = None
+        self._execution.launch()
 
     def download(self) -> Arrays:
         """The outputs of the last launch, in new arrays."""
-        results = {}
-        for info in self.outputs:
-            array = np.empty(tuple(self._context.get_tensor_shape(info.name)), np.dtype(info.dtype))
-            self._buffers[info.name].copy_to(array, self._stream)
-            results[info.name] = array
-        self._stream.wait()
-        return results
+        return self._execution.download()
 
-    def _make_context(self, trt: Any, *, own_graphs: bool) -> Any:
-        if not own_graphs:
-            return self._engine.create_execution_context()
-        runtime_config = self._engine.create_runtime_config()
-        runtime_config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        return self._engine.create_execution_context(runtime_config)
+    def close(self) -> None:
+        """Gives the GPU's memory back, and keeps the kernels that were compiled; a second call does nothing."""
+        self._execution.close()
+        if self._cache is not None:
+            self._cache.save()
+        # In this order: each refers to what comes after it.
+        self._cache = self._engine = self._runtime = None
 
-    def _choose_profile(self, index: int) -> None:
-        if index != self._profile:
-            if not self._context.set_optimization_profile_async(index, self._stream.handle):
-                raise BuildError(f"the engine has no profile {index}: {self._logger.reason()}")
-            self._profile = index
+    def __enter__(self) -> Self:
+        return self
 
-    def _bind(self, name: str, size: int) -> None:
-        # At least one byte: an address of 0 would be none at all.
-        if self._buffers[name].reserve(max(size, 1)):
-            # A graph holds the old address.
-            self._graphs.clear()
-        self._context.set_tensor_address(name, self._buffers[name].address)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
-    def _enqueue(self) -> None:
-        if not self._context.execute_async_v3(self._stream.handle):
-            raise BuildError(f"the engine did not run: {self._logger.reason()}", where=self.record.engine)
+    def __del__(self) -> None:
+        # At interpreter exit the library may be gone already, and an engine that was refused has nothing to close.
+        with contextlib.suppress(Exception):
+            self.close()
+
+    def _checked(self, feeds: Mapping[str, NDArray[Any]]) -> tuple[int, dict[str, NDArray[Any]]]:
+        """The profile and the arrays in the order of the inputs."""
+        arrays = {info.name: _fitting(info, feeds) for info in self.inputs}
+        shapes = {name: array.shape for name, array in arrays.items()}
+        check_sizes(self.record.limits, shapes)
+        return check_shapes(self.record.profiles, shapes), arrays
 
 
 def _fitting(info: TensorInfo, feeds: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
@@ -200,6 +215,6 @@ def _fitting(info: TensorInfo, feeds: Mapping[str, NDArray[Any]]) -> NDArray[Any
     return np.ascontiguousarray(array)
 
 
-def open_built(path: Path, *, threads: int) -> TensorRTEngine:  # noqa: ARG001 - A GPU has none.
+def open_built(path: Path, *, threads: int, **options: Any) -> TensorRTEngine:  # noqa: ARG001 - A GPU has none.
     """The registry's way to open an engine file; see :class:`TensorRTEngine`."""
-    return TensorRTEngine(path)
+    return TensorRTEngine(path, **options)

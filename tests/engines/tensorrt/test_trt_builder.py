@@ -79,7 +79,7 @@ def test_a_second_build_is_instant_and_says_so(graph, monkeypatch):
     [
         {"max_shapes": SHAPE},
         {"options": BuildOptions(workspace=2**28)},
-        {"options": BuildOptions(optimization_level=5)},
+        {"options": BuildOptions(builder_optimization_level=5)},
         {"force": True},
     ],
     ids=str,

@@ -118,7 +118,7 @@ def test_a_network_of_another_precision_writes_no_engine(tmp_path):
 
 
 @pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")
-@pytest.mark.parametrize("option", ["refit", "strip_plan", "version_compatible"])
+@pytest.mark.parametrize("option", ["refit", "strip_plan"])
 def test_options_that_need_a_gpu_say_so(graph, option):
     assert "GPU" in refuse(TargetError, graph, options=BuildOptions(**{option: True}))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from s2mlp_deploy.engines.tensorrt import library
 from s2mlp_deploy.engines.tensorrt.flavours import check_targets, flavour
-from s2mlp_deploy.engines.tensorrt.options import BuildOptions, check_options, parse_size
+from s2mlp_deploy.engines.tensorrt.options import BuildOptions, check_options, check_version, chosen_sources, parse_size
 from s2mlp_deploy.errors import BuildError, InputError, TargetError
 from s2mlp_deploy.gpu import gpus
 
@@ -86,7 +88,7 @@ def test_what_is_no_size_is_refused(text):
 
 
 @without_gpu
-@pytest.mark.parametrize("option", ["refit", "strip_plan", "version_compatible"])
+@pytest.mark.parametrize("option", ["refit", "strip_plan"])
 def test_what_fails_without_a_gpu_is_refused_before_the_build(option):
     with pytest.raises(TargetError, match=rf"--{option.replace('_', '-')} needs .*GPU"):
         check_options(BuildOptions(**{option: True}), RTX, gpu=False)
@@ -95,7 +97,7 @@ def test_what_fails_without_a_gpu_is_refused_before_the_build(option):
 
 @pytest.mark.slow
 @without_gpu
-@pytest.mark.parametrize("flag", ["REFIT", "STRIP_PLAN", "VERSION_COMPATIBLE"])
+@pytest.mark.parametrize("flag", ["REFIT", "STRIP_PLAN"])
 def test_they_do_fail_there(flag, tmp_path):
     library = pytest.importorskip("tensorrt_rtx")
     import nano_artifact
@@ -120,14 +122,66 @@ def test_they_do_fail_there(flag, tmp_path):
     [
         (BuildOptions(hardware_compatible="ampere+"), RTX, "name every GPU with --target"),
         (BuildOptions(hardware_compatible="hopper+"), TENSORRT, "ampere[+], same-compute-capability"),
-        (BuildOptions(optimization_level=6), TENSORRT, "choose 0 to 5"),
-        (BuildOptions(optimization_level=-1), RTX, "choose 0 to 5"),
+        (BuildOptions(builder_optimization_level=6), TENSORRT, "choose 0 to 5"),
+        (BuildOptions(builder_optimization_level=-1), RTX, "choose 0 to 5"),
         (BuildOptions(timing_cache="cache"), RTX, "leave --timing-cache out"),
+        (BuildOptions(version_compatible=True), RTX, "its engines load in no other release"),
+        (BuildOptions(build_route="-knob=on"), RTX, "has no --build-route"),
+        (BuildOptions(build_route="knob"), TENSORRT, "'knob' is no part of a build route"),
+        (BuildOptions(build_route="-knob=[on|off]"), TENSORRT, "--tuneBuildRoutes"),
+        (BuildOptions(build_route=" "), TENSORRT, "the build route is empty"),
+        (BuildOptions(max_aux_streams=-1), TENSORRT, "0 or more"),
+        (BuildOptions(device=-1), TENSORRT, "from 0"),
     ],
 )
 def test_options_of_another_flavour_are_refused(options, found, says):
     with pytest.raises((InputError, TargetError), match=says):
         check_options(options, found, gpu=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "version", "says"),
+    [
+        (BuildOptions(tactic_sources="-CUDNN"), "11.4", "has no tactic source CUDNN"),
+        (BuildOptions(tactic_sources="CUDNN"), "10.16", "write [+]NAME or -NAME"),
+        (BuildOptions(tactic_sources="-"), "10.16", "write [+]NAME or -NAME"),
+        (BuildOptions(build_route="-knob=on"), "11.0", "came with TensorRT 11.1"),
+        (BuildOptions(build_route="-knob=on"), "10.16", "came with TensorRT 11.1"),
+    ],
+)
+def test_options_that_a_version_has_not_are_refused(options, version, says):
+    check_options(options, TENSORRT, gpu=True)
+    with pytest.raises((InputError, TargetError), match=says):
+        check_version(options, flavour("tensorrt", version))
+
+
+def test_options_that_a_version_has_are_taken():
+    check_version(BuildOptions(build_route="-knob=on other=3"), flavour("tensorrt", "11.1"))
+    ten = flavour("tensorrt", "10.16")
+    assert chosen_sources("-CUBLAS,-cudnn,+JIT_CONVOLUTIONS", ten) == (
+        "EDGE_MASK_CONVOLUTIONS",
+        "CUBLAS_LT",
+        "JIT_CONVOLUTIONS",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "compatible", "built", "here", "loads"),
+    [
+        ("tensorrt", False, "10.3.0", "10.16.1", False),
+        ("tensorrt", True, "10.3.0", "10.16.1", True),
+        ("tensorrt", True, "10.16.1", "10.3.0", False),
+        ("tensorrt", True, "10.16.1", "11.4.0", True),
+        ("tensorrt", True, "11.1.0", "11.4.0", True),
+        ("tensorrt", True, "11.4.0", "10.16.1", False),
+        ("tensorrt", False, "10.16.1", "11.4.0", False),
+        ("tensorrt-rtx", True, "1.6.0.1", "1.7.1.116", False),
+        ("tensorrt-rtx", False, "1.7.1.116", "1.7.1.116", True),
+        ("tensorrt", True, "unknown", "11.4.0", False),
+    ],
+)
+def test_versions_load_each_others_engines_as_nvidia_documents(name, compatible, built, here, loads):
+    assert flavour(name).loads(built, here, version_compatible=compatible) == loads
 
 
 def test_tensorrt_itself_cannot_build_without_a_gpu_and_says_what_can():
@@ -139,6 +193,31 @@ def test_the_arguments_of_options_are_those_that_differ():
     assert BuildOptions().arguments() == []
     options = BuildOptions(workspace=2**30, refit=True, hardware_compatible="ampere+", verbose=True)
     assert options.arguments() == ["--workspace", str(2**30), "--hardware-compatible", "ampere+", "--refit"]
+    assert BuildOptions(
+        tf32=True, sparsity=True, max_aux_streams=0, tactic_sources="-JIT_CONVOLUTIONS"
+    ).arguments() == [
+        "--tf32",
+        "--sparsity",
+        "--max-aux-streams",
+        "0",
+        "--tactic-sources=-JIT_CONVOLUTIONS",
+    ]
+
+
+def test_ctrl_c_while_a_library_loads_is_not_lost_in_it(monkeypatch):
+    """A library's own initialisation may swallow the exception, or turn it into an ImportError."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def loading(_):
+        signal.raise_signal(signal.SIGINT)
+        raise ImportError("initialization failed")
+
+    monkeypatch.setattr(library.importlib, "import_module", loading)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            library.load(flavour("tensorrt-rtx"))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_library_that_is_there_and_fails_to_load_is_not_called_missing(monkeypatch):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import nano_artifact
 import numpy as np
 import onnx_graphs as og
@@ -15,11 +13,10 @@ import tensorrt_rtx as trt
 
 from s2mlp_deploy.engines.tensorrt.graph import read_onnx
 from s2mlp_deploy.engines.tensorrt.library import logger_of
-from s2mlp_deploy.engines.tensorrt.network import contents_of, contents_of_engine
+from s2mlp_deploy.engines.tensorrt.network import contents_of
 from s2mlp_deploy.engines.tensorrt.precision_check import check_precision, required_precision, violations
 from s2mlp_deploy.engines.tensorrt.quantized import examine
 from s2mlp_deploy.errors import CheckFailedError, InputError
-from s2mlp_deploy.evidence.build import Contents, MatrixOp
 
 
 def noise(count=1, size=8):
@@ -225,38 +222,6 @@ def test_islands_of_fp32_in_a_quantized_fp16_graph_are_named(make):
     assert found.around == ("float16",)
     assert found.islands == ("fc2/Cast",)
     assert any("fp32 islands (fc2/Cast)" in line for line in found.advice)
-
-
-# What an inspector says of a built engine: the layout of its JSON is documented, its text was never seen here
-
-
-def test_the_inspectors_json_is_read():
-    tensor = {"Name": "x", "Dimensions": [1, 8], "Format/Datatype": "Row major linear FP16 format"}
-    layers = [
-        {"Name": "fc1/MatMul + fc1/Add", "LayerType": "gemm", "Inputs": [tensor], "Outputs": [tensor]},
-        {
-            "Name": "fc2/MatMul",
-            "LayerType": "CaskGemmMatrixMultiply",
-            "Inputs": [tensor | {"Format/Datatype": "Row major linear FP32"}],
-            "Outputs": [tensor],
-        },
-        {"Name": "Reformatting CopyNode", "LayerType": "Reformat", "Inputs": [tensor], "Outputs": [tensor]},
-        "a layer by name only",
-    ]
-    found = contents_of_engine(json.dumps({"Layers": layers, "Bindings": ["x", "y"]}))
-    assert found.source == "engine"
-    assert found.layers == 4
-    assert found.reformats == 1
-    assert found.matrix_ops == (MatrixOp("fc1/MatMul + fc1/Add", "fp16"), MatrixOp("fc2/MatMul", "fp32"))
-    assert found.formats == {"Row major linear FP16 format": 3}
-
-
-def test_in_an_engine_only_what_stayed_in_fp32_is_a_violation(make):
-    exceptions = [{"layer": "fc3", "precision": "fp32"}]
-    file, _ = make(og.perceptron(og.HALF), precision="fp16", precision_exceptions=exceptions)
-    gemms = (MatrixOp("fc1/MatMul", "fp32"), MatrixOp("fc2/MatMul", "other"), MatrixOp("fc3/MatMul + fc3/Add", "fp32"))
-    contents = Contents("engine", 3, {}, {}, matrix_ops=gemms)
-    assert [gemm.name for gemm in violations(file, "fp16", contents)] == ["fc1/MatMul"]
 
 
 def test_the_digit_network_is_what_its_metadata_says():

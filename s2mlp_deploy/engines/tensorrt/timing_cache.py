@@ -1,0 +1,67 @@
+"""The builder's timing cache in a file that several builds share: none of them loses what another one measured."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.files import locked, write_file
+
+_LOG = logging.getLogger(__name__)
+
+
+def load_into(config: Any, path: Path) -> None:
+    """Gives the builder what the file holds; an empty cache where there is no file.
+
+    Args:
+        config: The library's ``IBuilderConfig``.
+        path: The file.
+
+    Raises:
+        ArtifactError: It cannot be read, or is of another version or GPU.
+    """
+    timing_cache = config.create_timing_cache(_read(path))
+    if timing_cache is None or not config.set_timing_cache(timing_cache, False):
+        raise ArtifactError(
+            "the timing cache is of another version or GPU, or damaged",
+            where=str(path),
+            fix="name another file; a new one is made where none is",
+        )
+
+
+def save_from(config: Any, path: Path) -> str:
+    """Adds what a build has measured to the file, as it is now: others may have written it meanwhile.
+
+    Args:
+        config: The library's ``IBuilderConfig``, after the build.
+        path: The file.
+
+    Returns:
+        Hash of what the file holds then.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    timing_cache = config.get_timing_cache()
+    with locked(path.with_name(f".{path.name}.lock")):
+        # What both have measured stays as it is here; a file that has become another version's is replaced.
+        there = config.create_timing_cache(_read(path))
+        if there is not None and not timing_cache.combine(there, False):
+            _LOG.warning("the timing cache %s became one of another version or GPU meanwhile, and is replaced", path)
+        written = bytes(timing_cache.serialize())
+        write_file(path, written)
+    return hashlib.sha256(written).hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise ArtifactError(
+            f"the timing cache cannot be read: {error.strerror or error}", where=str(path), fix="name another file"
+        ) from error

@@ -1,0 +1,110 @@
+"""Bound inputs and outputs, on the CPU: ONNX Runtime binds its memory in the same way."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import onnx_graphs as og
+import pytest
+
+ort = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+from s2mlp_deploy.engines.io_binding import BoundSession  # noqa: E402
+from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine, provider_settings  # noqa: E402
+
+
+class Counting:
+    """A session that counts what is bound."""
+
+    def __init__(self, session) -> None:
+        self._session, self.bindings = session, 0
+
+    def io_binding(self):
+        self.bindings += 1
+        return self._session.io_binding()
+
+    def run_with_iobinding(self, binding) -> None:
+        self._session.run_with_iobinding(binding)
+
+
+@pytest.fixture
+def bound(tmp_path):
+    def make(model) -> tuple[BoundSession, Counting]:
+        path = og.save(model, tmp_path / "graph.onnx")
+        engine = OnnxRuntimeEngine(path, threads=1)
+        session = Counting(ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]))
+        return BoundSession(ort, session, engine.inputs, engine.outputs, kind="cpu", device=0), session
+
+    return make
+
+
+def doubled(batch: object = "batch"):
+    node = og.node("Add", ["x", "x"], ["y"])
+    return og.model([node], [og.value("x", og.FLOAT, [batch, 2])], [og.value("y", og.FLOAT, [batch, 2])])
+
+
+def test_memory_stays_while_the_shapes_do_and_results_are_the_callers_own(bound):
+    session, counting = bound(doubled())
+    results = []
+    for start in range(3):
+        x = np.arange(start, start + 4, dtype=np.float32).reshape(2, 2)
+        results.append((x, session.run({"x": x})[0]))
+    assert counting.bindings == 1
+    for x, y in results:
+        np.testing.assert_array_equal(y, 2 * x)
+    for batch in (3, 2):
+        x = np.ones((batch, 2), np.float32)
+        np.testing.assert_array_equal(session.run({"x": x})[0], 2 * x)
+    assert counting.bindings == 3
+
+
+def test_an_output_whose_size_depends_on_values_is_allocated_at_every_run(bound):
+    node = og.node("NonZero", ["x"], ["y"])
+    session, _ = bound(og.model([node], [og.value("x", og.FLOAT, [4])], [og.value("y", og.INT64, [1, "found"])]))
+    for x, found in (([1, 0, 0, 0], [0]), ([1, 0, 1, 1], [0, 2, 3]), ([0, 0, 0, 0], [])):
+        assert session.run({"x": np.array(x, np.float32)})[0].tolist() == [found]
+
+
+def test_a_run_that_fails_leaves_the_next_one_whole(bound):
+    session, _ = bound(doubled(2))
+    x = np.ones((2, 2), np.float32)
+    session.run({"x": x})
+    for wrong in ({"z": x}, {"x": np.ones((3, 2), np.float32)}, {"x": x.astype(np.float64)}):
+        with pytest.raises(Exception):  # noqa: B017, PT011 - ONNX Runtime's own types.
+            session.run(wrong)
+        np.testing.assert_array_equal(session.run({"x": x})[0], 2 * x)
+
+
+def test_threads_take_turns(bound):
+    session, _ = bound(doubled())
+    wrong = []
+
+    def work(batch: int) -> None:
+        for start in range(30):
+            x = np.full((batch, 2), start, np.float32)
+            if not np.array_equal(session.run({"x": x})[0], 2 * x):
+                wrong.append((batch, start))
+
+    threads = [threading.Thread(target=work, args=(batch,)) for batch in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_fp32_is_fp32_on_cuda_unless_the_user_says_otherwise():
+    cuda = "CUDAExecutionProvider"
+    assert provider_settings(cuda, 1, None) == {"device_id": "1", "use_tf32": "0"}
+    assert provider_settings(cuda, 0, {"use_tf32": "1"}) == {"device_id": "0", "use_tf32": "1"}
+    assert provider_settings("CPUExecutionProvider", 0, None) == {}
+    assert provider_settings("TensorrtExecutionProvider", 0, {"trt_fp16_enable": "0"}) == {
+        "device_id": "0",
+        "trt_fp16_enable": "0",
+    }
+
+
+def test_options_of_a_provider_reach_it(make_graph):
+    engine = OnnxRuntimeEngine(make_graph(["batch", 3]), provider_options={"arena_extend_strategy": "kSameAsRequested"})
+    np.testing.assert_array_equal(engine.run({"input": np.ones((1, 3), np.float32)})["output"], np.ones((1, 3)))
