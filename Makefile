@@ -25,6 +25,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[rtx,cuda]' \
 		|| echo 'TensorRT-RTX could not be installed here; engines will not be built.'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[conformance]' \
+		|| echo 'The clients of others could not be installed here; tests of the service with them are skipped.'
 	touch $@
 
 check: install

@@ -156,7 +156,9 @@ _HOMES = {
     "s2mlp_deploy.precision.limits": _Home(("Limits", "read_limits")),
     "s2mlp_deploy.precision.options": _Home(("PrecisionOptions",)),
     "s2mlp_deploy.api.saved_layers": _Home(("rejudge_layers",), ("onnx_ir", "safetensors"), "export"),
-    "s2mlp_deploy.api.serving": _Home(("serve",), ("fastapi", "uvicorn", "httptools", "prometheus_client"), "serve"),
+    "s2mlp_deploy.api.serving": _Home(
+        ("serve",), ("fastapi", "uvicorn", "httptools", "prometheus_client", "grpc"), "serve"
+    ),
     "s2mlp_deploy.serving.service.options": _Home(("EngineOptions", "ServeOptions", "ServiceLimits")),
     "s2mlp_deploy.api.sources": _Home(("from_module", "load"), _TORCH, "export"),
     "s2mlp_deploy.api.trtexec": _Home(("read_trtexec", "write_trtexec")),

@@ -35,6 +35,9 @@ def register(app: typer.Typer) -> None:
         ],
         host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
         port: Annotated[int, typer.Option(min=0, max=65535, help="Of HTTP; 0: any that is free.")] = 8000,
+        grpc_port: Annotated[
+            int | None, typer.Option(min=0, max=65535, help="Of gRPC; 0: any that is free. Default: no gRPC.")
+        ] = None,
         precision: RunPrecision = None,
         engine: RunEngine = None,
         threads: Threads = None,
@@ -52,6 +55,7 @@ def register(app: typer.Typer) -> None:
         max_delay: Annotated[float, typer.Option(min=0, help="Milliseconds a request waits for others.")] = 2.0,
         queue: Annotated[int, typer.Option(min=1, help="Requests that may wait for a model.")] = 128,
         timeout: Annotated[float, typer.Option(help="Seconds for a request.")] = 30.0,
+        body_timeout: Annotated[float, typer.Option(help="Seconds for a request's head, and for its body.")] = 20.0,
         max_body: Annotated[int, typer.Option(min=1, help="MiB of a request.")] = 32,
         max_pixels: Annotated[int, typer.Option(min=1, help="Of an image.")] = 50_000_000,
         token_file: Annotated[
@@ -61,8 +65,8 @@ def register(app: typer.Typer) -> None:
         drain: Annotated[float, typer.Option(help="Seconds for running requests when it ends.")] = 30.0,
         log_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Log there, not on stderr.")] = None,
     ) -> None:
-        """Serve artifacts over HTTP: the Open Inference Protocol (KServe v2), and images. Needs no torch."""
-        options = api.ServeOptions(host, port, _token(token_file), reload_every)
+        """Serve artifacts over HTTP and gRPC: the Open Inference Protocol (KServe v2), and images. Needs no torch."""
+        options = api.ServeOptions(host, port, grpc_port, _token(token_file), reload_every)
         opened = api.EngineOptions(
             precision,
             engine,
@@ -79,6 +83,7 @@ def register(app: typer.Typer) -> None:
             max_delay=max_delay / 1000,
             queue=queue,
             timeout=timeout,
+            body_timeout=body_timeout,
             max_body=max_body * _MIB,
             max_pixels=max_pixels,
             drain=drain,

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
     "report": (("artifact",), "report"),
     "predict": (("artifact", "a.png"), "predict"),
     "batch": (("images", "--model", "artifact", "--output", "out"), "batch"),
+    "serve": (("artifact",), "serve"),
     "doctor": ((), "doctor"),
     "models": ((), "models"),
 }

@@ -22,7 +22,16 @@ from s2mlp_deploy.serving.service.batcher import Phases
 from s2mlp_deploy.serving.service.binary import HEADER_LENGTH
 from s2mlp_deploy.serving.service.core import Service
 from s2mlp_deploy.serving.service.failures import RequestError
-from s2mlp_deploy.serving.service.http import Body, Context, Envelope, Token, error_body, unless_gone
+from s2mlp_deploy.serving.service.http import (
+    GONE,
+    Body,
+    ClientGoneError,
+    Context,
+    Envelope,
+    Token,
+    error_body,
+    unless_gone,
+)
 from s2mlp_deploy.serving.service.metrics import CONTENT_TYPE
 from s2mlp_deploy.serving.service.protocol import decode_request, encode_response
 from s2mlp_deploy.serving.service.repository import card
@@ -36,7 +45,7 @@ Top = Annotated[int, Query(ge=1, le=1000, description="How many classes.")]
 
 _POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob: data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    "connect-src 'self'; base-uri 'none'; form-action 'none'"
 )
 _PAGE = Path(__file__).with_name("page.html")
 
@@ -95,6 +104,11 @@ def _add_failures(app: FastAPI) -> None:
     async def unknown(_: Request, error: HTTPException) -> Response:
         headers = dict(error.headers or {})
         return _json({"error": f"{error.detail}; see /docs for what there is"}, error.status_code, headers)
+
+    @app.exception_handler(ClientGoneError)
+    async def gone(_: Request, error: ClientGoneError) -> Response:
+        del error
+        return Response(status_code=GONE)  # For the log: nobody reads it.
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:

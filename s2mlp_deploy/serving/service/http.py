@@ -121,8 +121,6 @@ class Envelope:
                 await send_error(answer, error)
             else:
                 await self._app(scope, receive, answer)
-        except ClientGoneError:
-            pass
         finally:
             self._tell(scope, context, status, headers)
 

@@ -33,6 +33,9 @@ LOG = logging.getLogger(__name__)
 
 _LOGGERS = ("s2mlp_deploy.serving.service", "uvicorn.error")
 _KEEP_ALIVE = 75
+_BACKLOG = 4096
+_LINGER = 1.0
+"""Seconds in which a connection may still bring a request when the service ends."""
 
 
 class _Protocol(HttpToolsProtocol):
@@ -66,6 +69,13 @@ class _Protocol(HttpToolsProtocol):
         self._stop_waiting()
         super().on_headers_complete()
 
+    def shutdown(self) -> None:
+        """Called when the service ends: whoever is about to send on an open connection is answered, and then closed."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.loop.call_later(_LINGER, super().shutdown)
+        else:
+            super().shutdown()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
@@ -73,6 +83,27 @@ class _Protocol(HttpToolsProtocol):
 
 class _Server(uvicorn.Server):
     """Uvicorn's, but that signals are ours: after a drain the process ends with 0."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Takes who has connected already, then closes: the kernel would cut off those that nobody accepted."""
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> asyncio.Protocol:
+            kind: Any = self.config.http_protocol_class
+            made: asyncio.Protocol = kind(
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=loop
+            )
+            return made
+
+        waiting = []
+        for sock in sockets or ():
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    connection, _ = sock.accept()
+                    waiting.append(asyncio.create_task(loop.connect_accepted_socket(protocol, connection)))
+        # Nothing is awaited up to here, nor until the sockets are closed.
+        await super().shutdown(sockets)
+        await asyncio.gather(*waiting, return_exceptions=True)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -139,7 +170,7 @@ async def _serve(
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=int(limits.drain) or 1,
-        backlog=4096,
+        backlog=_BACKLOG,
     )
     server = _Server(config)
     loop = asyncio.get_running_loop()
@@ -152,6 +183,13 @@ async def _serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
+    remote = None
+    if options.grpc_port is not None:
+        from s2mlp_deploy.serving.service.grpc_server import GrpcServer  # Only whoever wants it installs it.
+
+        remote = GrpcServer(service, token)
+        bound = await remote.start(options.host, options.grpc_port)
+        LOG.info("gRPC on port %d", bound, extra={"grpc_port": bound})
     watching = asyncio.create_task(service.watch(options.reload_every))
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     host, port = sock.getsockname()[:2]
@@ -167,7 +205,7 @@ async def _serve(
         if ending.is_set():
             await asyncio.sleep(limits.grace)
         server.should_exit = True
-        await serving
+        await asyncio.gather(serving, *([remote.stop(limits.drain)] if remote is not None else []))
     finally:
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -234,6 +272,8 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
                 where=f"{host}:{port}",
                 fix="choose another with --host and --port, or end whoever listens there",
             ) from error
+        sock.listen(_BACKLOG)  # From here on whoever connects is served, if a moment later.
+        sock.setblocking(False)
         yield sock
 
 

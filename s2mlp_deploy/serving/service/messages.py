@@ -44,6 +44,7 @@ class Setup(msgspec.Struct, tag="setup"):
     allow_unproven: bool
     max_pixels: int
     max_batch: int
+    instances: int
 
 
 class Item(msgspec.Struct):

@@ -15,6 +15,7 @@ from s2mlp_deploy.artifact import fitting_batch
 from s2mlp_deploy.data.noise import noise
 from s2mlp_deploy.engines.base import Arrays
 from s2mlp_deploy.errors import ArtifactError, ImageError, S2MLPDeployError
+from s2mlp_deploy.evidence.machine import this_machine
 from s2mlp_deploy.preprocess import FORMATS
 from s2mlp_deploy.serving.images import NamedImage
 from s2mlp_deploy.serving.inputs import takes_image
@@ -43,7 +44,7 @@ class ServedModel:
             setup.directory,
             precision=setup.precision,
             engine=setup.engine,
-            threads=setup.threads,
+            threads=_threads(setup),
             flush_denormals=setup.flush_denormals or None,
             allow_unproven=setup.allow_unproven,
             warn=False,
@@ -180,6 +181,13 @@ class ServedModel:
         if found.error is not None:
             return Outcome(fault=Fault("broken", found.error.problem, found.error.fix))
         return Outcome(None, found.classes, found.probabilities)
+
+
+def _threads(setup: Setup) -> int | None:
+    """Of one process: several share the cores, unless it was said otherwise."""
+    if setup.threads is not None or setup.instances == 1:
+        return setup.threads
+    return max(1, int((this_machine().usable_cores or 1) // setup.instances))
 
 
 def _chosen(item: Item, outputs: Arrays) -> Outcome:

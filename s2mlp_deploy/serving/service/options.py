@@ -18,12 +18,14 @@ class ServeOptions:
     Attributes:
         host: Address to listen on.
         port: Of HTTP; 0 for any that is free, which the log tells.
+        grpc_port: Of gRPC, likewise; None: no gRPC.
         token: What clients must send as a bearer token; None: nothing.
         reload_every: Seconds between looks for new files; 0 for never.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
+    grpc_port: int | None = None
     token: str | None = None
     reload_every: float = 5.0
 
@@ -35,7 +37,7 @@ class EngineOptions:
     Attributes:
         precision: Which file; None: what :func:`~s2mlp_deploy.serving.plan.plan_run` chooses.
         engine: What runs it; None likewise.
-        threads: Within an operator; None likewise.
+        threads: Within an operator; None likewise, or a share of the cores where there are several instances.
         flush_denormals: Whether subnormal numbers count as 0; where not, as ``tune`` chose.
         allow_unproven: Whether a file may run whose parity does not hold or was not measured.
         instances: Processes for each model; of Ray, replicas that there are at least.

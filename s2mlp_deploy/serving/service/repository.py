@@ -312,6 +312,7 @@ class Repository:
             options.allow_unproven,
             self._limits.max_pixels,
             self._limits.max_batch,
+            options.instances,
         )
 
     def _retire(self, served: Served | None) -> None:

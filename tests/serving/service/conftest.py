@@ -14,7 +14,7 @@ from served import serving
 @pytest.fixture(scope="session")
 def needs() -> None:
     """Skips where the service's packages are not installed."""
-    for package in ("onnx", "onnxruntime", "fastapi", "uvicorn", "httptools", "prometheus_client", "httpx"):
+    for package in ("onnx", "onnxruntime", "fastapi", "uvicorn", "httptools", "prometheus_client", "httpx", "grpc"):
         pytest.importorskip(package)
 
 
@@ -37,7 +37,20 @@ def models(needs: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(models: Path, tmp_path_factory: pytest.TempPathFactory):
     """What serves them, with small bounds."""
     place = tmp_path_factory.mktemp("server")
-    bounds = ("--max-body", 1, "--max-pixels", 100_000, "--threads", 1, "--max-delay", 1, "--reload-every", 0)
+    bounds = (
+        "--max-body",
+        1,
+        "--max-pixels",
+        100_000,
+        "--threads",
+        1,
+        "--max-delay",
+        1,
+        "--reload-every",
+        0,
+        "--grpc-port",
+        0,
+    )
     with serving(place, models / "colours", models / "tokens", *bounds) as running:
         yield running
 

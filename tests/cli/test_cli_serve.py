@@ -1,0 +1,45 @@
+"""What ``serve`` refuses before anything is loaded."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from tiny_artifact import write_tiny
+
+for package in ("fastapi", "uvicorn", "httptools", "prometheus_client", "grpc"):
+    pytest.importorskip(package)
+
+
+def test_what_is_no_artifact_is_told(refused, tmp_path):
+    assert "there is no artifact here" in refused("serve", tmp_path / "nope")
+    assert "there is no artifact here" in refused("serve", tmp_path)
+
+
+def test_a_token_that_no_header_takes_is_told(refused, tmp_path, monkeypatch):
+    write_tiny(tmp_path / "a")
+    (tmp_path / "token").write_text("two words")
+    for arguments in (("--token-file", tmp_path / "token"), ("--token-file", tmp_path / "none")):
+        assert "openssl rand" in refused("serve", tmp_path / "a", *arguments)
+    monkeypatch.setenv("S2MLP_TOKEN", " ")
+    assert "$S2MLP_TOKEN" in refused("serve", tmp_path / "a")
+
+
+def test_an_address_that_cannot_be_used_is_told(refused, tmp_path):
+    write_tiny(tmp_path / "a")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert "Address already in use" in refused("serve", tmp_path / "a", "--port", port)
+        assert "of gRPC" in refused("serve", tmp_path / "a", "--port", 0, "--grpc-port", port)
+    assert "there is no address" in refused("serve", tmp_path / "a", "--host", "no such host")
+
+
+def test_bounds_that_bound_nothing_are_told(refused, tmp_path):
+    write_tiny(tmp_path / "a")
+    assert "timeout is 0" in refused("serve", tmp_path / "a", "--timeout", 0)
+    assert "pixels" in refused("serve", tmp_path / "a", "--max-pixels", 10**10)
+
+
+def test_a_log_that_cannot_be_written_is_told(refused, tmp_path):
+    write_tiny(tmp_path / "a")
+    assert "--log-file" in refused("serve", tmp_path / "a", "--log-file", tmp_path / "no" / "log")
