@@ -117,10 +117,13 @@ class Process:
         return dict(json.loads(line)) if line else {"failed": "its process ended"}
 
 
-def measure(model: str, batch: int, root: Path, rounds: int) -> None:
+def measure(model: str, batch: int, root: Path, rounds: int, *, pause: bool) -> None:
     """Times all candidates in turn, in an order that is drawn anew in every round, and saves the result."""
     there = [peer for peer in candidates(model, root) if peer.what == model or Path(peer.what).is_file()]
     processes = [Process(peer, batch) for peer in there]
+    print(f"{model}, batch {batch}: {sum(not process.failed for process in processes)} are loaded", flush=True)
+    if pause:
+        sys.stdin.readline()
     generator = random.Random(0)
     try:
         for number in range(rounds):
@@ -187,6 +190,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="model:batch, of what is measured; default: both models, 1 and 8")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--step", choices=("all", "prepare", "measure", "table"), default="all")
+    parser.add_argument("--pause", action="store_true", help="wait for Enter once all is loaded: for quiet to begin")
     parser.add_argument("--update", type=Path, help="the page whose tables are replaced")
     args = parser.parse_args()
     wanted = [item.partition(":") for item in args.only or [f"{model}:{batch}" for model in MIXERS for batch in (1, 8)]]
@@ -194,7 +198,7 @@ def main() -> None:
         if args.step in ("all", "prepare"):
             prepare(model, args.root / model, args.python)
         if args.step in ("all", "measure"):
-            measure(model, int(batch or 1), args.root / model, args.rounds)
+            measure(model, int(batch or 1), args.root / model, args.rounds, pause=args.pause)
     if args.step in ("all", "table"):
         write([args.root / model for model in MIXERS], args.update)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import json
-import shutil
 import subprocess
 import warnings
 from collections.abc import Callable
@@ -15,11 +14,17 @@ from forms import NO_SHIFT, stock_export
 from inplace import inplace_shifts
 
 from s2mlp_deploy import api
+from s2mlp_deploy.calibration.observe import Observer, Statistics
+from s2mlp_deploy.choices import ShiftFormName
 from s2mlp_deploy.export import canonical
+from s2mlp_deploy.export.write import file_metadata, save_model
+from s2mlp_deploy.graph.loading import load_graph
 from s2mlp_deploy.models.registry import get_model
+from s2mlp_deploy.precision.derive import derive
+from s2mlp_deploy.precision.quantizable import observed_values, select_ops
 
 OPSET = 20
-SAMPLES = 16
+SAMPLES = 8
 MIXERS = {
     "s2mlpv2_small_7": {"dim": 512, "depth": 15, "tokens": 256, "channels": 2048},
     "s2mlp_deep": {"dim": 544, "depth": 20, "tokens": 272, "channels": 2176},
@@ -92,14 +97,22 @@ def without_passes(model: str, folder: Path) -> None:
     api.export(captured, folder, shift_form="slice-concat")
 
 
-def ours(model: str, folder: Path, images: Path, layout: str, form: str = "auto") -> None:
-    """float32, int8 and int8 with weights of 7 bits, which OpenVINO computes exactly without VNNI too."""
+def ours(model: str, folder: Path, images: Path, layout: str, form: ShiftFormName = "auto") -> None:
+    """float32, both int8, and int8 with weights of 7 bits, which OpenVINO computes exactly without VNNI too."""
     captured = api.capture(api.load(model, overrides={"layout": layout}))
-    api.export(captured, folder, shift_form=form)
-    for reduced in (True, False):
-        api.quantize(folder, api.PrecisionOptions(["int8"], str(images), reduce_range=reduced))
-        if reduced:
-            shutil.copy(folder / "model.int8.onnx", folder / "model.int8-7bit.onnx")
+    manifest = api.export(captured, folder, shift_form=form).manifest
+    graph = load_graph(folder / "model.fp32.onnx").model
+    values = observed_values(select_ops(graph))
+    statistics = Observer(graph, values, threads=1).update(Statistics(), {manifest.inputs[0].name: np.load(images)})
+    for name, precision, reduced in (
+        ("int8", "int8", False),
+        ("int8-7bit", "int8", True),
+        ("int8-trt", "int8-trt", False),
+    ):
+        derived = derive(graph, precision, statistics, method="percentile", reduce_range=reduced)
+        derived.model.metadata_props.clear()
+        derived.model.metadata_props.update(file_metadata(manifest, precision))
+        save_model(derived.model, folder / f"model.{name}.onnx")
 
 
 def convert(model: str, path: Path) -> None:
