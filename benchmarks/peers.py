@@ -131,9 +131,15 @@ def measure(model: str, batch: int, root: Path, rounds: int, *, pause: bool) -> 
                 if not process.failed:
                     process.run()
             print(f"{model}, batch {batch}: round {number + 1} of {rounds}", flush=True)
+            missing = [peer.name for peer in candidates(model, root) if peer not in there]
+            save(root / f"batch-{batch}.json", model, batch, processes, missing)
     finally:
         for process in processes:
             process.close()
+
+
+def save(path: Path, model: str, batch: int, processes: list[Process], missing: list[str]) -> None:
+    """Writes what was measured so far: a run that is stopped has its rounds."""
     environment = environment_here()
     result = {
         "model": model,
@@ -143,9 +149,9 @@ def measure(model: str, batch: int, root: Path, rounds: int, *, pause: bool) -> 
         "versions": versions(),
         "times": {process.peer.name: process.times for process in processes if process.times},
         "failed": {process.peer.name: process.failed for process in processes if process.failed}
-        | {peer.name: "its file was not made" for peer in candidates(model, root) if peer not in there},
+        | dict.fromkeys(missing, "its file was not made"),
     }
-    (root / f"batch-{batch}.json").write_text(json.dumps(result, indent=1))
+    path.write_text(json.dumps(result, indent=1))
 
 
 def versions() -> dict[str, str]:

@@ -69,3 +69,17 @@ def test_the_table_says_tax_and_share(gpu_benchmark):
     plain, shifted = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:])
     assert plain == ["net", "8", "engine", "no shift", "2.000", "", "", "50%", "1.0e-03"]
     assert shifted == ["net", "8", "engine", "gather", "2.500", "+25.0%", "0.100 ms", "40%", "1.0e-03"]
+
+
+def test_a_table_of_peers_has_ratios_and_says_who_is_missing(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import peers
+
+    times = {"a peer": [3.0, 5.0, 4.0], peers.BASE: [2.0, 2.5, 2.0]}
+    lines = peers.table({"model": "net", "batch": 8, "times": times, "failed": {"another": "it is not here"}})
+    assert lines[0] == "### net, batch 8, 3 rounds"
+    assert lines[4:7] == [
+        f"| {peers.BASE} | 2.0 | 2.0 | 1.000 | 1.000 |",
+        "| a peer | 3.0 | 4.0 | 1.500 | 2.000 |",
+        "| another | not measured: it is not here | | | |",
+    ]
