@@ -2,47 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from s2mlp_deploy.artifact import Hazard
+from s2mlp_deploy.choices import OnHazard
 from s2mlp_deploy.engines.base import Arrays
 from s2mlp_deploy.engines.of_graph import open_graph
 from s2mlp_deploy.errors import BuildError, ExportError
 from s2mlp_deploy.export.adopt import GraphAnalysis, adopt
 from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.sources.onnx_model import EXAMPLE_BATCH, OnnxModel
+from s2mlp_deploy.text import join_names
+
+LOG = logging.getLogger(__name__)
 
 _TOLERANCE = 1e-3
 """Of the peak of an output: folding rounds, movement does not, and a wrong conversion changes more."""
 
 
-def adopt_model(model: OnnxModel, *, opset: int | None = None) -> GraphAnalysis:
+def adopt_model(
+    model: OnnxModel, *, opset: int | None = None, repair_smear: bool = False, on_hazard: OnHazard = "warn"
+) -> GraphAnalysis:
     """Recognises the shifts of an ONNX file.
 
-    The result is run beside the file on its example: a converter between opsets that is wrong shows there.
+    The result is run beside the file on its example: a converter between opsets that is wrong shows there. Where smears
+    are repaired that is done before they are: afterwards the graph computes something else, as it is meant to.
 
     Args:
         model: The file.
         opset: See :func:`~s2mlp_deploy.export.adopt.adopt`.
+        repair_smear: See there.
+        on_hazard: ``warn`` says what an overlapping copy left of shifts, ``error`` refuses it where it is not repaired.
 
     Raises:
-        ExportError: See there; or the result computes something else than the file.
+        ExportError: See there; the result computes something else than the file; the file holds smears and
+            ``on_hazard`` is ``error``, or holds none that could be repaired.
     """
-    found = adopt(
-        model.model,
-        opset=opset,
-        sizes=model.sizes,
-        runtime=runtime,
-        feeds=model.feeds,
-        where=str(model.path),
-        notes=model.notes,
-    )
+
+    def adopted(*, repair: bool) -> GraphAnalysis:
+        return adopt(
+            model.model,
+            opset=opset,
+            sizes=model.sizes,
+            runtime=runtime,
+            feeds=model.feeds,
+            where=str(model.path),
+            notes=model.notes,
+            repair_smear=repair,
+        )
+
+    found = adopted(repair=False)
+    if repair_smear and not found.hazards:
+        raise ExportError(
+            "no smear was found, so that there is nothing to repair",
+            where=str(model.path),
+            fix="leave --repair-smear out",
+        )
+    if found.hazards and on_hazard == "error" and not repair_smear:
+        raise ExportError(
+            f"the file holds {_smears(found.hazards)}, where a shift was meant",
+            where=join_names(dict.fromkeys(hazard.where for hazard in found.hazards)),
+            fix="--repair-smear to export the shift, or --on-hazard warn to keep what the file computes",
+        )
     _check_same(model, found)
-    return found
+    if found.hazards and not repair_smear:
+        LOG.warning(
+            "the file holds %s, where a shift was meant: %s\n"
+            "  What the file computes is kept; export --repair-smear writes the shift, and the numbers change",
+            _smears(found.hazards),
+            join_names(dict.fromkeys(hazard.where for hazard in found.hazards)),
+        )
+    return adopted(repair=True) if repair_smear else found
+
+
+def _smears(found: Sequence[Hazard]) -> str:
+    several = "" if len(found) == 1 else "s"
+    return f"{len(found)} smear{several} (what an overlapping copy in place left, one row everywhere)"
 
 
 def runtime(model: ir.Model) -> Callable[[Mapping[str, NDArray[Any]]], Arrays]:

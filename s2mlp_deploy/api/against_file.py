@@ -1,4 +1,7 @@
-"""Parity with an ONNX file as the reference: outputs and layers of other files against it. Never imports torch."""
+"""Parity with an ONNX file as the reference: outputs and layers of other files against it.
+
+Never imports torch, but where the smears of files were repaired (:mod:`.repaired`).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo, fitting_batch, read_
 from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.data.dataset import ModelData, open_data
 from s2mlp_deploy.data.noise import NOISE_SAMPLES, NoiseBatches
-from s2mlp_deploy.engines.base import Arrays, Engine
+from s2mlp_deploy.engines.base import Arrays, Engine, FileEngine
 from s2mlp_deploy.errors import ArtifactError, InputError
 from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.machine import environment_here
@@ -42,8 +45,11 @@ from s2mlp_deploy.parity.probes import Tried, probes, try_probes
 from s2mlp_deploy.parity.tolerances import Limit, apply_tolerances
 from s2mlp_deploy.preprocess import Preprocessing, load_sidecar
 from s2mlp_deploy.progress import ProgressCallback, no_progress
+from s2mlp_deploy.text import join_names
 
 _SAME = "compare files of one network"
+_ORIGINAL = "the reference as it is"
+_REPAIRED = " with its smears repaired"
 
 
 def parity_against_file(
@@ -62,6 +68,10 @@ def parity_against_file(
     progress: ProgressCallback = no_progress,
 ) -> tuple[ParityReport, ...]:
     """Compares ONNX or engine files with another ONNX file, which is right; needs no torch.
+
+    Files whose smears were repaired (``export --repair-smear``) compute something else than their source by design:
+    they are compared with the source whose smears are repaired too, for which torch is needed, and the reports say so
+    and how far the source itself is from that.
 
     Args:
         reference: The ONNX file that is right.
@@ -82,8 +92,10 @@ def parity_against_file(
             :func:`~s2mlp_deploy.api.parity`.
     """
     given = _Given(reference, files, preprocess, data, samples, batch, tolerances, atol, rtol, engine, seed)
-    ready, weights = _prepare(given, progress)
+    ready, weights, original = _prepare(given, progress)
     precisions, sessions = ready.precisions, ready.sessions
+    engines: dict[str, Engine] = {**sessions} | ({_ORIGINAL: original} if original is not None else {})
+    told = f"{reference}{_REPAIRED}" if original is not None else str(reference)
     limits = {key: ready.judging.general(precisions[key], on_pixels=False) for key in sessions}
     done = 0
 
@@ -92,7 +104,11 @@ def parity_against_file(
         done += size
         progress("comparing", done, ready.inputs.count)
 
-    measured = compare(ready.reference, sessions, ready.inputs, on_batch=on_batch)
+    measured = compare(ready.reference, engines, ready.inputs, on_batch=on_batch)
+    notes = measured.notes
+    if original is not None:
+        apart = max(output.metrics.max_abs or 0.0 for output in measured.figures[_ORIGINAL])
+        notes = (*notes, f"{Path(reference).name} itself differs from that by up to {apart:.3g}, as it is meant to")
     tried = {key: Tried((), ()) for key in sessions}
     if not ready.on_pixels:
         progress("trying other inputs", 0, None)
@@ -111,7 +127,7 @@ def parity_against_file(
             path, ready.hashes[path], precisions[key], on_pixels=False, images=measured.images, on_noise=noise
         )
         report = ParityReport(
-            reference=f"{ready.reference.name}, {reference}",
+            reference=f"{ready.reference.name}, {told}",
             candidate=sessions[key].name,
             file=path.name,
             precision=precisions[key],
@@ -120,7 +136,7 @@ def parity_against_file(
             outputs=measured.figures[key],
             file_sha256=ready.hashes[path],
             tried=tried[key].names,
-            notes=measured.notes,
+            notes=notes,
             noise=noise,
             data_sha256=ready.data_sha256,
             weights=weights,
@@ -180,7 +196,13 @@ def layers_against_file(
         check_place(Path(save))
     refuse_engines(files, engine)
     given = _Given(reference, files, preprocess, data, samples, batch, tolerances, atol, rtol, engine, seed)
-    ready, weights = _prepare(given, progress)
+    ready, weights, original = _prepare(given, progress)
+    if original is not None:
+        raise InputError(
+            "layers of files whose smears were repaired are others than those of their source",
+            where=str(reference),
+            fix="leave --per-layer out, or compare with the float32 file of the artifact",
+        )
     model, rounds = as_computed(_named_graph(Path(reference)), GRAPH_ENGINE)
     program = TappedGraph(model)
     told = f"{program.name}{', results rounded to float16' if rounds else ''}, {reference}"
@@ -244,8 +266,39 @@ class _Fed:
         return self._engine.run({name: array.astype(types[name], copy=False) for name, array in feeds.items()})
 
 
-def _prepare(given: _Given, progress: ProgressCallback) -> tuple[Prepared, Weights]:
-    """Opens files, reference and data; refuses early what cannot be compared."""
+def _is_repaired(description: Mapping[str, Any]) -> bool:
+    """Whether a file says that the shifts which were meant stand in place of its source's smears."""
+    return any(hazard.get("repaired") is True for hazard in description.get("hazards", ()))
+
+
+def _repaired(own: Path, descriptions: Mapping[str, Mapping[str, Any]]) -> FileEngine | None:
+    """The reference with its smears repaired, where the files' are; None where they are compared with it as it is.
+
+    Raises:
+        InputError: Some of the files were repaired, and others not.
+    """
+    repaired = [key for key, description in descriptions.items() if _is_repaired(description)]
+    if not repaired:
+        return None
+    # Recognition needs torch, and nothing else here does.
+    from s2mlp_deploy.api.repaired import repaired_reference
+
+    found = repaired_reference(own)
+    if found is not None and len(repaired) < len(descriptions):
+        raise InputError(
+            "the smears of some of the files were repaired, and not those of the others",
+            where=join_names(repaired),
+            fix="compare them apart",
+        )
+    return found
+
+
+def _prepare(given: _Given, progress: ProgressCallback) -> tuple[Prepared, Weights, Engine | None]:
+    """Opens files, reference and data; refuses early what cannot be compared.
+
+    Returns:
+        All of it; and the reference as it is, where another one takes its place whose smears are repaired.
+    """
     own = Path(given.reference)
     if given.batch < 1 or (given.samples is not None and given.samples < 1):
         where = f"batch {given.batch}, samples {given.samples}"
@@ -283,7 +336,8 @@ def _prepare(given: _Given, progress: ProgressCallback) -> tuple[Prepared, Weigh
     preprocessing, classes = _described(given, told, [own, *paths])
     sizes = tuple(limit for session in (reference, *sessions.values()) for limit in session.limits)
     size, whole = fitting_batch(sizes, given.batch)
-    fed_reference = _Fed(reference)
+    repaired = None if _is_repaired(told) else _repaired(own, descriptions)
+    fed_reference = _Fed(reference if repaired is None else repaired)
     fed = (
         (image_input([session.inputs[0] for session in sessions.values()]),)
         if pixels
@@ -333,7 +387,7 @@ def _prepare(given: _Given, progress: ProgressCallback) -> tuple[Prepared, Weigh
         seed,
         preprocessing,
     )
-    return ready, Weights(own.name, hashes[own], None)
+    return ready, Weights(own.name, hashes[own], None), None if repaired is None else _Fed(reference)
 
 
 def _named_graph(path: Path) -> ir.Model:

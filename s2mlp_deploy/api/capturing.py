@@ -10,6 +10,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from s2mlp_deploy.api.adopting import adopt_model
+from s2mlp_deploy.api.refusals import refuse_repair
 from s2mlp_deploy.choices import DynamicAxis, OnHazard
 from s2mlp_deploy.export.adopt import GraphAnalysis
 from s2mlp_deploy.export.analysis import Analysis, check_options
@@ -42,7 +43,8 @@ def analyze(
 ) -> Analysis | GraphAnalysis:
     """Captures a source, watches it for hazards and recognises its shifts; no ONNX yet.
 
-    An ONNX file is captured already and means one thing: the free sizes are its own, and it has no hazards.
+    An ONNX file is captured already and means one thing: the free sizes are its own, and its only hazards are smears,
+    what an overlapping copy left of a shift.
 
     Args:
         source: What :func:`~s2mlp_deploy.api.load` or :func:`~s2mlp_deploy.api.from_module` returned.
@@ -56,7 +58,7 @@ def analyze(
     """
     if isinstance(source.module, OnnxModel):
         check_options(dynamic, on_hazard)
-        return adopt_model(source.module)
+        return adopt_model(source.module, on_hazard=on_hazard)
     return analyze_program(source, source.module, dynamic=dynamic, on_hazard=on_hazard)
 
 
@@ -97,6 +99,7 @@ def capture(
     opset: int | None = None,
     dynamic: Sequence[DynamicAxis] = ("batch",),
     on_hazard: OnHazard = "warn",
+    repair_smear: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> CapturedSource:
     """Captures a source and translates it to the canonical graph, whose shifts have no form yet.
@@ -106,17 +109,21 @@ def capture(
         opset: 18 to 25, default 20; of an ONNX file its own where that is later.
         dynamic: See :func:`analyze`.
         on_hazard: See :func:`analyze`.
+        repair_smear: Whether smears of an ONNX file become the shifts that were meant; it then computes something else.
         progress: Told what is being done.
 
     Raises:
-        ExportError: The module or an operation is refused, or the opset is out of range.
+        ExportError: The module or an operation is refused, the opset is out of range, or there is no smear to repair.
+        InputError: Smears of something else than an ONNX file are to be repaired.
         CheckpointError: A weight is NaN, infinite or on the meta device.
     """
     if isinstance(source.module, OnnxModel):
         progress("reading the graph", 0, 1)
-        adopted = adopt_model(source.module, opset=opset)
+        adopted = adopt_model(source.module, opset=opset, repair_smear=repair_smear, on_hazard=on_hazard)
         progress("reading the graph", 1, 1)
         return CapturedSource(source, adopted, adopted.model)
+    if repair_smear:
+        refuse_repair(source.info.reference)
     opset = DEFAULT_OPSET if opset is None else opset
     check_opset(opset)
     progress("capturing the model", 0, 2)

@@ -16,7 +16,7 @@ from s2mlp_deploy.api.capturing import CapturedSource, capture
 from s2mlp_deploy.api.checking import check_data_fits, check_preprocessing, check_scores, refuse_late_options
 from s2mlp_deploy.api.evidence import save_evidence, save_scores
 from s2mlp_deploy.api.module_records import by_module
-from s2mlp_deploy.api.refusals import check_export
+from s2mlp_deploy.api.refusals import check_export, refuse_repair
 from s2mlp_deploy.api.remembering import remembered_form, remembered_layout
 from s2mlp_deploy.api.sources import load
 from s2mlp_deploy.api.speed import check_speed
@@ -88,6 +88,7 @@ def export(
     opset: int | None = None,
     dynamic: Sequence[DynamicAxis] | None = None,
     on_hazard: OnHazard | None = None,
+    repair_smear: bool = False,
     flush_denormals: bool = False,
     force: bool = False,
     seed: int | None = None,
@@ -118,6 +119,8 @@ def export(
         opset: 18 to 25, default 20; of an ONNX file its own where that is later.
         dynamic: See :func:`~s2mlp_deploy.api.analyze`; default ``("batch",)``.
         on_hazard: See there; default ``warn``.
+        repair_smear: Whether smears of an ONNX file (what an overlapping copy left of a shift) become the shifts that
+            were meant: the files then compute something else than the source.
         flush_denormals: Whether weights below the smallest normal float32 become 0: processors compute with them many
             times slower. Without it they are kept, and a warning tells of them.
         force: Replace an artifact that is there.
@@ -149,7 +152,7 @@ def export(
             "seed": seed,
             "layout": None if layout == "auto" else layout,
         },
-        capturing={"opset": opset, "dynamic": dynamic, "on_hazard": on_hazard},
+        capturing={"opset": opset, "dynamic": dynamic, "on_hazard": on_hazard, "repair_smear": repair_smear or None},
     )
     axes: Sequence[DynamicAxis] = ("batch",) if dynamic is None else dynamic
     hazards: OnHazard = on_hazard or "warn"
@@ -169,6 +172,8 @@ def export(
             source, layout, checkpoint=checkpoint, overrides=overrides, preprocess=preprocess, seed=seed or 0
         )
     origin = source.source if isinstance(source, CapturedSource) else source
+    if repair_smear and not isinstance(origin.module, OnnxModel):
+        refuse_repair(origin.info.reference)
     base = "fp32"
     if isinstance(origin.module, OnnxModel):
         base = _precision_of_file(origin.module, axes, wanted)
@@ -181,7 +186,9 @@ def export(
     progress("waiting for the output", 0, None)  # Only where another command is writing there.
     with ArtifactWriter(directory, force=force, files=names, checked=True) as writer:
         if not isinstance(source, CapturedSource):
-            source = capture(source, opset=opset, dynamic=axes, on_hazard=hazards, progress=progress)
+            source = capture(
+                source, opset=opset, dynamic=axes, on_hazard=hazards, repair_smear=repair_smear, progress=progress
+            )
         progress("writing shifts", 0, None)
         remembered = ""
         if shift_form == AUTO:

@@ -59,6 +59,19 @@ def check_source(source: str, *, checkpoint: str | Path | None = None, preproces
         get_model(source)
 
 
+def refuse_repair(source: str) -> None:
+    """Refuses to repair the smears of a source that is no ONNX file.
+
+    Raises:
+        InputError: Always.
+    """
+    raise InputError(
+        "smears are what a tracer left in an ONNX file; of PyTorch code the functional meaning is exported anyway",
+        where=f"{source}: --repair-smear",
+        fix="leave --repair-smear out, or name the ONNX file",
+    )
+
+
 def check_data(data: object, *, minimum: int, seed: int = 0) -> None:
     """Refuses data that is not there, or too little of it.
 

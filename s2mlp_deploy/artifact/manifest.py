@@ -17,7 +17,7 @@ from s2mlp_deploy.shift.spec import ShiftSpec
 from s2mlp_deploy.text import first_line_of
 
 SCHEMA_VERSION = 2
-HazardKind = Literal["race", "compiler"]
+HazardKind = Literal["race", "compiler", "smear"]
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,14 @@ class Hazard:
     Attributes:
         kind: ``race``: an overlapping write, which eager PyTorch does not define. ``compiler``: well defined, because
             the right-hand side is cloned first, but a known compiler drops that clone (pytorch issue 197829).
-        where: ``file.py:12``; empty where it cannot be told.
-        code: That line.
+            ``smear``: an ONNX file holds what an overlapping copy left of a shift.
+        where: ``file.py:12``, or a node of an ONNX file; empty where it cannot be told.
+        code: That line; of a node what is smeared.
         writes: How often it happened in one run.
         elements: How many elements were both read and written, over all of them.
         eager_deviation: For races, by number of threads: the largest absolute difference of eager outputs from the
             functional meaning that was exported, on the example inputs; None where it is not finite.
+        repaired: Of a smear, whether the files compute the shift that was meant in its place.
     """
 
     kind: HazardKind
@@ -84,6 +86,7 @@ class Hazard:
     writes: int
     elements: int
     eager_deviation: dict[str, float | None] | None = None
+    repaired: bool = False
 
 
 @dataclass(frozen=True)

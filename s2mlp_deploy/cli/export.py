@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from s2mlp_deploy import api
-from s2mlp_deploy.api.refusals import check_export, check_source
+from s2mlp_deploy.api.refusals import check_export, check_source, refuse_repair
 from s2mlp_deploy.choices import (
     CALIBRATION_METHOD,
     CALIBRATION_SAMPLES,
@@ -78,6 +78,14 @@ def register(app: typer.Typer) -> None:
             OnHazard,
             typer.Option(**options.choices(OnHazard, "What to do with code that eager PyTorch does not define.")),
         ] = "warn",
+        repair_smear: Annotated[
+            bool,
+            typer.Option(
+                "--repair-smear",
+                help="Of an ONNX file that holds what an overlapping copy left of a shift: export the shift that was "
+                "meant. The numbers change.",
+            ),
+        ] = False,
         opset: Annotated[
             int | None,
             typer.Option(help="ONNX opset, 18 to 25; of an ONNX file its own where that is later.", show_default="20"),
@@ -142,6 +150,8 @@ def register(app: typer.Typer) -> None:
         )
         # Before torch is imported.
         check_source(source, checkpoint=checkpoint, preprocess=preprocess)
+        if repair_smear and not source.endswith(".onnx"):
+            refuse_repair(source)
         check_export(output, force=force, opset=opset, precision=wanted)
         with progress() as report:
             result = api.export(
@@ -157,6 +167,7 @@ def register(app: typer.Typer) -> None:
                 opset=opset,
                 dynamic=options.parse_axes(dynamic),
                 on_hazard=on_hazard,
+                repair_smear=repair_smear,
                 flush_denormals=flush_denormals,
                 force=force,
                 seed=seed,

@@ -109,6 +109,11 @@ def _print_hazards(console: Console, hazards: Sequence[Hazard]) -> None:
         ("Kind", "Where", "Code"),
         list(lines),
     )
+    if any(hazard.kind == "smear" for hazard in hazards):
+        console.print(
+            "A smear is what an overlapping copy left of a shift: one row everywhere. The file's numbers are kept; "
+            "export --repair-smear writes the shift that was meant, and the numbers change.\n"
+        )
     deviation = next((hazard.eager_deviation for hazard in hazards if hazard.eager_deviation), None)
     if deviation:
         console.print(

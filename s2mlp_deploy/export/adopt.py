@@ -20,8 +20,9 @@ from s2mlp_deploy.export.passes.name_after_modules import NameAfterModules, modu
 from s2mlp_deploy.export.passes.own_zero_points import OwnZeroPoints
 from s2mlp_deploy.export.passes.simplify import Simplify
 from s2mlp_deploy.export.passes.strip import StripProvenance
-from s2mlp_deploy.export.rewrite import NearMissRecord
-from s2mlp_deploy.export.rewrite_graph import rewrite_graph
+from s2mlp_deploy.export.rewrite import MovementRecord, NearMissRecord
+from s2mlp_deploy.export.rewrite import told as told_of
+from s2mlp_deploy.export.rewrite_graph import RewrittenGraph, rewrite_graph
 from s2mlp_deploy.export.shift_node import DOMAIN, example_of, origin_of, spec_of
 from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, MAX_OPSET, check_opset
 from s2mlp_deploy.recognition.graph import FreeSize, UnknownValueError
@@ -44,10 +45,11 @@ class GraphAnalysis:
     Attributes:
         model: The canonical graph.
         shifts: In its order.
-        near_misses: What moves data and is no shift.
+        near_misses: What moves data, is no shift and stays as it was.
         notes: What was made of the file, and what was not, for the manifest.
-        hazards: None: an ONNX graph means one thing.
+        hazards: What an overlapping copy left of a shift: the graph means it, and nobody who wrote it did.
         limits: None that are known: what free sizes may be, the file does not say.
+        movements: What moves data, is no shift, and is written in other operators.
     """
 
     model: ir.Model
@@ -56,6 +58,7 @@ class GraphAnalysis:
     notes: tuple[str, ...] = ()
     hazards: tuple[Hazard, ...] = ()
     limits: tuple[SizeLimit, ...] = ()
+    movements: tuple[MovementRecord, ...] = ()
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -94,6 +97,7 @@ def adopt(
     feeds: Feeds,
     where: str,
     notes: Sequence[str] = (),
+    repair_smear: bool = False,
 ) -> GraphAnalysis:
     """Puts an ONNX graph into the form of the canonical one: its shifts become nodes ``s2mlp::Shift``.
 
@@ -109,6 +113,8 @@ def adopt(
         feeds: Makes inputs of any sizes.
         where: The file, for messages.
         notes: What is known already.
+        repair_smear: Whether the shift that was meant takes the place of what an overlapping copy left of it; the
+            graph then computes something else than the file.
 
     Raises:
         ExportError: The opset cannot be written, or the graph cannot be converted to it.
@@ -130,13 +136,14 @@ def adopt(
     fold_constants(own, onnx_shape_inference=True, should_fold=_is_list_of_sizes)
     FoldKnownSizes()(own)
     Simplify()(own)
-    near_misses: tuple[NearMissRecord, ...] = ()
+    found = RewrittenGraph()
     free = [
         FreeSize(name, example, 1, max(_LARGEST_BATCH, 2 * example) if example <= _LARGEST_BATCH else 2 * example)
         for name, example in sizes.items()
     ]
     try:
-        near_misses = rewrite_graph(own, OnnxGraph(own, runtime, feeds, free))
+        graph = OnnxGraph(own, runtime, feeds, free)
+        found = rewrite_graph(own, graph, repair_smears=repair_smear)
     except UnknownValueError as error:
         told.append(f"no shift was looked for: {first_line_of(error)}")
     ir.passes.Sequential(
@@ -152,7 +159,8 @@ def adopt(
     _restore_inputs(own.graph, [str(value.name) for value in model.graph.inputs])
     # Equal shifts of one tensor are one by now.
     shifts = tuple(ShiftRecord(spec_of(node), origin_of(node)) for node in _shift_nodes(own))
-    return GraphAnalysis(own, shifts, near_misses, tuple(told))
+    told += told_of(found.movements)
+    return GraphAnalysis(own, shifts, found.near_misses, tuple(told), found.smears, movements=found.movements)
 
 
 def _restore_inputs(graph: ir.Graph, names: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from s2mlp_deploy.capture.checks import user_frame
 from s2mlp_deploy.capture.program import Captured, capture
 from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.forms import choose
-from s2mlp_deploy.export.rewrite import NearMissRecord, rewrite_shifts, shifted_tensors
+from s2mlp_deploy.export.rewrite import MovementRecord, NearMissRecord, rewrite_shifts, shifted_tensors, told
 from s2mlp_deploy.graph.axes import DYNAMIC_AXES
 from s2mlp_deploy.text import first_line_of, join_names
 from s2mlp_deploy.torch_internals import exclusive
@@ -33,19 +33,21 @@ class Analysis:
     Attributes:
         captured: The functional program, with one node per shift, which carries its origin.
         shifts: In the program's order.
-        near_misses: What moves data and is no shift.
+        near_misses: What moves data, is no shift and stays as it was.
         hazards: Lines that mean different things to different runtimes.
+        movements: What moves data, is no shift, and is written in other operators.
     """
 
     captured: Captured
     shifts: tuple[ShiftRecord, ...]
     near_misses: tuple[NearMissRecord, ...]
     hazards: tuple[Hazard, ...]
+    movements: tuple[MovementRecord, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was tried and did not work, for the manifest."""
-        return self.captured.notes
+        """What was tried and did not work, and what was written in another way, for the manifest."""
+        return (*self.captured.notes, *told(self.movements))
 
     @property
     def limits(self) -> tuple[SizeLimit, ...]:
@@ -126,7 +128,7 @@ def analyze(
     rewritten = rewrite_shifts(captured.program)
     for note in captured.notes:
         LOG.warning("%s", note)
-    return Analysis(captured, rewritten.shifts, rewritten.near_misses, found)
+    return Analysis(captured, rewritten.shifts, rewritten.near_misses, found, rewritten.movements)
 
 
 def _watch(module: nn.Module, functional: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Hazard, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,15 @@ from torch.fx import GraphModule, Node
 import s2mlp_deploy.shift.op  # noqa: F401  registers s2mlp::shift
 from s2mlp_deploy.artifact import ShiftRecord
 from s2mlp_deploy.capture.frames import line_of_stack
+from s2mlp_deploy.export.write_movement import FxWriter
 from s2mlp_deploy.recognition.fx import FxGraph, convolution_arguments, free_symbols
-from s2mlp_deploy.recognition.results import Base, CopyMatch, SamplingMatch, ShiftMatch
+from s2mlp_deploy.recognition.plan import Lookup, in_words, steps, write
+from s2mlp_deploy.recognition.results import Base, CopyMatch, MovementMatch, SamplingMatch, ShiftMatch
 from s2mlp_deploy.recognition.sampling import IDIOM
 from s2mlp_deploy.recognition.search import recognise
 from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
+from s2mlp_deploy.text import join_names
 from s2mlp_deploy.torch_internals import expression_of
 
 OWN_IDIOM = "s2mlp::shift"
@@ -48,37 +51,65 @@ class NearMissRecord:
 
 
 @dataclass(frozen=True)
+class MovementRecord:
+    """A movement of data that is no grouped shift, and is written in other operators with the same index map.
+
+    Attributes:
+        origin: Where it happens and how it was written.
+        operators: What it became, as ONNX names them.
+    """
+
+    origin: Origin
+    operators: str
+
+
+@dataclass(frozen=True)
 class Rewritten:
     """The result of :func:`rewrite_shifts`.
 
     Attributes:
         program: With one node per shift, which carries its origin.
         shifts: In the program's order.
-        near_misses: What moves data and is no shift.
+        near_misses: What moves data, is no shift, and is left as it was.
+        movements: What moves data, is no shift, and is written in other operators.
     """
 
     program: ExportedProgram
     shifts: tuple[ShiftRecord, ...]
     near_misses: tuple[NearMissRecord, ...]
+    movements: tuple[MovementRecord, ...] = ()
+
+
+def told(movements: Sequence[MovementRecord]) -> tuple[str, ...]:
+    """What movements became, for the manifest: places with the same operators in one line."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for movement in movements:
+        origin = movement.origin
+        places.setdefault((origin.idiom, movement.operators), []).append(origin.line or origin.module or "?")
+    return tuple(
+        f"data that moves by a fixed rule that is no shift ({idiom}) is written as {operators}: {join_names(names)}"
+        for (idiom, operators), names in places.items()
+    )
 
 
 def rewrite_shifts(program: ExportedProgram) -> Rewritten:
     """Replaces every recognised shift by ``s2mlp::shift``, in place.
 
-    What lies around a shift (views, stacks, concatenations) stays, and a movement that is no shift stays as it was.
-    Every ``s2mlp::shift`` then says where it comes from, those that the module called itself too. The branches of
-    ``torch.cond`` are rewritten like the rest.
+    What lies around a shift (views, stacks, concatenations) stays, and a movement that is no shift stays as it was, or,
+    where it follows a fixed rule, is written in operators that cost less. Every ``s2mlp::shift`` then says where it
+    comes from, those that the module called itself too. The branches of ``torch.cond`` are rewritten like the rest.
 
     Args:
         program: Functional.
     """
-    misses = [miss for part in (program, *_branches(program)) for miss in _rewrite(part)]
+    results = [_rewrite(part, whole=part is program) for part in (program, *_branches(program))]
     without_strides(program)
     shifts = tuple(
         ShiftRecord(ShiftSpec.from_op_args(*node.args[1:6]), Origin.from_text(node.args[6]))
         for node in _shift_nodes(program)
     )
-    return Rewritten(program, shifts, tuple(misses))
+    misses = tuple(record for result in results for record in result[0])
+    return Rewritten(program, shifts, misses, tuple(record for result in results for record in result[1]))
 
 
 @dataclass(frozen=True)
@@ -147,7 +178,7 @@ def _branches(program: ExportedProgram) -> Iterator[ExportedProgram]:
             )
 
 
-def _rewrite(program: ExportedProgram) -> list[NearMissRecord]:
+def _rewrite(program: ExportedProgram, *, whole: bool) -> tuple[list[NearMissRecord], list[MovementRecord]]:
     graph = program.graph
     for node in graph.nodes:
         if is_shift(node):
@@ -164,10 +195,15 @@ def _rewrite(program: ExportedProgram) -> list[NearMissRecord]:
         edit.convolve(sampling)
     for copy in found.copies:
         edit.drop(copy)
+    # A branch has no constants of its own: movements that need a table stay there.
+    written = [m for m in found.movements if whole or not any(isinstance(step, Lookup) for step in steps(m.plan))]
+    for movement in written:
+        edit.move(movement)
+    moved = [MovementRecord(_origin(m.target, m.site, m.idiom, m.sizes), in_words(m.plan)) for m in written]
     misses = [NearMissRecord(_origin(m.target, m.target, m.idiom), m.reason) for m in found.near_misses]
     graph.eliminate_dead_code()
     program.graph_module.recompile()
-    return misses
+    return misses, moved
 
 
 def is_shift(node: Node) -> bool:
@@ -216,6 +252,14 @@ class _Edit:
         with self._graph.inserting_before(found.target):
             source = self._materialise(found.base, found.target)
         self._replace(found.target, source)
+
+    def move(self, found: MovementMatch[Node]) -> None:
+        """A fixed movement in operators that cost less."""
+        sources = [self._replaced.get(source, source) for source in found.sources]
+        new = write(found.plan, sources, FxWriter(self._program, found.target))
+        if new not in sources:
+            new.meta = dict(found.target.meta)
+        self._replace(found.target, new)
 
     def _insert(self, source: Node, spec: ShiftSpec, origin: Origin, meta: Mapping[str, Any]) -> Node:
         arguments = (source, *spec.op_args(), origin.to_text())

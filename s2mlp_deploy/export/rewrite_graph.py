@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from s2mlp_deploy.artifact import Hazard
 from s2mlp_deploy.capture.frames import line_of_stack
 from s2mlp_deploy.export.passes.name_after_modules import module_path
-from s2mlp_deploy.export.rewrite import NearMissRecord
+from s2mlp_deploy.export.rewrite import MovementRecord, NearMissRecord
 from s2mlp_deploy.export.shift_node import DOMAIN, note_shape, shift_opset
+from s2mlp_deploy.export.write_movement import OnnxWriter
 from s2mlp_deploy.graph.editing import Editor, move
 from s2mlp_deploy.graph.modules import SCOPES
 from s2mlp_deploy.recognition.onnx_graph import OnnxGraph
-from s2mlp_deploy.recognition.results import Base, CopyMatch, ShiftMatch
+from s2mlp_deploy.recognition.plan import in_words, shapes, write
+from s2mlp_deploy.recognition.results import Base, CopyMatch, MovementMatch, ShiftMatch, SmearMatch
 from s2mlp_deploy.recognition.search import recognise
 from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
@@ -32,21 +37,41 @@ _SHIFTED = frozenset(
 """What forms are written for. Shifts of other types stay as the file has them."""
 
 
-def rewrite_graph(model: ir.Model, graph: OnnxGraph) -> tuple[NearMissRecord, ...]:
+@dataclass(frozen=True)
+class RewrittenGraph:
+    """What :func:`rewrite_graph` found, in the graph's order.
+
+    Attributes:
+        near_misses: What moves data, is no shift and stays as it is.
+        movements: What of it is written in other operators.
+        smears: What an overlapping copy left of a shift.
+    """
+
+    near_misses: tuple[NearMissRecord, ...] = ()
+    movements: tuple[MovementRecord, ...] = ()
+    smears: tuple[Hazard, ...] = ()
+
+
+def rewrite_graph(model: ir.Model, graph: OnnxGraph, *, repair_smears: bool = False) -> RewrittenGraph:
     """Replaces every recognised shift by ``s2mlp::Shift``, in place; what no node reads any more is left for a pass.
+
+    Other fixed movements are written in operators that cost less, where there are any.
 
     Args:
         model: Changed in place.
         graph: The model's, as recognition reads it.
-
-    Returns:
-        What moves data and is no shift, in the graph's order.
+        repair_smears: Whether the shift that was meant takes the place of what an overlapping copy left of it.
     """
     shift_opset()
-    found = recognise(graph)
+    found = recognise(graph, repair_smears=repair_smears)
+    smears = tuple(_hazard(graph, smear, repaired=repair_smears) for smear in found.smears)
     # All that a result needs is asked before anything changes.
     misses = tuple(NearMissRecord(_origin(graph, m.target, m.target, m.idiom), m.reason) for m in found.near_misses)
     origins = [_origin(graph, shift.target, shift.site, shift.idiom, shift.sizes) for shift in found.shifts]
+    movements = [m for m in found.movements if m.target.dtype in _SHIFTED]
+    moved = tuple(
+        MovementRecord(_origin(graph, m.target, m.site, m.idiom, m.sizes), in_words(m.plan)) for m in movements
+    )
     position = {value: index for index, value in enumerate(graph.nodes)}
     edit = _Edit(model, graph)
     pairs = sorted(zip(found.shifts, origins, strict=True), key=lambda pair: position[pair[0].target])
@@ -55,9 +80,21 @@ def rewrite_graph(model: ir.Model, graph: OnnxGraph) -> tuple[NearMissRecord, ..
             edit.shift(shift, origin)
     for copy in found.copies:
         edit.drop(copy)
+    for movement in movements:
+        edit.move(movement)
     if pairs:
         model.opset_imports[DOMAIN] = 1
-    return misses
+    return RewrittenGraph(misses, moved, smears)
+
+
+def _hazard(graph: OnnxGraph, found: SmearMatch[ir.Value], *, repaired: bool) -> Hazard:
+    """A smear at the line of the code that made it, or at its node."""
+    origin, smear = _origin(graph, found.target, found.site, found.idiom), found.smear
+    shape = graph.at({}).shape(found.target)
+    rest = math.prod(shape) // shape[smear.spec.channel_axis]
+    channels = sum(group.channels for group, bad in zip(smear.spec.groups, smear.smeared, strict=True) if bad)
+    told = f"one row everywhere in {channels} of {smear.spec.channels} channels, where a shift by one row was meant"
+    return Hazard("smear", origin.line, origin.code or told, 1, channels * rest, repaired=repaired)
 
 
 class _Edit:
@@ -87,6 +124,40 @@ class _Edit:
                 "Identity", [source], name=name, dtype=source.dtype, shape=source.shape, before=producer
             )
         self._replace(found.target, source)
+
+    def move(self, found: MovementMatch[ir.Value]) -> None:
+        """A fixed movement in operators that cost less."""
+        producer = found.target.producer()
+        assert producer is not None
+        sources = [self._replaced.get(source, source) for source in found.sources]
+        writer = OnnxWriter(
+            self._editor,
+            producer,
+            found.target.dtype,
+            lambda kind: _sibling(str(producer.name), kind),
+            lambda node: _note_scope(node, producer),
+        )
+        made: dict[int, ir.Value] = {}
+        new = write(found.plan, sources, writer, lambda step, value: made.__setitem__(id(step), value))
+        for key, sizes in self._step_shapes(found).items():
+            if made[key] not in sources:
+                made[key].shape = ir.Shape(sizes)
+        if new in sources:
+            new = self._editor.node(
+                "Identity", [new], name=f"{producer.name}.copy", dtype=new.dtype, shape=new.shape, before=producer
+            )
+        self._replace(found.target, new)
+
+    def _step_shapes(self, found: MovementMatch[ir.Value]) -> dict[int, list[int | None]]:
+        """The shape of each step by its ``id``; None for sizes that are free."""
+        choices = [{}, *({s.name: s.max if s.example != s.max else s.min} for s in self._graph.free_sizes)]
+        known = [
+            shapes(found.plan, [self._graph.at(choice).shape(source) for source in found.sources]) for choice in choices
+        ]
+        return {
+            step: [sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*(k[step] for k in known), strict=True)]
+            for step in known[0]
+        }
 
     def _insert(self, found: ShiftMatch[ir.Value], origin: Origin) -> ir.Value:
         source = self._materialise(found.base, found.target)

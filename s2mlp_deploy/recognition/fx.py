@@ -16,6 +16,8 @@ from torch.fx import Node
 
 from s2mlp_deploy.recognition import aten
 from s2mlp_deploy.recognition.aten import packet
+from s2mlp_deploy.recognition.aten_cost import cost_of
+from s2mlp_deploy.recognition.cost import VIEW, Cost
 from s2mlp_deploy.recognition.dependence import size_dependence
 from s2mlp_deploy.recognition.graph import (
     INDEX,
@@ -228,6 +230,17 @@ class SizedFxGraph:
 
         args, kwargs = torch.fx.map_arg(node.args, value_of), torch.fx.map_arg(node.kwargs, value_of)
         return aten.run_movement(node, args, dict(kwargs))
+
+    def cost(self, node: Node) -> Cost:
+        """See :class:`~s2mlp_deploy.recognition.graph.SizedGraph`: what torch's exporter makes of it."""
+        if (
+            not isinstance(node.meta.get("val"), Tensor)
+            or packet(node) in aten.FILLS
+            or packet(node) in aten.ALLOCATIONS
+        ):
+            return VIEW
+        sources = [n for n in node.all_input_nodes if isinstance(n.meta.get("val"), Tensor)]
+        return cost_of(node, [self.shape(source) for source in sources], self.shape(node))
 
     def fill(self, node: Node) -> Any:
         """The scalar that a fill holds (a number, or a tensor of one); None where it is not known."""

@@ -17,6 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from s2mlp_deploy.recognition.cost import Cost
 from s2mlp_deploy.shift.origin import CONVOLUTION
 
 N = TypeVar("N", bound=Hashable)
@@ -132,6 +133,14 @@ class SizedGraph(Protocol[N]):
         Raises:
             UnknownValueError: An index is not known at this size.
             RuntimeError: The code does not work at this size.
+        """
+        ...
+
+    def cost(self, node: N) -> Cost:
+        """What a node of pure movement costs as ONNX Runtime runs it, or what an exporter makes of it.
+
+        Raises:
+            UnknownValueError: Its sizes are not known.
         """
         ...
 

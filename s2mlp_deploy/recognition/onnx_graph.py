@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from s2mlp_deploy.recognition import onnx_ops
+from s2mlp_deploy.recognition.cost import VIEW, Cost
 from s2mlp_deploy.recognition.elsewhere import in_short
 from s2mlp_deploy.recognition.graph import (
     INDEX,
@@ -266,6 +267,19 @@ class SizedOnnxGraph:
             axis = attribute.as_int() if attribute is not None else 0
             start = sum(self.shape(before)[axis] for before in producer.outputs[:index])
         return self._movements.run(producer, inputs, index, self.shape(node), start)
+
+    def cost(self, node: ir.Value) -> Cost:
+        """See :class:`~s2mlp_deploy.recognition.graph.SizedGraph`."""
+        producer = node.producer()
+        if producer is None or self._graph.is_zero(node):
+            return VIEW
+        counts = {
+            i: self.constant(value).shape
+            for i, value in enumerate(producer.inputs)
+            if value is not None and i not in carried_positions(producer) and producer.op_type in onnx_ops.INDEXED
+        }
+        sources = [self.shape(source) for source in self._graph.carried(node)]
+        return onnx_ops.cost_of(producer, sources, self.shape(node), counts)
 
 
 def _inferred(graph: ir.Graph, free: set[str]) -> dict[ir.Value, tuple[int | str, ...]]:

@@ -5,6 +5,7 @@ What only shows a tensor in another shape is run here, on views; all others are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from s2mlp_deploy.recognition import aten
+from s2mlp_deploy.recognition import cost as costs
+from s2mlp_deploy.recognition.cost import Cost
 from s2mlp_deploy.recognition.elsewhere import in_short
 from s2mlp_deploy.recognition.graph import INDEX, UnknownValueError
 from s2mlp_deploy.shift.origin import CONVOLUTION
@@ -44,6 +47,8 @@ _IDIOMS = {
 }
 _NO_INTEGERS = frozenset({"DepthToSpace", "SpaceToDepth"})
 """ONNX Runtime has them for floats: doubles hold every element number."""
+
+INDEXED = SCATTERS | GATHERS
 
 
 def carried_positions(node: ir.Node) -> tuple[int, ...]:
@@ -113,6 +118,41 @@ def has_one_hot_kernel(node: ir.Node) -> bool:
 def _ints(node: ir.Node, name: str) -> list[int]:
     attribute = node.attributes.get(name)
     return list(attribute.as_ints()) if attribute is not None else []
+
+
+def cost_of(
+    node: ir.Node, sources: Sequence[Sequence[int]], out: Sequence[int], indices: Mapping[int, Sequence[int]]
+) -> Cost:
+    """What a movement costs in ONNX Runtime.
+
+    Args:
+        node: One for which :func:`only_moves` holds.
+        sources: The sizes of what it carries.
+        out: Of the result.
+        indices: Of the indices of an operator of :data:`INDEXED`, by position.
+    """
+    kind, source = node.op_type, sources[0]
+    if kind in RESHAPES:
+        return costs.VIEW
+    if kind in ("Transpose", "DepthToSpace", "SpaceToDepth"):
+        return costs.turning(out)
+    if kind in ("Slice", "Split", "Pad"):
+        return costs.cutting(source, out)
+    if kind == "Concat":
+        return costs.joining(out, _axis(node, "axis", len(out)), len(sources))
+    if kind == "Gather":
+        block = math.prod(source[_axis(node, "axis", len(source)) + 1 :])
+        return costs.looking_up((math.prod(out) // max(block, 1), block), 0)
+    if kind in INDEXED:
+        count = math.prod(indices[1][: -1 if kind.endswith("ND") else None])
+        cost = costs.indexing(kind, out, count)
+        return cost + Cost(bytes=costs.ITEM * math.prod(sources[1])) if kind in SCATTERS else cost
+    if kind == "Where":
+        return costs.choosing(out)
+    if kind == "Conv":
+        kernel = constant_of(node.inputs[1])
+        return costs.copying(out) + Cost(products=math.prod(out) * (kernel[0].size if kernel is not None else 1))
+    return costs.copying(out)
 
 
 class Movements:

@@ -163,7 +163,9 @@ def _bounds_on_free_axes(
     node = value.producer()
     if node is None or node.op_type not in ("Slice", "Split"):
         return
-    (source,) = graph.carried(value)[:1]
+    source = next(iter(graph.carried(value)), None)
+    if source is None:
+        return  # Zeros alone, wherever they are cut.
     pairs = list(zip(here.shape(source), there.shape(source), strict=True))
     if node.op_type == "Split":
         attribute = node.attributes.get("axis")

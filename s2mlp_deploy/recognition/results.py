@@ -8,6 +8,8 @@ from typing import Generic
 from torch import Tensor
 
 from s2mlp_deploy.recognition.graph import N
+from s2mlp_deploy.recognition.plan import Plan
+from s2mlp_deploy.recognition.smear import Smear
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 
@@ -89,6 +91,48 @@ class SamplingMatch(Generic[N]):
 
 
 @dataclass(frozen=True)
+class MovementMatch(Generic[N]):
+    """A tensor that a fixed rule makes of others, and that costs less in other operators.
+
+    Attributes:
+        target: The node that computes it.
+        sources: What its elements come from.
+        plan: The operators that make it of the sources.
+        idiom: What the code between them uses to move elements, in words.
+        sizes: At how many choices of input sizes the index maps were compared.
+        site: The first node between them that is typical of the idiom.
+    """
+
+    target: N
+    sources: tuple[N, ...]
+    plan: Plan
+    idiom: str
+    sizes: int
+    site: N
+
+
+@dataclass(frozen=True)
+class SmearMatch(Generic[N]):
+    """A tensor that an overlapping copy in place made of another, where a shift was meant.
+
+    Attributes:
+        target: The node that computes it.
+        base: What it was made of.
+        smear: The shift that was meant, and which groups were smeared.
+        idiom: What the code between them uses to move elements, in words.
+        sizes: At how many choices of input sizes the index maps were compared.
+        site: The node whose line shows it.
+    """
+
+    target: N
+    base: Base[N]
+    smear: Smear
+    idiom: str
+    sizes: int
+    site: N
+
+
+@dataclass(frozen=True)
 class NearMiss(Generic[N]):
     """A tensor whose elements move, but not as a grouped shift.
 
@@ -110,4 +154,6 @@ class Recognition(Generic[N]):
     shifts: tuple[ShiftMatch[N], ...] = ()
     copies: tuple[CopyMatch[N], ...] = ()
     samplings: tuple[SamplingMatch[N], ...] = ()
+    movements: tuple[MovementMatch[N], ...] = ()
+    smears: tuple[SmearMatch[N], ...] = ()
     near_misses: tuple[NearMiss[N], ...] = ()

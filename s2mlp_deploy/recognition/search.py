@@ -3,15 +3,16 @@
 Whoever wrote a shift as slice assignment, ``torch.roll``, ``cat`` of slices, an index table or a one-hot convolution
 wrote the same index map. So no idiom is matched: each maximal region of pure data movement is run on element numbers
 (:mod:`.index_maps`), tensors in it are compared with the tensors they are made of (:mod:`.match`), and the outermost
-ones that are a grouped shift are reported. The proof is equality of the index maps, at the example's sizes and, where
-sizes are free, at others.
+ones that are a grouped shift are reported; what follows another fixed rule and costs less in other operators is
+reported too (:mod:`.movements`). The proof is equality of the index maps, at the example's sizes and, where sizes are
+free, at others.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
@@ -32,10 +33,12 @@ from s2mlp_deploy.recognition.graph import (
 )
 from s2mlp_deploy.recognition.index_maps import IndexMaps, digest
 from s2mlp_deploy.recognition.match import NoShift, match_shifts, why_no_shift
+from s2mlp_deploy.recognition.movements import MovementSearch
 from s2mlp_deploy.recognition.regions import Region, find_regions, in_words
-from s2mlp_deploy.recognition.results import Base, CopyMatch, NearMiss, Recognition, ShiftMatch
+from s2mlp_deploy.recognition.results import Base, CopyMatch, NearMiss, Recognition, ShiftMatch, SmearMatch
 from s2mlp_deploy.recognition.sampling import match_sampling
 from s2mlp_deploy.recognition.sizes import SizeProof
+from s2mlp_deploy.recognition.smear import match_smear
 from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.spec import ShiftSpec
 from s2mlp_deploy.torch_internals import threads
@@ -44,26 +47,31 @@ LOG = logging.getLogger(__name__)
 
 _BUDGET = 1 << 28
 """Bytes of index maps that are kept of a region at the example's sizes."""
+_MOST_SMEARS = 16
+"""Of the tensors of a region that are no shift so many are looked at, those that leave it first."""
 _MOST_PADDED = 2
 """With so many padded tensors a tensor is compared that is a shift of nothing else."""
 
 
-def recognise(graph: Graph[N]) -> Recognition[N]:
-    """Finds every grouped shift.
+def recognise(graph: Graph[N], *, repair_smears: bool = False) -> Recognition[N]:
+    """Finds every grouped shift, and the other fixed movements that are written at too high a price.
 
     Args:
         graph: Functional: no operator writes into its arguments.
+        repair_smears: Whether what an overlapping copy left of a shift counts as that shift.
     """
     # Thousands of operators on small tensors: on a busy machine, waiting for a second thread at the end of each one
     # took 40 times as long as the work (36 blocks written in place: 1.6 s alone, 71 s of CPU time with two threads).
     with threads(1):
         example = graph.at({})
-        results = [_search(graph, members, example) for members in find_regions(graph)]
+        results = [_search(graph, members, example, repair_smears) for members in find_regions(graph)]
         results += [_sampling(graph, node) for node in graph.nodes]
     return Recognition(
         tuple(shift for result in results for shift in result.shifts),
         tuple(copy for result in results for copy in result.copies),
         tuple(sampling for result in results for sampling in result.samplings),
+        tuple(movement for result in results for movement in result.movements),
+        tuple(smear for result in results for smear in result.smears),
         tuple(miss for result in results for miss in result.near_misses),
     )
 
@@ -76,10 +84,10 @@ class _Claim(Generic[N]):
     specs: tuple[ShiftSpec, ...]
 
 
-def _search(graph: Graph[N], members: list[N], example: SizedGraph[N]) -> Recognition[N]:
+def _search(graph: Graph[N], members: list[N], example: SizedGraph[N], repair: bool) -> Recognition[N]:
     """A region's results. What goes wrong in one ends neither the export nor the search through the others."""
     try:
-        return _Search(graph, members, example).run()
+        return _Search(graph, members, example).run(repair=repair)
     except Exception as error:
         if not isinstance(error, UnknownValueError):
             # Any operator may fail on element numbers in a way of its own; a defect of ours must not hide among those.
@@ -110,12 +118,14 @@ class _Search(Generic[N]):
         self._bases = BaseFinder(self._region, self._maps, example)
         self._reasons: dict[N, str | Base[N]] = {}
         self._unlike: set[tuple[int, Base[N]]] = set()
+        self._smears_tried = 0
 
-    def run(self) -> Recognition[N]:
+    def run(self, *, repair: bool = False) -> Recognition[N]:
         """Walks from the tensors that leave the region towards its inputs, up to the first shift on each way."""
         region, graph = self._region, self._graph
         shifts: dict[N, ShiftMatch[N]] = {}
         copies: dict[N, CopyMatch[N]] = {}
+        smears: list[SmearMatch[N]] = []
         seen: set[N] = set()
         frontier = region.exits()
         while frontier:
@@ -123,25 +133,39 @@ class _Search(Generic[N]):
             seen.update(nodes)
             frontier = []
             for node, found in self._compare(nodes).items():
-                if found is None:
-                    frontier += region.carried(node)
-                    continue
-                frontier.append(found.base.node)
                 if isinstance(found, ShiftMatch):
                     shifts[node] = found
-                else:
+                    frontier.append(found.base.node)
+                elif found is not None:
                     copies[node] = found
+                    frontier.append(found.base.node)
+                elif (smear := self._smear(node)) is not None:
+                    smears.append(smear)
+                    frontier.append(smear.base.node)
+                    if repair:
+                        parts = smear.smear.spec, smear.idiom, smear.sizes, smear.site
+                        shifts[node] = ShiftMatch(node, smear.base, *parts)
+                else:
+                    frontier += region.carried(node)
         matches = {*shifts, *copies}
+        stops = {node: found.base.node for node, found in shifts.items()}
+        same = {node: found.base for node, found in copies.items()}
+        movements = MovementSearch(region, self._example, self._others, stops, same).run()
+        rewritten = {found.target for found in movements}
         # A slice of a shift is a shift of a slice too: one that is there anyway is not done twice.
         kept = [node for node in region.members if node in matches and not region.is_view_of(node, matches)]
         return Recognition(
             tuple(shifts[node] for node in kept if node in shifts),
-            tuple(copies[node] for node in kept if node in copies),
-            near_misses=self._near_misses(seen - matches, shifts),
+            tuple(copies[node] for node in kept if node in copies and node not in rewritten),
+            movements=movements,
+            smears=tuple(smears),
+            near_misses=self._near_misses(seen - matches, shifts, rewritten),
         )
 
-    def _near_misses(self, seen: set[N], shifts: Mapping[N, object]) -> tuple[NearMiss[N], ...]:
-        """The outermost tensors that move and are no shift."""
+    def _near_misses(
+        self, seen: set[N], shifts: Mapping[N, object], rewritten: Collection[N]
+    ) -> tuple[NearMiss[N], ...]:
+        """The outermost tensors that move, are no shift, and are left as they were written."""
         region = self._region
         # Where a shift was found, what lies between it and the way out (a view, a stack) is no near miss.
         missed = [n for n in region.members if n in seen and n in self._reasons and not region.is_made_of(n, shifts)]
@@ -151,7 +175,13 @@ class _Search(Generic[N]):
         hidden = set(region.first(inner))
         misses = [NearMiss(n, self._reason(n), region.idiom(n, None)) for n in missed if n not in hidden]
         # A transposed or reshaped tensor is written as plainly as it can be.
-        return tuple(miss for miss in misses if miss.idiom != "views")
+        return tuple(miss for miss in misses if miss.idiom != "views" and not self._is_part_of(miss.target, rewritten))
+
+    def _is_part_of(self, node: N, rewritten: Collection[N]) -> bool:
+        """Whether a node, or what it is made of, or what is made of it is written in another way."""
+        if node in rewritten or self._region.is_made_of(node, rewritten):
+            return True
+        return any(self._region.is_made_of(target, {node}) for target in rewritten)
 
     def _reason(self, node: N) -> str:
         reason = self._reasons[node]
@@ -219,6 +249,33 @@ class _Search(Generic[N]):
         # The proof is the equality of the region's own index maps, as for all others.
         whole, moved = self._maps.of(padded), self._maps.of(node)
         return tuple(spec for spec in specs if _holds(Base(padded), spec, moved, whole))
+
+    def _smear(self, node: N) -> SmearMatch[N] | None:
+        """The node as what an overlapping copy left of a shift."""
+        moved = self._maps.of(node)
+        if moved is None or not moved.numel() or self._smears_tried >= _MOST_SMEARS:
+            return None
+        self._smears_tried += 1
+        for base, numbers in itertools.islice(self._bases.of(node, moved, ()), 1):
+            found = match_smear(moved, numbers) if base.axis is None else None
+            if found is None:
+                continue
+            depends = self._depends(self._region.between(node, base.node))
+            proof = SizeProof(self._graph.free_sizes, depends.turns)
+            for other in self._others if depends.problem is None else ():
+                maps = other.maps()
+                try:
+                    if not isinstance(maps, str):
+                        if not torch.equal(found.of(_known(maps.of(base.node))), _known(maps.of(node))):
+                            break
+                        proof.confirm(other.choice, other.dull)
+                except (UnknownValueError, RuntimeError, ValueError, IndexError, ZeroDivisionError, MemoryError):
+                    continue  # The code does not work at this size.
+            else:
+                if depends.problem is None and not proof.unproven:
+                    idiom = self._region.idiom(node, base.node)
+                    return SmearMatch(node, base, found, idiom, proof.count, self._site(node, base))
+        return None
 
     def _prove(self, claims: Mapping[N, _Claim[N]]) -> dict[N, ShiftMatch[N] | CopyMatch[N] | str]:
         """The claims that hold at all other sizes; of others, why not."""

@@ -126,7 +126,7 @@ def race_warning(manifest: Manifest, evidence: Evidence, directory: str) -> Verd
     """
     races = [hazard for hazard in manifest.hazards if hazard.kind == "race"]
     if not races:
-        return None
+        return _smear_warning(manifest)
     lines = _lines(races)
     deviation = fmt.deviation(next((hazard.eager_deviation for hazard in races if hazard.eager_deviation), None))
     compared = [item.report for item in comparisons(manifest, evidence) if item.counts and item.report.eager]
@@ -162,6 +162,37 @@ def race_warning(manifest: Manifest, evidence: Evidence, directory: str) -> Verd
     else:
         advice = f"eager scores better, the weights fit the race (the functional meaning has {scores}): {retrain}"
     return Verdict("warn", "Eager PyTorch computes something else", (*sentences, f"What to do: {advice}."))
+
+
+def _smear_warning(manifest: Manifest) -> Verdict | None:
+    """What smears of an ONNX file mean; None where there are none."""
+    smears = [hazard for hazard in manifest.hazards if hazard.kind == "smear"]
+    if not smears:
+        return None
+    told = (
+        f"{_lines(smears)}: the source holds what an overlapping copy in place left of a shift (one row everywhere, "
+        "where each row should move by one)."
+    )
+    if smears[0].repaired:
+        return Verdict(
+            "warn",
+            "These files compute something else than their source",
+            (
+                told,
+                "The shift that was meant was written in its place (--repair-smear): parity is measured against the "
+                "source with its smears repaired. If the weights were trained with the smear they may fit it: compare "
+                "the scores of both on labelled images.",
+            ),
+        )
+    return Verdict(
+        "warn",
+        "The source smears where a shift was meant",
+        (
+            told,
+            "These files compute what the source computes. If the weights were trained with the shift, export again "
+            "with --repair-smear, and compare the scores of both on labelled images.",
+        ),
+    )
 
 
 def _lines(races: Sequence[Hazard]) -> str:

@@ -168,6 +168,11 @@ def _dangers(
     kinds = {hazard.kind: hazard.where for hazard in manifest.hazards}
     if "race" in kinds:
         yield "eager PyTorch computes something else, because its code races"
+    smears = [hazard for hazard in manifest.hazards if hazard.kind == "smear"]
+    if any(hazard.repaired for hazard in smears):
+        yield "it computes something else than its source, whose smears were repaired"
+    elif smears:
+        yield "its source holds what an overlapping copy left of shifts, and so do these files"
     if "compiler" in kinds:
         yield f"torch.compile may get {kinds['compiler'] or 'a line of the source'} wrong"
     if manifest.source.checkpoint is None and manifest.source.seed is not None:

@@ -64,8 +64,6 @@ def test_a_forced_export_removes_what_the_old_one_made_and_nothing_else(tmp_path
         "evidence/tune.json": to_json({"kind": "tune", "schema_version": 7}),
         "model.int8.tensorrt-rtx.sm89.engine": b"engine",
         "model.int8.tensorrt-rtx.sm89.engine.json": to_json({"kind": "build", "onnx": "model.int8.onnx"}),
-        "model.int8.tensorrt-rtx.sm89.engine.layers.json": b'{"Layers": []}',
-        "model.int8.tensorrt-rtx.sm89.engine.runtime-cache": b"kernels",
         "mine.onnxruntime.cpu.onnx": b"optimized",
         "mine.onnxruntime.cpu.onnx.json": to_json({"optimized_sha256": "0", "onnx": "model.fp32.onnx"}),
     }

@@ -315,7 +315,7 @@ def rolls_between_permutations(x: Tensor) -> Tensor:
 
 
 # A shift of a part: what is around it stays, for it moves no content but puts the part back.
-PART = frozenset({"slice_scatter", "copy", "zeros_like"})
+PART = frozenset({"slice_scatter", "copy", "zeros_like"}) | {"index_select"}
 
 
 def _first_items(module, x):  # type: ignore[no-untyped-def]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from s2mlp_deploy.recognition.cost import Cost, copying, indexing
 from s2mlp_deploy.recognition.graph import DeformableConv, FreeSize, SizeDependence, UnknownValueError
 
 Array = np.ndarray[Any, Any]
@@ -101,6 +102,12 @@ class SizedNumpyGraph:
 
     def run(self, node: Op, tensor: Callable[[Op], Any]) -> Tensor:
         return torch.from_numpy(self.compute(node, lambda source: tensor(source).numpy()).copy())
+
+    def cost(self, node: Op) -> Cost:
+        out = self.shape(node)
+        if node.kind == "ScatterND":
+            return indexing("ScatterND", out, node.attributes["indices"].size)
+        return copying(out)
 
     def compute(self, node: Op, array: Callable[[Op], Array]) -> Array:
         """The operator's result, as ONNX defines it."""

@@ -1,63 +1,21 @@
-"""What a shift costs in each form, counted on the nodes that it becomes: how ``auto`` chooses.
-
-A model of ONNX Runtime's CPU provider on one thread: a node has its price, and so have the bytes that it writes and the
-stretches of memory that it copies one by one. The constants are measured, see ``benchmarks/shift_cost.md``.
-"""
+"""What a shift costs in each form, counted on the nodes that it becomes: how ``auto`` chooses."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import onnx_ir as ir
 
 from s2mlp_deploy.export.forms.base import ShiftForm
 from s2mlp_deploy.export.graph_builder import GraphBuilder
 from s2mlp_deploy.graph.operators import array_of, fills_with_constant
+from s2mlp_deploy.recognition.cost import Cost
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 _VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Shape"})
 """What copies nothing."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What is written and computed.
-
-    Attributes:
-        nodes: ONNX nodes, but for views.
-        views: Nodes that copy nothing.
-        bytes: Written by other nodes than Transposes.
-        runs: Stretches that Slice, Concat and Pad copy one by one, and elements that Pad repeats one by one.
-        rows: Stretches that Gather looks up in its table.
-        turned: Bytes written by Transposes.
-        products: Multiplications of convolutions.
-    """
-
-    nodes: int = 0
-    views: int = 0
-    bytes: int = 0
-    runs: int = 0
-    rows: int = 0
-    turned: int = 0
-    products: int = 0
-
-    @property
-    def microseconds(self) -> float:
-        """The price of all of it on one thread of a processor with AVX-512.
-
-        A node takes 1.3 us a run; 2 say that it also takes 0.4 ms once, when a session starts.
-        """
-        return (
-            2 * self.nodes
-            + 0.5 * self.views
-            + 4.5e-5 * self.bytes
-            + 3.3e-3 * self.runs
-            + 9e-3 * self.rows
-            + 7e-5 * self.turned
-            + 4e-5 * self.products
-        )
 
 
 def cost_of(form: ShiftForm, spec: ShiftSpec, sizes: Sequence[int], dtype: ir.DataType, opset: int) -> Cost:
