@@ -21,6 +21,7 @@ COMMANDS = (
     "inspect",
     "parity",
     "bench",
+    "tune",
     "report",
     "predict",
 )
