@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
     "predict": (("artifact", "a.png"), "predict"),
     "batch": (("images", "--model", "artifact", "--output", "out"), "batch"),
     "serve": (("artifact",), "serve"),
+    "tune": (("artifact",), "tune"),
     "doctor": ((), "doctor"),
     "models": ((), "models"),
 }

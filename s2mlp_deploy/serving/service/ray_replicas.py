@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import ray
 from ray import serve
 
@@ -74,7 +75,9 @@ class RayReplicas:
     """
 
     def __init__(self, setup: Setup, size: int, most: int, limits: ServiceLimits) -> None:
-        self._setup, self._size, self._most, self._limits = setup, size, max(size, most), limits
+        self._size, self._most, self._limits = size, max(size, most), limits
+        # Where as many run as there may be, each has its share of the cores.
+        self._setup = msgspec.structs.replace(setup, instances=self._most)
         self._name = f"s2mlp-deploy-{next(_NUMBERS)}-{time.time_ns():x}"
         self._handle: Any = None
         self.slots = self._most * limits.max_batch * 2
