@@ -45,7 +45,7 @@ Top = Annotated[int, Query(ge=1, le=1000, description="How many classes.")]
 
 _POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob: data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'"
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 _PAGE = Path(__file__).with_name("page.html")
 

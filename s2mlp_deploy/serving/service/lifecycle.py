@@ -8,7 +8,6 @@ import logging
 import resource
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -233,7 +232,7 @@ def _other_starter(engine: EngineOptions, limits: ServiceLimits) -> Iterator[Sta
 @contextlib.contextmanager
 def _logging(stream: IO[bytes] | None) -> Iterator[JsonLines]:
     """The service's loggers and uvicorn's write JSON lines."""
-    lines = JsonLines(stream or open(sys.stderr.fileno(), "wb", buffering=0, closefd=False))  # noqa: SIM115
+    lines = JsonLines(stream or open(2, "wb", buffering=0, closefd=False))  # noqa: SIM115
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     before = [(logger.level, logger.propagate) for logger in loggers]
     for logger in loggers:

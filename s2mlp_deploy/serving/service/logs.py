@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import queue
+import re
 import threading
 import time
 from typing import IO, Any
 
 import msgspec
 
-from s2mlp_deploy.text import first_line_of
+from s2mlp_deploy.text import UNSAFE, first_line_of
 
 _WAITING = 10_000
+_UNSAFE = re.compile(rf"{UNSAFE.pattern}|[\u2028\u2029]")
 _OWN = frozenset(vars(logging.makeLogRecord({})))
 
 
@@ -74,5 +76,6 @@ def line_of(record: logging.LogRecord) -> bytes:
     if record.exc_info and record.exc_info[1] is not None:
         fields["error"] = f"{type(record.exc_info[1]).__name__}: {first_line_of(record.exc_info[1])}"
         fields["traceback"] = logging.Formatter().formatException(record.exc_info)
-    # No line break within: JSON escapes them.
-    return msgspec.json.encode(fields, enc_hook=str) + b"\n"
+    line = msgspec.json.encode(fields, enc_hook=str).decode()
+    # A path is its sender's text: nothing in it ends a line or commands a terminal. As an escape it is the same text.
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", line).encode() + b"\n"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections import Counter
@@ -77,6 +79,17 @@ class Load:
                         if "retry-after" not in answer.headers:
                             self.lost.append("it does not say when to come again")
                         time.sleep(0.01)
+
+
+def test_sigterm_under_load_answers_all_that_was_taken_and_ends_with_0(write, tmp_path):
+    with serving(tmp_path, write(tmp_path / "a"), "--threads", 1) as server:
+        server.http.close()
+        with Load(server) as load:
+            until(lambda: load.answers.total() > 50)
+            assert server.end() == 0
+        assert load.lost == []
+        assert {key[0] for key in load.kinds} == {"1"}
+    assert [line["message"] for line in server.lines() if "drain" in line["message"]] == ["draining", "drained"]
 
 
 def test_new_versions_take_over_without_a_failed_request_and_broken_ones_do_not(write, tmp_path):
@@ -154,3 +167,84 @@ def test_a_corrupt_artifact_at_start_is_told_and_mended_without_a_restart(write,
         (bad / "model.fp32.onnx").write_bytes(sound)
         os.utime(bad / "manifest.json")
         until(server.ready)
+
+
+def test_a_token_is_asked_for_and_the_bounds_hold(write, tmp_path):
+    """One service for what needs other options: a token, a long wait for company, a short queue."""
+    place = write(tmp_path / "a")
+    secret = {"S2MLP_TOKEN": "secret"}
+    with serving(tmp_path, place, "--threads", 1, "--max-delay", 300, "--queue", 2, environment=secret) as server:
+        assert server.http.get("/v2").status_code == 200
+        for headers in (
+            {},
+            {"Authorization": "secret"},
+            {"Authorization": "Bearer secre"},
+            {"Authorization": "Bearer é"},
+        ):
+            with httpx.Client(base_url=server.http.base_url) as other:
+                raw = {name: value.encode("latin-1") for name, value in headers.items()}
+                answer = other.get("/v2", headers=raw)
+                assert answer.status_code == 401
+                assert answer.headers["www-authenticate"] == "Bearer"
+                assert other.get("/metrics", headers=raw).status_code == 401
+                assert other.get("/v2/health/ready", headers=raw).status_code == 200
+                assert other.get("/").status_code == 200
+        # Requests wait 0.3 s for company, two at most: the third is told to come again, and who hangs up makes room.
+        statuses: Counter = Counter()
+
+        def ask():
+            answer = server.http.post(f"{TOKENS}/infer", json=BODY)
+            statuses[answer.status_code] += 1
+            if answer.status_code == 503:
+                assert int(answer.headers["retry-after"]) >= 1
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert statuses == {200: 2, 503: 4}
+        gone = [threading.Thread(target=ask_and_leave, args=(server,)) for _ in range(2)]
+        for thread in gone:
+            thread.start()
+        for thread in gone:
+            thread.join()
+        until(lambda: server.http.post(f"{TOKENS}/infer", json=BODY).status_code == 200)
+        until(lambda: [line["status"] for line in server.lines() if line.get("status") == 499] == [499, 499])
+
+
+def ask_and_leave(server):
+    """A client that does not wait for its answer."""
+    headers = {"Authorization": "Bearer secret"}
+    with (
+        contextlib.suppress(httpx.ReadTimeout),
+        httpx.Client(base_url=server.http.base_url, timeout=0.1, headers=headers) as client,
+    ):
+        client.post(f"{TOKENS}/infer", json=BODY)
+
+
+@pytest.mark.slow
+def test_a_thousand_connections_and_those_that_send_slowly(write, tmp_path):
+    options = ("--threads", 1, "--queue", 4000, "--timeout", 100, "--body-timeout", 2)
+    with serving(tmp_path, write(tmp_path / "a"), *options) as server:
+        address = ("127.0.0.1", server.port)
+        head = b"POST /v2/models/perceptron-0/infer HTTP/1.1\r\nHost: x\r\n"
+        slow = [socket.create_connection(address) for _ in range(3)]
+        slow[1].sendall(head)  # A head that never ends.
+        slow[2].sendall(head + b"Content-Length: 100\r\n\r\n{")  # A body that never comes.
+        start = time.monotonic()
+        body = json.dumps(BODY).encode()
+        request = head + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+        many = [socket.create_connection(address, 60) for _ in range(1000)]
+        for connection in many:
+            connection.sendall(request)
+        for connection in many:
+            with connection:
+                assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        assert slow[0].recv(1) == b""
+        assert slow[1].recv(1) == b""
+        assert slow[2].recv(65536).startswith(b"HTTP/1.1 408")
+        assert time.monotonic() - start < 60
+        for connection in slow:
+            connection.close()
+        assert server.ready()

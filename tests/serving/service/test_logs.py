@@ -44,6 +44,19 @@ def test_a_record_is_one_line_of_json(logger, tmp_path):
     assert "Traceback" in second["traceback"]
 
 
+def test_somebody_s_text_ends_no_line_and_commands_no_terminal(logger, tmp_path):
+    hostile = "a\u2028b\u2029c\x85d\x1b[2Je\u202ef"
+    with (tmp_path / "log").open("ab", buffering=0) as stream:
+        handler = JsonLines(stream)
+        logger.addHandler(handler)
+        logger.warning("x", extra={"path": hostile})
+        handler.close()
+    text = (tmp_path / "log").read_text()
+    assert len(text.splitlines()) == 1
+    assert text.isascii()
+    assert json.loads(text)["path"] == hostile
+
+
 def test_a_full_disk_loses_lines_and_nothing_else(logger):
     with open("/dev/full", "wb", buffering=0) as stream:  # noqa: PTH123
         handler = JsonLines(stream)
