@@ -22,9 +22,9 @@ from s2mlp_deploy.evidence.tune import Outcome
 from s2mlp_deploy.parity.compare import compare_arrays
 from s2mlp_deploy.parity.tolerances import default_tolerances
 
-MARGIN = 1.0
-"""Decibels that a quantized file may be farther from float32 than the one whose accuracy was measured: an eighth more
-error. Other engines round sums of integers otherwise; measured are differences below 1 (benchmarks/tune.md)."""
+MARGIN = 3.0
+"""Decibels that a quantized file may be farther from float32 than the one whose accuracy was measured. Engines round
+sums of integers otherwise: the same file differs by up to 1.4 between two of them (benchmarks/tune.md)."""
 
 _CAREFUL = "run `quantize` again: it scores what it makes"
 

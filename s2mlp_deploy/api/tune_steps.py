@@ -186,7 +186,7 @@ class Tuning:
             return
         for group in list(self._state.leaders):
             leader = self._entrants[self._state.leaders[group]]
-            newcomers = []
+            newcomers, late = [], False
             for form in _FORMS:
                 if form == leader.variant.form:
                     continue
@@ -202,6 +202,9 @@ class Tuning:
                     self._keep(made)
                 if made is not None:
                     newcomers.append(replace(leader, variant=made))
+                late = late or made is None
+            if late:
+                self._note(f"there was no time for every form of the shifts in {group}")
             self._race(f"forms of {group}", newcomers)
 
     def _other_settings(self) -> None:
