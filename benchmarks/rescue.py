@@ -37,6 +37,7 @@ from s2mlp_deploy import api
 from s2mlp_deploy.api.adopting import adopt_model
 from s2mlp_deploy.bench.timing import interleaved
 from s2mlp_deploy.export.lower import lower_shifts
+from s2mlp_deploy.recognition.onnx_ops import MOVES
 from s2mlp_deploy.sources.onnx_file import open_onnx
 from s2mlp_deploy.torch_internals import quiet_exporter
 
@@ -116,6 +117,8 @@ def rescue(case: Case, path: Path, exporter: str) -> tuple[str, list[int]]:
         return ("left" if not specs else "rewritten, equal"), counts
     if any(explains(specs, answer) for answer in (case.expected, *case.also)):
         return "found", counts
+    if not any(node.op_type in MOVES for node in model.model.graph):
+        return "lost by the exporter", counts
     return ("told otherwise, equal" if specs else "missed"), counts
 
 

@@ -27,7 +27,7 @@ from s2mlp_deploy.recognition.graph import (
     SizeDependence,
     UnknownValueError,
 )
-from s2mlp_deploy.recognition.onnx_measuring import SIZES, Measuring
+from s2mlp_deploy.recognition.onnx_measuring import SIZES, Measuring, shapes_of
 from s2mlp_deploy.recognition.onnx_ops import Runtime, carried_positions, constant_of
 from s2mlp_deploy.recognition.onnx_sizes import size_dependence
 
@@ -70,7 +70,9 @@ class OnnxGraph:
         fills = [value for value in graph.initializers.values() if value in self._zeros and self._is_passed_on(value)]
         self._fills = set(fills)
         self.nodes: Sequence[ir.Value] = [*fills, *computed]
-        self._inferred = _inferred(graph, {size.name for size in free_sizes})
+        names = {size.name for size in free_sizes}
+        # Inference by the whole graph follows lists of sizes, that of single operators what folding has found.
+        self._inferred = _inferred(graph, names, shapes_of(model)) | _inferred(graph, names, _stated(graph))
         self._movements = onnx_ops.Movements(runtime, model.opset_imports[""])
         self._known: dict[tuple[int, ...], SizedOnnxGraph | UnknownValueError] = {}
         self._measured = self._measuring(model, runtime)
@@ -282,22 +284,31 @@ class SizedOnnxGraph:
         return onnx_ops.cost_of(producer, sources, self.shape(node), counts)
 
 
-def _inferred(graph: ir.Graph, free: set[str]) -> dict[ir.Value, tuple[int | str, ...]]:
+_Sizes = tuple[int | str | None, ...]
+"""Of a tensor: numbers, and names of those that are free."""
+
+
+def _inferred(graph: ir.Graph, free: set[str], shapes: Mapping[str, _Sizes]) -> dict[ir.Value, tuple[int | str, ...]]:
     """The shapes that follow from the operators: whole of numbers and free sizes.
 
     Inference gives a free size that a Slice does not touch a name of its own, which later values have too.
+
+    Args:
+        graph: The graph.
+        free: The names of free sizes.
+        shapes: What one run of inference says, by the names of values: names of sizes mean nothing in another.
     """
     same: dict[str, int | str | None] = {name: name for name in free}
 
     def known(value: ir.Value | None) -> list[int | str | None]:
-        sizes = value.shape if value is not None and value.shape is not None else ()
-        return [size if isinstance(size, int) else same.get(str(size.value)) for size in sizes]
+        sizes = shapes.get(str(value.name), ()) if value is not None else ()
+        return [same.get(size) if isinstance(size, str) else size for size in sizes]
 
     found: dict[ir.Value, tuple[int | str, ...]] = {}
 
     def note(value: ir.Value) -> None:
         sizes = [size for size in known(value) if size is not None]
-        if value.shape is not None and len(sizes) == len(value.shape):
+        if (stated := shapes.get(str(value.name))) is not None and len(sizes) == len(stated):
             found[value] = tuple(sizes)
 
     for value in graph.inputs:
@@ -305,15 +316,25 @@ def _inferred(graph: ir.Graph, free: set[str]) -> dict[ir.Value, tuple[int | str
     for node in graph:
         axes = constant_of(node.inputs[3]) if node.op_type == "Slice" and len(node.inputs) > 3 else None
         if axes is not None:
-            before, after = known(node.inputs[0]), node.outputs[0].shape or ()
+            before, after = known(node.inputs[0]), shapes.get(str(node.outputs[0].name), ())
             cut = {int(axis) % len(before) for axis in axes} if before else set()
             for axis, (old, new) in enumerate(zip(before, after, strict=False)):
-                if axis not in cut and not isinstance(new, int) and new.value is not None and old is not None:
+                if axis not in cut and isinstance(new, str) and old is not None:
                     # A name that means two sizes means none.
-                    same[new.value] = old if same.setdefault(new.value, old) == old else None
+                    same[new] = old if same.setdefault(new, old) == old else None
         for value in node.outputs:
             note(value)
     return found
+
+
+def _stated(graph: ir.Graph) -> dict[str, _Sizes]:
+    """The shapes that the values of a graph have, by name."""
+    values = (*graph.inputs, *(value for node in graph for value in node.outputs))
+    return {
+        str(value.name): tuple(size if isinstance(size, int) else size.value for size in value.shape)
+        for value in values
+        if value.shape is not None
+    }
 
 
 def _reached(graph: ir.Graph) -> set[ir.Value]:

@@ -174,6 +174,22 @@ def _measured(node: ir.Node) -> ir.Value | None:
     return node.inputs[0] if node.op_type in SIZES and not node.domain else None
 
 
+def shapes_of(model: ir.Model) -> dict[str, tuple[int | str | None, ...]]:
+    """What one run of onnx's inference says of all shapes, by the names of values: numbers and names of sizes."""
+    try:
+        graph = onnx.shape_inference.infer_shapes(_without_weights(model), data_prop=True).graph
+    except Exception:  # onnx has errors of its own.
+        return {}
+    return {
+        value.name: tuple(
+            dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
+            for dim in value.type.tensor_type.shape.dim
+        )
+        for value in (*graph.input, *graph.value_info, *graph.output)
+        if value.type.tensor_type.HasField("shape")
+    }
+
+
 def _without_weights(model: ir.Model) -> onnx.ModelProto:
     """The graph for inference: large constants are inputs, and nothing is known yet but what the operators say."""
     shell = model.clone()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from onnx_sources import DYNAMO, graph_of, parsed
+from onnx_sources import DYNAMO, TORCHSCRIPT, adopted, graph_of, parsed, written
 
 from s2mlp_deploy.api.adopting import runtime
 from s2mlp_deploy.recognition.index_maps import IndexMaps
@@ -129,6 +130,16 @@ def test_a_table_of_places_is_one_shift_at_every_batch() -> None:
     assert [(group.channels, group.offsets) for group in shift.spec.groups] == [(2, (1,)), (2, (0,))]
     assert shift.spec.border == "keep"
     assert shift.idiom == "slice assignment"
+
+
+def test_a_table_counts_the_images_of_another_tensor_of_that_batch(tmp_path: Path) -> None:
+    view = """counted = Shape(x) one_size = Gather(counted, first) sizes = Unsqueeze(one_size, zero)
+        target = Concat <axis = 0> (sizes, rest) v = Reshape(x, target) w = Sigmoid(v) a = Relu(w)"""
+    text = TORCHSCRIPT.replace("a = Relu(x)", view).replace("shape = Shape(a)", "shape = Shape(v)")
+    text = text.replace("int64[1] zero", "int64[3] rest = {6, 5, 4}, int64[1] zero")
+    found = adopted(written(tmp_path / "net.onnx", text))
+    assert not [miss.reason for miss in found.near_misses]
+    assert [shift.origin.sizes > 1 for shift in found.shifts] == [True]
 
 
 # Rows move down by one; how many rows there are is free, and where they end is computed from it in the given way.
