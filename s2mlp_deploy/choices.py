@@ -41,6 +41,9 @@ Scenario: TypeAlias = Literal["single-stream", "offline", "server"]
 EnginePool: TypeAlias = Literal["process", "ray"]
 """Who runs engines side by side: processes of this machine, or actors of Ray."""
 
+PackageFormat: TypeAlias = Literal["triton", "docker", "kserve"]
+"""What ``package`` writes."""
+
 HardwareCompatibility: TypeAlias = Literal["none", "ampere+", "same-compute-capability"]
 """Which GPUs a TensorRT engine runs on besides its own."""
 

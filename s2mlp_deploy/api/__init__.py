@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.api.inspecting_sources import SourceInspection, inspect_graph, inspect_source
     from s2mlp_deploy.api.layering import parity_per_layer
     from s2mlp_deploy.api.metrics import load_metric
+    from s2mlp_deploy.api.packaging import package
     from s2mlp_deploy.api.pieces import EnginePieces, judge_pieces
     from s2mlp_deploy.api.predicting import predict
     from s2mlp_deploy.api.quantizing import Quantized, quantize
@@ -103,6 +104,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.serving.batch.run import BatchReport
     from s2mlp_deploy.serving.hindrances import Hindrance
     from s2mlp_deploy.serving.outputs import OutputSummary
+    from s2mlp_deploy.serving.package.result import Package, PackageOptions
     from s2mlp_deploy.serving.plan import RunPlan
     from s2mlp_deploy.serving.predictor import Prediction, PredictionFailure, Predictor
     from s2mlp_deploy.serving.service.options import EngineOptions, ServeOptions, ServiceLimits
@@ -136,6 +138,8 @@ _HOMES = {
     "s2mlp_deploy.api.capturing": _Home(("CapturedSource", "analyze", "capture"), _TORCH, "export"),
     "s2mlp_deploy.api.comparing": _Home(("parity",), _TORCH, "export"),
     "s2mlp_deploy.api.cutting": _Home(("engine_pieces",), _TORCH, "export"),
+    "s2mlp_deploy.api.packaging": _Home(("package",)),
+    "s2mlp_deploy.serving.package.result": _Home(("Package", "PackageOptions")),
     "s2mlp_deploy.api.pieces": _Home(("EnginePieces", "judge_pieces"), ("onnx_ir", "safetensors"), "export"),
     "s2mlp_deploy.api.diagnosing": _Home(("Diagnosis", "diagnose")),
     "s2mlp_deploy.api.diffing": _Home(("diff", "save_difference"), (*_GRAPH, "jinja2"), "onnx"),
@@ -273,6 +277,8 @@ __all__ = [
     "OnHazard",
     "OutputError",
     "OutputSummary",
+    "Package",
+    "PackageOptions",
     "ParityReport",
     "Precision",
     "PrecisionOptions",
@@ -333,6 +339,7 @@ __all__ = [
     "models",
     "no_progress",
     "optimize",
+    "package",
     "parity",
     "parity_against_file",
     "parity_per_layer",

@@ -19,6 +19,7 @@ from s2mlp_deploy.cli import (
     export,
     inspect,
     models,
+    package,
     parity,
     predict,
     quantize,
@@ -61,7 +62,7 @@ def _root(
 
 for module in (
     *(models, doctor, demo, export, quantize, build, inspect, diff, parity, bench, tune, report),
-    *(predict, batch, serve),
+    *(predict, batch, serve, package),
 ):
     module.register(app)
 

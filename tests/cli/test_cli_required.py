@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
     "batch": (("images", "--model", "artifact", "--output", "out"), "batch"),
     "serve": (("artifact",), "serve"),
     "tune": (("artifact",), "tune"),
+    "package": (("artifact", "--format", "triton", "--output", "out"), "package"),
     "doctor": ((), "doctor"),
     "models": ((), "models"),
 }

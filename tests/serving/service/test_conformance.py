@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -126,19 +125,11 @@ asyncio.run(main())
 
 
 @pytest.mark.slow
-def test_kserve_s_client_gets_the_sessions_numbers(server, expected, tmp_path):
-    """In a venv of its own, which it makes unless one is named: it wants an older protobuf."""
-    python = os.environ.get("S2MLP_KSERVE_PYTHON")
-    if python is None:
-        python = str(tmp_path / "venv" / "bin" / "python")
-        subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
-        install = [python, "-m", "pip", "install", "--quiet", "kserve", "numpy"]
-        if subprocess.run(install, check=False, capture_output=True, timeout=250).returncode:
-            pytest.skip("kserve cannot be installed here")
+def test_kserve_s_client_gets_the_sessions_numbers(server, expected, tmp_path, kserve_python):
     np.save(tmp_path / "x.npy", ARRAY)
     ports = (str(server.port), str(server.said("gRPC")["grpc_port"]))
     done = subprocess.run(
-        [python, "-c", KSERVE, "127.0.0.1", *ports, str(tmp_path / "x.npy")],
+        [kserve_python, "-c", KSERVE, "127.0.0.1", *ports, str(tmp_path / "x.npy")],
         capture_output=True,
         text=True,
         timeout=120,

@@ -1,0 +1,60 @@
+"""A directory that appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from s2mlp_deploy.errors import OutputError
+from s2mlp_deploy.files import output_error
+
+_STAGING = ".s2mlp-deploy.incomplete-"
+
+
+def check_free(directory: Path) -> None:
+    """Refuses a place where something is.
+
+    Raises:
+        OutputError: It is a file, or a directory that holds something.
+    """
+    try:
+        taken = directory.is_symlink() or (
+            directory.exists() and not (directory.is_dir() and not any(directory.iterdir()))
+        )
+    except OSError as error:
+        raise output_error(directory, error) from error
+    if taken:
+        raise OutputError(
+            "there is something in the place of the output",
+            where=str(directory),
+            fix="choose another with --output, or move it away",
+        )
+
+
+@contextlib.contextmanager
+def new_directory(place: Path) -> Iterator[Path]:
+    """An empty directory that takes its place when the block ends well, and is removed when not.
+
+    Args:
+        place: Where it goes: nothing, or an empty directory (:func:`check_free`).
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    staging: Path | None = None
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=place.parent))
+        # A container's user, and a server's, is not the one that wrote it: as any new directory, not as a private one.
+        staging.chmod(0o755)
+        yield staging
+        # A directory takes the place of an empty one, and of nothing else: not of what came there meanwhile.
+        staging.replace(place)
+    except OSError as error:
+        raise output_error(place, error) from error
+    finally:
+        if staging is not None and staging.exists():
+            shutil.rmtree(staging, ignore_errors=True)

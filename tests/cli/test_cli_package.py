@@ -1,0 +1,49 @@
+"""``package``: what it prints, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from image_artifact import write_image_artifact
+
+pytest.importorskip("onnxruntime")
+
+
+def test_a_repository_and_what_to_do_with_it(cli, tmp_path):
+    write_image_artifact(tmp_path / "a")
+    result = cli("package", tmp_path / "a", "--format", "triton", "--output", tmp_path / "r")
+    assert result.code == 0
+    assert "model.fp32.onnx on onnxruntime" in result.out
+    assert f"tritonserver --model-repository={tmp_path / 'r'}" in result.out
+    document = json.loads(
+        cli("package", tmp_path / "a", "--format", "kserve", "-o", tmp_path / "k", "--image", "i", "--json").out
+    )
+    assert (document["format"], document["model"]) == ("kserve", "colours")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--format", "kserve", "--image", "i", "--version", "2"), "--version: --format kserve does not use it"),
+        (("--format", "triton", "--wheel", "x.whl", "--image", "i"), "--image and --wheel"),
+        (("--format", "zip"), "choose triton, docker or kserve"),
+        (("--format", "triton", "--engine", "tensorrt"), "no engine of tensorrt was built"),
+        (("--format", "triton", "--version", "0"), "version"),
+    ],
+)
+def test_what_is_refused(cli, tmp_path, arguments, says):
+    write_image_artifact(tmp_path / "a")
+    result = cli("package", tmp_path / "a", "--output", tmp_path / "r", *arguments)
+    assert result.code == 2
+    assert says in result.text
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_file_that_is_not_proven_is_not_packaged(cli, tmp_path):
+    write_image_artifact(tmp_path / "a", proven=False)
+    arguments = ("package", tmp_path / "a", "--format", "triton", "--output", tmp_path / "r")
+    result = cli(*arguments)
+    assert result.code == 2
+    assert "--allow-unproven" in result.text
+    assert cli(*arguments, "--allow-unproven").code == 0
