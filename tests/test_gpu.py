@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -64,5 +65,19 @@ def test_a_tool_that_fails_means_no_gpu(monkeypatch, tmp_path):
     gpu.gpus.cache_clear()
     try:
         assert gpu.gpus() == ()
+    finally:
+        gpu.gpus.cache_clear()
+
+
+@pytest.mark.parametrize(("visible", "found"), [("", ()), (T4.uuid, (T4,))])
+def test_the_environment_of_the_process_counts(monkeypatch, tmp_path, visible, found):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\necho '{T4.name}, 7.5, {T4.driver}, {T4.memory}, {T4.uuid}'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    gpu.gpus.cache_clear()
+    try:
+        assert gpu.gpus() == found
     finally:
         gpu.gpus.cache_clear()

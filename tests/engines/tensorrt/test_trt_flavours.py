@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 
 import pytest
@@ -209,7 +210,8 @@ def test_ctrl_c_while_a_library_loads_is_not_lost_in_it(monkeypatch):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def loading(_):
-        signal.raise_signal(signal.SIGINT)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
         raise ImportError("initialization failed")
 
     monkeypatch.setattr(library.importlib, "import_module", loading)
