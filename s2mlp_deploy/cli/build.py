@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-_SHAPES = "NAME:1x3x224x224"
+_SHAPES = "SHAPES"
 _PROFILES = "repeat for more profiles, join inputs by commas"
 # Parameters that are used; all others are of a build.
 _OF_OPTIMIZE = frozenset({"file", "engine", "optimize_for", "output", "as_json"})
@@ -52,7 +52,7 @@ def register(app: typer.Typer) -> None:
             "build model.onnx --target sm89 --max-shapes image:8x3x224x224",
             "build out --engine openvino",
             "build out --engine onnxruntime --optimize-for cpu",
-            "build --from-trtexec 'trtexec --onnx=model.onnx --saveEngine=model.plan'",
+            "build --from-trtexec 'trtexec --onnx=m.onnx --saveEngine=m.plan'",
         )
     )
     def build(
@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
         engine: Annotated[EngineName, typer.Option(**choices(EngineName, _ENGINES))] = "tensorrt-rtx",
         target: Annotated[
             list[str] | None,
-            typer.Option(help="Compute capability, for example sm89; repeat. Of openvino a device."),
+            typer.Option(metavar="SM", help="Compute capability, for example sm89; repeat. Of openvino a device."),
         ] = None,
         min_shapes: Annotated[
             list[str] | None,
@@ -91,7 +91,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         builder_optimization_level: Annotated[int | None, typer.Option(help="0 to 5; higher searches longer.")] = None,
         tf32: Annotated[
-            bool, typer.Option("--tf32/--no-tf32", help="Let fp32 GEMMs round their inputs to TF32: faster, 3 digits.")
+            bool, typer.Option("--tf32", help="Let fp32 GEMMs round their inputs to TF32: faster, 3 digits.")
         ] = False,
         sparsity: Annotated[
             bool, typer.Option("--sparsity", help="Try kernels for weights of which 2 in 4 are zero.")
@@ -100,7 +100,7 @@ def register(app: typer.Typer) -> None:
             int | None, typer.Option(help="Streams beside the main one. Default: the builder's choice.")
         ] = None,
         tactic_sources: Annotated[
-            str | None, typer.Option(metavar="+NAME,-NAME", help="Sources of kernels to add or to take away.")
+            str | None, typer.Option(metavar="NAMES", help="Sources of kernels: +NAME adds one, -NAME takes it away.")
         ] = None,
         build_route: Annotated[
             str | None,
