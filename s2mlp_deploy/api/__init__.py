@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.evidence.layers import LayersReport
     from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
     from s2mlp_deploy.evidence.profile import Profile
+    from s2mlp_deploy.evidence.speed import SpeedCheck
     from s2mlp_deploy.evidence.tune import TuneReport
     from s2mlp_deploy.precision.limits import Limits, read_limits
     from s2mlp_deploy.precision.options import PrecisionOptions
@@ -218,6 +219,7 @@ _HOMES = {
     "s2mlp_deploy.evidence.build": _Home(("BuildRecord",)),
     "s2mlp_deploy.evidence.difference": _Home(("DifferenceReport",)),
     "s2mlp_deploy.evidence.profile": _Home(("Profile",)),
+    "s2mlp_deploy.evidence.speed": _Home(("SpeedCheck",)),
     "s2mlp_deploy.evidence.layers": _Home(("LayersReport",)),
     "s2mlp_deploy.evidence.tune": _Home(("TuneReport",)),
     "s2mlp_deploy.evidence.parity": _Home(("ParityReport", "Tolerances")),
@@ -307,6 +309,7 @@ __all__ = [
     "SourceError",
     "SourceInfo",
     "SourceInspection",
+    "SpeedCheck",
     "TargetError",
     "TensorInfo",
     "Tolerances",
