@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "package out --format triton --output repository",
             "package out --format docker --output context",
-            "package out --format kserve --output deploy --image registry.example/digits:1",
+            "package out --format kserve --output k8s --image example/digits:1",
         )
     )
     def package(
