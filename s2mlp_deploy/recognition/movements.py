@@ -31,6 +31,8 @@ _COSTLY = ("slice assignment", "index table", "mask", CONVOLUTION)
 _BUDGET = 1 << 28
 _MOST_TRIED = 8
 """Tensors of a region, from its exits inwards."""
+_MOST_FOLLOWED = 1 << 11
+"""Members of a region that are followed, over all of its tensors that are tried: chains of thousands cost minutes."""
 _GAIN = 0.8
 """The share of the cost that may be left. Costs are a model: what gains less may lose."""
 _FAILURES = (UnknownValueError, RuntimeError, ValueError, IndexError, ZeroDivisionError, MemoryError)
@@ -63,6 +65,7 @@ class MovementSearch(Generic[N]):
         self._copies = copies
         self._same = {node: base.node for node, base in copies.items() if base.axis is None}
         self._free: dict[N, frozenset[int]] = {}
+        self._users: dict[N, Sequence[N]] = {}
 
     def run(self) -> tuple[MovementMatch[N], ...]:
         """Walks from the tensors that leave the region towards its inputs, up to the first movement on each way."""
@@ -71,6 +74,7 @@ class MovementSearch(Generic[N]):
         found: list[MovementMatch[N]] = []
         seen: set[N] = set()
         frontier, tried = self._region.exits(), 0
+        most = min(_MOST_TRIED, max(1, _MOST_FOLLOWED // len(self._region.members)))
         while frontier:
             node = frontier.pop(0)
             if node in seen or node not in self._region or not self._graph.is_variable(node):
@@ -78,7 +82,7 @@ class MovementSearch(Generic[N]):
             seen.add(node)
             if node in self._stops or node in self._same:
                 frontier.append(self._stops[node] if node in self._stops else self._same[node])
-            elif tried >= _MOST_TRIED or not self._is_costly(node):
+            elif tried >= most or not self._is_costly(node):
                 frontier += self._region.carried(node)
             else:
                 tried += 1
@@ -201,7 +205,9 @@ class MovementSearch(Generic[N]):
         """The members that nobody reads once the target is written in another way."""
         dead = {target, *self._copies}
         for member in reversed(self._region.members):
-            if member not in dead and all(user in dead for user in self._graph.users(member)):
+            if member not in self._users:
+                self._users[member] = self._graph.users(member)
+            if member not in dead and all(user in dead for user in self._users[member]):
                 dead.add(member)
         return [member for member in self._standing(target) if member in dead]
 
