@@ -23,6 +23,7 @@ def predict(
     save: str | Path | None = None,
     engine: str | None = None,
     threads: int | None = None,
+    spin: bool | None = None,
     flush_denormals: bool | None = None,
     allow_unproven: bool = False,
 ) -> list[Prediction]:
@@ -40,6 +41,7 @@ def predict(
         engine: What runs it: ``onnxruntime[:PROVIDER]``, ``openvino[:DEVICE]``, or what an engine was built with;
             default: as for ``precision``.
         threads: See :class:`~s2mlp_deploy.serving.predictor.Predictor`.
+        spin: See there.
         flush_denormals: See there.
         allow_unproven: See there.
 
@@ -68,6 +70,7 @@ def predict(
         output=output,
         engine=engine,
         threads=threads,
+        spin=spin,
         flush_denormals=flush_denormals,
         allow_unproven=allow_unproven,
         warn=False,  # What makes a service slow is nothing to a command that ends.

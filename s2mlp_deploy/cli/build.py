@@ -93,6 +93,8 @@ def register(app: typer.Typer) -> None:
         tf32: Annotated[
             bool, typer.Option("--tf32", help="Let fp32 GEMMs round their inputs to TF32: faster, 3 digits.")
         ] = False,
+        # Not the other half of the option above: help pages give that a column, which breaks the longest names.
+        no_tf32: Annotated[bool, typer.Option("--no-tf32", help="The default: fp32 stays fp32.")] = False,
         sparsity: Annotated[
             bool, typer.Option("--sparsity", help="Try kernels for weights of which 2 in 4 are zero.")
         ] = False,
@@ -160,6 +162,8 @@ def register(app: typer.Typer) -> None:
         Of a line of trtexec, --fp16 and --int8 are `export FILE.onnx --precision` and a build of the file that it
         writes; the rest --from-trtexec reads: docs/trtexec.md.
         """
+        if tf32 and no_tf32:
+            raise InputError("--tf32 and --no-tf32 contradict each other", fix="leave one of them out")
         line = None
         if from_trtexec is not None:
             if file is not None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from s2mlp_deploy import api
 from s2mlp_deploy.cli.console import Json, emit
-from s2mlp_deploy.cli.options import AllowUnproven, FlushDenormals, RunEngine, RunPrecision, Threads, examples
+from s2mlp_deploy.cli.options import AllowUnproven, FlushDenormals, NoSpin, RunEngine, RunPrecision, Threads, examples
 from s2mlp_deploy.errors import CheckFailedError, ImageError
 
 
@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         engine: RunEngine = None,
         threads: Threads = None,
+        no_spin: NoSpin = False,
         flush_denormals: FlushDenormals = False,
         allow_unproven: AllowUnproven = False,
         as_json: Json = False,
@@ -50,6 +51,7 @@ def register(app: typer.Typer) -> None:
             save=save,
             engine=engine,
             threads=threads,
+            spin=False if no_spin else None,
             flush_denormals=flush_denormals or None,
             allow_unproven=allow_unproven,
         )

@@ -10,7 +10,16 @@ import typer
 
 from s2mlp_deploy import api
 from s2mlp_deploy.choices import EnginePool
-from s2mlp_deploy.cli.options import AllowUnproven, FlushDenormals, RunEngine, RunPrecision, Threads, choices, examples
+from s2mlp_deploy.cli.options import (
+    AllowUnproven,
+    FlushDenormals,
+    NoSpin,
+    RunEngine,
+    RunPrecision,
+    Threads,
+    choices,
+    examples,
+)
 from s2mlp_deploy.errors import InputError, OutputError
 
 _TOKEN = "S2MLP_TOKEN"
@@ -41,6 +50,7 @@ def register(app: typer.Typer) -> None:
         precision: RunPrecision = None,
         engine: RunEngine = None,
         threads: Threads = None,
+        no_spin: NoSpin = False,
         flush_denormals: FlushDenormals = False,
         allow_unproven: AllowUnproven = False,
         instances: Annotated[int, typer.Option(min=1, help="Processes for each model; of Ray at least so many.")] = 1,
@@ -68,15 +78,16 @@ def register(app: typer.Typer) -> None:
         """Serve artifacts over HTTP and gRPC: the Open Inference Protocol (KServe v2), and images. Needs no torch."""
         options = api.ServeOptions(host, port, grpc_port, _token(token_file), reload_every)
         opened = api.EngineOptions(
-            precision,
-            engine,
-            threads,
-            flush_denormals,
-            allow_unproven,
-            instances,
-            engine_pool,
-            address,
-            max_instances,
+            precision=precision,
+            engine=engine,
+            threads=threads,
+            spin=False if no_spin else None,
+            flush_denormals=flush_denormals,
+            allow_unproven=allow_unproven,
+            instances=instances,
+            engine_pool=engine_pool,
+            address=address,
+            max_instances=max_instances,
         )
         limits = api.ServiceLimits(
             max_batch=max_batch,

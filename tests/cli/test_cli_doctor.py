@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
+import typer
 from image_artifact import write_image_artifact
+
+from s2mlp_deploy.cli.main import app
+from s2mlp_deploy.serving import hindrances
 
 pytest.importorskip("onnxruntime")
 
@@ -56,3 +62,11 @@ def test_bad_input_is_refused(refused, tmp_path, monkeypatch, arguments, says):
     monkeypatch.chdir(tmp_path)
     write_image_artifact(tmp_path / "a")
     assert says in refused("doctor", *arguments)
+
+
+@pytest.mark.parametrize("command", ["predict", "batch", "serve"])
+def test_what_is_advised_is_an_option_of_whatever_runs_an_artifact(command):
+    advised = set(re.findall(r"--[a-z][a-z-]+", Path(hindrances.__file__).read_text()))
+    known = {name for option in typer.main.get_command(app).commands[command].params for name in option.opts}
+    assert "--no-spin" in advised
+    assert advised <= known

@@ -86,15 +86,16 @@ def test_inspecting_an_engine_shows_layers_and_precision(cli, engine):
 
 def test_tf32_is_off_unless_asked_for_and_told(cli, graph):
     flags = {}
-    for option in ("", "--tf32"):
+    for option in ("", "--no-tf32", "--tf32"):
         result = cli("build", graph, "--target", "sm89", *filter(None, [option]), "--json")
         assert result.code == 0, result.err
         record = json.loads(result.out)
         flags[option] = (record["flags"]["tf32"], "TF32" in record["builder_flags"], record["key"])
-        assert not record["cached"]
-    assert flags[""][:2] == (False, False)
+        assert record["cached"] is (option == "--no-tf32")
+    assert flags["--no-tf32"][:2] == (False, False)
     assert flags["--tf32"][:2] == (True, True)
-    assert flags[""][2] != flags["--tf32"][2]
+    assert flags["--no-tf32"][2] != flags["--tf32"][2]
+    assert flags[""] == flags["--no-tf32"]
 
 
 def test_a_line_of_trtexec_is_printed_and_builds_again(cli, refused, graph, tmp_path):

@@ -9,6 +9,9 @@ import pytest
 from image_artifact import picture, write_image_artifact
 from PIL import Image
 
+from s2mlp_deploy.api import predicting
+from s2mlp_deploy.errors import InputError
+
 pytest.importorskip("onnxruntime")
 
 
@@ -97,3 +100,13 @@ def test_what_cannot_be_is_refused_in_words(refused, tmp_path, folder, monkeypat
     (tmp_path / "mine.npz").write_bytes(b"mine")
     assert says in refused("predict", *arguments)
     assert (tmp_path / "mine.npz").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(("option", "spin"), [((), None), (("--no-spin",), False)])
+def test_idle_threads_sleep_where_that_was_asked_for(refused, tmp_path, monkeypatch, folder, option, spin):
+    def opened(*_, spin, **__):
+        raise InputError(f"spin is {spin}", fix="none")
+
+    monkeypatch.setattr(predicting, "Predictor", opened)
+    write_image_artifact(tmp_path / "a")
+    assert f"spin is {spin}" in refused("predict", tmp_path / "a", folder, *option)

@@ -7,6 +7,8 @@ import socket
 import pytest
 from tiny_artifact import write_tiny
 
+from s2mlp_deploy.errors import InputError
+
 for package in ("fastapi", "uvicorn", "httptools", "prometheus_client", "grpc"):
     pytest.importorskip(package)
 
@@ -43,3 +45,20 @@ def test_bounds_that_bound_nothing_are_told(refused, tmp_path):
 def test_a_log_that_cannot_be_written_is_told(refused, tmp_path):
     write_tiny(tmp_path / "a")
     assert "--log-file" in refused("serve", tmp_path / "a", "--log-file", tmp_path / "no" / "log")
+
+
+@pytest.mark.parametrize(("option", "spin"), [((), None), (("--no-spin",), False)])
+def test_idle_threads_sleep_where_that_was_asked_for(refused, tmp_path, monkeypatch, option, spin):
+    from s2mlp_deploy.serving.service import model, repository
+    from s2mlp_deploy.serving.service.options import ServiceLimits
+
+    def served(paths, _, engine, *__):
+        model.ServedModel(repository.Repository(paths, engine, ServiceLimits(), lambda *_: None)._setup(paths[0]))
+
+    def opened(*_, spin, **__):
+        raise InputError(f"spin is {spin}", fix="none")
+
+    monkeypatch.setattr("s2mlp_deploy.api.serving.run", served)
+    monkeypatch.setattr(model, "Predictor", opened)
+    write_tiny(tmp_path / "a")
+    assert f"spin is {spin}" in refused("serve", tmp_path / "a", *option)

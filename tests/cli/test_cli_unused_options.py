@@ -15,6 +15,7 @@ BUILDING = [
     ("--timing-cache", "kernels.bin"),
     ("--version-compatible",),
     ("--tf32",),
+    ("--no-tf32",),
     ("--sparsity",),
     ("--max-aux-streams", "1"),
     ("--tactic-sources", "-JIT_CONVOLUTIONS"),
@@ -46,6 +47,10 @@ def test_optimizing_refuses_what_is_of_engines(refused, nothing_runs, option):
 @pytest.mark.parametrize("option", [*BUILDING, ("--output", "a.engine")], ids=lambda option: option[0])
 def test_a_dry_run_refuses_what_is_of_a_build(refused, nothing_runs, option):
     assert f"fix: leave {option[0]} out" in refused("build", "model.onnx", "--dry-run", *option)
+
+
+def test_tf32_is_either_on_or_off(refused, nothing_runs):
+    assert "leave one of them out" in refused("build", "model.onnx", "--tf32", "--no-tf32")
 
 
 def test_all_that_are_refused_are_named(refused, nothing_runs):

@@ -40,6 +40,7 @@ class Setup(msgspec.Struct, tag="setup"):
     precision: str | None
     engine: str | None
     threads: int | None
+    spin: bool | None
     flush_denormals: bool
     allow_unproven: bool
     max_pixels: int

@@ -45,6 +45,7 @@ class ServedModel:
             precision=setup.precision,
             engine=setup.engine,
             threads=_threads(setup),
+            spin=setup.spin,
             flush_denormals=setup.flush_denormals or None,
             allow_unproven=setup.allow_unproven,
             warn=False,

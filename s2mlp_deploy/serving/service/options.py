@@ -38,6 +38,7 @@ class EngineOptions:
         precision: Which file; None: what :func:`~s2mlp_deploy.serving.plan.plan_run` chooses.
         engine: What runs it; None likewise.
         threads: Within an operator; None likewise, or a share of the cores where there are several instances.
+        spin: Whether idle threads of ONNX Runtime spin for work; None: as ``tune`` chose, else they do.
         flush_denormals: Whether subnormal numbers count as 0; where not, as ``tune`` chose.
         allow_unproven: Whether a file may run whose parity does not hold or was not measured.
         instances: Processes for each model; of Ray, replicas that there are at least.
@@ -49,6 +50,7 @@ class EngineOptions:
     precision: str | None = None
     engine: str | None = None
     threads: int | None = None
+    spin: bool | None = None
     flush_denormals: bool = False
     allow_unproven: bool = False
     instances: int = 1

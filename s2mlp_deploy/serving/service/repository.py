@@ -308,6 +308,7 @@ class Repository:
             options.precision,
             options.engine,
             options.threads,
+            options.spin,
             options.flush_denormals,
             options.allow_unproven,
             self._limits.max_pixels,
