@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.api.exporting import ExportResult, export
     from s2mlp_deploy.api.inspecting_artifacts import ArtifactInspection, inspect_artifact
     from s2mlp_deploy.api.inspecting_files import FileInspection, inspect_file
+    from s2mlp_deploy.api.inspecting_layers import inspect_json
     from s2mlp_deploy.api.inspecting_sources import SourceInspection, inspect_graph, inspect_source
     from s2mlp_deploy.api.layering import parity_per_layer
     from s2mlp_deploy.api.metrics import load_metric
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.evidence.bench import BenchReport
     from s2mlp_deploy.evidence.build import BuildRecord
     from s2mlp_deploy.evidence.difference import DifferenceReport
+    from s2mlp_deploy.evidence.engine_layers import EngineLayers, RunTimes
     from s2mlp_deploy.evidence.layers import LayersReport
     from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
     from s2mlp_deploy.evidence.profile import Profile
@@ -150,6 +152,7 @@ _HOMES = {
     "s2mlp_deploy.api.exporting": _Home(("ExportResult", "export"), _TORCH, "export"),
     "s2mlp_deploy.api.inspecting_artifacts": _Home(("ArtifactInspection", "inspect_artifact")),
     "s2mlp_deploy.api.inspecting_files": _Home(("FileInspection", "inspect_file"), _GRAPH, "onnx"),
+    "s2mlp_deploy.api.inspecting_layers": _Home(("inspect_json",)),
     "s2mlp_deploy.api.inspecting_sources": _Home(
         ("SourceInspection", "inspect_graph", "inspect_source"), _TORCH, "export"
     ),
@@ -218,6 +221,7 @@ _HOMES = {
     "s2mlp_deploy.evidence.bench": _Home(("BenchReport",)),
     "s2mlp_deploy.evidence.build": _Home(("BuildRecord",)),
     "s2mlp_deploy.evidence.difference": _Home(("DifferenceReport",)),
+    "s2mlp_deploy.evidence.engine_layers": _Home(("EngineLayers", "RunTimes")),
     "s2mlp_deploy.evidence.profile": _Home(("Profile",)),
     "s2mlp_deploy.evidence.speed": _Home(("SpeedCheck",)),
     "s2mlp_deploy.evidence.layers": _Home(("LayersReport",)),
@@ -258,6 +262,7 @@ __all__ = [
     "DifferenceReport",
     "DynamicAxis",
     "EngineInspection",
+    "EngineLayers",
     "EngineName",
     "EngineOptions",
     "EnginePieces",
@@ -297,6 +302,7 @@ __all__ = [
     "Quantized",
     "RequiredPrecision",
     "RunPlan",
+    "RunTimes",
     "S2MLPDeployError",
     "Scenario",
     "ServeOptions",
@@ -334,6 +340,7 @@ __all__ = [
     "inspect_engine",
     "inspect_file",
     "inspect_graph",
+    "inspect_json",
     "inspect_source",
     "judge_pieces",
     "layers_against_file",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s2mlp_deploy.api.evidence import save_evidence
+from s2mlp_deploy.api.inspecting_layers import layers_beside
 from s2mlp_deploy.artifact import file_for_engine, read_manifest, verify_precision
 from s2mlp_deploy.engines import optimized
 from s2mlp_deploy.engines.base import EngineStatus
@@ -26,6 +27,7 @@ from s2mlp_deploy.engines.tensorrt.precision_check import required_precision
 from s2mlp_deploy.engines.tensorrt.preflight import Preflight
 from s2mlp_deploy.errors import InputError, MissingDependencyError, OutputError
 from s2mlp_deploy.evidence.build import BuildRecord, Shape
+from s2mlp_deploy.evidence.engine_layers import EngineLayers
 from s2mlp_deploy.gpu import Gpu, cuda_version, gpus
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
@@ -59,12 +61,14 @@ class EngineInspection:
         record: Its sidecar.
         mismatches: What keeps it from running on this machine, as far as that is known here.
         warnings: What makes it run worse than it could here.
+        layers: What its build wrote of its layers; None where it was built without its GPU.
     """
 
     file: str
     record: BuildRecord
     mismatches: tuple[Mismatch, ...]
     warnings: tuple[str, ...] = ()
+    layers: EngineLayers | None = None
 
 
 def doctor() -> Health:
@@ -206,15 +210,16 @@ def inspect_engine(path: str | Path) -> EngineInspection:
     if record.flavour == openvino.OPENVINO:
         return EngineInspection(file.name, record, mismatches(record, version=openvino.version_here(), capability=None))
     version = version_here(flavour(record.flavour))
+    layers = layers_beside(file)
     here = gpus()
     # One that fits is enough: which one runs it, whoever runs it says.
     found = [mismatches(record, version=version, capability=gpu.capability) for gpu in here]
     fitting = [gpu for gpu, problems in zip(here, found, strict=True) if not problems]
     if fitting:
         told = [gpu_warning(record, gpu.name) for gpu in fitting]
-        return EngineInspection(file.name, record, (), () if "" in told else tuple(dict.fromkeys(told)))
+        return EngineInspection(file.name, record, (), () if "" in told else tuple(dict.fromkeys(told)), layers)
     nothing = mismatches(record, version=version, capability=None)
-    return EngineInspection(file.name, record, found[0] if found else nothing)
+    return EngineInspection(file.name, record, found[0] if found else nothing, layers=layers)
 
 
 def optimize(onnx_file: str | Path, *, output: str | Path | None = None) -> OptimizedRecord:

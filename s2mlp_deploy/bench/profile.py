@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +11,16 @@ import msgspec
 
 from s2mlp_deploy.artifact import common_path, module_of
 from s2mlp_deploy.engines.openvino.counters import CountersFile
+from s2mlp_deploy.engines.tensorrt.layer_names import (
+    REFORMAT,
+    is_reformatting,
+    module_of_nodes,
+    nodes_in,
+    operator_of,
+    without_profile,
+)
 from s2mlp_deploy.errors import ArtifactError
-from s2mlp_deploy.evidence.profile import MATRIX_OPS, NodeTime, Profile
+from s2mlp_deploy.evidence.profile import NodeTime, Profile
 from s2mlp_deploy.files import from_json, read_file
 from s2mlp_deploy.text import first_line_of
 
@@ -27,14 +34,6 @@ class _Event(msgspec.Struct):
     name: str = ""
     dur: float = 0.0
     args: dict[str, Any] = {}
-
-
-# In TensorRT's names of layers: what stands between the nodes that one was made of, and which profile it is of.
-_BETWEEN = re.compile(r" \+ |\.\.\.|[\x1e\x1f]")
-_OF_PROFILE = re.compile(r" \[profile \d+\]$")
-_FOREIGN = re.compile(r"\{ForeignNode\[(.*)\]\}")
-_NUMBER = re.compile(r"(_\d+)+$")
-_REFORMAT = "Reformat"
 
 
 def profile_of(path: Path) -> Profile:
@@ -81,16 +80,12 @@ def _of_tensorrt(records: Sequence[dict[str, Any]]) -> Profile:
 
 def _layer_time(layer: _Layer) -> NodeTime:
     """The nodes of the ONNX file that a layer was made of stand in its name, as far as TensorRT keeps them."""
-    name = _OF_PROFILE.sub("", layer.name)
+    name = without_profile(layer.name)
     milliseconds = layer.averageMs if layer.medianMs is None else layer.medianMs
-    if name.startswith("Reformatting "):
-        return NodeTime(name, _REFORMAT, "", milliseconds)
-    foreign = _FOREIGN.search(name)
-    parts = [part.strip() for part in _BETWEEN.split(foreign[1] if foreign else name) if part.strip()]
-    ops = list(dict.fromkeys(_NUMBER.sub("", part.rpartition("/")[2]) for part in parts if "/" in part))
-    op = next((op for op in ops if op in MATRIX_OPS), "+".join(ops[:3])) or "(kernel)"
-    # Of a foreign node only the first and the last are named: it counts for what their modules have in common.
-    return NodeTime(name, op, common_path(map(module_of, parts)), milliseconds)
+    if is_reformatting(name):
+        return NodeTime(name, REFORMAT, "", milliseconds)
+    nodes = nodes_in(name)
+    return NodeTime(name, operator_of(nodes), module_of_nodes(nodes), milliseconds)
 
 
 def _of_openvino(document: bytes) -> Profile:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from s2mlp_deploy import __version__
 from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.engine_layers import print_layers
 from s2mlp_deploy.report.engines import print_contents, print_profiles, print_record
 from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
 
@@ -33,6 +34,8 @@ def print_engine_inspection(console: Console, found: EngineInspection, path: Pat
     for contents in (found.record.contents, found.record.engine_contents):
         if contents is not None:
             print_contents(console, contents)
+    if found.layers is not None:
+        print_layers(console, found.layers)
     for item in found.mismatches:
         line = f"DIFFERS  {item.field}: built for {item.built}, here is {item.here}"
         console.print(visible_text(console, line, "red"))

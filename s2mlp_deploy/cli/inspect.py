@@ -17,6 +17,7 @@ from s2mlp_deploy.cli.engine_tables import print_engine_inspection
 from s2mlp_deploy.cli.inspection_tables import print_artifact, print_file_inspection, print_source_inspection
 from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Settings, examples, parse_settings
 from s2mlp_deploy.errors import CheckFailedError, InputError
+from s2mlp_deploy.report.engine_layers import print_layers, print_times
 from s2mlp_deploy.report.profile import print_profile
 
 
@@ -25,7 +26,11 @@ def register(app: typer.Typer) -> None:
 
     @app.command(
         epilog=examples(
-            "inspect net.py:make", "inspect out", "inspect out/model.fp32.onnx", "inspect s2mlpv2_nano --set dims=64,64"
+            "inspect net.py:make",
+            "inspect out",
+            "inspect out/model.fp32.onnx",
+            "inspect s2mlpv2_nano --set dims=64,64",
+            "inspect layers.json --profile profile.json",
         )
     )
     def inspect(
@@ -33,12 +38,17 @@ def register(app: typer.Typer) -> None:
             str,
             typer.Argument(
                 metavar="SOURCE|DIR|FILE",
-                help="A model as `export` takes it, an artifact, an ONNX or engine file, a runtime's profile (.json).",
+                help="A model as `export` takes it, an artifact, an ONNX or engine file, or .json of a "
+                "runtime: a profile, an engine's layers, trtexec's times.",
             ),
         ],
         checkpoint: Checkpoint = None,
         settings: Settings = None,
         preprocess: Preprocess = None,
+        profile: Annotated[
+            Path | None,
+            typer.Option(metavar="FILE", help="Of an engine's layers: what trtexec --exportProfile wrote of it."),
+        ] = None,
         as_json: Json = False,
     ) -> None:
         """Show the shifts of a model, or what an artifact, an ONNX or an engine file holds. Writes nothing."""
@@ -50,7 +60,21 @@ def register(app: typer.Typer) -> None:
             raise InputError("an ONNX file has its weights inside", where=target, fix="leave --checkpoint out")
         if nothing_made and (checkpoint or preprocess or settings):
             raise InputError("--checkpoint, --set and --preprocess are for models", where=target, fix="leave them out")
-        result: api.ArtifactInspection | api.FileInspection | api.SourceInspection | api.EngineInspection | api.Profile
+        if profile is not None and (directory or not target.endswith(".json")):
+            raise InputError(
+                "--profile gives the layers of an engine their times",
+                where=target,
+                fix="name the file of layers (.json)",
+            )
+        result: (
+            api.ArtifactInspection
+            | api.FileInspection
+            | api.SourceInspection
+            | api.EngineInspection
+            | api.EngineLayers
+            | api.RunTimes
+            | api.Profile
+        )
         if directory:
             result = api.inspect_artifact(target)
         elif is_engine(target):
@@ -63,7 +87,7 @@ def register(app: typer.Typer) -> None:
                         target, overrides=parse_settings(settings), preprocess=preprocess, progress=report
                     )
         elif target.endswith(".json"):
-            result = api.read_profile(target)
+            result = api.inspect_json(target, profile=profile)
         else:
             check_source(target, checkpoint=checkpoint, preprocess=preprocess)  # Before torch is imported.
             with progress() as report:
@@ -80,6 +104,10 @@ def register(app: typer.Typer) -> None:
                 print_artifact(console, result, Path(target))
             elif isinstance(result, api.EngineInspection):
                 print_engine_inspection(console, result, Path(target))
+            elif isinstance(result, api.EngineLayers):
+                print_layers(console, result)
+            elif isinstance(result, api.RunTimes):
+                print_times(console, result)
             elif isinstance(result, api.Profile):
                 print_profile(console, Path(target).name, result)
             elif isinstance(result, api.FileInspection):

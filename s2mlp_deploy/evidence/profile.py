@@ -89,7 +89,7 @@ class Profile(ShownInNotebooks):
         Args:
             depth: How many parts of a path are told apart; None for whole paths.
         """
-        return _shares((_part(node.module, depth), node) for node in self.nodes)
+        return _shares((module_part(node.module, depth), node) for node in self.nodes)
 
     def depth_of(self, rows: int) -> int:
         """The largest depth at which there are at most so many modules; at least 1."""
@@ -97,7 +97,8 @@ class Profile(ShownInNotebooks):
         return next((depth for depth in range(deepest, 1, -1) if len(self.by_module(depth)) <= rows), 1)
 
 
-def _part(module: str, depth: int | None) -> str:
+def module_part(module: str, depth: int | None) -> str:
+    """The first parts of a module's path; :data:`UNATTRIBUTED` where it is empty."""
     return ".".join(module.split(".")[:depth]) or UNATTRIBUTED
 
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from s2mlp_deploy.engines.tensorrt.layer_names import nodes_in
 from s2mlp_deploy.evidence.build import Contents, MatrixOp
 from s2mlp_deploy.files import from_json
 from s2mlp_deploy.text import join_names
@@ -36,8 +37,7 @@ _TYPES = tuple(
     )
 )
 _MATRIX = re.compile(r"gemm|matmul|matrix_?multiply|conv", re.IGNORECASE)
-# Kernels that the compiler inside of TensorRT has fused are named by what is in them: __myl_MulFcAdd_myl0_7.
-_FUSED = re.compile(r"__myl_")
+# Of kernels that the compiler inside of TensorRT has fused: __myl_MulFcAdd_myl0_7.
 _FUSED_MATRIX = re.compile(r"__myl_\w*?(Fc|MatMul|Gemm|Conv)")
 _METADATA = "[ONNX Layer: "
 _SEPARATORS = re.compile(r"[\x1e\x1f]|(?<=\])(?=\[ONNX Layer: )")
@@ -79,14 +79,14 @@ def contents_of_engine(document: Any) -> Contents:
     entries = layers_in(document)
     layers = [layer for layer in entries if isinstance(layer, dict)]
     types = collections.Counter(str(layer.get("LayerType", "?")) for layer in layers)
-    formats = collections.Counter(text for layer in layers for text in _texts(layer, "Outputs"))
+    formats = collections.Counter(text for layer in layers for text in texts_of(layer, "Outputs"))
     dtypes: collections.Counter[str] = collections.Counter()
     for text, count in formats.items():
         dtypes[type_of(text)] += count
     matrix_ops = tuple(
         MatrixOp(" + ".join(onnx_names(layer)) or str(layer.get("Name", "?")), _precision(layer))
         for layer in layers
-        if _is_matrix(layer)
+        if is_matrix(layer)
     )
     return Contents(
         "engine",
@@ -94,9 +94,9 @@ def contents_of_engine(document: Any) -> Contents:
         dict(types.most_common()),
         dict(sorted(dtypes.items())),
         dict(formats.most_common()),
-        sum(_is_reformat(layer) for layer in layers),
+        sum(is_reformat(layer) for layer in layers),
         matrix_ops,
-        tuple(_unclear(entries, layers)),
+        tuple(unclear_in(entries, layers)),
     )
 
 
@@ -106,9 +106,9 @@ def onnx_names(layer: dict[str, Any]) -> tuple[str, ...]:
     if isinstance(metadata, str) and _METADATA in metadata:
         parts = (part.strip() for part in _SEPARATORS.split(metadata))
         named = (part.removeprefix(_METADATA).removesuffix("]") for part in parts if part.startswith(_METADATA))
-        return tuple(dict.fromkeys(named))
-    name = str(layer.get("Name", ""))
-    return () if _FUSED.match(name) else tuple(filter(None, name.split(" + ")))
+        # Behind the name stand the local functions that the node is of.
+        return tuple(dict.fromkeys(name.partition(" | ")[0] for name in named))
+    return nodes_in(str(layer.get("Name", "")))
 
 
 def type_of(text: str) -> str:
@@ -117,39 +117,47 @@ def type_of(text: str) -> str:
     return next((precision for pattern, precision in _TYPES if pattern.search(lower)), UNKNOWN)
 
 
-def _texts(layer: dict[str, Any], side: str) -> Iterator[str]:
+def texts_of(layer: dict[str, Any], side: str) -> Iterator[str]:
+    """The format and type of each tensor on a side of a layer, ``Inputs`` or ``Outputs``."""
     tensors = layer.get(side)
     for tensor in tensors if isinstance(tensors, list) else ():
-        if not isinstance(tensor, dict):
-            continue
-        # 10.x: both in one text. 11.x: apart.
-        both = tensor.get("Format/Datatype")
-        parts = [both] if both is not None else [tensor.get(key) for key in ("Format", "DataType", "Datatype")]
-        yield " ".join(str(part) for part in parts if part is not None) or "?"
+        if isinstance(tensor, dict):
+            yield text_of(tensor)
+
+
+def text_of(tensor: dict[str, Any]) -> str:
+    """The format and type of a tensor."""
+    # 10.x: both in one text. 11.x: apart.
+    both = tensor.get("Format/Datatype")
+    parts = [both] if both is not None else [tensor.get(key) for key in ("Format", "DataType", "Datatype")]
+    return " ".join(str(part) for part in parts if part is not None) or "?"
 
 
 def _precision(layer: dict[str, Any]) -> str:
-    return type_of(next(_texts(layer, "Inputs"), ""))
+    return type_of(next(texts_of(layer, "Inputs"), ""))
 
 
-def _is_matrix(layer: dict[str, Any]) -> bool:
+def is_matrix(layer: dict[str, Any]) -> bool:
+    """Whether a layer is told to multiply matrices or to convolve."""
     if _MATRIX.search(f"{layer.get('LayerType')} {layer.get('TacticName')}"):
-        return not _is_reformat(layer)
+        return not is_reformat(layer)
     return _FUSED_MATRIX.match(str(layer.get("Name", ""))) is not None
 
 
-def _is_reformat(layer: dict[str, Any]) -> bool:
+def is_reformat(layer: dict[str, Any]) -> bool:
+    """Whether a layer only changes a format or a type."""
     return "reformat" in str(layer.get("LayerType", "")).lower()
 
 
-def _unclear(entries: list[Any], layers: list[dict[str, Any]]) -> Iterator[str]:
+def unclear_in(entries: list[Any], layers: list[dict[str, Any]]) -> Iterator[str]:
+    """What of the layers is not known here, in words."""
     if len(layers) < len(entries):
         yield (
             f"{len(entries) - len(layers)} of {len(entries)} layers are given by name alone, without types: "
             "--profiling-verbosity detailed keeps them"
         )
-    texts = dict.fromkeys(text for layer in layers for side in ("Inputs", "Outputs") for text in _texts(layer, side))
+    texts = dict.fromkeys(text for layer in layers for side in ("Inputs", "Outputs") for text in texts_of(layer, side))
     if strange := [text for text in texts if type_of(text) == UNKNOWN]:
         yield f"types that are not known here: {join_names(map(repr, strange))}"
-    if nameless := [str(layer.get("Name", "?")) for layer in layers if _is_matrix(layer) and not onnx_names(layer)]:
+    if nameless := [str(layer.get("Name", "?")) for layer in layers if is_matrix(layer) and not onnx_names(layer)]:
         yield f"GEMMs and convolutions without the names of their nodes: {join_names(nameless)}"

@@ -1,0 +1,179 @@
+"""Files of trtexec: ``--exportLayerInfo``, and ``--exportTimes``. Builds of ours write the first beside an engine."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from s2mlp_deploy.engines.tensorrt.inspector import (
+    is_matrix,
+    is_reformat,
+    layers_in,
+    onnx_names,
+    text_of,
+    type_of,
+    unclear_in,
+)
+from s2mlp_deploy.engines.tensorrt.layer_names import (
+    REFORMAT,
+    is_reformatting,
+    module_of_nodes,
+    nodes_in,
+    operator_of,
+    without_profile,
+)
+from s2mlp_deploy.evidence.engine_layers import EngineLayer, EngineLayers, LayerTensor, RunTimes, Spread
+from s2mlp_deploy.evidence.profile import Profile
+
+_BINDINGS, _IO_TENSORS = "Bindings", "I/O Tensors"
+_SPREADS = {
+    "latencyMs": "latency",
+    "computeMs": "compute",
+    "h2dMs": "host to device",
+    "d2hMs": "device to host",
+    # TensorRT-RTX calls the two copies so.
+    "inMs": "host to device",
+    "outMs": "device to host",
+}
+
+
+def is_layers(document: Any) -> bool:
+    """Whether a document looks like a list of layers: under one of its keys, or as it is."""
+    try:
+        entries = layers_in(document)
+    except ValueError:
+        return False
+    if isinstance(document, dict):
+        return True
+    return all(isinstance(entry, str) or (isinstance(entry, dict) and "Name" in entry) for entry in entries[:1])
+
+
+def is_times(document: Any) -> bool:
+    """Whether a document looks like what ``--exportTimes`` writes."""
+    return isinstance(document, list) and any(isinstance(row, dict) and "computeMs" in row for row in document[:1])
+
+
+def read_layers(document: Any, file: str) -> EngineLayers:
+    """Reads the layers of an engine.
+
+    Args:
+        document: The JSON: layers as objects or as names, in a list or under ``Layers``, ``layers`` or ``LayerInfo``.
+        file: Name of the file.
+
+    Raises:
+        ValueError: It is none, or its layers are something else.
+    """
+    entries = layers_in(document)
+    if not entries:
+        raise ValueError("its list of layers is empty")
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, str) and not (isinstance(entry, dict) and isinstance(entry.get("Name"), str)):
+            raise ValueError(f"layer {index} is neither a name nor an object with a Name")
+    objects = [entry for entry in entries if isinstance(entry, dict)]
+    return EngineLayers(
+        file,
+        _schema(document, objects),
+        _bindings(document),
+        tuple(_layer(entry) for entry in entries),
+        tuple(unclear_in(entries, objects)),
+    )
+
+
+def with_times(layers: EngineLayers, profile: Profile) -> tuple[EngineLayers, int]:
+    """Gives each layer its time in a profile of the same engine. Of layers with one name each takes the next.
+
+    Returns:
+        The layers, and how many rows of the profile are of none of them.
+    """
+    times: defaultdict[str, deque[float]] = defaultdict(deque)
+    for node in profile.nodes:
+        times[node.name].append(node.ms)
+    timed = []
+    for layer in layers.layers:
+        rows = times[without_profile(layer.name)]
+        timed.append(replace(layer, ms=rows.popleft() if rows else None))
+    return replace(layers, layers=tuple(timed)), sum(map(len, times.values()))
+
+
+def read_times(document: Sequence[Any], file: str) -> RunTimes:
+    """Reads what ``trtexec --exportTimes`` wrote.
+
+    Raises:
+        ValueError: A run has no times, or something else in their place.
+    """
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for index, row in enumerate(document):
+        if not isinstance(row, dict) or not isinstance(row.get("computeMs"), int | float):
+            raise ValueError(f"run {index} has no computeMs")
+        for key, name in _SPREADS.items():
+            if isinstance(row.get(key), int | float):
+                found[name].append(float(row[key]))
+        if all(isinstance(row.get(key), int | float) for key in ("startEnqMs", "endEnqMs")):
+            found["enqueue"].append(row["endEnqMs"] - row["startEnqMs"])
+    return RunTimes(file, len(document), tuple(_spread(name, values) for name, values in found.items()))
+
+
+def _spread(name: str, values: Sequence[float]) -> Spread:
+    ordered = sorted(values)
+    # The smallest time that so many runs do not exceed.
+    p90, p99 = (ordered[max(0, -(-len(ordered) * part // 100) - 1)] for part in (90, 99))
+    return Spread(name, statistics.median(ordered), p90, p99, ordered[-1])
+
+
+def _layer(entry: str | dict[str, Any]) -> EngineLayer:
+    if isinstance(entry, str):
+        nodes, reformat = nodes_in(entry), is_reformatting(entry)
+        op = REFORMAT if reformat else operator_of(nodes)
+        return EngineLayer(entry, "", op, nodes, module_of_nodes(nodes), reformat=reformat)
+    nodes = () if is_reformat(entry) else onnx_names(entry)
+    kind = str(entry.get("LayerType") or "")
+    told = operator_of(nodes)
+    weights = entry.get("Weights")
+    return EngineLayer(
+        name=entry["Name"],
+        kind=kind,
+        op=REFORMAT if is_reformat(entry) else told if any("/" in node for node in nodes) else kind or told,
+        nodes=nodes,
+        module=module_of_nodes(nodes),
+        inputs=_tensors(entry.get("Inputs")),
+        outputs=_tensors(entry.get("Outputs")),
+        weights=type_of(str(weights.get("Type"))) if isinstance(weights, Mapping) and weights.get("Count") else "",
+        matrix=is_matrix(entry),
+        reformat=is_reformat(entry),
+    )
+
+
+def _tensors(found: Any) -> tuple[LayerTensor, ...]:
+    tensors = [tensor for tensor in found if isinstance(tensor, dict)] if isinstance(found, list) else []
+    return tuple(
+        LayerTensor(str(tensor.get("Name", "")), _shape(tensor.get("Dimensions")), type_of(text), text)
+        for tensor in tensors
+        for text in (text_of(tensor),)
+    )
+
+
+def _shape(sizes: Any) -> tuple[int, ...]:
+    return tuple(sizes) if isinstance(sizes, list) and all(isinstance(size, int) for size in sizes) else ()
+
+
+def _bindings(document: Any) -> tuple[str, ...]:
+    if not isinstance(document, dict):
+        return ()
+    found = document.get(_BINDINGS, document.get(_IO_TENSORS))
+    items = found if isinstance(found, list) else []
+    return tuple(str(item.get("Name") if isinstance(item, dict) else item) for item in items)
+
+
+def _schema(document: Any, layers: Sequence[dict[str, Any]]) -> str:
+    if isinstance(document, dict):
+        for key, schema in ((_BINDINGS, "10.x"), (_IO_TENSORS, "11.x")):
+            if key in document:
+                return schema
+    tensors = [tensor for layer in layers for side in ("Inputs", "Outputs") for tensor in layer.get(side) or ()]
+    keys = {key for tensor in tensors if isinstance(tensor, dict) for key in tensor}
+    if "Format/Datatype" in keys:
+        return "10.x"
+    return "11.x" if keys & {"DataType", "Datatype"} else ""

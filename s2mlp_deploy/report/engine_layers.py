@@ -1,0 +1,87 @@
+"""The layers of an engine, and the times of its runs, on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from s2mlp_deploy.evidence.engine_layers import EngineLayers, LayerShare, RunTimes
+from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
+
+_MODULES = 24
+_OPERATORS = 12
+
+
+def print_layers(console: Console, found: EngineLayers) -> None:
+    """Prints layers, types and, where they were timed, times: by module, as deep as a screen shows, and by operator.
+
+    Args:
+        console: Where to.
+        found: What the file holds.
+    """
+    timed = sum(layer.ms is not None for layer in found.layers)
+    reformats = sum(layer.reformat for layer in found.layers)
+    print_pairs(
+        console,
+        [
+            ("layers", f"{fmt.integer(len(found.layers))}, {fmt.count(reformats, 'reformat')}"),
+            ("written by", f"TensorRT {found.schema}" if found.schema else "TensorRT, which release it does not tell"),
+            *([("inputs and outputs", ", ".join(found.bindings))] if found.bindings else []),
+            *([("timed", f"{timed} layers, {fmt.milliseconds(found.ms or 0.0)} ms together")] if timed else []),
+        ],
+    )
+    print_table(
+        console,
+        f"Layers of {found.file}",
+        ("module", *_columns(found)),
+        _rows(found.by_module(found.depth_of(_MODULES)), found, _MODULES),
+    )
+    print_table(console, None, ("operator", *_columns(found)), _rows(found.by_operator(), found, _OPERATORS))
+    for line in found.unclear:
+        console.print(visible_text(console, f"Note: {line}"))
+
+
+def print_times(console: Console, found: RunTimes) -> None:
+    """Prints how long runs took."""
+    print_table(
+        console,
+        f"{fmt.count(found.runs, 'run')} in {found.file}, ms",
+        ("part", "median", "90 %", "99 %", "max"),
+        [
+            (item.name, *(f"{value:.3f}" for value in (item.median, item.p90, item.p99, item.max)))
+            for item in found.spreads
+        ],
+    )
+
+
+def _columns(found: EngineLayers) -> tuple[str, ...]:
+    return ("layers", "types", "ms", "share") if found.ms is not None else ("layers", "types")
+
+
+def _rows(shares: Sequence[LayerShare], found: EngineLayers, rows: int) -> list[tuple[str, ...]]:
+    shown, rest = list(shares[:rows]), shares[rows:]
+    if rest:
+        dtypes: dict[str, int] = {}
+        for share in rest:
+            for name, count in share.dtypes.items():
+                dtypes[name] = dtypes.get(name, 0) + count
+        times = [share.ms for share in rest if share.ms is not None]
+        layers = sum(share.layers for share in rest)
+        name = f"({fmt.count(len(rest), 'other')})"
+        shown.append(LayerShare(name, layers, sum(times) if times else None, dtypes))
+    total = found.ms
+    return [
+        (
+            share.name,
+            fmt.integer(share.layers),
+            ", ".join(f"{count} {name}" for name, count in share.dtypes.items()),
+            *(() if total is None else _time(share.ms, total)),
+        )
+        for share in shown
+    ]
+
+
+def _time(ms: float | None, total: float) -> tuple[str, str]:
+    return (fmt.MISSING, fmt.MISSING) if ms is None else (f"{ms:.3f}", fmt.percent(ms / (total or 1.0), 1))
