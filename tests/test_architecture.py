@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -50,3 +51,12 @@ def test_every_room_is_in_the_table() -> None:
 @pytest.mark.parametrize("room", sorted(IMPORTED))
 def test_the_arrows_of_a_room_are_the_imports_of_its_modules(room: str) -> None:
     assert _documented()[room] == IMPORTED[room]
+
+
+def test_no_test_file_needs_another_one() -> None:
+    # Which is found where both are collected, and not where one runs alone; what several need is in tests/support.
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for statement in ast.walk(ast.parse(path.read_text())):
+            names = [statement.module or ""] if isinstance(statement, ast.ImportFrom) else []
+            names += [alias.name for alias in statement.names] if isinstance(statement, ast.Import) else []
+            assert not [name for name in names if name.split(".")[-1].startswith("test_")], path

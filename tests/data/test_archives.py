@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from image_files import put
+from image_files import pack, put
 from PIL import Image
 
 from s2mlp_deploy.data import archive as archives
@@ -20,20 +20,6 @@ from s2mlp_deploy.data.samples import Collection
 from s2mlp_deploy.errors import DataError, ImageError
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".TXZ")
-
-
-def pack(folder: Path, archive: Path) -> Path:
-    """Pack a folder's content with the standard library's writers."""
-    if archive.suffix == ".zip":
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
-            for path in sorted(folder.rglob("*")):
-                packed.write(path, path.relative_to(folder).as_posix())
-    else:
-        kind = {"z2": "bz2", "gz": "gz", "xz": "xz"}.get(archive.suffix.lower()[-2:], "")
-        with tarfile.open(archive, f"w:{kind}") as packed:
-            for path in sorted(folder.iterdir()):
-                packed.add(path, path.name)
-    return archive
 
 
 def zipped(archive: Path, members: dict[str, bytes]) -> Path:

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from image_files import put
+from image_files import pack, put
 from PIL import Image
-from test_archives import pack
 
 from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.data.dataset import ModelData, open_data

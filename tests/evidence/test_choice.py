@@ -4,37 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from report_samples import FILE, INT8, accuracy, bench, on_noise, quantized_manifest, report
+from report_samples import FILE, INT8, accuracy, bench, on_noise, quantized_manifest
+from two_files import BOTH, evidence, int8, timed
 
 from s2mlp_deploy.evidence.accuracy import AGREEMENT
-from s2mlp_deploy.evidence.bench import BenchReport, Ratio
+from s2mlp_deploy.evidence.bench import Ratio
 from s2mlp_deploy.evidence.choice import Choice, choose, newest_timings
-from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.evidence.standing import comparisons, standings
-from s2mlp_deploy.evidence.store import Evidence, Saved
 
 MANIFEST = quantized_manifest()
-
-
-def int8(whole: ParityReport) -> ParityReport:
-    return replace(whole, file=INT8, precision="int8", file_sha256="b" * 64)
-
-
-BOTH = (report(), int8(report()))
-
-
-def evidence(*records: object) -> Evidence:
-    return Evidence(tuple(Saved(f"{index}.json", record) for index, record in enumerate(records)))
 
 
 def chosen(*records: object) -> Choice:
     known = evidence(*records)
     return choose(MANIFEST, known, standings(MANIFEST, comparisons(MANIFEST, known)))
-
-
-def timed(ratio: Ratio) -> BenchReport:
-    first, second, _ = bench().results
-    return replace(bench(), results=(first, replace(second, ratio=ratio)))
 
 
 def test_the_fastest_that_holds_is_taken() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from small_nets import LAYOUTS, captured, graph, images, statistics
-from test_layers import layers_of, program_of
+from tapped_nets import layers_of, program_of
 
 from s2mlp_deploy.export.canonical import to_canonical
 from s2mlp_deploy.export.forms import find_form

@@ -10,11 +10,10 @@ import onnx_ir as ir
 import pytest
 import torch
 from small_nets import captured, graph, images
+from tapped_nets import layers_of, program_of
 from torch import nn
 
 from s2mlp_deploy import api
-from s2mlp_deploy.artifact import TensorInfo
-from s2mlp_deploy.engines.torch import TorchEngine
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.evidence.layers import Errors, LayerParity
 from s2mlp_deploy.export.forms import find_form
@@ -23,7 +22,6 @@ from s2mlp_deploy.graph.operators import array_of
 from s2mlp_deploy.parity import sketch as sketch_module
 from s2mlp_deploy.parity.exits import ancestors, exits, match_taps, tapped
 from s2mlp_deploy.parity.layers import Layers, compare_layers
-from s2mlp_deploy.parity.program_taps import TappedProgram
 from s2mlp_deploy.parity.sketch import ErrorSketch, LayerFigures
 from s2mlp_deploy.parity.tolerances import TOLERANCES, own_distance
 from s2mlp_deploy.precision.half import to_half
@@ -32,19 +30,6 @@ from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 BLOCK = "stages.0.blocks.0"
-
-
-def program_of(capture: api.CapturedSource) -> tuple[TappedProgram, TorchEngine]:
-    program = TappedProgram(capture.analysis.captured.program.module(check_guards=False), lambda _: "net.py:1")
-    names = capture.analysis.captured
-    inputs = tuple(TensorInfo(name, "float32", ("batch",)) for name in names.input_names)
-    outputs = tuple(TensorInfo(name, "float32", ("batch",)) for name in names.output_names)
-    return program, TorchEngine(program, capture.source.example_inputs, inputs, outputs)
-
-
-def layers_of(capture: api.CapturedSource, model: ir.Model, feeds: dict[str, np.ndarray], **options: object) -> Layers:
-    program, engine = program_of(capture)
-    return compare_layers(program, engine, {"file": model}, [(feeds, None)], splits=True, **options)["file"]
 
 
 def first_past(found: Layers, precision: str) -> LayerParity | None:

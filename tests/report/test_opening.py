@@ -19,7 +19,7 @@ from report_samples import (
     tune,
 )
 from report_samples import manifest as described
-from test_choice import BOTH, evidence, timed
+from two_files import BOTH, evidence, timed
 
 from s2mlp_deploy.artifact import Hazard, Manifest, SourceInfo
 from s2mlp_deploy.evidence.bench import Ratio
