@@ -1,22 +1,17 @@
-"""Reading and writing files: hashes, JSON, locks, and writing that appears whole or not at all."""
+"""Reading and writing files: hashes, JSON, and writing that appears whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import errno
 import hashlib
-import logging
 import os
-import platform
 import re
 import secrets
-import shlex
 import shutil
 import stat
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -30,25 +25,14 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-LOG = logging.getLogger(__name__)
-
 _TEMPORARY = ".tmp"
 _TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 """What :func:`_temporary` makes; other hidden files are somebody else's."""
 
 _SCRATCH, _SCRATCH_LOCK = "s2mlp-deploy-", ".lock"
 
-_MODE = 0o666
+MODE = 0o666
 """Of new files, less what the user's umask takes away."""
-
-_POLL = 0.02
-"""Seconds between two looks at a lock that somebody else holds."""
-
-_PATIENCE = 3.0
-"""Seconds of waiting for a lock after which the user is told for whom."""
-
-_HOLDER_BYTES = 4096
-"""What is read of a lock's file at most: it may be anybody's."""
 
 
 FileKind = Literal["manifest", "evidence", "sidecar", "description", "profile"]
@@ -190,7 +174,7 @@ def _is_abandoned(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return _try_lock(handle)
+        return try_lock(handle)
     except OSError:  # A file system without locks cannot tell.
         return False
     finally:
@@ -220,7 +204,7 @@ def scratch_directory() -> Iterator[Path]:
         raise output_error(place, error) from error
     try:
         with contextlib.suppress(OSError):  # A file system without locks: what is left there stays.
-            _try_lock(handle)
+            try_lock(handle)
             os.write(handle, b"\n")
         yield directory
     finally:
@@ -228,107 +212,7 @@ def scratch_directory() -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def locked(path: Path, *, wait: float = 60.0) -> Iterator[bool]:
-    """Holds a lock that one process or thread has at a time, in the file ``path``, which goes when it is released.
-
-    The lock is the kernel's, so it ends with its holder and holds between containers that share the directory, where
-    the number of a process says nothing. The file says who holds it, for whoever waits: after some seconds that is a
-    warning. Not reentrant.
-
-    Args:
-        path: The lock's file. Its directory is made where there is none, and goes again if it is empty in the end.
-        wait: Seconds to wait for another holder.
-
-    Yields:
-        Whether the lock is held: False where the file system has none.
-
-    Raises:
-        OutputError: Another command held it all the time, or the file cannot be made.
-    """
-    made = [folder for folder in path.parents if not folder.exists()]
-    try:
-        handle, held = _wait_for(path, wait)
-        try:
-            yield held
-        finally:
-            if os.name == "nt":  # An open file cannot be removed there.
-                os.close(handle)
-            with contextlib.suppress(OSError):
-                path.unlink()
-            if os.name != "nt":
-                os.close(handle)
-    finally:
-        for folder in made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-
-
-def _wait_for(path: Path, wait: float) -> tuple[int, bool]:
-    """A handle of the locked file, and whether there are locks here."""
-    start, told = time.monotonic(), False
-    while (acquired := _acquired(path)) is None:
-        waited = time.monotonic() - start
-        if waited > wait:
-            raise OutputError(
-                f"{_holder_of(path)} has been writing here for more than {wait:.0f} seconds",
-                where=str(path.parent),
-                fix="wait for it to end, or end it, and run this again; or choose another directory",
-            )
-        if waited > _PATIENCE and not told:
-            told = True
-            LOG.warning("waiting: %s is writing to %s", _holder_of(path), path.parent)
-        time.sleep(_POLL)
-    return acquired
-
-
-def _acquired(path: Path) -> tuple[int, bool] | None:
-    """As :func:`_wait_for`; None where somebody else has it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A link would be followed to a file that is nobody's lock.
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), _MODE)
-    except FileNotFoundError:  # Another holder has just removed the directory that it had made.
-        return None
-    except OSError as error:
-        raise output_error(path.parent, error) from error
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OutputError("something that is no file stands where a lock goes", where=str(path), fix="remove it")
-    try:
-        mine, held = _try_lock(handle), True
-    except OSError:
-        mine, held = True, False
-    # The last holder may have removed the file after it was opened here: then the lock is of a file that is gone.
-    with contextlib.suppress(OSError):
-        if mine and os.path.samestat(os.fstat(handle), path.stat()):
-            with contextlib.suppress(OSError):  # A full disk: then nobody learns who holds it.
-                os.ftruncate(handle, 0)
-                os.write(handle, _description())
-            return handle, held
-    os.close(handle)
-    return None
-
-
-def _description() -> bytes:
-    """Who holds a lock: this process."""
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else ["python"])
-    since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    holder = {"host": platform.node(), "pid": os.getpid(), "command": command[:1000], "since": since}
-    return to_json(holder)
-
-
-def _holder_of(path: Path) -> str:
-    """Who holds a lock, in words, from what its file says."""
-    try:
-        with path.open("rb") as stream:
-            holder = msgspec.json.decode(stream.read(_HOLDER_BYTES), type=dict[str, str | int])
-        return "another command, `{command}` (process {pid} on {host}, since {since}),".format_map(holder)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, KeyError):
-        return f"another command, which left no name in {path.name},"
-
-
-def _try_lock(handle: int) -> bool:
+def try_lock(handle: int) -> bool:
     """Locks an open file unless somebody else has.
 
     Own code rather than filelock: that leaves its file behind, and an artifact holds nothing but what it says it holds.
@@ -395,9 +279,9 @@ def _temporary(path: Path) -> tuple[Path, int]:
     while True:
         # Not tempfile.mkstemp, which makes files private: widening that means changing the umask of the whole process.
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{_TEMPORARY}")
-        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, _MODE)
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, MODE)
         with contextlib.suppress(OSError):
-            _try_lock(handle)
+            try_lock(handle)
         # Somebody who cleans up may have taken it for abandoned before it was locked.
         if temporary.exists():
             return temporary, handle

@@ -19,7 +19,6 @@ from s2mlp_deploy.errors import OutputError
 from s2mlp_deploy.evidence.tune import EngineSettings, Trial
 from s2mlp_deploy.files import (
     from_json,
-    locked,
     read_file,
     scratch_directory,
     sha256_of,
@@ -27,6 +26,7 @@ from s2mlp_deploy.files import (
     user_cache,
     write_file,
 )
+from s2mlp_deploy.locks import locked
 
 LOG = logging.getLogger(__name__)
 

@@ -22,13 +22,13 @@ from s2mlp_deploy.artifact.ownership import is_own_report, listed_names, manifes
 from s2mlp_deploy.errors import ArtifactError, OutputError
 from s2mlp_deploy.files import (
     is_write_error,
-    locked,
     output_error,
     remove_abandoned,
     sha256_of,
     to_json,
     write_file,
 )
+from s2mlp_deploy.locks import locked
 from s2mlp_deploy.text import join_names
 
 _STAGING = ".s2mlp-deploy.incomplete-"

@@ -15,7 +15,8 @@ from typing import Any
 
 from s2mlp_deploy.errors import OutputError
 from s2mlp_deploy.evidence.machine import Machine, this_machine
-from s2mlp_deploy.files import from_json, locked, read_file, to_json, user_cache, write_file
+from s2mlp_deploy.files import from_json, read_file, to_json, user_cache, write_file
+from s2mlp_deploy.locks import locked
 
 LOG = logging.getLogger(__name__)
 

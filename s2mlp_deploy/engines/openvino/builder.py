@@ -28,7 +28,8 @@ from s2mlp_deploy.engines.sidecar import check_replaceable
 from s2mlp_deploy.errors import ArtifactError, CheckFailedError, InputError, TargetError
 from s2mlp_deploy.evidence.build import BuildRecord, Contents, MatrixOp
 from s2mlp_deploy.evidence.machine import environment_here
-from s2mlp_deploy.files import locked, remove_abandoned, sha256_of
+from s2mlp_deploy.files import remove_abandoned, sha256_of
+from s2mlp_deploy.locks import locked
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 _WAIT = 3600.0

@@ -24,8 +24,9 @@ from s2mlp_deploy.engines.tensorrt.progress import Interrupt, Report, monitor_of
 from s2mlp_deploy.errors import ArtifactError, BuildError, S2MLPDeployError
 from s2mlp_deploy.evidence.build import BuildRecord, Contents
 from s2mlp_deploy.evidence.machine import environment_here
-from s2mlp_deploy.files import locked, remove_abandoned
+from s2mlp_deploy.files import remove_abandoned
 from s2mlp_deploy.gpu import gpus
+from s2mlp_deploy.locks import locked
 
 _LOG = logging.getLogger(__name__)
 

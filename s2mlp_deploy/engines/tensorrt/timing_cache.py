@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from s2mlp_deploy.errors import ArtifactError
-from s2mlp_deploy.files import locked, write_file
+from s2mlp_deploy.files import write_file
+from s2mlp_deploy.locks import locked
 
 _LOG = logging.getLogger(__name__)
 

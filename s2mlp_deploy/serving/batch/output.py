@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s2mlp_deploy.errors import InputError, OutputError
-from s2mlp_deploy.files import from_json, locked, read_file, remove_abandoned, replacing, to_json, write_file
+from s2mlp_deploy.files import from_json, read_file, remove_abandoned, replacing, to_json, write_file
+from s2mlp_deploy.locks import locked
 from s2mlp_deploy.serving.batch.worker import ChunkResult
 from s2mlp_deploy.text import join_names
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from s2mlp_deploy.api.batching import batch
 from s2mlp_deploy.errors import ArtifactError, CheckFailedError, InputError, OutputError
-from s2mlp_deploy.files import locked
+from s2mlp_deploy.locks import locked
 from s2mlp_deploy.serving.batch import pools
 from s2mlp_deploy.serving.batch.inputs import FileChunk
 from s2mlp_deploy.serving.batch.output import STATE, part_name
