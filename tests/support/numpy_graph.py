@@ -31,7 +31,8 @@ class Op:
     """An operator and what it reads: other operators' results, and attributes that may depend on the sizes."""
 
     kind: str
-    inputs: tuple[Op, ...] = ()
+    # Not shown: a long chain that is read twice at each step would be written out exponentially often.
+    inputs: tuple[Op, ...] = field(default=(), repr=False)
     attributes: Mapping[str, Any] = field(default_factory=dict)
     dtype: str = "float32"
 
