@@ -19,6 +19,10 @@ with Q and DQ on the inputs of GEMMs alone, as TensorRT wants them.
 """
 
 
+MADE = ("fp32", "fp16", "int8", "fp8")
+"""What ``--precision`` of ``export`` and ``quantize`` takes."""
+
+
 def file_for_engine(manifest: Manifest, engine: str, precision: str | None = None) -> FileRecord:
     """The file of an artifact that is meant for an engine.
 
@@ -46,5 +50,17 @@ def file_for_engine(manifest: Manifest, engine: str, precision: str | None = Non
     there = join_names(graphs, last="or")
     raise ArtifactError(
         f"the artifact has no {precision or 'fp32'} file for {engine}, only {there}",
-        fix=f"name a file of it, or add one: export or quantize with --precision {precision or 'fp32'}",
+        fix=f"name a file of it, or {how_to_get(precision or 'fp32')}",
     )
+
+
+def how_to_get(precision: str) -> str:
+    """How to get a file in a precision, in words that end a fix.
+
+    Args:
+        precision: As a command, a file or an engine names it: ``int8``, ``int8-trt``, ``bf16``.
+    """
+    made = precision.partition("-")[0]
+    if made in MADE:
+        return f"add one: export or quantize with --precision {made}"
+    return f"give an ONNX file that is in {made}: export and quantize make {join_names(MADE, last='and')}"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from tiny_artifact import make_manifest
 
 from s2mlp_deploy.artifact import FileRecord, file_for_engine, model_file
+from s2mlp_deploy.artifact.engine_files import MADE
+from s2mlp_deploy.choices import Precision
 from s2mlp_deploy.errors import ArtifactError
 
 ALL = ("fp32", "fp16", "int8", "int8-trt", "fp8-trt")
@@ -43,3 +47,11 @@ def test_a_precision_that_is_asked_for_decides(precision, file):
 def test_a_precision_that_is_not_there_is_refused_with_what_is():
     with pytest.raises(ArtifactError, match=r"no fp16 file for tensorrt, only fp32 or int8[\s\S]*--precision fp16"):
         chosen("tensorrt", "fp16", there=("fp32", "int8"))
+    # Which are precisions of a build, and none of an export.
+    with pytest.raises(
+        ArtifactError, match=r"no bf16 file[\s\S]*in bf16: export and quantize make fp32, fp16, int8 and"
+    ):
+        chosen("tensorrt", "bf16")
+    with pytest.raises(ArtifactError, match=r"no int8-trt file[\s\S]*--precision int8$"):
+        chosen("tensorrt", "int8-trt", there=("fp32", "fp16"))
+    assert set(get_args(Precision)) == set(MADE)

@@ -147,5 +147,7 @@ def test_what_openvino_has_not_is_refused(graph):
         api.build(graph, engine="openvino", max_shapes={"x": (1, 2)})
     with pytest.raises(TargetError, match="no device 'NPU'"):
         api.build(graph, engine="openvino", targets=["NPU"])
-    with pytest.raises(InputError, match="the file is in fp32"):
+    with pytest.raises(InputError, match=r"the file is in fp32[\s\S]*with --precision int8$"):
         api.build(graph, engine="openvino", precision="int8")
+    with pytest.raises(InputError, match=r"the file is in fp32[\s\S]*export and quantize make fp32, fp16"):
+        api.build(graph, engine="openvino", precision="bf16")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy.artifact import METADATA_KEY, check_onnx, limits_of, read_description
+from s2mlp_deploy.artifact import METADATA_KEY, check_onnx, how_to_get, limits_of, read_description
 from s2mlp_deploy.artifact.onnx_interface import OnnxInterface, read_interface
 from s2mlp_deploy.engines.openvino import library
 from s2mlp_deploy.engines.openvino.library import CPU, OPENVINO
@@ -126,7 +126,7 @@ def _planned(path: Path, target: str, output: Path | None, precision: str | None
         raise InputError(
             f"the file is in {stated or 'no stated precision'}, and OpenVINO changes none: {precision} was asked for",
             where=str(path),
-            fix=f"name a file in {precision}: export or quantize with --precision {precision}",
+            fix=f"name a file in {precision}, or {how_to_get(precision)}",
         )
     openvino = library.load()
     core = library.shared_core()

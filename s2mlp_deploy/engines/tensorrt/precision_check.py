@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from s2mlp_deploy.artifact.engine_files import MADE, how_to_get
 from s2mlp_deploy.engines.tensorrt.graph import OnnxFile, base_precision
 from s2mlp_deploy.engines.tensorrt.quantized import has_quantized_values
 from s2mlp_deploy.errors import CheckFailedError, InputError
@@ -131,9 +132,12 @@ def _refuse(file: OnnxFile, precision: str | None, contents: Contents, found: tu
     lines = [f"{op.name}: {op.precision}" for op in found[:_SHOWN]]
     if len(found) > _SHOWN:
         lines.append(f"and {len(found) - _SHOWN} more")
+    converts = (
+        f"export with --precision {precision}, which converts all of them and lists the exceptions in the manifest"
+    )
     raise CheckFailedError(
         f"{precision} is required, and {len(found)} of {len(contents.matrix_ops)} GEMMs and convolutions compute in "
         "another precision\n    " + "\n    ".join(lines),
         where=f"{file.path} ({contents.source})",
-        fix=f"export with --precision {precision}, which converts all of them and lists the exceptions in the manifest",
+        fix=converts if precision in MADE else how_to_get(str(precision)),
     )

@@ -74,6 +74,8 @@ def test_an_fp16_file_that_leaves_a_gemm_in_fp32_is_caught_and_the_layer_named(m
     ) as caught:
         check_precision(file, file.precision, contents)
     assert caught.value.exit_code == 1
+    with pytest.raises(CheckFailedError, match="in bf16: export and quantize make fp32, fp16, int8 and fp8"):
+        check_precision(file, "bf16", contents)
 
 
 @pytest.mark.parametrize(("layer", "exempted"), [("fc2", True), ("fc2/MatMul", True), ("fc", False), ("fc1", False)])
