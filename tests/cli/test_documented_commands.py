@@ -18,7 +18,7 @@ NAMES = "|".join(COMMANDS)
 LINE = re.compile(rf"^ *(?:\$ )?(s2mlp-deploy +(?:{NAMES})\b.*)$|`(s2mlp-deploy +(?:{NAMES})\b[^`]*)`", re.MULTILINE)
 INLINE = re.compile(rf"`(?:s2mlp-deploy )?({NAMES})( [^`]*)`")
 # A comment, the same in a column of its own, or what comes out.
-REMARK = re.compile(r"\s(#|->).*|\S\K {3,}[^-\s].*".replace(r"\S\K", r"(?<=\S)"))
+REMARK = re.compile(r"\s(#|->).*|(?<=\S) {4,}[^-\s].*")
 
 
 def lines_of(page: Path) -> list[list[str]]:
