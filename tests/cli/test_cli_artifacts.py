@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import nano_artifact
 import pytest
@@ -93,3 +94,12 @@ def test_an_artifact_in_the_place_of_a_source_is_shown_how_to_be_looked_at(refus
     assert "fix: s2mlp-deploy inspect 'my out'" in refused("export", "my out", "-o", "new")
     (here / "folder").mkdir()
     assert "a folder is no model" in refused("parity", "folder", "my out")
+
+
+def test_readme_shows_what_export_writes_of_the_nano_network(cli):
+    # The README's has other weights, for the same images: the same graph.
+    printed = cli("inspect", nano_artifact.read_only()).out.splitlines()
+    tables = [line.rstrip() for line in printed if line.startswith("model.fp32.onnx") or " keep " in line]
+    assert len(tables) == 5
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text().splitlines()
+    assert [line for line in tables if line not in readme] == []
