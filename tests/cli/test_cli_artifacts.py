@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import nano_artifact
 import pytest
 from plain_artifact import write_plain
+
+README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 @pytest.fixture
@@ -101,5 +104,15 @@ def test_readme_shows_what_export_writes_of_the_nano_network(cli):
     printed = cli("inspect", nano_artifact.read_only()).out.splitlines()
     tables = [line.rstrip() for line in printed if line.startswith("model.fp32.onnx") or " keep " in line]
     assert len(tables) == 5
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text().splitlines()
-    assert [line for line in tables if line not in readme] == []
+    assert [line for line in tables if line not in README.read_text().splitlines()] == []
+
+
+def test_the_python_of_readme_runs(here, monkeypatch, capsys):
+    from s2mlp_deploy import api
+
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    monkeypatch.setattr(api, "load", lambda name, checkpoint: name)
+    monkeypatch.setattr(api, "capture", lambda source: nano_artifact.captured())
+    exec(code, {})
+    assert capsys.readouterr().out.endswith("'stages.0.blocks.0.mixer.shifts.1']\n")
+    assert (here / "build" / "python" / "report.html").is_file()

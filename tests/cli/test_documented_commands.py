@@ -6,8 +6,10 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
 import typer
 
+from s2mlp_deploy import api
 from s2mlp_deploy.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,3 +57,18 @@ def test_every_option_that_the_pages_name_is_one_of_its_command():
             wrong += [f"{page.name}: {name} {option}" for option in sorted(named - known[name])]
     assert wrong == []
     assert read > 50
+
+
+def test_every_name_of_the_api_that_the_pages_use_is_there():
+    named = {(page.name, name) for page in PAGES for name in re.findall(r"\bapi\.(\w+)", page.read_text())}
+    assert sorted((page, name) for page, name in named if name not in api.__all__) == []
+    assert len(named) > 20
+
+
+def test_what_python_on_the_pages_imports_is_there():
+    pytest.importorskip("torch")
+    lines = re.compile(r"^(?:from s2mlp_deploy[.\w]* import [\w, ]+|import s2mlp_deploy[.\w]*)", re.MULTILINE)
+    imports = sorted({line for page in PAGES for line in lines.findall(page.read_text())})
+    assert len(imports) > 5
+    for line in imports:
+        exec(line, {})
