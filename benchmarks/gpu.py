@@ -1,11 +1,14 @@
-"""Speed on an NVIDIA GPU: every form in torch, torch.compile, ONNX Runtime CUDA and TensorRT, against the ceilings.
+"""Everything that a GPU can tell of this package, in one run of less than eight minutes that survives what is missing.
 
-    python benchmarks/gpu.py s2mlpv2_nano s2mlpv2_small_7 --output benchmarks/gpu.md
+    python benchmarks/gpu_kit.py KIT --shared ../shared      beforehand, anywhere
+    python benchmarks/gpu.py KIT --output RESULTS            on the machine with the GPU
 
-One command on a machine with a GPU, torch with CUDA, onnxruntime-gpu, and whichever TensorRT there is. It exports each
-model in every form and without its shifts, builds what TensorRT allows for this GPU, checks every engine against torch
-in fp32, and times with CUDA events: medians, inputs and outputs on the device. The ceilings of a half-precision matrix
-product and of a device copy are measured in the same run. Without a GPU it writes nothing and exits with 2.
+Every part runs in a process of its own with a limit of its own, and writes each figure when it has it; after each part
+``gpu.json`` and ``gpu.md`` are written anew. So a part that crashes, hangs or lacks a package costs its own figures
+alone, and a run that is cut off keeps what it has. What a kit holds and how it gets there: ``benchmarks/gpu-kit.md``.
+
+Without a GPU it writes nothing and exits with 2. ``--dry-run`` goes through all parts on the CPU with tiny sizes, to
+see that they run; its figures mean nothing, and no table is written. A figure that is wrong exits with 1.
 
 Written on a machine without a GPU: it has never run on one.
 """
@@ -13,30 +16,35 @@ Written on a machine without a GPU: it has never run on one.
 from __future__ import annotations
 
 import argparse
-import shlex
-import statistics
+import contextlib
+import json
+import os
+import signal
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # A bare machine has no package installed.
 
-from s2mlp_deploy import api
-from s2mlp_deploy.errors import S2MLPDeployError
-from s2mlp_deploy.export.forms import FORMS
-from s2mlp_deploy.gpu import Gpu, cuda_version, gpus
-from s2mlp_deploy.models.registry import get_model
+from s2mlp_deploy.gpu import gpus
 
-NO_SHIFT = {"s2mlp": {"directions": "none"}, "s2mlpv2": {"shift1": "none", "shift2": "none"}}
+WORKER = Path(__file__).with_name("gpu_parts.py")
 NONE = "no shift"
-ROUNDS, WARMUP = 30, 10
+MINUTES = 7.5
+LIMITS = {"fp32": 1e-4, "fp16": 2e-2, "int8": 1e-1, "int8-trt": 1e-1}
+"""Largest difference over the reference's peak. int8 is compared with int8: rounding may turn at a tie."""
+BYTES = {"fp16": 2, "int8-trt": 2}
+"""Of an element that a shift moves; the int8 files of ONNX Runtime compute in float32 around their GEMMs."""
 COLUMNS = (
     "model",
     "batch",
     "engine",
+    "precision",
     "form",
     "median ms",
     "shift tax",
@@ -47,20 +55,35 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Ceilings:
-    """What this GPU reaches on the simplest work, in this run."""
+class Part:
+    """One process: its name, what it does, and the seconds that it may take."""
 
-    flops: float
-    bytes: float
+    name: str
+    does: str
+    seconds: float
+
+
+PARTS = (
+    Part("device", "the device and what is installed", 20),
+    Part("ceilings", "matrix products and a copy", 40),
+    Part("execution", "the state machine with a real kernel", 60),
+    Part("accuracy", "float16 against its simulation", 60),
+    Part("torch", "torch, eager", 60),
+    Part("onnxruntime", "ONNX Runtime, every form", 150),
+    Part("tensorrt", "TensorRT and TensorRT-RTX", 120),
+    Part("compiled", "torch.compile", 120),
+)
+"""What is worth most comes first: the whole has a limit too."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One measurement. ``shifted`` is how many bytes the shifts of the network move, read and write, in fp16."""
+    """One measurement. ``shifted``: elements that the shifts of the network write. Both counts are of a batch."""
 
     model: str
     batch: int
     engine: str
+    precision: str
     form: str
     milliseconds: float
     difference: float
@@ -68,211 +91,149 @@ class Result:
     shifted: float
 
 
-def table(results: list[Result], ceilings: Ceilings) -> list[str]:
+def of_kind(records: Sequence[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
+    return [record for record in records if record["kind"] == kind]
+
+
+def results_of(records: Sequence[Mapping[str, Any]]) -> list[Result]:
+    names = [field.name for field in fields(Result)]
+    return [Result(**{name: record[name] for name in names}) for record in of_kind(records, "result")]
+
+
+def ceilings_of(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Operations a second by precision, and bytes a second under ``copy``."""
+    return {record["of"]: record["per_second"] for record in of_kind(records, "ceiling")}
+
+
+def table(results: Sequence[Result], ceilings: Mapping[str, float]) -> list[str]:
     """The rows in Markdown: the tax is over the same engine without shifts."""
-    plain = {(r.model, r.batch, r.engine): r.milliseconds for r in results if r.form == NONE}
+    plain = {(r.model, r.batch, r.engine, r.precision): r.milliseconds for r in results if r.form == NONE}
     lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     for r in results:
-        base = plain.get((r.model, r.batch, r.engine))
-        tax = "" if base is None or r.form == NONE else f"{r.milliseconds / base - 1:+.1%}"
-        copies = "" if r.form == NONE else f"{r.shifted / ceilings.bytes * 1e3:.3f} ms"
-        share = f"{r.flops / (r.milliseconds / 1e3) / ceilings.flops:.0%}"
-        cells = (r.model, r.batch, r.engine, r.form, f"{r.milliseconds:.3f}", tax, copies, share, f"{r.difference:.1e}")
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+        base = plain.get((r.model, r.batch, r.engine, r.precision))
+        tax = copies = share = ""
+        if r.form != NONE:
+            tax = f"{r.milliseconds / base - 1:+.1%}" if base is not None else ""
+            if "copy" in ceilings:
+                moved = 2 * r.shifted * BYTES.get(r.precision, 4)
+                copies = f"{moved / ceilings['copy'] * 1e3:.3f} ms"
+        if ceiling := ceilings.get(r.precision.removesuffix("-trt")):
+            share = f"{r.flops / (r.milliseconds / 1e3) / ceiling:.0%}"
+        cells = (r.model, r.batch, r.engine, r.precision, r.form, f"{r.milliseconds:.3f}", tax, copies, share)
+        lines.append(f"| {' | '.join(map(str, cells))} | {r.difference:.1e} |")
     return lines
 
 
-def shifted_elements(module: Any, example: Any) -> int:
-    """How many elements the shifts of a network write, for this input."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Count(TorchDispatchMode):
-        total = 0
-
-        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            result = function(*args, **(kwargs or {}))
-            if function.namespace == "s2mlp":
-                Count.total += result.numel()
-            return result
-
-    import torch
-
-    with torch.no_grad(), Count():
-        module(example)
-    return Count.total
+def wrong(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is not as it should be: outputs too far off (NaN among them), and parts whose check failed."""
+    found = [f"{r['part']}: {r['text']}" for r in of_kind(records, "failure")]
+    for r in results_of(records):
+        if not r.difference <= LIMITS[r.precision]:
+            name = f"{r.model} {r.engine} {r.precision} {r.form}, batch {r.batch}"
+            found.append(f"parity: {name}: {r.difference:.2g}, and {LIMITS[r.precision]:g} is allowed")
+    return found
 
 
-def on_torch(run: Callable[[], Any]) -> float:
-    """Median milliseconds between CUDA events on torch's stream."""
-    import torch
-
-    for _ in range(WARMUP):
-        run()
-    torch.cuda.synchronize()
-    times = []
-    for _ in range(ROUNDS):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        run()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end))
-    return statistics.median(times)
-
-
-def measure_ceilings() -> Ceilings:
-    """A large half-precision matrix product, and a copy of half a gigabyte (read and written)."""
-    import torch
-
-    size = 8192
-    a, b = (torch.randn(size, size, device="cuda", dtype=torch.half) for _ in range(2))
-    flops = 2 * size**3 / (on_torch(lambda: a @ b) / 1e3)
-    source = torch.empty(1 << 29, device="cuda", dtype=torch.uint8)
-    target = torch.empty_like(source)
-    return Ceilings(flops, 2 * source.numel() / (on_torch(lambda: target.copy_(source)) / 1e3))
+def page(records: Sequence[Mapping[str, Any]], device: str) -> str:
+    """The page in Markdown."""
+    lines = [f"# Figures of {device}", "", "    python benchmarks/gpu.py KIT --output RESULTS", ""]
+    lines += [f"- {r['part']}: {r['text']}" for r in of_kind(records, "fact")]
+    for name, rate in ceilings_of(records).items():
+        unit = "GB/s" if name == "copy" else "TFLOP/s"
+        lines.append(f"- ceiling, {name}: {rate / (1e9 if name == 'copy' else 1e12):.0f} {unit}")
+    lines += ["", *table(results_of(records), ceilings_of(records)), ""]
+    for title, found in (
+        ("Not as it should be", wrong(records)),
+        ("Missing", [f"{r['part']}: {r['text']}" for r in of_kind(records, "missing")]),
+        ("Seconds", [f"{r['part']}: {r['seconds']:.0f}, {r['end']}" for r in of_kind(records, "part")]),
+    ):
+        lines += [f"## {title}", "", *(f"- {item}" for item in found or ["nothing"]), ""]
+    return "\n".join(lines)
 
 
-def torch_runs(module: Any, images: Any) -> Iterator[tuple[str, float, Any]]:
-    """Eager and compiled half precision: name, milliseconds, output."""
-    import torch
+def run_part(part: Part, command: Sequence[str], seconds: float) -> list[dict[str, Any]]:
+    """The records of one process, whatever becomes of it, and one of how it ended.
 
-    half, given = module.half().cuda().eval(), images.half().cuda()
-    for name, run in (("torch eager fp16", half), ("torch.compile fp16", torch.compile(half))):
-        with torch.no_grad():
-            milliseconds = on_torch(lambda run=run: run(given))
-            yield name, milliseconds, run(given).float().cpu().numpy()
-
-
-def onnxruntime_run(file: Path, images: np.ndarray) -> tuple[str, float, np.ndarray]:
-    """ONNX Runtime's CUDA provider on torch's stream, inputs and outputs bound on the device."""
-    import onnxruntime
-    import torch
-
-    stream = torch.cuda.current_stream()
-    provider = ("CUDAExecutionProvider", {"user_compute_stream": str(stream.cuda_stream)})
-    session = onnxruntime.InferenceSession(str(file), providers=[provider])
-    if session.get_providers()[0] != provider[0]:
-        raise RuntimeError("ONNX Runtime fell back to the CPU")
-    binding = session.io_binding()
-    taken, output = session.get_inputs()[0], session.get_outputs()[0].name
-    given = images.astype(np.float16) if taken.type == "tensor(float16)" else images
-    binding.bind_ortvalue_input(taken.name, onnxruntime.OrtValue.ortvalue_from_numpy(given, "cuda", 0))
-    binding.bind_output(output, "cuda", 0)
-    milliseconds = on_torch(lambda: session.run_with_iobinding(binding))
-    return "ONNX Runtime CUDA fp16", milliseconds, binding.copy_outputs_to_cpu()[0].astype(np.float32)
-
-
-def tensorrt_runs(file: Path, images: np.ndarray, gpu: Gpu) -> Iterator[tuple[str, float, np.ndarray]]:
-    """Every TensorRT that builds for this GPU; says which does not, and why."""
-    from s2mlp_deploy.engines import cuda
-    from s2mlp_deploy.engines.tensorrt.runtime import TensorRTEngine
-
-    shape = {"input": images.shape}
-    for engine in ("tensorrt", "tensorrt-rtx"):
-        try:
-            record = api.build(file, engine=engine, targets=[gpu.capability], min_shapes=shape)
-            runner = TensorRTEngine(file.parent / record.engine)
-        except S2MLPDeployError as error:
-            print(f"{engine}: {error.problem}", file=sys.stderr)
-            continue
-        runner.upload({info.name: images.astype(info.dtype) for info in runner.inputs})
-        for _ in range(WARMUP):
-            runner.launch()
-        runner.stream.wait()
-        times = []
-        for _ in range(ROUNDS):
-            with cuda.Event() as start, cuda.Event() as end:
-                start.record(runner.stream)
-                runner.launch()
-                end.record(runner.stream)
-                end.wait()
-                times.append(end.milliseconds_since(start))
-        output = next(iter(runner.download().values())).astype(np.float32)
-        yield f"{engine} {record.version} fp16", statistics.median(times), output
-
-
-def half_file(artifact: Path) -> Path:
-    """The fp16 file of an artifact; where the export wrote none, ONNX Runtime's own converter makes one."""
-    own, made = artifact / "model.fp16.onnx", artifact / "converted.fp16.onnx"
-    if own.is_file():
-        return own
-    import onnx
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    model = convert_float_to_float16(onnx.load(artifact / "model.fp32.onnx"), keep_io_types=True)
-    del model.metadata_props[:]
-    onnx.save(model, made)
-    return made
-
-
-def measure(model: str, form: str, batches: list[int], gpu: Gpu) -> Iterator[Result]:
-    """Every engine on one form of one model."""
-    import torch
-
-    changes = NO_SHIFT[get_model(model).config.family] if form == NONE else {}
-    source = api.load(model, overrides=changes)
-    config = get_model(model).config
-    elements = shifted_elements(source.module, source.example_inputs[0][:1])
+    Args:
+        part: What it is.
+        command: Runs it; the file to write records to is appended, one JSON object a line.
+        seconds: After so many it is killed, with all that it started.
+    """
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        api.export(api.capture(source), folder, **({} if form == NONE else {"shift_form": form}))
-        file = half_file(Path(folder))
-        for batch in batches:
-            images = torch.from_numpy(
-                np.random.default_rng(0)
-                .standard_normal((batch, *source.example_inputs[0].shape[1:]))
-                .astype(np.float32)
+        written, errors = Path(folder) / "records", Path(folder) / "errors"
+        with errors.open("wb") as stream:
+            process = subprocess.Popen(
+                [*command, str(written)], stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
             )
-            module = api.load(model, overrides=changes).module
-            with torch.no_grad():
-                reference = module.float().cuda().eval()(images.cuda()).cpu().numpy()
-            runs = [onnxruntime_run(file, images.numpy()), *tensorrt_runs(file, images.numpy(), gpu)]
-            if form in (NONE, next(iter(FORMS))):
-                # torch knows no forms: it is timed once.
-                runs += torch_runs(module, images)
-            for engine, milliseconds, output in runs:
-                shown = form if form == NONE or not engine.startswith("torch") else "s2mlp::shift"
-                difference = float(np.abs(output - reference).max() / np.abs(reference).max())
-                flops, shifted = 2.0 * config.macs() * batch, 2.0 * 2 * elements * batch
-                yield Result(model, batch, engine, shown, milliseconds, difference, flops, shifted)
+            try:
+                status = process.wait(timeout=seconds)
+                end = "finished" if status == 0 else f"ended with status {status}"
+            except subprocess.TimeoutExpired:
+                end = f"cut off at its limit of {seconds:.0f} s"
+            finally:
+                # The session of the process is its group: compilers that it started go too.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        records: list[dict[str, Any]] = []
+        for line in written.read_text().splitlines() if written.exists() else ():
+            with contextlib.suppress(json.JSONDecodeError):  # Cut off in the middle.
+                records.append({"part": part.name, **json.loads(line)})
+        ended = {"kind": "part", "part": part.name, "seconds": time.monotonic() - began, "end": end}
+        if end != "finished":
+            ended["output"] = errors.read_text(errors="replace")[-2000:]
+            if not end.startswith("cut off"):
+                last = (ended["output"].strip().splitlines() or ["it said nothing"])[-1]
+                records.append({"kind": "missing", "part": part.name, "text": last})
+        return [*records, ended]
 
 
-def main() -> int:
+def write(output: Path, records: Sequence[Mapping[str, Any]], device: str | None) -> None:
+    """Both files, each whole at any time. A table of no GPU is not written."""
+    output.mkdir(parents=True, exist_ok=True)
+    texts = {"gpu.json": json.dumps({"device": device, "records": list(records)}, indent=1)}
+    if device is not None:
+        texts["gpu.md"] = page(records, device)
+    for name, text in texts.items():
+        draft = output / f"{name}.part"
+        draft.write_text(text)
+        draft.replace(output / name)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=["s2mlpv2_nano", "s2mlpv2_small_7"])
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 64])
-    parser.add_argument("--allowed", type=float, default=2e-2, help="largest difference over the reference's peak")
-    parser.add_argument("--output", type=Path, help="a Markdown file to write the table to")
-    args = parser.parse_args()
-    if not gpus():
+    parser.add_argument("kit", type=Path, help="what gpu_kit.py made")
+    parser.add_argument("--output", type=Path, default=Path("gpu-results"), help="a directory for gpu.json and gpu.md")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="of the whole run")
+    parser.add_argument("--parts", nargs="+", choices=[part.name for part in PARTS], help="default: all")
+    parser.add_argument("--dry-run", action="store_true", help="on the CPU, with tiny sizes; figures mean nothing")
+    args = parser.parse_args(arguments)
+    found = () if args.dry_run else gpus()
+    if not found and not args.dry_run:
         print("error: this benchmark needs an NVIDIA GPU, and there is none here; no table is written", file=sys.stderr)
         return 2
-    import torch
-
-    if not torch.cuda.is_available():
-        print("error: this torch has no CUDA; install a build that has it", file=sys.stderr)
+    if not (args.kit / "kit.json").is_file():
+        print(f"error: {args.kit} is no kit; make one with benchmarks/gpu_kit.py", file=sys.stderr)
         return 2
-    gpu = gpus()[0]
-    ceilings = measure_ceilings()
-    results = [
-        result for model in args.models for form in (NONE, *FORMS) for result in measure(model, form, args.batches, gpu)
-    ]
-    head = [
-        f"# Speed on {gpu.name}",
-        "",
-        f"{gpu.capability}, driver {gpu.driver}, CUDA {cuda_version()}, torch {torch.__version__}. Ceilings of this "
-        f"run: {ceilings.flops / 1e12:.0f} TFLOP/s in fp16, {ceilings.bytes / 1e9:.0f} GB/s copied.",
-        "",
-        f"    {shlex.join(['python', *sys.argv])}",
-        "",
-    ]
-    lines = [*head, *table(results, ceilings)]
-    print("\n".join(lines))
-    if args.output is not None:
-        args.output.write_text("\n".join(lines) + "\n")
-    wrong = [result for result in results if not result.difference <= args.allowed]
-    for result in wrong:
-        print(f"parity fails: {result.model} {result.engine} {result.form}: {result.difference:.2g}", file=sys.stderr)
-    return 1 if wrong else 0
+    device = found[0].name if found else None
+    deadline = time.monotonic() + args.minutes * 60
+    records: list[dict[str, Any]] = []
+    for part in PARTS:
+        if args.parts and part.name not in args.parts:
+            continue
+        seconds = min(part.seconds, deadline - time.monotonic())
+        if seconds < 1:
+            records.append({"kind": "missing", "part": part.name, "text": "no time was left"})
+        else:
+            print(f"{part.does} ...", file=sys.stderr, flush=True)
+            command = [sys.executable, str(WORKER), *(["--dry-run"] if args.dry_run else []), part.name, str(args.kit)]
+            records += run_part(part, command, seconds)
+        write(args.output, records, device)
+    for line in wrong(records):
+        print(line, file=sys.stderr)
+    print(args.output / ("gpu.json" if device is None else "gpu.md"))
+    return 1 if wrong(records) else 0
 
 
 if __name__ == "__main__":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import runpy
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-import nano_artifact
+import numpy as np
 import pytest
 
 from s2mlp_deploy.gpu import gpus
@@ -31,12 +34,19 @@ def gpu_benchmark(monkeypatch):
     return gpu
 
 
+@pytest.fixture
+def gpu_kit(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu_kit
+
+    return gpu_kit
+
+
 @pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")
 def test_without_a_gpu_no_table_is_written(tmp_path):
-    output = tmp_path / "gpu.md"
+    output = tmp_path / "results"
     done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "gpu.py"), "--output", str(output)],
-        env={"PYTHONPATH": nano_artifact.PACKAGE_ROOT},
+        [sys.executable, str(BENCHMARKS / "gpu.py"), str(tmp_path), "--output", str(output)],
         capture_output=True,
         text=True,
     )
@@ -47,7 +57,7 @@ def test_without_a_gpu_no_table_is_written(tmp_path):
     assert not output.exists()
 
 
-def test_the_bytes_that_shifts_move_are_counted(gpu_benchmark):
+def test_the_bytes_that_shifts_move_are_counted(gpu_kit):
     import torch
 
     from s2mlp_deploy.shift.op import shift
@@ -55,20 +65,143 @@ def test_the_bytes_that_shifts_move_are_counted(gpu_benchmark):
 
     spec = ShiftSpec.equal_groups(4, [(1, 0), (-1, 0), (0, 1), (0, -1)], axes=(1, 2), channel_axis=3)
     example = torch.zeros(1, 5, 6, 4)
-    assert gpu_benchmark.shifted_elements(lambda x: shift(shift(x, spec) + 1, spec), example) == 2 * example.numel()
-    assert gpu_benchmark.shifted_elements(lambda x: x + 1, example) == 0
+    assert gpu_kit.shifted_elements(lambda x: shift(shift(x, spec) + 1, spec), example) == 2 * example.numel()
+    assert gpu_kit.shifted_elements(lambda x: x + 1, example) == 0
+
+
+def result(form: str = "gather", milliseconds: float = 2.5, precision: str = "fp16", difference: float = 1e-3) -> dict:
+    names = {"kind": "result", "part": "torch", "model": "net", "batch": 8, "engine": "engine", "form": form}
+    counts = {"flops": 1e11, "shifted": 2.5e7}
+    return {**names, **counts, "precision": precision, "milliseconds": milliseconds, "difference": difference}
 
 
 def test_the_table_says_tax_and_share(gpu_benchmark):
-    ceilings = gpu_benchmark.Ceilings(flops=1e14, bytes=1e12)
+    ceilings = {"fp16": 1e14, "copy": 1e12}
+    rows = [result(gpu_benchmark.NONE, 2.0), result(), result(precision="int8-trt")]
+    lines = gpu_benchmark.table(gpu_benchmark.results_of(rows), ceilings)
+    plain, shifted, quantized = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:])
+    assert plain == ["net", "8", "engine", "fp16", "no shift", "2.000", "", "", "50%", "1.0e-03"]
+    assert shifted == ["net", "8", "engine", "fp16", "gather", "2.500", "+25.0%", "0.100 ms", "40%", "1.0e-03"]
+    # Without the same precision without shifts there is no tax, without its ceiling no share.
+    assert quantized == ["net", "8", "engine", "int8-trt", "gather", "2.500", "", "0.100 ms", "", "1.0e-03"]
 
-    def result(form, milliseconds):
-        return gpu_benchmark.Result("net", 8, "engine", form, milliseconds, 1e-3, flops=1e11, shifted=1e8)
 
-    lines = gpu_benchmark.table([result(gpu_benchmark.NONE, 2.0), result("gather", 2.5)], ceilings)
-    plain, shifted = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:])
-    assert plain == ["net", "8", "engine", "no shift", "2.000", "", "", "50%", "1.0e-03"]
-    assert shifted == ["net", "8", "engine", "gather", "2.500", "+25.0%", "0.100 ms", "40%", "1.0e-03"]
+@pytest.mark.parametrize(
+    ("precision", "difference", "fails"),
+    [("fp32", 5e-5, False), ("fp32", 5e-4, True), ("fp16", 5e-4, False), ("fp16", float("nan"), True)],
+)
+def test_a_difference_is_judged_by_its_precision(gpu_benchmark, precision, difference, fails):
+    assert bool(gpu_benchmark.wrong([result(precision=precision, difference=difference)])) == fails
+
+
+FACT = '{"kind": "fact", "text": "it is warm"}'
+
+
+def test_a_part_that_is_cut_off_keeps_what_it_has_and_leaves_nothing_running(gpu_benchmark, tmp_path):
+    # A child of the process, as a compiler is one: it holds the pipe open for as long as it lives.
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    script = f"""(exec 3>{pipe}; echo started >&3; sleep 30) &
+        echo '{FACT}' >"$0"; printf '{{"kind": "fa' >>"$0"; sleep 30"""
+    part = gpu_benchmark.Part("warmth", "measures warmth", 60)
+    fact, ended = gpu_benchmark.run_part(part, ["/bin/sh", "-c", script], 0.7)
+    assert fact == {"part": "warmth", "kind": "fact", "text": "it is warm"}
+    assert ended["end"].startswith("cut off")
+    said, closed, deadline = b"", False, time.monotonic() + 5
+    while not closed and time.monotonic() < deadline:
+        try:
+            chunk = os.read(reader, 64)
+            said, closed = said + chunk, not chunk
+        except BlockingIOError:  # Somebody holds it.
+            time.sleep(0.02)
+    os.close(reader)
+    assert said == b"started\n"
+    assert closed
+
+
+def test_a_part_that_crashes_says_why_and_keeps_what_it_has(gpu_benchmark):
+    script = f"echo '{FACT}' >\"$0\"; echo noise >&2; echo 'ImportError: no warmth' >&2; exit 3"
+    part = gpu_benchmark.Part("warmth", "measures warmth", 60)
+    fact, missing, ended = gpu_benchmark.run_part(part, ["/bin/sh", "-c", script], 30)
+    assert fact["text"] == "it is warm"
+    assert (missing["kind"], missing["text"]) == ("missing", "ImportError: no warmth")
+    assert ended["end"] == "ended with status 3"
+
+
+def test_a_page_names_what_is_wrong_and_what_is_missing(gpu_benchmark, tmp_path):
+    records = [
+        {"kind": "missing", "part": "tensorrt", "text": "it is not installed"},
+        {"kind": "failure", "part": "execution", "text": "1 failed"},
+        {"kind": "ceiling", "part": "ceilings", "of": "copy", "per_second": 2e12},
+        result(difference=0.5),
+    ]
+    gpu_benchmark.write(tmp_path, records, "A GPU")
+    text = (tmp_path / "gpu.md").read_text()
+    for expected in ("# Figures of A GPU", "tensorrt: it is not installed", "1 failed", "copy: 2000 GB/s", "0.5, and"):
+        assert expected in text
+    assert json.loads((tmp_path / "gpu.json").read_text()) == {"device": "A GPU", "records": records}
+
+
+def test_a_run_without_time_says_so_and_makes_no_table(gpu_benchmark, tmp_path):
+    (tmp_path / "kit.json").write_text("{}")
+    assert gpu_benchmark.main([str(tmp_path), "--output", str(tmp_path / "o"), "--minutes", "0", "--dry-run"]) == 0
+    records = json.loads((tmp_path / "o" / "gpu.json").read_text())["records"]
+    assert [record["part"] for record in records] == [part.name for part in gpu_benchmark.PARTS]
+    assert {record["text"] for record in records} == {"no time was left"}
+    assert not (tmp_path / "o" / "gpu.md").exists()
+
+
+def test_every_part_has_code(gpu_benchmark):
+    import gpu_parts
+
+    assert list(gpu_parts.RUNS) == [part.name for part in gpu_benchmark.PARTS]
+
+
+def test_graphs_of_a_kit_share_weights_and_compute_the_same(gpu_kit, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    values = np.random.default_rng(0).standard_normal((32, 32)).astype(np.float32)
+    shared = gpu_kit.SharedWeights(tmp_path / "weights.bin")
+    sizes = []
+    for operator in ("Add", "Mul"):
+        graph = helper.make_graph(
+            [helper.make_node(operator, ["x", "w"], ["y"])],
+            "graph",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [32, 32])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [32, 32])],
+            [numpy_helper.from_array(values, "w")],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        whole, slim = tmp_path / f"{operator}.onnx", tmp_path / f"{operator}.slim.onnx"
+        onnx.save(model, whole)
+        shared.add(whole, slim)
+        assert slim.stat().st_size < values.nbytes < whole.stat().st_size
+        sizes.append(shared.path.stat().st_size)
+        found, expected = (
+            onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"x": values})[0]
+            for path in (slim, whole)
+        )
+        np.testing.assert_array_equal(found, expected)
+    assert sizes == [values.nbytes, values.nbytes]
+
+
+@pytest.mark.slow
+def test_a_dry_run_goes_through_every_part(gpu_kit, gpu_benchmark, tmp_path):
+    kit, output = tmp_path / "kit", tmp_path / "results"
+    assert gpu_kit.main([str(kit), "--models", "s2mlpv2_nano", "--forms", "slice-concat"]) == 0
+    assert gpu_benchmark.main([str(kit), "--output", str(output), "--dry-run"]) == 0
+    records = json.loads((output / "gpu.json").read_text())["records"]
+    ends = {record["part"]: record["end"] for record in records if record["kind"] == "part"}
+    assert ends == dict.fromkeys((part.name for part in gpu_benchmark.PARTS), "finished")
+    measured = {(r.engine, r.precision, r.form) for r in gpu_benchmark.results_of(records)}
+    for form in (gpu_benchmark.NONE, "slice-concat"):
+        assert {("ONNX Runtime CPU", precision, form) for precision in ("fp32", "fp16", "int8")} <= measured
+    for engine in ("torch eager", "torch.compile"):
+        assert {(engine, "fp16", form) for form in (gpu_benchmark.NONE, "s2mlp::shift")} <= measured
+    assert not (output / "gpu.md").exists()
 
 
 def test_a_table_of_peers_has_ratios_and_says_who_is_missing(monkeypatch):

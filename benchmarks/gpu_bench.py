@@ -1,0 +1,85 @@
+"""What the parts of ``gpu.py`` share: the kit, how this machine is timed, the records that are written."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+NONE = "no shift"
+BATCHES, ROUNDS, WARMUP, REFERENCED = (1, 8, 64), 30, 10, 8
+Record = dict[str, Any]
+
+
+def fact(text: str) -> Record:
+    return {"kind": "fact", "text": text}
+
+
+def missing(text: str) -> Record:
+    return {"kind": "missing", "text": text}
+
+
+def images(shape: tuple[int, ...], batch: int) -> np.ndarray:
+    """The same images on every machine: float32 [batch, *shape]."""
+    return np.random.default_rng(0).standard_normal((batch, *shape), dtype=np.float32)
+
+
+def apart(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference over the peak, of as many images as both have."""
+    count = min(len(found), len(expected))
+    found, expected = found[:count].astype(np.float64), expected[:count].astype(np.float64)
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+class Bench:
+    """The kit, and how this machine is timed."""
+
+    def __init__(self, kit: Path, *, dry: bool) -> None:
+        self.kit, self.dry = kit, dry
+        self.contents = json.loads((kit / "kit.json").read_text())
+        self.batches = BATCHES[:1] if dry else BATCHES
+        self.device = "cpu" if dry else "cuda"
+
+    def milliseconds(self, run: Callable[[], Any]) -> float:
+        """The median between CUDA events on torch's current stream; of a dry run, of two calls."""
+        if self.dry:
+            began = time.perf_counter()
+            run()
+            run()
+            return (time.perf_counter() - began) / 2 * 1e3
+        import torch
+
+        for _ in range(WARMUP):
+            run()
+        torch.cuda.synchronize()
+        times = []
+        for _ in range(ROUNDS):
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record()
+            run()
+            end.record()
+            end.synchronize()
+            times.append(start.elapsed_time(end))
+        return statistics.median(times)
+
+    def files(self) -> Iterator[tuple[Record, np.ndarray]]:
+        """The ONNX files, and what a CPU makes of the first images with each; float16 first, if time runs out."""
+        with np.load(self.kit / "references.npz") as references:
+            for file in sorted(self.contents["files"], key=lambda file: file["precision"] != "fp16"):
+                yield file, references[file["path"]]
+
+    def result(self, file: Record, batch: int, engine: str, milliseconds: float, difference: float) -> Record:
+        """One row of the table."""
+        counts = {"flops": 2.0 * file["macs"] * batch, "shifted": float(file["shifted"] * batch)}
+        names = {key: file[key] for key in ("model", "form", "precision")}
+        measured = {"batch": batch, "engine": engine, "milliseconds": milliseconds, "difference": difference}
+        return {"kind": "result", **names, **measured, **counts}
+
+
+def first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
