@@ -39,6 +39,8 @@ def every_error() -> list[type[S2MLPDeployError]]:
 def instance(kind: type[S2MLPDeployError]) -> S2MLPDeployError:
     if issubclass(kind, MissingDependencyError):
         return kind("torch", extra="export", purpose="working with PyTorch models")
+    if kind.__name__ == "RequestError":
+        return kind("busy", "it broke", fix="mend it")
     return kind("it broke", where="here", fix="mend it")
 
 

@@ -52,7 +52,7 @@ def print_preflight(console: Console, report: Preflight) -> None:
     """
     line = visible_text(console, f"{report.onnx} ", "bold")
     line.append(*(("would not build", "bold red") if report.findings else ("would build", "bold green")))
-    console.print(line)
+    console.print(line, soft_wrap=True)
     print_pairs(
         console,
         [
@@ -163,7 +163,7 @@ def print_diagnosis(console: Console, found: Diagnosis, directory: str) -> None:
     console.print()
     line = visible_text(console, f"{found.name} in {directory} ", "bold")
     line.append(*(("would run", "bold green") if found.plan is not None else ("would not run", "bold red")))
-    console.print(line)
+    console.print(line, soft_wrap=True)
     plan = found.plan
     if plan is not None:
         print_pairs(

@@ -157,7 +157,8 @@ class FxWriter:
         with self._graph.inserting_before(first):
             node: Node = self._graph.placeholder(name)
         mode = getattr(self._before.meta["val"], "fake_mode", None)
-        node.meta["val"] = table if mode is None else mode.from_tensor(table)
+        # Of fixed sizes: the mode would else give it free ones, of which a guard of the program then speaks.
+        node.meta["val"] = table if mode is None else mode.from_tensor(table, static_shapes=True)
         constants[name] = table
         spec = InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(node.name), name)
         signature.input_specs.insert(0, spec)

@@ -40,7 +40,7 @@ def test_export_writes_an_artifact_that_verifies_and_one_json_document(process, 
     directory = tmp_path / "new ü" / "art é"
     # The fields of quantize's document too.
     written = json.loads((directory / "manifest.json").read_text())
-    assert json.loads(result.out) == {"manifest": written, "accuracy": None}
+    assert json.loads(result.out) == {"manifest": written, "accuracy": None, "speed": None}
     assert {path.name for path in directory.iterdir()} == {"manifest.json", "model.fp32.onnx", "report.html", EVIDENCE}
     record = read_manifest(directory).file("fp32")
     verify_file(directory, record)

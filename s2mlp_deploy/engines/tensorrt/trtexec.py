@@ -53,7 +53,7 @@ _REFUSED = {
     ),
     "tuneBuildRoutes": ("trying several build routes is trtexec's work", "give the best one with --setBuildRoute"),
     "tuneBuildRouteFile": ("trying several build routes is trtexec's work", "give the best one with --setBuildRoute"),
-    "loadEngine": ("there is nothing to build in it", "s2mlp-deploy bench ENGINE, or inspect ENGINE"),
+    "loadEngine": ("there is nothing to build in it", "give the engine to the commands bench or inspect"),
     "refitFromOnnx": ("engines are refitted when they are loaded", "TensorRTEngine(path, weights=FILE.onnx)"),
     "runtimePlatform": ("an engine is for the system that it is built on", "build it there"),
     "model": ("Caffe's format is gone from TensorRT", "give the network as --onnx=FILE"),
@@ -117,7 +117,7 @@ def parse_line(line: str) -> TrtexecBuild:
     flags = [name for name in _PRECISIONS if name in given]
     notes = []
     if measuring := [f"--{name}" for name in given if name in _OF_MEASURING and name != "shapes"]:
-        notes.append(f"{join_names(measuring)} are of measuring: `s2mlp-deploy bench ENGINE` does that")
+        notes.append(f"{join_names(measuring)} are of measuring, which the command bench does with the engine")
     if flags:
         notes.append(f"--{flags[0]} is a condition and converts nothing: {_STRONGLY_TYPED}")
     if not shapes and (text := given.get("shapes")):

@@ -102,7 +102,7 @@ def test_profiles_are_kept_apart():
         ("--inputIOFormats=fp16:chw", "--half-io"),
         ("--allowWeightStreaming", "weights are not streamed here: it is for networks that do not fit"),
         ("--tuneBuildRoutes=-a=[on|off]", "--setBuildRoute"),
-        ("--loadEngine=m.plan", "bench ENGINE"),
+        ("--loadEngine=m.plan", "commands bench or inspect"),
         ("--useDLACore=0", "--useDLACore of trtexec is not offered"),
         ("--sparsity=force", "prune"),
         ("--sparsity=maybe", "disable or enable"),
