@@ -210,7 +210,7 @@ def _tensor(info: TensorInfo, batch: int) -> Message:
         raise InputError(
             f"Triton has no element type for {info.dtype}",
             where=info.name,
-            fix="serve it with `s2mlp-deploy serve`, or export without --half-io",
+            fix="use the command serve, which has it, or export without --half-io",
         )
     shape = info.shape[1:] if batch else info.shape
     dims = [-1 if isinstance(size, str) else size for size in shape]
