@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.api.cutting import engine_pieces
     from s2mlp_deploy.api.diagnosing import Diagnosis, diagnose
     from s2mlp_deploy.api.diffing import diff, save_difference
+    from s2mlp_deploy.api.diffing_layers import diff_layers
     from s2mlp_deploy.api.engines import EngineInspection, Health, build, doctor, inspect_engine, optimize, preflight
     from s2mlp_deploy.api.exporting import ExportResult, export
     from s2mlp_deploy.api.inspecting_artifacts import ArtifactInspection, inspect_artifact
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.evidence.bench import BenchReport
     from s2mlp_deploy.evidence.build import BuildRecord
     from s2mlp_deploy.evidence.difference import DifferenceReport
+    from s2mlp_deploy.evidence.engine_difference import EngineDifference
     from s2mlp_deploy.evidence.engine_layers import EngineLayers, RunTimes
     from s2mlp_deploy.evidence.layers import LayersReport
     from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
@@ -146,6 +148,7 @@ _HOMES = {
     "s2mlp_deploy.api.pieces": _Home(("EnginePieces", "judge_pieces"), ("onnx_ir", "safetensors"), "export"),
     "s2mlp_deploy.api.diagnosing": _Home(("Diagnosis", "diagnose")),
     "s2mlp_deploy.api.diffing": _Home(("diff", "save_difference"), (*_GRAPH, "jinja2"), "onnx"),
+    "s2mlp_deploy.api.diffing_layers": _Home(("diff_layers",)),
     "s2mlp_deploy.api.engines": _Home(
         ("EngineInspection", "Health", "build", "doctor", "inspect_engine", "optimize", "preflight")
     ),
@@ -221,6 +224,7 @@ _HOMES = {
     "s2mlp_deploy.evidence.bench": _Home(("BenchReport",)),
     "s2mlp_deploy.evidence.build": _Home(("BuildRecord",)),
     "s2mlp_deploy.evidence.difference": _Home(("DifferenceReport",)),
+    "s2mlp_deploy.evidence.engine_difference": _Home(("EngineDifference",)),
     "s2mlp_deploy.evidence.engine_layers": _Home(("EngineLayers", "RunTimes")),
     "s2mlp_deploy.evidence.profile": _Home(("Profile",)),
     "s2mlp_deploy.evidence.speed": _Home(("SpeedCheck",)),
@@ -261,6 +265,7 @@ __all__ = [
     "Diagnosis",
     "DifferenceReport",
     "DynamicAxis",
+    "EngineDifference",
     "EngineInspection",
     "EngineLayers",
     "EngineName",
@@ -332,6 +337,7 @@ __all__ = [
     "convert_sequential",
     "diagnose",
     "diff",
+    "diff_layers",
     "doctor",
     "engine_pieces",
     "export",

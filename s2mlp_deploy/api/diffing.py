@@ -102,9 +102,9 @@ def _graphs(path: Path, precision: str | None) -> dict[str, Path]:
     if is_engine(path) or path.suffix == ".json":
         what = "an engine file" if is_engine(path) else "a list of layers or a profile"
         raise InputError(
-            f"{what} is not compared: diff reads ONNX files",
+            f"{what} is compared only with another one",
             where=str(path),
-            fix="compare the ONNX files that the engines were built from; `inspect` shows an engine",
+            fix="compare the ONNX files that the engines were built from, or two engines by their layers",
         )
     if not path.is_dir():
         return {path.name: path}

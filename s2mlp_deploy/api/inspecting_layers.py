@@ -8,6 +8,7 @@ from pathlib import Path
 from s2mlp_deploy.bench.profile import profile_of
 from s2mlp_deploy.engines.sidecar import layers_of
 from s2mlp_deploy.engines.tensorrt.layer_file import is_layers, is_times, read_layers, read_times, with_times
+from s2mlp_deploy.engines.tensorrt.layer_lints import with_findings
 from s2mlp_deploy.errors import ArtifactError, InputError
 from s2mlp_deploy.evidence.engine_layers import EngineLayers, RunTimes
 from s2mlp_deploy.evidence.profile import Profile
@@ -37,7 +38,7 @@ def inspect_json(path: str | Path, *, profile: str | Path | None = None) -> Engi
         document = from_json(read_file(file, "profile"))
         if is_layers(document):
             layers = read_layers(document, file.name)
-            return layers if profile is None else _timed(layers, file, Path(profile))
+            return with_findings(layers if profile is None else _timed(layers, file, Path(profile)))
         if profile is not None:
             raise InputError(
                 "--profile gives layers their times, and this file has none",
@@ -54,8 +55,12 @@ def inspect_json(path: str | Path, *, profile: str | Path | None = None) -> Engi
     return profile_of(file)
 
 
-def layers_beside(engine: Path) -> EngineLayers | None:
+def layers_beside(engine: Path, *, profile: str | Path | None = None) -> EngineLayers | None:
     """The layers that the build of an engine wrote beside it; None where there are none.
+
+    Args:
+        engine: The engine file.
+        profile: As :func:`inspect_json` takes it.
 
     Raises:
         ArtifactError: They cannot be read.
@@ -63,7 +68,7 @@ def layers_beside(engine: Path) -> EngineLayers | None:
     path = layers_of(engine)
     if not is_regular(path):
         return None
-    found = inspect_json(path)
+    found = inspect_json(path, profile=profile)
     if not isinstance(found, EngineLayers):
         raise ArtifactError("it has no layers", where=str(path), fix="build the engine again with --force")
     return found

@@ -80,6 +80,25 @@ class LayerShare:
 
 
 @dataclass(frozen=True)
+class LayerFinding:
+    """What costs time for nothing in an engine.
+
+    Attributes:
+        kind: A few words for it.
+        problem: What it is, one sentence.
+        layers: The nodes of the layers it was found in, else their names.
+        ms: Of these layers together; None where nothing was timed.
+        fix: The option that mends it.
+    """
+
+    kind: str
+    problem: str
+    layers: tuple[str, ...]
+    ms: float | None
+    fix: str
+
+
+@dataclass(frozen=True)
 class EngineLayers:
     """What ``trtexec --exportLayerInfo`` or a build of ours wrote of an engine.
 
@@ -89,6 +108,7 @@ class EngineLayers:
         bindings: Inputs and outputs of the engine.
         layers: In the order of execution.
         unclear: What it says that is not known here, in words.
+        findings: What costs time for nothing, the most time first.
     """
 
     file: str
@@ -96,6 +116,7 @@ class EngineLayers:
     bindings: tuple[str, ...]
     layers: tuple[EngineLayer, ...]
     unclear: tuple[str, ...] = ()
+    findings: tuple[LayerFinding, ...] = ()
 
     @property
     def ms(self) -> float | None:

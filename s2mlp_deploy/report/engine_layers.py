@@ -9,9 +9,11 @@ from rich.console import Console
 from s2mlp_deploy.evidence.engine_layers import EngineLayers, LayerShare, RunTimes
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
+from s2mlp_deploy.text import join_names
 
 _MODULES = 24
 _OPERATORS = 12
+_NAMED = 4
 
 
 def print_layers(console: Console, found: EngineLayers) -> None:
@@ -39,6 +41,11 @@ def print_layers(console: Console, found: EngineLayers) -> None:
         _rows(found.by_module(found.depth_of(_MODULES)), found, _MODULES),
     )
     print_table(console, None, ("operator", *_columns(found)), _rows(found.by_operator(), found, _OPERATORS))
+    for finding in found.findings:
+        took = "" if finding.ms is None else f", {fmt.milliseconds(finding.ms)} ms"
+        line = f"SLOW?  {finding.problem} ({fmt.count(len(finding.layers), 'layer')}{took})"
+        console.print(visible_text(console, line, "bold yellow"))
+        print_pairs(console, [("layers", join_names(finding.layers, limit=_NAMED)), ("fix", finding.fix)])
     for line in found.unclear:
         console.print(visible_text(console, f"Note: {line}"))
 

@@ -72,6 +72,61 @@ def test_times_come_from_a_profile_in_order_of_equal_names():
     assert ten.by_operator()[0].name == "MatMul"
 
 
+def test_what_costs_time_for_nothing_is_told_with_what_mends_it():
+    found = layers("objects-10.json", "profile-10.json").findings
+    assert [(item.kind, item.layers, item.ms) for item in found] == [
+        ("fp32 weights", ("blocks.0.fc1/MatMul",), 0.4),
+        ("fp32 islands", ("blocks.0.norm/LayerNormalization",), 0.06),
+        ("shifts as copies", ("blocks.0.mixer.shift/Shift/Slice + blocks.0.mixer.shift/Shift/Concat",), 0.05),
+        ("reformats", ("Reformatting CopyNode for Input Tensor 0 to stem/Conv",), 0.03),
+    ]
+    assert all("--" in item.fix for item in found)
+    assert layers("objects-11.json").findings == ()
+
+
+def tensor(name: str, dtype: str, shape: tuple[int, ...] = (4, 8)) -> dict:
+    return {"Name": name, "Dimensions": list(shape), "Format": "kLINEAR", "Datatype": dtype}
+
+
+def layer(node: str, before: dict, after: dict, kind: str = "kgen") -> dict:
+    return {"Name": node, "LayerType": kind, "Inputs": [before], "Outputs": [after]}
+
+
+def kinds_in(tmp_path: Path, *entries: dict) -> dict[str, tuple[str, ...]]:
+    document = {"Layers": list(entries), "Bindings": ["image", "logits"]}
+    found = api.inspect_json(write(tmp_path, document))
+    assert isinstance(found, EngineLayers)
+    return {item.kind: item.layers for item in found.findings}
+
+
+def test_quantizing_at_the_edge_must_be_and_in_the_middle_is_told(tmp_path):
+    assert kinds_in(
+        tmp_path,
+        layer("Reformatting CopyNode", tensor("image", "Float"), tensor("a", "Half"), "Reformat"),
+        layer("stem/QuantizeLinear_1", tensor("a", "Half"), tensor("b", "Int8")),
+        layer("a/DequantizeLinear", tensor("b", "Int8"), tensor("c", "Half")),
+        layer("a/Relu", tensor("c", "Half"), tensor("d", "Half")),
+        layer("head/DequantizeLinear", tensor("d", "Int8"), tensor("logits", "Half")),
+    ) == {"Q/DQ not fused": ("a/DequantizeLinear",)}
+
+
+def test_conversions_tiny_gemms_and_foreign_copies_are_told(tmp_path):
+    small, free = (4, 8), (-1, 8)
+    assert kinds_in(
+        tmp_path,
+        layer("fc1/MatMul", tensor("image", "Half"), tensor("a", "Half", small), "gemm"),
+        layer("Reformatting CopyNode", tensor("a", "Half"), tensor("b", "Int8"), "Reformat"),
+        layer("fc2/MatMul", tensor("b", "Int8"), tensor("c", "Half", small), "gemm"),
+        layer("/blocks.0/Slice_3 + /blocks.0/Concat", tensor("c", "Half"), tensor("d", "Half")),
+        layer("blocks.0/Reshape", tensor("d", "Half"), tensor("e", "Half")),
+        layer("fc3/MatMul", tensor("e", "Half"), tensor("logits", "Half", free), "gemm"),
+    ) == {
+        "conversions": ("Reformatting CopyNode",),
+        "tiny shapes": ("fc1/MatMul", "fc2/MatMul"),
+        "copies": ("/blocks.0/Slice_3 + /blocks.0/Concat",),
+    }
+
+
 def test_a_profile_of_another_engine_is_refused_and_rows_of_no_layer_are_told(tmp_path):
     with pytest.raises(InputError, match="of another engine"):
         api.inspect_json(
