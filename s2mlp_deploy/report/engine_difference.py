@@ -17,6 +17,8 @@ _ROWS = 24
 def print_engine_difference(console: Console, found: EngineDifference) -> None:
     """Prints what two engines are and where they differ: modules and operators, those that differ first."""
     told = "The engines differ." if found.differs else "The layers are the same, names and times aside."
+    if found.differs and not any(pair.differs for pair in (*found.modules, *found.operators)):
+        told = "The engines differ in shapes, formats or types of weights alone."
     console.print(visible_text(console, told, "bold"))
     one, other = found.before, found.after
     print_table(
