@@ -25,7 +25,7 @@ from s2mlp_deploy.engines.tensorrt.library import version_here
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions
 from s2mlp_deploy.engines.tensorrt.precision_check import required_precision
 from s2mlp_deploy.engines.tensorrt.preflight import Preflight
-from s2mlp_deploy.errors import InputError, MissingDependencyError, OutputError
+from s2mlp_deploy.errors import ArtifactError, InputError, MissingDependencyError, OutputError
 from s2mlp_deploy.evidence.build import BuildRecord, Shape
 from s2mlp_deploy.evidence.engine_layers import EngineLayers
 from s2mlp_deploy.gpu import Gpu, cuda_version, gpus
@@ -210,7 +210,12 @@ def inspect_engine(path: str | Path) -> EngineInspection:
     if record.flavour == openvino.OPENVINO:
         return EngineInspection(file.name, record, mismatches(record, version=openvino.version_here(), capability=None))
     version = version_here(flavour(record.flavour))
-    layers = layers_beside(file)
+    layers = None
+    try:
+        layers = layers_beside(file)
+    except ArtifactError as error:
+        # What an engine says of itself is no reason to hide what its sidecar says.
+        LOG.warning("the layers beside the engine cannot be read: %s (%s)", error.problem, error.where)
     here = gpus()
     # One that fits is enough: which one runs it, whoever runs it says.
     found = [mismatches(record, version=version, capability=gpu.capability) for gpu in here]

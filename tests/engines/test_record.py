@@ -163,3 +163,16 @@ def test_inspecting_tells_what_differs_here(built):
     assert found.mismatches == ()
     write_sidecar(engine, replace(record, version="1.6.0.1"))
     assert [item.field for item in api.inspect_engine(engine).mismatches] == ["version"]
+
+
+def test_layers_beside_an_engine_are_inspected_and_damaged_ones_hide_nothing(built, caplog):
+    engine, _ = built
+    layers_of(engine).write_text('{"Layers": ["fc/MatMul"], "Bindings": ["image"]}')
+    found = api.inspect_engine(engine).layers
+    assert found is not None
+    assert [(layer.op, layer.module) for layer in found.layers] == [("MatMul", "fc")]
+    layers_of(engine).write_text('{"Layers": ["fc')
+    assert api.inspect_engine(engine).layers is None
+    assert "cannot be read" in caplog.text
+    layers_of(engine).unlink()
+    assert api.inspect_engine(engine).layers is None
