@@ -329,7 +329,10 @@ def foreign(bench: Bench, engine: Record) -> Iterator[Record]:
         TensorRTEngine(path).close()
         yield fact(f"{name}: this package runs it here")
     except Exception as error:
-        yield fact(f"{name}: this package refuses it: {first_line(error)}")
+        if isinstance(error, ImportError) or type(error).__name__ == "MissingDependencyError":
+            yield missing(f"{name}: this package was not asked: {first_line(error)}")
+        else:
+            yield fact(f"{name}: this package refuses it: {first_line(error)}")
     try:
         from s2mlp_deploy.engines.tensorrt import library
         from s2mlp_deploy.engines.tensorrt.flavours import flavour
