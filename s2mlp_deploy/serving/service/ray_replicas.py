@@ -195,7 +195,7 @@ class _Replica:
         answer: bytes = await self._together(request)
         return answer
 
-    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.002)
+    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.002)  # type: ignore[untyped-decorator, unused-ignore]
     async def _together(self, requests: list[bytes]) -> list[bytes]:
         return await asyncio.to_thread(self._run, requests)
 
