@@ -110,6 +110,12 @@ def run_batch(
     check_takes_images(manifest, manifest.inputs, plan.directory / MANIFEST)
     if options.output is not None:
         find_scores(manifest.outputs, manifest.classes, options.output)
+    if isinstance(source, (str, Path)) and output.resolve().is_relative_to(Path(source).resolve()):
+        raise InputError(
+            "the results would lie among what is to be classified, where the next run looks for images",
+            where=str(output),
+            fix="choose another folder with --output",
+        )
     progress("looking for images", 0, None)
     found = open_input(source, column=column, size=chunk)
     question = Question(

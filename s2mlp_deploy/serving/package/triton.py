@@ -172,10 +172,11 @@ def _configuration(
     parameters = list(_parameters(plan, backend, notes))
     if parameters:
         config["parameters"] = [{"key": key, "value": {"string_value": text}} for key, text in parameters]
-    # Engines make buffers, and choose kernels, at the first run of a shape: before the model is told to be ready.
+    # Engines make buffers, and choose kernels, at the first run of a shape: before the model is told to be ready. Of a
+    # model without batches Triton wants 1 here (model_config.proto).
     warmup = [
         {"name": f"batch-{size}", "batch_size": size, **_warm_inputs(manifest, batch, profile)}
-        for size in (sorted({1, batch}) if batch else (0,))
+        for size in (sorted({1, batch}) if batch else (1,))
     ]
     config["model_warmup"] = warmup
     return config, notes
@@ -214,6 +215,12 @@ def _tensor(info: TensorInfo, batch: int) -> Message:
         )
     shape = info.shape[1:] if batch else info.shape
     dims = [-1 if isinstance(size, str) else size for size in shape]
+    if not info.shape:
+        raise InputError(
+            "Triton takes no tensor without an axis",
+            where=info.name,
+            fix="use the command serve, or export a model whose outputs have an axis",
+        )
     # Triton wants one dimension at least; the vector of a batch's labels has none left, so it is reshaped.
     named: Message = {"name": info.name, "data_type": Name(_DTYPES[info.dtype]), "dims": dims or [1]}
     return named if dims else named | {"reshape": {}}

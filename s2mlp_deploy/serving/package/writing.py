@@ -48,9 +48,10 @@ def new_directory(place: Path) -> Iterator[Path]:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=place.parent))
-        # A container's user, and a server's, is not the one that wrote it: as any new directory, not as a private one.
-        staging.chmod(0o755)
         yield staging
+        # Who serves it is not who wrote it: a container's user reads it with the rights that it has here.
+        for path in (staging, *staging.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
         # A directory takes the place of an empty one, and of nothing else: not of what came there meanwhile.
         staging.replace(place)
     except OSError as error:

@@ -170,6 +170,14 @@ def test_another_question_does_not_go_on(tmp_path, artifact, change, says):
     assert nano_artifact.snapshot(tmp_path / "out") == before
 
 
+@pytest.mark.parametrize("place", ["in", "in/classes", "in/../in/x"])
+def test_results_among_the_images_are_refused(tmp_path, artifact, place):
+    write_photographs(tmp_path / "in", 2)
+    with pytest.raises(InputError, match="among what is to be classified"):
+        batch(tmp_path / "in", artifact, tmp_path / place, workers=1)
+    assert len(list((tmp_path / "in").iterdir())) == 2
+
+
 def test_another_model_does_not_go_on(tmp_path, artifact):
     write_photographs(tmp_path / "in", 2)
     batch(tmp_path / "in", artifact, tmp_path / "out", workers=1)

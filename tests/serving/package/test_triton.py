@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -96,7 +97,7 @@ def test_a_fixed_batch_is_no_batch_of_tritons(write, tmp_path):
     assert config.max_batch_size == 0
     assert not config.HasField("dynamic_batching")
     assert list(config.input[0].dims) == [4, 3, 8, 8]
-    assert [(item.batch_size, list(item.inputs["image"].dims)) for item in config.model_warmup] == [(0, [4, 3, 8, 8])]
+    assert [(item.batch_size, list(item.inputs["image"].dims)) for item in config.model_warmup] == [(1, [4, 3, 8, 8])]
     assert any("fixed" in note for note in package.notes)
 
 
@@ -174,6 +175,26 @@ def test_element_types_without_a_name_are_refused(tmp_path):
     odd = replace(manifest, inputs=(replace(manifest.inputs[0], dtype="float8_e4m3fn"),))
     with pytest.raises(InputError, match="no element type"):
         write_triton(tmp_path / "r", odd, plan_run(tmp_path / "a"), PackageOptions())
+
+
+def test_a_tensor_without_an_axis_is_refused(tmp_path):
+    write_image_artifact(tmp_path / "a")
+    manifest = read_manifest(tmp_path / "a")
+    odd = replace(manifest, outputs=(*manifest.outputs, replace(manifest.outputs[0], name="loss", shape=())))
+    with pytest.raises(InputError, match="without an axis"):
+        write_triton(tmp_path / "r", odd, plan_run(tmp_path / "a"), PackageOptions())
+    assert not (tmp_path / "r").exists()
+
+
+def test_others_can_read_what_a_careful_user_wrote(write, tmp_path):
+    before = os.umask(0o077)
+    try:
+        write()
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "repository" / "colours").rglob("*") if path.is_file()}
+    assert modes == {0o644}
+    assert (tmp_path / "repository" / "colours" / "1").stat().st_mode & 0o777 == 0o755
 
 
 def test_what_was_tuned_and_triton_cannot_do_is_told(write):
