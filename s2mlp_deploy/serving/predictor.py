@@ -24,6 +24,9 @@ from s2mlp_deploy.serving.outputs import OutputSummary, best_classes, find_score
 from s2mlp_deploy.serving.plan import RunPlan, plan_run
 from s2mlp_deploy.serving.sessions import Sessions, open_planned
 
+_UNNAMED = frozenset({"?", "axis0"})
+"""What engines call a free first axis without a name."""
+
 
 @dataclass(frozen=True)
 class PredictionFailure:
@@ -153,12 +156,12 @@ class Predictor:
         free = all(isinstance(size, str) for size in sizes)
         fixed = next((size for size in sizes if isinstance(size, int)), None)
         self._copies = fixed if fixed is not None else fitting_batch(self.limits, 1)[0]
-        self._whole = {
-            item.name for item in self.outputs if not item.shape or (free and isinstance(item.shape[0], int))
-        }
+        self._whole = {item.name for item in self.outputs if not item.shape or (free and item.shape[0] not in sizes)}
         # One sample a run where an output is not one row a sample, and where a model takes no batch of one: what it
-        # says of a sample may then depend on those beside it, so it sees only copies.
-        self.batches = free and self._copies == 1 and not self._whole
+        # says of a sample may then depend on those beside it, so it sees only copies. A free axis of another name, or
+        # of none, may count what was found in all samples: as many rows as samples are then no proof of whose they are.
+        named = len(set(sizes)) == 1 and not _UNNAMED.intersection(sizes)
+        self.batches = free and named and self._copies == 1 and not self._whole
         if warn:
             tell_once(self.hindrances)
 

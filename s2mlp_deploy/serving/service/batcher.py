@@ -134,7 +134,7 @@ class Batcher:
             # Removed at once, so that the bound counts only those who still wait.
             if job in self._waiting:
                 self._waiting.remove(job)
-                self._settle()
+            self._settle()  # Also where it was passed over as done: nothing else may come that would tell of the end.
 
     async def drain(self) -> None:
         """Until nobody waits and nothing runs."""

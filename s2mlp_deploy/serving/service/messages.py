@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from s2mlp_deploy.artifact import SizeLimit, TensorInfo
+from s2mlp_deploy.artifact import Manifest, SizeLimit, TensorInfo
 from s2mlp_deploy.serving.service.binary import bytes_of
 
 LENGTH = struct.Struct("<Q")
@@ -34,7 +35,11 @@ def packed(array: NDArray[Any]) -> Packed:
 
 
 class Setup(msgspec.Struct, tag="setup"):
-    """The first message to a worker: what it opens."""
+    """The first message to a worker: what it opens.
+
+    ``manifest`` and ``state`` say what must lie there, as :func:`digest_of` and :attr:`Opened.state` tell it; empty:
+    whatever does.
+    """
 
     directory: str
     precision: str | None
@@ -46,6 +51,13 @@ class Setup(msgspec.Struct, tag="setup"):
     max_pixels: int
     max_batch: int
     instances: int
+    manifest: str = ""
+    state: str = ""
+
+
+def digest_of(manifest: Manifest) -> str:
+    """SHA-256 of what a manifest says, the hashes of the files included."""
+    return hashlib.sha256(msgspec.json.encode(manifest)).hexdigest()
 
 
 class Item(msgspec.Struct):
@@ -91,7 +103,7 @@ class Done(msgspec.Struct, tag="done"):
 
 
 class Opened(msgspec.Struct, tag="opened"):
-    """A worker is warm: what it serves."""
+    """A worker is warm: what it serves; ``state`` tells its file, and an engine built of it, from any other."""
 
     engine: str
     file: str
@@ -104,6 +116,7 @@ class Opened(msgspec.Struct, tag="opened"):
     max_rows: int
     classifies: str
     seconds: float
+    state: str = ""
 
 
 class Refused(msgspec.Struct, tag="refused"):

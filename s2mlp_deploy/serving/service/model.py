@@ -16,11 +16,12 @@ from s2mlp_deploy.data.noise import noise
 from s2mlp_deploy.engines.base import Arrays
 from s2mlp_deploy.errors import ArtifactError, ImageError, S2MLPDeployError
 from s2mlp_deploy.evidence.machine import this_machine
+from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.preprocess import FORMATS
 from s2mlp_deploy.serving.images import NamedImage
 from s2mlp_deploy.serving.inputs import takes_image
 from s2mlp_deploy.serving.predictor import Predictor
-from s2mlp_deploy.serving.service.messages import Fault, Item, Opened, Outcome, Setup, packed
+from s2mlp_deploy.serving.service.messages import Fault, Item, Opened, Outcome, Setup, digest_of, packed
 from s2mlp_deploy.serving.service.protocol import NAMES
 
 Prepared: TypeAlias = Arrays | NDArray[Any] | Fault
@@ -50,6 +51,14 @@ class ServedModel:
             allow_unproven=setup.allow_unproven,
             warn=False,
         )
+        plan = self._predictor.plan
+        built = f" {sha256_of(plan.path)}" if plan.is_built else ""
+        self._state = f"{digest_of(self._predictor.manifest)} {plan.file}{built}"
+        if setup.state not in ("", self._state) or not self._state.startswith(setup.manifest):
+            raise ArtifactError(
+                "its files were replaced by others since it was loaded",
+                fix="wait until the service takes the new ones, or start it again",
+            )
         self._max_pixels = setup.max_pixels
         for info in (*self._predictor.inputs, *self._predictor.outputs):
             if info.dtype not in NAMES:
@@ -86,6 +95,7 @@ class ServedModel:
             self._most,
             self.why_no_classes,
             seconds,
+            self._state,
         )
 
     def warm_up(self) -> None:

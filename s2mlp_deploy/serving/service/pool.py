@@ -184,6 +184,7 @@ class Pool:
         self._keepers: list[asyncio.Task[None]] = []
         self.slots = size * DEPTH
         self.reason = ""
+        self.refused = False
 
     async def start(self) -> Opened:
         """Starts all and waits until they are warm.
@@ -195,6 +196,8 @@ class Pool:
         try:
             for _ in range(self._size):
                 self._workers.append(await Worker.start(self._setup))
+                # Whoever comes later opens the same, or nothing.
+                self._setup = msgspec.structs.replace(self._setup, state=self._workers[0].opened.state)
         except BaseException:
             await self.close()
             raise
@@ -243,9 +246,10 @@ class Pool:
                     self._workers[index] = await Worker.start(self._setup)
                 except ArtifactError as error:
                     self.reason = f"its process cannot be started again: {error.problem}"
+                    self.refused = True
                     LOG.error("%s: %s", self._setup.directory, self.reason)
                 else:
-                    self.reason = ""
+                    self.reason, self.refused = "", False
                     await self.release()
                     break
 

@@ -82,6 +82,7 @@ class RayReplicas:
         self._handle: Any = None
         self.slots = self._most * limits.max_batch * 2
         self.reason = ""
+        self.refused = False
 
     async def start(self) -> Opened:
         """Deploys the model and waits until a replica is warm.

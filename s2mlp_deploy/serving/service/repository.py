@@ -13,7 +13,7 @@ from s2mlp_deploy.artifact import MANIFEST, Manifest, read_manifest
 from s2mlp_deploy.errors import ArtifactError, InputError, S2MLPDeployError
 from s2mlp_deploy.serving.service.batcher import Batcher, Runners
 from s2mlp_deploy.serving.service.failures import RequestError, in_one_line
-from s2mlp_deploy.serving.service.messages import Opened, Setup
+from s2mlp_deploy.serving.service.messages import Opened, Setup, digest_of
 from s2mlp_deploy.serving.service.options import EngineOptions, ServiceLimits
 from s2mlp_deploy.text import harmless
 
@@ -26,6 +26,8 @@ class Workers(Runners, Protocol):
     """What runs a model; :class:`~s2mlp_deploy.serving.service.pool.Pool`."""
 
     reason: str
+    refused: bool
+    """Whether what runs it ended and cannot be started again."""
 
     async def start(self) -> Opened:
         """Until it is warm."""
@@ -224,7 +226,7 @@ class Repository:
             RequestError: There is no such model, or it is not ready.
         """
         slot = self.slot(name, version)
-        if slot.served is None:
+        if slot.served is None or (slot.served.workers.refused and not slot.served.ready):
             raise RequestError(
                 "unavailable",
                 f"the model {slot.name} version {slot.version} is not ready: {slot.reason or 'it is being loaded'}",
@@ -262,7 +264,9 @@ class Repository:
                 LOG.warning("%s", error)
             for slot in self.slots:
                 stamp = await asyncio.to_thread(stamp_of, slot.place.directory)
-                if stamp != slot.stamp:
+                # Evidence alone may have changed which file is taken.
+                refused = slot.served is not None and slot.served.workers.refused and not slot.problem
+                if stamp != slot.stamp or refused:
                     slot.stamp = stamp
                     await self._load(slot)
 
@@ -274,7 +278,7 @@ class Repository:
             manifest = await asyncio.to_thread(read_manifest, directory)
             if slot.served is not None and manifest.name != slot.name:
                 raise ArtifactError(f"it is another model now, {manifest.name!r}", fix="start the service again")
-            workers = self._starter(self._setup(directory), self._options.instances)
+            workers = self._starter(self._setup(directory, manifest), self._options.instances)
             opened = await workers.start()
         except S2MLPDeployError as error:
             slot.problem = in_one_line(error)
@@ -301,7 +305,7 @@ class Repository:
             LOG.warning("%s version %s: %s", slot.name, slot.version, note)
         self._retire(before)
 
-    def _setup(self, directory: Path) -> Setup:
+    def _setup(self, directory: Path, manifest: Manifest) -> Setup:
         options = self._options
         return Setup(
             str(directory.resolve()),
@@ -314,6 +318,7 @@ class Repository:
             self._limits.max_pixels,
             self._limits.max_batch,
             options.instances,
+            digest_of(manifest),
         )
 
     def _retire(self, served: Served | None) -> None:

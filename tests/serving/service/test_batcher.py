@@ -143,6 +143,22 @@ def test_whoever_is_cancelled_or_late_leaves_the_queue():
     asyncio.run(main())
 
 
+def test_whoever_is_cancelled_when_a_batch_is_taken_keeps_nobody_from_draining():
+    async def main():
+        fake = Fake()
+        fake.go.clear()
+        queue = batcher(fake, max_delay=0)
+        gone = asyncio.create_task(submit(queue, 0))
+        await asyncio.sleep(0.02)
+        fake.go.set()  # The queue looks before the one that is cancelled knows of it.
+        gone.cancel()
+        await asyncio.wait_for(queue.drain(), 1)
+        assert fake.batches == []
+        await queue.close()
+
+    asyncio.run(main())
+
+
 def test_a_failed_run_fails_its_own_requests_and_no_others():
     async def main():
         fake = Fake()
