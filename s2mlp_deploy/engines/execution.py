@@ -5,7 +5,7 @@ Nothing here knows TensorRT or CUDA: :mod:`~s2mlp_deploy.engines.gpu_protocols` 
 - A CUDA graph belongs to one context whose profile and shapes never change again, and to the addresses of its buffers.
   So shapes that come back get a context of their own; one more context, which is never captured, runs all others.
 - The first run of a context settles what a library does lazily, and is not recorded.
-- What cannot be captured is queued plainly from then on.
+- What cannot be captured, or for which there is no memory for a context, is queued plainly from then on.
 - Buffers grow and never shrink. Before one moves, the stream is idle and every graph is gone.
 - One thread at a time, and each makes the device its own first.
 """
@@ -266,22 +266,37 @@ class Execution:
 
     def _record(self, key: Key) -> None:
         """Runs once, then records a run in a context of its own."""
-        lane = self._own.get(key) or self._add_lane(key)
-        self._enqueue(lane)
+        try:
+            lane = self._own.get(key) or self._add_lane(key)
+            self._enqueue(lane)
+        except S2MLPDeployError as error:
+            # Memory for one more context may be short where the one that is there runs.
+            self._to_plain(key)
+            self._busy = True
+            self._enqueue(self._plain)
+            self._give_up(key, error)
+            return
         self._settle()
         try:
             with self.stream.capture() as graph:
                 self._enqueue(lane)
         except S2MLPDeployError as error:
-            _LOG.warning("the run cannot be captured as a CUDA graph, and is queued plainly: %s", error.problem)
-            self._remember(key, capturable=False)
-            # Its state after a capture that failed is anybody's guess.
-            del self._own[key]
-            lane.context.close()
-            self._current = self._set(self._plain, key)
+            self._give_up(key, error)
+            self._to_plain(key)
             return
         lane.graph, lane.last_launch = graph, self._launches
         self._current = lane
+
+    def _give_up(self, key: Key, error: S2MLPDeployError) -> None:
+        _LOG.warning("the run cannot be captured as a CUDA graph, and is queued plainly: %s", error.problem)
+        self._remember(key, capturable=False)
+
+    def _to_plain(self, key: Key) -> None:
+        """Shapes go back to the context for all others: the state of their own after a failure is anybody's guess."""
+        self._settle()
+        if (lane := self._own.pop(key, None)) is not None:
+            lane.context.close()
+        self._current = self._set(self._plain, key)
 
     def _add_lane(self, key: Key) -> _Lane:
         while len(self._own) >= self._max_graphs:

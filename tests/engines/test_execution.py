@@ -140,6 +140,39 @@ def test_what_cannot_be_captured_is_queued_plainly_from_then_on(gpu, caplog):
     assert "begin capture" in gpu.take()
 
 
+def test_where_memory_is_short_for_one_more_context_the_one_that_is_there_runs(gpu, caplog, monkeypatch):
+    made = make(gpu)
+    run(made, 2)
+
+    def full():
+        raise BuildError("the engine has no context: out of memory")
+
+    monkeypatch.setattr(made, "_make_context", full)
+    run(made, 2, start=1)
+    assert "out of memory" in caplog.text
+    gpu.take()
+    run(made, 2, start=2)
+    assert gpu.take() == ["in 8", "context1 enqueue", "out 8", "wait"]
+
+
+def test_where_memory_is_short_at_the_first_run_of_one_more_context_that_is_given_back(gpu, caplog, monkeypatch):
+    made = make(gpu)
+    run(made, 2)
+    enqueue = Doubling.enqueue
+
+    def full(self, stream):
+        if self.name != "context1":
+            raise BuildError("the engine did not run: out of memory")
+        enqueue(self, stream)
+
+    monkeypatch.setattr(Doubling, "enqueue", full)
+    for start in (1, 2):
+        run(made, 2, start=start)
+    assert caplog.text.count("out of memory") == 1
+    assert "context2" not in gpu.alive
+    assert gpu.take()[-4:] == ["in 8", "context1 enqueue", "out 8", "wait"]
+
+
 def test_a_library_that_refuses_during_the_capture_leaves_no_graph(gpu):
     made = make(gpu)
     run(made, 2)

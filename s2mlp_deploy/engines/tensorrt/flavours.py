@@ -6,6 +6,7 @@ public API of all three (``tests/engines/tensorrt/test_trt_api_names.py``).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -45,6 +46,7 @@ _TACTIC_SOURCES_OF_10 = ("CUBLAS", "CUBLAS_LT", "CUDNN")
 _BUILD_ROUTES_SINCE = (11, 1)
 
 Version = tuple[int, ...]
+_VERSION = re.compile(r"(?P<numbers>\d+(\.\d+)*)((a|b|rc|\.post|\.dev|\+).*)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,10 @@ class Flavour:
             here: That of the runtime.
             version_compatible: Whether the engine was built with ``--version-compatible``.
         """
-        if built == here:
-            return True
         older, newer = numbers_of(built), numbers_of(here)
+        # A package may be a later packing of the same library, which itself does not know: 10.14.1.48.post1.
+        if built == here or (older and older == newer):
+            return True
         if not (version_compatible and older and newer):
             return False
         # "Two combinations are supported across major versions": TensorRT's support matrix. Of those, 10 in 11 is ours.
@@ -177,13 +180,9 @@ _TENSORRT_RTX = Flavour(
 
 
 def numbers_of(version: str) -> Version:
-    """The numbers of a version, up to the first part that is none: (11, 4) of ``11.4.dev0``."""
-    found = []
-    for part in version.split("."):
-        if not part.isdecimal():
-            break
-        found.append(int(part))
-    return tuple(found)
+    """The numbers of a version without what marks a packing or a preview: (10, 14, 1) of ``10.14.1.post1``."""
+    found = _VERSION.fullmatch(version)
+    return tuple(map(int, found["numbers"].split("."))) if found else ()
 
 
 NAMES = (_TENSORRT.name, _TENSORRT_RTX.name)
@@ -205,11 +204,8 @@ def flavour(name: str, version: str | None = None) -> Flavour:
     found = _TENSORRT_RTX if name == _TENSORRT_RTX.name else _TENSORRT
     if version is None:
         return found
-    try:
-        numbers = tuple(int(part) for part in version.split("."))
-    except ValueError:
-        numbers = ()
-    if not numbers or numbers[0] not in _MAJORS[name] or min(numbers) < 0:
+    numbers = numbers_of(version)
+    if not numbers or numbers[0] not in _MAJORS[name]:
         majors = " or ".join(f"{major}.x" for major in _MAJORS[name])
         raise TargetError(
             f"{found.title} {version} is not known here", fix=f"give a version {majors}, such as {found.version_text}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,13 @@ from s2mlp_deploy.errors import ArtifactError, BuildError, InputError
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.files import sha256_of
 
+_LOG = logging.getLogger(__name__)
+
 
 def weights_for(engine_file: Path, record: BuildRecord, given: Path | None) -> Path | None:
     """The ONNX file whose weights an engine needs before it can run; None where it has its own.
+
+    Warns where they are others than the engine was built from, which only a file that was named may have.
 
     Args:
         engine_file: The engine.
@@ -41,14 +46,23 @@ def weights_for(engine_file: Path, record: BuildRecord, given: Path | None) -> P
             where=str(engine_file),
             fix=f"put {record.onnx} beside the engine",
         )
-    # Without --refit the builder has assumed these weights and no others.
-    if not refittable and (actual := sha256_of(source)) != record.onnx_sha256:
+    actual = sha256_of(source)
+    if actual == record.onnx_sha256:
+        return source
+    # Without --refit the builder has assumed these weights and no others; with it others are taken where named.
+    if given is None or not refittable:
         raise ArtifactError(
             f"the engine needs the weights that it was built with: the sha256 of the graph begins with {actual[:12]}, "
             f"that of the one it was built from with {record.onnx_sha256[:12]}",
             where=str(source),
             fix=build_again(engine_file, record),
         )
+    _LOG.warning(
+        "%s runs with the weights of %s, which are not those that it was built from: parity and scores of the engine "
+        "say nothing of them",
+        engine_file.name,
+        source.name,
+    )
     return source
 
 

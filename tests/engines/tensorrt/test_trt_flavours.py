@@ -39,7 +39,13 @@ def test_the_operators_it_cannot_parse_are_those_of_the_library():
 
 @pytest.mark.parametrize(
     ("name", "given", "version"),
-    [("tensorrt", "10", (10, 99)), ("tensorrt", "10.2", (10, 2)), ("tensorrt", "11.4.0.106", (11, 4, 0, 106))],
+    [
+        ("tensorrt", "10", (10, 99)),
+        ("tensorrt", "10.2", (10, 2)),
+        ("tensorrt", "11.4.0.106", (11, 4, 0, 106)),
+        ("tensorrt", "10.14.1.48.post1", (10, 14, 1, 48)),
+        ("tensorrt", "10.0.0b6", (10, 0, 0)),
+    ],
 )
 def test_versions_are_read(name, given, version):
     assert flavour(name, given).version == version
@@ -47,7 +53,14 @@ def test_versions_are_read(name, given, version):
 
 @pytest.mark.parametrize(
     ("name", "version"),
-    [("tensorrt", "8.6"), ("tensorrt", "12"), ("tensorrt", "new"), ("tensorrt", ""), ("tensorrt-rtx", "10")],
+    [
+        ("tensorrt", "11.x"),
+        ("tensorrt", "8.6"),
+        ("tensorrt", "12"),
+        ("tensorrt", "new"),
+        ("tensorrt", ""),
+        ("tensorrt-rtx", "10"),
+    ],
 )
 def test_a_version_nobody_knows_says_which_are_known(name, version):
     with pytest.raises(TargetError, match=r"is not known here\n.*give a version"):
@@ -179,6 +192,10 @@ def test_options_that_a_version_has_are_taken():
         ("tensorrt-rtx", True, "1.6.0.1", "1.7.1.116", False),
         ("tensorrt-rtx", False, "1.7.1.116", "1.7.1.116", True),
         ("tensorrt", True, "unknown", "11.4.0", False),
+        ("tensorrt", False, "10.14.1.48.post1", "10.14.1.48", True),
+        ("tensorrt", False, "10.14.1.48", "10.14.1.48.post1", True),
+        ("tensorrt", False, "10.14.1.48.post1", "10.14.1.49", False),
+        ("tensorrt", False, "unknown", "other", False),
     ],
 )
 def test_versions_load_each_others_engines_as_nvidia_documents(name, compatible, built, here, loads):

@@ -180,6 +180,20 @@ def test_a_stripped_engine_without_its_graph_is_refused(fakes, tmp_path):
         fakes.open("tensorrt", "11.4.0", changes=STRIPPED)
 
 
+@pytest.mark.parametrize("refit", [False, True])
+def test_a_graph_that_was_replaced_since_gives_a_stripped_engine_no_weights_unless_it_is_named(fakes, caplog, refit):
+    flags = {"flags": {"strip_plan": True, "refit": refit}}
+    graph = fakes.engine.with_name("model.fp32.onnx")
+    fakes.open("tensorrt", "11.4.0", changes=flags, weights=graph).close()
+    assert "weights" not in caplog.text
+    graph.write_bytes(b"trained again")
+    with pytest.raises(ArtifactError, match="needs the weights that it was built with"):
+        fakes.open("tensorrt", "11.4.0", changes=flags)
+    if refit:
+        fakes.open("tensorrt", "11.4.0", changes=flags, weights=graph).close()
+        assert "runs with the weights of model.fp32.onnx, which are not those" in caplog.text
+
+
 def test_other_weights_need_an_engine_that_takes_them(fakes, tmp_path):
     other = tmp_path / "other.onnx"
     with pytest.raises(InputError, match="takes no other weights"):
