@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,22 +63,23 @@ class Gates:
         root: The artifact.
         manifest: Of it.
         work: Where outputs are saved.
+        noise: By precision, the ratio of signal and noise of the artifact's own file: kept with what was judged by it.
 
     Attributes:
         shapes: Of the inputs that candidates are timed with; none before the first one is judged.
     """
 
-    def __init__(self, root: Path, manifest: Manifest, work: Path) -> None:
+    def __init__(self, root: Path, manifest: Manifest, work: Path, noise: MutableMapping[str, float]) -> None:
         self._manifest, self._evidence, self._work = manifest, read_evidence(root), work
         self._reference: Arrays | None = None
-        self._noise: dict[str, float] = {}
+        self._noise = noise
         self.shapes: tuple[tuple[int, ...], ...] = ()
 
     def judge(self, variant: Variant, track: Track) -> Verdict:
         """Whether a candidate that is warm may win.
 
-        The first one that is judged is float32 as it was exported; all others are compared with it. The first file of
-        each other precision is the artifact's own, which others of that precision are compared with.
+        The first one that is judged is float32 as it was exported; all others are compared with it. The artifact's own
+        file of each other precision sets how near others of that precision must be: before it has run, none passes.
 
         Args:
             variant: Its file.
@@ -95,7 +96,10 @@ class Gates:
         ):
             return Verdict("parity", "its outputs have other names or shapes than the float32 file's")
         figures = compare_arrays(self._reference, outputs)
-        limits = self._limits(variant.precision, figures)
+        limits = self._limits(variant, figures)
+        if limits is None:
+            own = self._manifest.file(variant.precision).path
+            return Verdict("parity", f"{own}, which it is compared with, did not run")
         judged = tuple(replace(output, tolerances=limits) for output in figures)
         failures = [text for output in judged for text in unmet_limits(output)]
         known = [output.metrics.max_abs for output in judged if output.metrics.max_abs is not None]
@@ -103,7 +107,7 @@ class Gates:
         return Verdict("parity" if failures else None, "; ".join(failures), difference, judged, track.candidate.runtime)
 
     def report(self, variant: Variant, file: str, verdict: Verdict, data: str, images: int) -> ParityReport:
-        """The evidence of what was judged.
+        """The evidence of what was judged, which rests on the artifact's own files: they are what it was judged by.
 
         Args:
             variant: What won.
@@ -112,9 +116,9 @@ class Gates:
             data: What the inputs were.
             images: How many samples.
         """
-        own = self._manifest.file("fp32").path
+        own = [self._manifest.file(precision) for precision in dict.fromkeys(("fp32", variant.precision))]
         return ParityReport(
-            reference=f"{own}, as it was exported",
+            reference=f"{own[0].path}, as it was exported",
             candidate=verdict.runtime,
             file=file,
             precision=variant.precision,
@@ -127,15 +131,18 @@ class Gates:
             environment=environment_here(),
             limits="those of fp32 in general"
             if variant.precision == "fp32"
-            else f"what {self._manifest.file(variant.precision).path}, whose accuracy was measured, does on the same",
+            else f"what {own[-1].path}, whose accuracy was measured, does on the same",
+            rests_on=tuple((record.path, record.sha256) for record in own),
         )
 
-    def _limits(self, precision: str, figures: Sequence[OutputParity]) -> Tolerances:
-        if precision == "fp32":
+    def _limits(self, variant: Variant, figures: Sequence[OutputParity]) -> Tolerances | None:
+        if variant.precision == "fp32":
             return default_tolerances("fp32", on_pixels=self._manifest.preprocessing_in_graph)
-        ratios = [output.metrics.sqnr for output in figures if output.metrics.sqnr is not None]
-        own = self._noise.setdefault(precision, min(ratios, default=_EXACT))
-        return Tolerances(0.0, _ANY, -1, 0, min_sqnr=own - MARGIN)
+        if variant.file == self._manifest.file(variant.precision).path:
+            ratios = [output.metrics.sqnr for output in figures if output.metrics.sqnr is not None]
+            self._noise.setdefault(variant.precision, min(ratios, default=_EXACT))
+        own = self._noise.get(variant.precision)
+        return None if own is None else Tolerances(0.0, _ANY, -1, 0, min_sqnr=own - MARGIN)
 
     def accuracy(self, variant: Variant) -> str:
         """What the saved scores of the artifact's own file of a precision speak against it; empty for nothing."""

@@ -30,7 +30,7 @@ from s2mlp_deploy.locks import locked
 
 LOG = logging.getLogger(__name__)
 
-_STATE, _VERSION = "state.json", 1
+_STATE, _VERSION = "state.json", 2
 _OLD = 30 * 24 * 3600.0
 """Seconds after which what nobody went on with is removed."""
 
@@ -67,6 +67,7 @@ class TuneState:
         leaders: By number type, the name of the trial that is the fastest so far.
         variants: Files that were made, by what they are.
         verdicts: What those computed that may win, by the trial's name.
+        noise: What the artifact's own quantized files are compared by, by precision.
         shapes: Of the inputs.
         notes: What was left out.
     """
@@ -78,6 +79,7 @@ class TuneState:
     leaders: dict[str, str] = field(default_factory=dict)
     variants: dict[str, Variant] = field(default_factory=dict)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
+    noise: dict[str, float] = field(default_factory=dict)
     shapes: tuple[tuple[int, ...], ...] = ()
     notes: list[str] = field(default_factory=list)
 

@@ -110,7 +110,7 @@ class Tuning:
         self._clock: Literal["cpu", "wall"] = "cpu" if self._threads == 1 and on_processor else "wall"
         self.variants = Variants(root, manifest, place.folder, progress=self._step)
         self._own = self.variants.own()
-        self._gates = Gates(root, manifest, place.folder)
+        self._gates = Gates(root, manifest, place.folder, self._state.noise)
         # What ran before tuning: the float32 file as it was exported.
         self._first = self._entrant(next(item for item in self._own if item.precision == "fp32"), engines[0])
         self._entrants = self._state.entrants
@@ -125,7 +125,9 @@ class Tuning:
         return self._left > _RESERVE * self._options.minutes * 60
 
     def parity_of(self, entrant: Entrant, file: str, data: str) -> ParityReport | None:
-        """What a winner was found to compute; None of the file that others are compared with."""
+        """What a winner was found to compute; None of the artifact's own files, which others are compared with."""
+        if file == self._manifest.file(entrant.variant.precision).path:
+            return None
         verdict = self._state.verdicts.get(entrant.name)
         images = next((shape[0] for shape in self._state.shapes if shape), 1)
         return self._gates.report(entrant.variant, file, verdict, data, images) if verdict is not None else None

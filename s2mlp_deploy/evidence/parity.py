@@ -201,6 +201,8 @@ class ParityReport(ShownInNotebooks):
         environment: When, where and with what it was measured.
         limits: Where the limits come from: the precision in general, the file's own figures when it was made, or the
             caller.
+        rests_on: Where the reference is not the source but other files of the artifact, their names and hashes: the
+            comparison says no more than what is known of those.
     """
 
     reference: str
@@ -221,6 +223,7 @@ class ParityReport(ShownInNotebooks):
     weights: Weights | None = None
     environment: Environment | None = None
     limits: str = ""
+    rests_on: tuple[tuple[str, str], ...] = ()
 
     @property
     def own_limits(self) -> bool:

@@ -3,11 +3,15 @@
 Comparisons on images outrank those on noise, which is like nothing that a model gets to see. A comparison that fails is
 shown wherever it was made, and it counts, but for one case: the figures of a quantized file on noise, whose values lie
 outside the ranges that were calibrated, do not overrule images that hold.
+
+A comparison with other files of the artifact proves no more than theirs do: where parity of one of those does not hold,
+it is worth what theirs is, and nothing beside a comparison with the source itself.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Literal
 
@@ -28,11 +32,13 @@ class Comparison:
         name: Of its document.
         report: What was measured.
         state: A key of :data:`~s2mlp_deploy.report.verdict.STATES`.
+        borrowed: Whether that is the state of a file that it was compared with, which does not hold itself.
     """
 
     name: str
     report: ParityReport
     state: str
+    borrowed: bool = False
 
     @property
     def counts(self) -> bool:
@@ -100,7 +106,22 @@ def comparisons(manifest: Manifest, evidence: Evidence) -> tuple[Comparison, ...
     present = hashes_of(manifest, evidence)
     weights = Weights.of(manifest.source)
     found = [Comparison(item.name, item.record, _state(item, present, weights)) for item in evidence.of(ParityReport)]
-    return tuple(sorted(found, key=lambda item: item.report.noise))
+    found.sort(key=lambda item: item.report.noise)
+    with_source = [item for item in found if not item.report.rests_on]
+    return tuple(_resting(item, with_source, present) for item in found)
+
+
+def _resting(item: Comparison, with_source: Sequence[Comparison], present: dict[str, str]) -> Comparison:
+    """A comparison, which says no more than what is known of the files that it was made with."""
+    if item.state != "holds":
+        return item
+    for name, sha256 in item.report.rests_on:
+        if present.get(name) != sha256:
+            return replace(item, state="stale")
+        state = _standing(name, [other for other in with_source if file_of(other.report) == name]).state
+        if state != "holds":
+            return replace(item, state=state, borrowed=True)
+    return item
 
 
 def _state(item: Saved[ParityReport], present: dict[str, str], weights: Weights) -> str:
@@ -130,10 +151,12 @@ def _standing(file: str, found: list[Comparison]) -> Standing:
     current = [item for item in found if item.counts]
     if not current:
         return Standing(file, "missing", superseded=bool(found))
+    if own := [item for item in current if not item.borrowed]:
+        current = own
     images = any(item.state == "holds" and not item.report.noise for item in current)
     excused = tuple(item for item in current if images and _excusable(item))
     judged = [item for item in current if item not in excused]
-    for state in ("fails", "unclear"):
+    for state in ("fails", "unclear", "missing"):
         if basis := tuple(item for item in judged if item.state == state):
             return Standing(file, state, basis, excused)
     best = tuple(item for item in judged if not item.report.noise)

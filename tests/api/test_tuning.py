@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from proven import parity_of
 
 from s2mlp_deploy import api
 from s2mlp_deploy.api import tune_steps, tuning
@@ -20,10 +21,11 @@ from s2mlp_deploy.bench.remembered import memory_file
 from s2mlp_deploy.bench.timing import Run
 from s2mlp_deploy.errors import ArtifactError, ExportError, InputError, OutputError, TargetError
 from s2mlp_deploy.evidence.bench import Ratio
-from s2mlp_deploy.evidence.parity import ParityReport
-from s2mlp_deploy.evidence.store import read_evidence
+from s2mlp_deploy.evidence.parity import ParityReport, Weights
+from s2mlp_deploy.evidence.store import read_evidence, save_record
 from s2mlp_deploy.evidence.tune import TuneReport
 from s2mlp_deploy.files import user_cache
+from s2mlp_deploy.serving.plan import plan_run
 
 OPTIONS = TuneOptions(engines=("onnxruntime",), threads=1)
 NOISE = (1.0, 1.01, 0.99, 1.02, 0.98)
@@ -130,6 +132,12 @@ def test_the_fastest_form_becomes_part_of_the_artifact(lab, artifact):
     (parity,) = [item.record for item in saved.of(ParityReport) if item.record.file == won.file]
     assert parity.passed
     assert parity.file_sha256 == won.sha256
+    own = manifest.file("fp32")
+    assert parity.rests_on == ((own.path, own.sha256),)
+    with pytest.raises(ArtifactError, match="not measured"):
+        plan_run(artifact)
+    save_record(artifact, parity_of(own.path, own.sha256, weights=Weights.of(manifest.source)))
+    assert plan_run(artifact).file == won.file
     assert all(trial.reason for trial in report.trials), "each says why"
     assert "there is one layout alone" in report.notes
     assert not [path for path in (user_cache() / "tune").rglob("*") if path.is_file()], "nothing is left to go on with"
@@ -142,6 +150,7 @@ def test_what_computes_something_else_does_not_win(lab, artifact):
     (won,) = report.winners
     assert won.file == "model.fp32.onnx"
     assert {record.path for record in read_manifest(artifact).files} == {"model.fp32.onnx"}
+    assert read_evidence(artifact).of(ParityReport) == (), "compared with itself, a file proves nothing"
 
 
 def test_who_is_faster_by_chance_alone_takes_nobodys_place(lab, artifact):

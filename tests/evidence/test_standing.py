@@ -131,3 +131,23 @@ def test_labels_are_plain_file_names(data: str, begins: str, tmp_path: Path) -> 
     label = replace(report(), data=data, file=rf"C:\there\{FILE}", file_sha256=SHA).label
     assert label.startswith(begins)
     (tmp_path / f"parity-{label}.json").write_text("")
+
+
+def test_a_comparison_with_a_file_of_the_artifact_says_no_more_than_that_file_s() -> None:
+    tuned = on_noise(file="tuned.onnx", file_sha256="d" * 64, rests_on=((FILE, SHA),))
+
+    def state(*reports: ParityReport) -> str:
+        return standing(tuned, *reports, file="tuned.onnx").state
+
+    assert state() == "missing"
+    assert state(report()) == "holds"
+    assert state(failing(report())) == "fails"
+    assert state(replace(report(), file_sha256="1" * 64)) == "missing"
+    # What it was compared with has changed.
+    other = replace(tuned, rests_on=((FILE, "1" * 64),))
+    found = {item.report.file: item.state for item in comparisons(manifest(), evidence(other, report()))}
+    assert found == {"tuned.onnx": "stale", FILE: "holds"}
+    # A comparison with the source itself needs no other.
+    assert state(failing(report()), replace(report(), file="tuned.onnx", file_sha256="d" * 64)) == "holds"
+    # What fails by its own figures fails.
+    assert standing(failing(tuned), report(), file="tuned.onnx").state == "fails"
