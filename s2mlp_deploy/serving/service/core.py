@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from s2mlp_deploy import __version__
@@ -21,6 +22,8 @@ from s2mlp_deploy.serving.service.protocol import (
     tensor_metadata,
 )
 from s2mlp_deploy.serving.service.repository import Repository, Served
+
+LOG = logging.getLogger(__name__)
 
 SERVER = "s2mlp-deploy"
 
@@ -148,10 +151,16 @@ class Service:
         Args:
             every: Seconds between looks; 0: only once.
         """
-        await self.repository.refresh()
-        while every > 0:
+        while True:
+            try:
+                await self.repository.refresh()
+            except Exception as error:  # What answers goes on, and the next look may find it mended.
+                if every <= 0:
+                    raise
+                LOG.error("looking for new files failed", exc_info=error)
+            if every <= 0:
+                return
             await asyncio.sleep(every)
-            await self.repository.refresh()
 
 
 def _error_of(fault: Fault) -> RequestError:

@@ -10,7 +10,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -173,15 +173,9 @@ async def _serve(
     )
     server = _Server(config)
     loop = asyncio.get_running_loop()
-    ending = asyncio.Event()
-
-    def end() -> None:
-        if ending.is_set():  # A second signal: whoever sends it does not want to wait.
-            server.force_exit = True
-        ending.set()
-
+    ending = _Ending(server)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
+        loop.add_signal_handler(number, ending.signal)
     remote = None
     if options.grpc_port is not None:
         from s2mlp_deploy.serving.service.grpc_server import GrpcServer  # Only whoever wants it installs it.
@@ -194,23 +188,62 @@ async def _serve(
     host, port = sock.getsockname()[:2]
     LOG.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port, extra={"port": port})
     try:
-        waiting = asyncio.create_task(ending.wait())
+        waiting = asyncio.create_task(ending.asked.wait())
         await asyncio.wait((waiting, watching, serving), return_when=asyncio.FIRST_COMPLETED)
         if watching.done() and options.reload_every <= 0 and watching.exception() is None:
             await asyncio.wait((waiting, serving), return_when=asyncio.FIRST_COMPLETED)
         # Not ready first, and connections close with their next answer: whoever balances load goes elsewhere.
         service.draining = True
         LOG.info("draining")
-        if ending.is_set():
-            await asyncio.sleep(limits.grace)
+        if ending.asked.is_set():
+            await ending.wait(limits.grace)
         server.should_exit = True
-        await asyncio.gather(serving, *([remote.stop(limits.drain)] if remote is not None else []))
+        await asyncio.gather(serving, *([ending.stop(remote, limits.drain)] if remote is not None else []))
     finally:
         watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
-        await repository.close()
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+        finally:
+            await repository.close()
     LOG.info("drained")
+
+
+class _Ending:
+    """What signals ask for: the first one the end, a second one that nothing is waited for any more.
+
+    Args:
+        server: Of HTTP.
+    """
+
+    def __init__(self, server: uvicorn.Server) -> None:
+        self._server = server
+        self.asked, self._hurry = asyncio.Event(), asyncio.Event()
+
+    def signal(self) -> None:
+        """One came."""
+        if self.asked.is_set():
+            self._server.force_exit = True
+            self._hurry.set()
+        self.asked.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Waits, until somebody is in a hurry."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), seconds)
+
+    async def stop(self, remote: _Stoppable, seconds: float) -> None:
+        """Ends another server, whose calls have this time, until somebody is in a hurry."""
+        stopping, hurried = asyncio.create_task(remote.stop(seconds)), asyncio.create_task(self._hurry.wait())
+        await asyncio.wait((stopping, hurried), return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if not stopping.done():
+            await remote.stop(0)
+        await stopping
+
+
+class _Stoppable(Protocol):
+    async def stop(self, seconds: float) -> None: ...
 
 
 @contextlib.contextmanager

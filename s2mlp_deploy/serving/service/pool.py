@@ -59,16 +59,14 @@ class Worker:
         Raises:
             ArtifactError: It cannot open what it is to serve.
         """
-        ours, theirs = socket.socketpair()
-        # The same package as this one's, wherever that was found; -P: nothing from the current folder.
-        program = f"import sys; sys.path[:] = {_import_path()!r}; {_PROGRAM}"
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-c", program, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-            )
+        try:
+            ours, process = _started()
+        except OSError as error:  # No memory, processes or open files are left.
+            raise ArtifactError(
+                f"no process can be started for it: {error.strerror or error}",
+                where=setup.directory,
+                fix="raise the limits of processes and open files, or serve less",
+            ) from error
         reader, writer = await asyncio.open_connection(sock=ours, limit=_BUFFER)
         worker = cls(process, reader, writer)
         try:
@@ -166,6 +164,25 @@ class Worker:
             await self._listener
         else:
             await self._wait()
+
+
+def _started() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """A process, and this end of the connection to it."""
+    ours, theirs = socket.socketpair()
+    # The same package as this one's, wherever that was found; -P: nothing from the current folder.
+    program = f"import sys; sys.path[:] = {_import_path()!r}; {_PROGRAM}"
+    with theirs:
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-c", program, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+        except BaseException:
+            ours.close()
+            raise
+    return ours, process
 
 
 class Pool:

@@ -108,7 +108,7 @@ class Slot:
     name: str
     version: str
     served: Served | None = None
-    stamp: Stamp = None
+    stamp: Stamp = ()
     problem: str = ""
     loading: bool = field(default=False)
 
@@ -129,11 +129,18 @@ def find_places(paths: Sequence[Path]) -> list[Place]:
     """The artifacts in what was named: artifacts, and folders with an artifact for each version: ``resnet/1``.
 
     Raises:
-        InputError: One of them is neither.
+        ArtifactError: One of them is neither, or cannot be read.
     """
     places: list[Place] = []
     for path in paths:
-        found = [Place(path)] if (path / MANIFEST).is_file() else list(_versions_below(path))
+        try:
+            found = [Place(path)] if (path / MANIFEST).is_file() else list(_versions_below(path))
+        except OSError as error:
+            raise ArtifactError(
+                f"it cannot be read: {error.strerror or error}",
+                where=str(path),
+                fix="check its permissions, and the disk that it lies on",
+            ) from error
         if not found:
             raise ArtifactError(
                 "there is no artifact here",
@@ -147,9 +154,17 @@ def find_places(paths: Sequence[Path]) -> list[Place]:
 def _versions_below(path: Path) -> Iterator[Place]:
     try:
         names = sorted((item.name for item in path.iterdir() if _is_version(item.name)), key=int)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return
-    yield from (Place(path / name, name) for name in names if (path / name / MANIFEST).is_file())
+    yield from (Place(path / name, name) for name in names if _may_hold_one(path / name))
+
+
+def _may_hold_one(directory: Path) -> bool:
+    """Whether a version is there; one that cannot be read is, and loading it tells why it fails."""
+    try:
+        return (directory / MANIFEST).is_file()
+    except OSError:
+        return True
 
 
 def _is_version(name: str) -> bool:
@@ -268,7 +283,11 @@ class Repository:
                 refused = slot.served is not None and slot.served.workers.refused and not slot.problem
                 if stamp != slot.stamp or refused:
                     slot.stamp = stamp
-                    await self._load(slot)
+                    try:
+                        await self._load(slot)
+                    except BaseException:
+                        slot.stamp = ()  # The next look tries it again.
+                        raise
 
     async def _load(self, slot: Slot) -> None:
         slot.loading, slot.problem = True, ""

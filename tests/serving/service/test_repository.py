@@ -1,0 +1,128 @@
+"""Files that cannot be read for a while."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from plain_artifact import write_plain
+
+pytest.importorskip("prometheus_client")
+from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.serving.service import pool
+from s2mlp_deploy.serving.service.core import Service
+from s2mlp_deploy.serving.service.messages import Opened, Setup
+from s2mlp_deploy.serving.service.metrics import Metrics
+from s2mlp_deploy.serving.service.options import EngineOptions, ServiceLimits
+from s2mlp_deploy.serving.service.repository import Repository, find_places
+
+
+class Workers:
+    """What answers without processes."""
+
+    slots, alive, reason, refused, pids = 1, 1, "", False, ()
+
+    def __init__(self, *_):
+        self.closed = False
+
+    async def start(self):
+        return Opened("e", "f", "fp32", "", (), (), (), (), 1, "", 0.0)
+
+    async def acquire(self): ...
+
+    async def release(self): ...
+
+    async def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Paths below these cannot be looked at."""
+    places: set[Path] = set()
+    look = Path.is_file
+
+    def is_file(path):
+        if places & {path, *path.parents}:
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path)
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    return places
+
+
+def test_what_cannot_be_read_for_a_moment_goes_on(tmp_path, unreadable):
+    for version in ("1", "2"):
+        write_plain(tmp_path / "many" / version, 0)
+    write_plain(tmp_path / "one", 1)
+    paths = [tmp_path / "many", tmp_path / "one"]
+
+    async def main():
+        repository = Repository(paths, EngineOptions(), ServiceLimits(), Workers)
+        await repository.refresh()
+        assert repository.ready
+        served = [slot.served for slot in repository.slots]
+        for place in (tmp_path / "many" / "2", tmp_path / "one"):
+            unreadable.add(place)
+            await repository.refresh()
+            assert [slot.served for slot in repository.slots] == served
+            unreadable.clear()
+        await repository.close()
+
+    asyncio.run(main())
+    unreadable.add(tmp_path / "one")
+    with pytest.raises(ArtifactError, match="Permission denied"):
+        find_places(paths)
+
+
+def test_a_new_version_that_cannot_be_read_says_why(tmp_path, monkeypatch):
+    write_plain(tmp_path / "many" / "1", 0)
+    (tmp_path / "many" / "2").mkdir()
+    monkeypatch.setattr("s2mlp_deploy.serving.service.repository._may_hold_one", lambda place: True)
+
+    async def main():
+        repository = Repository([tmp_path / "many"], EngineOptions(), ServiceLimits(), Workers)
+        await repository.refresh()
+        assert [(slot.state, "not an artifact" in slot.reason) for slot in repository.slots] == [
+            ("ready", False),
+            ("failed", True),
+        ]
+        await repository.close()
+
+    asyncio.run(main())
+
+
+def test_a_look_that_fails_is_logged_and_the_next_one_comes(tmp_path, monkeypatch, caplog):
+    write_plain(tmp_path / "a", 0)
+
+    async def main():
+        repository = Repository([tmp_path / "a"], EngineOptions(), ServiceLimits(), Workers)
+        service = Service(repository, ServiceLimits(), Metrics(repository, lambda: 0))
+        start, failures = Workers.start, [MemoryError("none left")]
+
+        async def fails_once(self):
+            if failures:
+                raise failures.pop()
+            return await start(self)
+
+        monkeypatch.setattr(Workers, "start", fails_once)
+        watching = asyncio.create_task(service.watch(0.01))
+        async with asyncio.timeout(5):
+            while not repository.ready:
+                await asyncio.sleep(0.005)
+        watching.cancel()
+        await repository.close()
+
+    asyncio.run(main())
+    assert "looking for new files failed" in caplog.text
+
+
+def test_no_process_to_be_had_is_an_artifact_that_cannot_be_opened(monkeypatch):
+    def popen(*_, **__):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(pool.subprocess, "Popen", popen)
+    setup = Setup("a", None, None, 1, None, False, True, 1, 1, 1)
+    with pytest.raises(ArtifactError, match="temporarily unavailable"):
+        asyncio.run(pool.Worker.start(setup))
