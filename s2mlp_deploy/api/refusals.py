@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from s2mlp_deploy.api.places import place_of, why_not
 from s2mlp_deploy.artifact import MANIFEST, Manifest, check_output, model_file, read_manifest
 from s2mlp_deploy.choices import MIN_SAMPLES
 from s2mlp_deploy.data.archive import is_archive
@@ -21,7 +22,6 @@ from s2mlp_deploy.data.images import some_images
 from s2mlp_deploy.data.layout import EXTENSIONS_FIX
 from s2mlp_deploy.data.samples import Sample
 from s2mlp_deploy.errors import ArtifactError, CheckpointError, DataError, ImageError, InputError, SourceError
-from s2mlp_deploy.gpu import gpus
 from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, check_opset
 from s2mlp_deploy.models.registry import MODELS, get_model
 from s2mlp_deploy.precision.options import PrecisionOptions
@@ -176,11 +176,17 @@ def check_export(
 
 def _check_speedup(options: PrecisionOptions) -> None:
     """Refuses a floor of speed that nothing here could measure."""
-    if options.min_speedup is not None and "int8" not in options.files and not gpus():
+    if options.min_speedup is None:
+        return
+    reasons = {model_file(name): why_not(place_of(name)) for name in options.files}
+    if reasons and all(reasons.values()):
+        other = "int8" not in options.files and not why_not(place_of("int8"))
         raise InputError(
-            f"{join_names(map(model_file, options.files))}: made for a GPU, and there is none here to measure on",
+            "; ".join(f"{name} cannot be measured: {why}" for name, why in reasons.items()),
             where="--min-speedup",
-            fix="leave it out, or add --precision int8, which runs on a processor",
+            fix="leave it out, or add --precision int8, which runs on a processor"
+            if other
+            else "leave it out, or install what is missing: `s2mlp-deploy doctor` shows what",
         )
 
 

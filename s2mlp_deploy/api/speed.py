@@ -4,61 +4,24 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from s2mlp_deploy.api.benchmarking import keep_bench
+from s2mlp_deploy.api.places import Place, place_of, why_not
 from s2mlp_deploy.artifact import Manifest, fitting_batch
 from s2mlp_deploy.bench import speed as bench
 from s2mlp_deploy.choices import GRAPH_ENGINE
-from s2mlp_deploy.engines import onnxruntime
+from s2mlp_deploy.engines import cuda
 from s2mlp_deploy.engines.tensorrt import builder
-from s2mlp_deploy.engines.tensorrt.library import rtx_status, tensorrt_status
 from s2mlp_deploy.errors import S2MLPDeployError
 from s2mlp_deploy.evidence.bench import BenchReport
 from s2mlp_deploy.evidence.choice import file_of
 from s2mlp_deploy.evidence.speed import SpeedCheck, speed_in_words
 from s2mlp_deploy.files import sha256_of
-from s2mlp_deploy.gpu import gpus
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 Shapes = Mapping[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a file is measured.
-
-    Attributes:
-        engine: What runs it.
-        meant: Whether the file is made for that.
-    """
-
-    engine: str
-    meant: bool = True
-
-
-def place_of(precision: str) -> Place | str:
-    """Where a file of a precision is measured on this machine, or why nowhere.
-
-    Args:
-        precision: Of the file: ``int8-trt``, for example.
-    """
-    if precision.endswith("-trt"):
-        if not gpus():
-            return "it is for TensorRT, and there is no NVIDIA GPU here"
-        for status in (tensorrt_status(), rtx_status()):
-            if status.available:
-                return Place(status.name)
-        return "it is for TensorRT, which is not installed here"
-    status = onnxruntime.status()
-    if not status.available:
-        return "ONNX Runtime is not installed here"
-    if precision != "fp16":
-        return Place(GRAPH_ENGINE)
-    if gpus() and "CUDAExecutionProvider" in status.detail:
-        return Place(f"{GRAPH_ENGINE}:cuda")
-    return Place(GRAPH_ENGINE, meant=False)
 
 
 def check_speed(
@@ -72,7 +35,8 @@ def check_speed(
 ) -> SpeedCheck:
     """Measures files of an artifact against float32, each on what it is meant for, and saves what was measured.
 
-    What cannot be measured is told, and no error: the files are written.
+    What cannot be measured is told, and no error: the files are written. With ``min_speedup`` it is a failure where
+    nothing was measured on what it is meant for.
 
     Args:
         directory: The artifact.
@@ -109,6 +73,11 @@ def check_speed(
         f"{file_of(result)} on {result.candidate.engine}: {speed_in_words(result)}, where {min_speedup:g} was asked for"
         for result in check.missed(min_speedup)
     ]
+    judged = {file_of(result) for result in check.results}.difference(elsewhere)
+    if not judged and not failures:
+        # A floor that nothing was held against was not reached.
+        reasons = {files[precision]: why_not(place) for precision, place in places.items()}
+        failures = [f"{name} was not measured: {why or unmeasured.get(name, '')}" for name, why in reasons.items()]
     return replace(check, failures=(*told, *failures))
 
 
@@ -145,7 +114,8 @@ def _built(
     builder.build(
         path,
         engine=engine,
-        targets=[gpus()[0].capability] if engine == "tensorrt-rtx" else [],
+        # It is opened on CUDA's first GPU, which need not be the first one of nvidia-smi.
+        targets=[cuda.use_device(0).capability] if engine == "tensorrt-rtx" else [],
         output=output,
         min_shapes=profiles,
         opt_shapes=profiles,

@@ -10,13 +10,15 @@ pytest.importorskip("onnx")
 from fake_speed import fake_speed
 from tiny_artifact import add_tiny, write_tiny
 
-from s2mlp_deploy.api import speed
+from s2mlp_deploy.api import places, refusals, speed
 from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.engines.base import EngineStatus
+from s2mlp_deploy.engines.cuda import Device
 from s2mlp_deploy.errors import BuildError, InputError
 from s2mlp_deploy.evidence.bench import BenchReport
 from s2mlp_deploy.evidence.store import read_evidence
 from s2mlp_deploy.gpu import Gpu
+from s2mlp_deploy.precision.options import PrecisionOptions
 
 FP16, INT8, TRT = "model.fp16.onnx", "model.int8.onnx", "model.int8-trt.onnx"
 PRECISIONS = ("fp16", "int8", "int8-trt")
@@ -46,14 +48,15 @@ def check(artifact, monkeypatch):
 def here(monkeypatch):
     """Says what this machine has."""
 
-    def have(*, gpu=False, cuda=False, tensorrt=False, rtx=False, onnxruntime=True):
+    def have(*, gpu=False, cuda=False, tensorrt=False, rtx=False, onnxruntime=True, bindings=True):
         providers = "CUDAExecutionProvider, CPUExecutionProvider" if cuda else "CPUExecutionProvider"
         found = (Gpu("A GPU", "sm89", "1", 1000),) if gpu else ()
-        monkeypatch.setattr(speed, "gpus", lambda: found)
+        monkeypatch.setattr(places, "gpus", lambda: found)
         status = EngineStatus("onnxruntime", onnxruntime, detail=providers)
-        monkeypatch.setattr(speed.onnxruntime, "status", lambda: status)
-        monkeypatch.setattr(speed, "tensorrt_status", lambda: EngineStatus("tensorrt", tensorrt))
-        monkeypatch.setattr(speed, "rtx_status", lambda: EngineStatus("tensorrt-rtx", rtx))
+        monkeypatch.setattr(places.onnxruntime, "status", lambda: status)
+        monkeypatch.setattr(places, "tensorrt_status", lambda: EngineStatus("tensorrt", tensorrt))
+        monkeypatch.setattr(places, "rtx_status", lambda: EngineStatus("tensorrt-rtx", rtx))
+        monkeypatch.setattr(places, "version_of", lambda _: "13.0" if bindings else None)
 
     have()
     return have
@@ -76,6 +79,31 @@ def test_a_floor_is_for_files_on_what_they_are_made_for(here, check):
     found = check({"fp16": 1.4, "int8": 0.7}, min_speedup=1.6)
     said = "1.43 times as fast as float32 (1.36 to 1.50), where 1.6 was asked for"
     assert found.failures == (f"{INT8} on onnxruntime: {said}",)
+
+
+def test_a_floor_is_not_reached_where_nothing_was_measured(here, check):
+    (told,) = check({"fp16": 0.1}, precisions=("fp16",), min_speedup=1.2).failures
+    assert told.startswith(f"{FP16} was not measured: it is for a GPU")
+    here(gpu=True, onnxruntime=False, tensorrt=True, bindings=False)
+    assert check(precisions=("int8", "int8-trt"), min_speedup=1.2).failures == (
+        f"{INT8} was not measured: ONNX Runtime is not installed here",
+        f"{TRT} was not measured: it is for TensorRT, and cuda-bindings, which runs engines, is not installed here",
+    )
+
+
+def test_a_floor_that_nothing_installed_can_measure_is_refused(here, tmp_path):
+    def ask(*precisions):
+        options = PrecisionOptions(precisions=precisions, data=None, min_speedup=1.2)
+        refusals._check_speedup(options)
+
+    ask("int8")
+    with pytest.raises(InputError, match=r"fp16\.onnx cannot be measured: it is for a GPU[\s\S]*--precision int8"):
+        ask("fp16")
+    here(gpu=True, onnxruntime=False)
+    with pytest.raises(InputError, match=r"ONNX Runtime is not installed here; .*TensorRT, which is not[\s\S]*doctor"):
+        ask("int8")
+    here(gpu=True, onnxruntime=False, tensorrt=True)
+    ask("int8")
 
 
 def test_on_a_gpu_each_file_has_its_engine(here, check, monkeypatch, artifact):
@@ -104,8 +132,9 @@ def test_on_a_gpu_each_file_has_its_engine(here, check, monkeypatch, artifact):
     assert other.candidate.sha256 != base.candidate.sha256
 
 
-def test_rtx_is_built_for_the_gpu_that_is_here(here, check, monkeypatch):
+def test_rtx_is_built_for_the_gpu_that_cuda_counts_first(here, check, monkeypatch):
     here(gpu=True, rtx=True)
+    monkeypatch.setattr(speed.cuda, "use_device", lambda number: Device(number, "Another GPU", "sm120", "GPU-1"))
     targets = []
 
     def refuse(path, **given):
@@ -114,7 +143,7 @@ def test_rtx_is_built_for_the_gpu_that_is_here(here, check, monkeypatch):
 
     monkeypatch.setattr(speed.builder, "build", refuse)
     found = check(precisions=("int8-trt",), min_speedup=1.0)
-    assert targets == [["sm89"]]
+    assert targets == [["sm120"]]
     assert found.unmeasured == {TRT: "the parser refuses it"}
     assert found.failures == (f"{TRT} on tensorrt-rtx: the parser refuses it",)
 

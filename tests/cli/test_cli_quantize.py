@@ -147,7 +147,8 @@ def test_nothing_is_timed_where_that_is_not_wanted(cli, artifact, images, no_qua
 @pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")
 def test_a_floor_that_nothing_here_can_measure_is_refused(refused, no_quantize, images, tmp_path):
     text = no_quantize("--data", images, "--precision", "fp16,fp8", "--min-speedup", "2")
-    assert "model.fp16.onnx and model.fp8-trt.onnx: made for a GPU, and there is none here" in text
+    assert "model.fp16.onnx cannot be measured: it is for a GPU, and there is none here" in text
+    assert "model.fp8-trt.onnx cannot be measured: it is for TensorRT, and there is no NVIDIA GPU here" in text
     text = refused("export", *TINY, "-o", tmp_path / "new", "--min-speedup", "2")
     assert "--min-speedup is given, and no file that is asked for uses it" in text
 
