@@ -227,8 +227,9 @@ class Tuning:
 
     def _race(self, step: str, entrants: Sequence[Entrant]) -> None:
         """Races newcomers against the leaders, in heats; who is the fastest of a number type leads from then on."""
+        # Another file of the same layout, form and settings, as an earlier tuning has made: one is enough.
+        entrants = [item for item in entrants if self._entrants.setdefault(item.name, item) == item]
         for entrant in entrants:
-            self._entrants[entrant.name] = entrant
             if told := self._gates.accuracy(entrant.variant):
                 self._set(entrant, "accuracy", told)
         trials = self._state.trials
@@ -332,6 +333,8 @@ class Tuning:
                     ratio = measured.cpu_ratio if self._clock == "cpu" else measured.ratio
                     if ratio is not None:
                         ratio = replace(ratio, over=self._first.name)
+                    if result.results[0].failure:
+                        ratio = trial.ratio  # What ran before has failed: the race has told how they compare.
                     ms = measured.cpu_ms if self._clock == "cpu" else measured.wall_ms
                     rounds = sum(len(launch.wall_ms) for launch in measured.launches)
                     trial = replace(trial, ms=ms, ratio=ratio, rounds=rounds)
@@ -340,17 +343,21 @@ class Tuning:
             trial = shares.get(entrant.name, self._state.trials[entrant.name])
             if trial.outcome != "failed":
                 trial = replace(trial, outcome="won", reason=f"the fastest in {trial.number_type}")
-            # In float32 what ran before competes: it stays where nothing is faster.
+            # In float32 what ran before competes: it stays where nothing is faster, or what was has failed.
+            failed = trial.outcome == "failed"
             if (
                 entrant != self._first
                 and trial.number_type == "fp32"
-                and (trial.ratio is None or trial.ratio.high >= 1)
+                and (failed or trial.ratio is None or trial.ratio.high >= 1)
             ):
                 told = trial.ratio.verdict if trial.ratio is not None else "not measured"
-                trial = replace(trial, outcome="slower", reason=f"{told} beside what ran before, measured once more")
+                if not failed:
+                    reason = f"{told} beside what ran before, measured once more"
+                    trial = replace(trial, outcome="slower", reason=reason)
                 first = shares.get(self._first.name, self._state.trials[self._first.name])
-                shares[self._first.name] = replace(first, outcome="won", reason="nothing was faster")
-                self._state.leaders["fp32"] = self._first.name
+                if first.outcome != "failed":
+                    shares[self._first.name] = replace(first, outcome="won", reason="nothing was faster")
+                    self._state.leaders["fp32"] = self._first.name
             shares[entrant.name] = trial
         self._state.trials |= shares
         order = [self._first.name, *(name for name in self._state.trials if name != self._first.name)]

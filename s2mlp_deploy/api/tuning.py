@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,8 +121,11 @@ def _adopt(root: Path, manifest: Manifest, report: TuneReport, winners: Sequence
     """
     new = [item for item in winners if not item.variant.file]
     kept = {item.variant.file for item in winners} | {tuned_file(item.variant.precision) for item in new}
-    # Of an earlier tuning, what is no winner any more.
-    older = {tuned_file(record.precision) for record in manifest.files} - kept
+    # Of an earlier tuning, what is no winner any more: another one is, or it computes something else.
+    won = {trial.number_type for trial in report.trials if trial.outcome == "won"}
+    wrong = {trial.file for trial in report.trials if trial.outcome == "parity"}
+    tuned = {(tuned_file(record.precision), record.precision.partition("-")[0]) for record in manifest.files}
+    older = {name for name, number_type in tuned if number_type in won or name in wrong} - kept
     older |= {data_file(name) for name in older}
     if new or any(record.path in older for record in manifest.files):
         names = [tuned_file(item.variant.precision) for item in new]
@@ -130,6 +133,9 @@ def _adopt(root: Path, manifest: Manifest, report: TuneReport, winners: Sequence
             facts: dict[str, tuple[str, int]] = {}
             for entrant in new:
                 facts |= run.variants.adopted(entrant.variant, writer.staging)
+            _check(
+                report, {item.variant.sha256: writer.staging / tuned_file(item.variant.precision) for item in new}, root
+            )
 
             def renew(there: Manifest) -> Manifest:
                 if {(r.path, r.sha256) for r in there.files} != {(r.path, r.sha256) for r in manifest.files}:
@@ -147,16 +153,32 @@ def _adopt(root: Path, manifest: Manifest, report: TuneReport, winners: Sequence
                 )
 
             writer.add(renew, facts)
+    else:
+        _check(report, {}, root)
     by_hash = {item.variant.sha256: tuned_file(item.variant.precision) for item in new}
     trials = tuple(replace(trial, file=trial.file or by_hash.get(trial.sha256, "")) for trial in report.trials)
-    for trial in trials:
-        if trial.outcome == "won" and (not trial.file or sha256_of(root / trial.file) != trial.sha256):
-            raise ArtifactError("the winner was replaced while it was tuned", where=str(root), fix="run tune again")
     report = replace(report, trials=trials)
     named = ((item, item.variant.file or tuned_file(item.variant.precision)) for item in winners)
     proofs = (run.parity_of(item, file, report.data) for item, file in named)
     save_evidence(root, *(proof for proof in proofs if proof is not None), report)
     return report
+
+
+def _check(report: TuneReport, made: Mapping[str, Path], root: Path) -> None:
+    """That the winners' files are those that were measured, before anything is changed.
+
+    Args:
+        report: What won.
+        made: Files that are to become part of the artifact, by the hash that was measured.
+        root: The artifact.
+
+    Raises:
+        ArtifactError: One is another file.
+    """
+    for trial in report.trials:
+        path = root / trial.file if trial.file else made.get(trial.sha256)
+        if trial.outcome == "won" and (path is None or not path.is_file() or sha256_of(path) != trial.sha256):
+            raise ArtifactError("the winner was replaced while it was tuned", where=str(root), fix="run tune again")
 
 
 def _remember(manifest: Manifest, report: TuneReport) -> None:
@@ -170,4 +192,6 @@ def _remember(manifest: Manifest, report: TuneReport) -> None:
         )
         for trial in report.winners
     ]
-    remember(model_of(manifest), found, time=report.environment.time)
+    # Where nothing won, what was found before is still the best that is known.
+    if found:
+        remember(model_of(manifest), found, time=report.environment.time)

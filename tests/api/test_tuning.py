@@ -24,7 +24,7 @@ from s2mlp_deploy.evidence.bench import Ratio
 from s2mlp_deploy.evidence.parity import ParityReport, Weights
 from s2mlp_deploy.evidence.store import read_evidence, save_record
 from s2mlp_deploy.evidence.tune import TuneReport
-from s2mlp_deploy.files import user_cache
+from s2mlp_deploy.files import sha256_of, user_cache
 from s2mlp_deploy.serving.plan import plan_run
 
 OPTIONS = TuneOptions(engines=("onnxruntime",), threads=1)
@@ -169,6 +169,74 @@ def test_a_tuned_file_that_wins_no_more_leaves_the_artifact(lab, artifact):
     assert [record.path for record in read_manifest(artifact).files] == ["model.fp32.onnx"]
 
 
+def failing_at_last(lab, monkeypatch, fails):
+    """The last measurement, in which some fail."""
+
+    def measure(jobs, options, **_):
+        results = Lab.measure(lab, jobs, options).results
+        for job, result in zip(jobs, results, strict=True):
+            if fails(str(job.path)):
+                result.failure, result.ratio, result.cpu_ratio = "it was killed", None, None
+        return SimpleNamespace(results=results)
+
+    monkeypatch.setattr(tune_steps, "measure", measure)
+
+
+def test_who_fails_at_last_makes_room_for_what_ran_before(lab, artifact, monkeypatch):
+    failing_at_last(lab, monkeypatch, lambda path: "grouped-conv" in path)
+    report = tune(artifact, OPTIONS)
+    assert [won.file for won in report.winners] == ["model.fp32.onnx"]
+    assert [trial.reason for trial in report.trials if trial.outcome == "failed"] == ["it was killed"]
+    # What ran before fails, and the other one does not: the race has told which is faster.
+    failing_at_last(lab, monkeypatch, lambda path: path.endswith("model.fp32.onnx"))
+    (won,) = tune(artifact, OPTIONS).winners
+    assert (won.form, won.ratio.high < 1) == ("grouped-conv", True)
+
+
+def test_where_all_fail_at_last_an_earlier_tuning_stays(lab, artifact, monkeypatch):
+    tune(artifact, OPTIONS)
+    files, memory = read_manifest(artifact).files, memory_file().read_bytes()
+    lab.times["fp32-tuned"] = 0.4
+    failing_at_last(lab, monkeypatch, lambda _: True)
+    assert tune(artifact, OPTIONS).winners == ()
+    assert read_manifest(artifact).files == files
+    assert (artifact / "model.fp32-tuned.onnx").is_file()
+    assert memory_file().read_bytes() == memory
+
+
+def test_a_file_that_an_earlier_tuning_made_is_not_taken_for_another(lab, artifact, monkeypatch, tmp_path):
+    tune(artifact, OPTIONS)
+    files = read_manifest(artifact).files
+    lab.times = {"fp32-tuned": 0.4}
+    again = tmp_path / "again" / "model.fp32-tuned.onnx"
+    again.parent.mkdir()
+    again.write_bytes((artifact / again.name).read_bytes() + b"\n")
+
+    def of_layout(variants, _):
+        return (replace(variants.own()[-1], file="", place=str(again), sha256=sha256_of(again)),), ()
+
+    monkeypatch.setattr(tune_steps.Variants, "other_layouts", lambda _: ("other",))
+    monkeypatch.setattr(tune_steps.Variants, "of_layout", of_layout)
+    (won,) = tune(artifact, OPTIONS).winners
+    assert won.file == again.name
+    assert read_manifest(artifact).files == files
+
+
+def test_nothing_is_changed_for_a_file_that_was_not_measured(lab, artifact, monkeypatch):
+    adopted, files = tune_steps.Variants.adopted, read_manifest(artifact).files
+
+    def other(variants, variant, staging):
+        facts = adopted(variants, variant, staging)
+        (staging / "model.fp32-tuned.onnx").write_bytes(b"another")
+        return facts
+
+    monkeypatch.setattr(tune_steps.Variants, "adopted", other)
+    with pytest.raises(ArtifactError, match="replaced while it was tuned"):
+        tune(artifact, OPTIONS)
+    assert read_manifest(artifact).files == files
+    assert not (artifact / "model.fp32-tuned.onnx").exists()
+
+
 def test_an_interrupted_tuning_goes_on_where_it_was(lab, artifact):
     lab.interrupt_at = "optimized extended"
     with pytest.raises(KeyboardInterrupt):
@@ -184,7 +252,7 @@ def test_an_interrupted_tuning_goes_on_where_it_was(lab, artifact):
 def test_quantized_files_win_with_accuracy_and_go_with_their_ranges(lab, artifact, images):
     options = api.PrecisionOptions(data=images, samples=8, eval_samples=8, speed_check=False)
     api.quantize(artifact, options)
-    lab.times = {"int8.channels-last.grouped-conv": 0.1}
+    lab.times = {"int8.channels-last.grouped-conv": 0.1, "int8-tuned": 0.1}
     first, second = tune(artifact, OPTIONS).winners
     assert (first.file, second.file) == ("model.int8-tuned.onnx", "model.fp32.onnx")
     assert (artifact / first.file).is_file()
