@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from s2mlp_deploy import __version__
 from s2mlp_deploy.serving.service import openapi
 from s2mlp_deploy.serving.service.batcher import Phases
-from s2mlp_deploy.serving.service.binary import HEADER_LENGTH
+from s2mlp_deploy.serving.service.binary import HEADER_LENGTH, length_of
 from s2mlp_deploy.serving.service.core import Service
 from s2mlp_deploy.serving.service.failures import RequestError
 from s2mlp_deploy.serving.service.http import (
@@ -32,14 +32,12 @@ from s2mlp_deploy.serving.service.http import (
     error_body,
     unless_gone,
 )
+from s2mlp_deploy.serving.service.limits import LARGE
 from s2mlp_deploy.serving.service.metrics import CONTENT_TYPE
 from s2mlp_deploy.serving.service.protocol import decode_request, encode_response
 from s2mlp_deploy.serving.service.repository import card
 
 LOG = logging.getLogger(__name__)
-
-_LARGE = 65_536
-"""Bytes from which a body is read and written in a thread: JSON of that size takes milliseconds."""
 
 Top = Annotated[int, Query(ge=1, le=1000, description="How many classes.")]
 
@@ -226,11 +224,11 @@ def _add_inference(app: FastAPI, service: Service) -> None:
             service.metrics.phase("infer", context.model, "receive", received - context.start)
             length = headers.get(HEADER_LENGTH)
             # Bytes behind a short JSON cost nothing to read.
-            slow = len(body) > _LARGE and (length is None or not length.isdigit() or int(length) > _LARGE)
+            slow = len(body) > LARGE and (length is None or (length_of(length) or 0) > LARGE)
             asked = await asyncio.to_thread(decode_request, body, length) if slow else decode_request(body, length)
             work = service.infer(model, version, asked, left(context))
             served, outputs, phases = await unless_gone(request.receive, work)
-        many = sum(array.size for name, array in outputs.items() if not asked.is_binary(name)) > _LARGE // 8
+        many = sum(array.size for name, array in outputs.items() if not asked.is_binary(name)) > LARGE // 8
         arguments = (served.name, served.version, asked, outputs)
         made, json_length = (
             await asyncio.to_thread(encode_response, *arguments) if many else encode_response(*arguments)

@@ -12,6 +12,8 @@ from s2mlp_deploy.serving.service.failures import RequestError
 HEADER_LENGTH = "inference-header-content-length"
 """HTTP header: how many bytes of the body are JSON. Without it the whole body is."""
 
+_DIGITS = 18
+
 
 def split_body(body: bytes, header_length: str | None) -> tuple[memoryview, memoryview]:
     """The JSON of a body, and what lies behind it.
@@ -26,13 +28,20 @@ def split_body(body: bytes, header_length: str | None) -> tuple[memoryview, memo
     whole = memoryview(body)
     if header_length is None:
         return whole, whole[len(body) :]
-    if not (header_length.isascii() and header_length.isdigit()) or int(header_length) > len(body):
+    length = length_of(header_length)
+    if length is None or length > len(body):
         raise RequestError(
             "invalid",
-            f"Inference-Header-Content-Length is {header_length!r}, and the body has {len(body)} bytes",
+            f"Inference-Header-Content-Length is {header_length!r:.100}, and the body has {len(body)} bytes",
             fix="give the length of the JSON part in bytes",
         )
-    return whole[: int(header_length)], whole[int(header_length) :]
+    return whole[:length], whole[length:]
+
+
+def length_of(header: str) -> int | None:
+    """The number of bytes that a header states; None where it is no such number."""
+    # Other digits than ASCII's are none to int(), and a number of thousands of them is refused by it.
+    return int(header) if header.isascii() and header.isdigit() and len(header) <= _DIGITS else None
 
 
 def tensor_of(data: memoryview, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -51,7 +60,7 @@ def tensor_of(data: memoryview, dtype: np.dtype[Any], shape: tuple[int, ...]) ->
             f"{len(data)} bytes were sent for {dtype} {list(shape)}, which takes {wanted}",
             fix="send the tensor row-major and little-endian",
         )
-    if dtype == np.bool_ and any(np.frombuffer(data, np.uint8) > 1):
+    if dtype == np.bool_ and np.frombuffer(data, np.uint8).max(initial=0) > 1:
         raise RequestError("invalid", "a BOOL is a byte of 0 or 1, and others were sent", fix="send 0 or 1")
     return np.frombuffer(data, dtype.newbyteorder("<")).reshape(shape).astype(dtype, copy=False)
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
 
 from s2mlp_deploy.errors import InputError
@@ -18,6 +19,7 @@ from s2mlp_deploy.serving.service.core import Service
 from s2mlp_deploy.serving.service.failures import Kind, RequestError, in_one_line
 from s2mlp_deploy.serving.service.grpc_messages import CLASSES, METHODS, SERVICE
 from s2mlp_deploy.serving.service.http import Token
+from s2mlp_deploy.serving.service.limits import LARGE
 from s2mlp_deploy.serving.service.protocol import NAMES, Feeds, InferRequest, listed_tensor, raw_tensor
 
 LOG = logging.getLogger("s2mlp_deploy.serving.service.requests")
@@ -48,9 +50,12 @@ _CONTENTS = {
     "FP32": "fp32_contents",
     "FP64": "fp64_contents",
 }
+_CALLS = 1024
+"""Calls at a time, at least; others are refused before their messages are read."""
+
 _RETRY_AFTER = "retry-after"
 
-Handler = Callable[[Any, Any], Awaitable[Any]]
+Handler = Callable[[Any, Any, int], Awaitable[Any]]
 
 
 class GrpcServer:
@@ -70,6 +75,7 @@ class GrpcServer:
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
             ],
+            maximum_concurrent_rpcs=max(_CALLS, 2 * service.limits.queue),
         )
         handlers = {name: self._handler(name) for name in METHODS}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
@@ -99,16 +105,28 @@ class GrpcServer:
     def _handler(self, name: str) -> grpc.RpcMethodHandler:
         work: Handler = getattr(self, f"_{name}")
 
-        async def answer(request: Any, context: Any) -> Any:
-            start, code = time.monotonic(), grpc.StatusCode.OK
+        read = CLASSES[f"{name}Request"].FromString
+
+        async def answer(message: bytes, context: Any) -> Any:
+            start, code, request, held = time.monotonic(), grpc.StatusCode.OK, None, 0
             metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
-            ident = metadata.get("x-request-id") or getattr(request, "id", "") or uuid.uuid4().hex
+            ident = metadata.get("x-request-id") or uuid.uuid4().hex
             try:
                 if self._token and name not in _OPEN and not self._token.fits(metadata.get("authorization")):
                     raise RequestError(
                         "unauthorized", "the token is missing or wrong", fix="authorization: Bearer TOKEN"
                     )
-                return await work(request, context)
+                size = len(message)
+                self._service.bodies.take(size)
+                held = size
+                try:
+                    request = await asyncio.to_thread(read, message) if size > LARGE else read(message)
+                except DecodeError as error:
+                    raise RequestError(
+                        "invalid", f"the message is no {name}Request", fix="use the protocol's definition"
+                    ) from error
+                ident = metadata.get("x-request-id") or getattr(request, "id", "") or ident
+                return await work(request, context, size)
             except RequestError as error:
                 code = _CODES[error.kind]
                 if error.retry_after is not None:
@@ -122,11 +140,12 @@ class GrpcServer:
                 LOG.error("internal error", exc_info=error, extra={"request_id": ident[:128]})
                 await context.abort(code, f"internal error, told in the log under the request id {ident[:128]}")
             finally:
+                self._service.bodies.give(held)
                 self._tell(name, request, code, time.monotonic() - start, ident[:128], metadata)
 
         return grpc.unary_unary_rpc_method_handler(
             answer,
-            request_deserializer=CLASSES[f"{name}Request"].FromString,
+            request_deserializer=None,  # By the handler: whoever is refused costs no reading.
             response_serializer=CLASSES[f"{name}Response"].SerializeToString,
         )
 
@@ -150,31 +169,34 @@ class GrpcServer:
             extra["traceparent"] = trace[:128]
         LOG.info("request", extra=extra)
 
-    async def _ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802 - As the protocol calls them.
-        del request, context
+    async def _ServerLive(self, request: Any, context: Any, size: int) -> Any:  # noqa: N802 - As the protocol calls them.
+        del request, context, size
         return CLASSES["ServerLiveResponse"](live=True)
 
-    async def _ServerReady(self, request: Any, context: Any) -> Any:  # noqa: N802
-        del request, context
+    async def _ServerReady(self, request: Any, context: Any, size: int) -> Any:  # noqa: N802
+        del request, context, size
         return CLASSES["ServerReadyResponse"](ready=self._service.ready)
 
-    async def _ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
-        del context
+    async def _ModelReady(self, request: Any, context: Any, size: int) -> Any:  # noqa: N802
+        del context, size
         return CLASSES["ModelReadyResponse"](ready=self._service.model_ready(request.name, request.version))
 
-    async def _ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        del request, context
+    async def _ServerMetadata(self, request: Any, context: Any, size: int) -> Any:  # noqa: N802
+        del request, context, size
         return CLASSES["ServerMetadataResponse"](**self._service.server_metadata())
 
-    async def _ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        del context
+    async def _ModelMetadata(self, request: Any, context: Any, size: int) -> Any:  # noqa: N802
+        del context, size
         return CLASSES["ModelMetadataResponse"](**self._service.model_metadata(request.name, request.version))
 
-    async def _ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
-        asked = decode(request)
-        timeout = self._service.limits.timeout
+    async def _ModelInfer(self, request: Any, context: Any, size: int) -> Any:  # noqa: N802
+        start, timeout = time.monotonic(), self._service.limits.timeout
         if (left := context.time_remaining()) is not None:
-            timeout = max(0.001, min(timeout, left))
+            timeout = min(timeout, left)
+        # What can be refused before tensors are made is refused then.
+        self._service.repository.served(request.model_name, request.model_version).batcher.check_room()
+        asked = await asyncio.to_thread(decode, request) if size > LARGE else decode(request)
+        timeout = max(0.001, timeout - (time.monotonic() - start))
         served, outputs, _ = await self._service.infer(request.model_name, request.model_version, asked, timeout)
         response = CLASSES["ModelInferResponse"](model_name=served.name, model_version=served.version, id=request.id)
         for name, array in outputs.items():

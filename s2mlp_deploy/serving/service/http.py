@@ -191,7 +191,7 @@ class Body:
         """
         limit = self._limits.max_body
         length = self._headers.get("content-length", "")
-        if length.isdigit() and (len(length) > 18 or int(length) > limit):
+        if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > limit):
             raise too_large(limit)
         try:
             async with asyncio.timeout(self._limits.body_timeout):

@@ -6,6 +6,9 @@ import zlib
 
 from s2mlp_deploy.serving.service.failures import RequestError
 
+LARGE = 65_536
+"""Bytes from which a body is read and written in a thread: JSON of that size takes milliseconds."""
+
 
 class BodyBudget:
     """The bytes of bodies that are held, all requests together.

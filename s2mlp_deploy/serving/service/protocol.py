@@ -181,12 +181,19 @@ def raw_tensor(name: str, datatype: str, shape: Sequence[int], data: bytes) -> N
     return _named(name, memoryview(data), dtype, sizes)
 
 
-def listed_tensor(name: str, datatype: str, shape: Sequence[int], values: Iterable[Any]) -> NDArray[Any]:
+def listed_tensor(name: str, datatype: str, shape: Sequence[int], values: Sequence[Any]) -> NDArray[Any]:
     """An input whose values came as a flat list.
 
     Raises:
         RequestError: They do not fit its type and shape.
     """
+    _, sizes = _kind_of(name, datatype, shape)
+    if len(values) != _product(sizes):  # Before anything is made of them.
+        raise RequestError(
+            "invalid",
+            f"the input {name!r} has {len(values)} values and states {list(sizes)}",
+            fix="give as many values as the shape has",
+        )
     return _from_json(Tensor(name, list(shape), datatype, data=list(values)))
 
 
@@ -201,6 +208,11 @@ def _from_json(tensor: Tensor) -> NDArray[Any]:
         found = np.asarray(tensor.data)
     except (ValueError, OverflowError, RecursionError):
         found = np.empty(0, object)
+    if dtype == np.uint64 and found.dtype.kind == "f":
+        # What NumPy makes of integers of which some are above int64's.
+        exact = np.asarray(tensor.data, object)
+        if all(type(value) is int and 0 <= value < 2**64 for value in exact.flat):
+            found = exact.astype(np.uint64)
     allowed = {"f": "fiu", "b": "b"}.get(dtype.kind, "iu")
     if found.dtype.kind not in allowed:
         raise RequestError(

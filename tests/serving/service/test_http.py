@@ -151,12 +151,16 @@ def large_image() -> bytes:
     return stream.getvalue()
 
 
+_LENGTH = "Inference-Header-Content-Length"
+
 BAD = {
     "malformed": ("infer", b"{", {}, 400, "no inference request"),
     "a wrong name": ("infer", b'{"inputs":[{"name":"y","shape":[1],"datatype":"FP32","data":[1]}]}', {}, 400, "'y'"),
     "NaN in JSON": ("infer", b'{"inputs":[{"name":"input","shape":[1],"datatype":"FP32","data":[NaN]}]}', {}, 400, ""),
     "no tensors": ("infer", b'{"inputs":[]}', {}, 400, "none"),
     "a length that is none": ("infer", b"{}", {"Inference-Header-Content-Length": "x"}, 400, "Content-Length"),
+    "a length of thousands of digits": ("infer", b" " * 70_000, {_LENGTH: "9" * 5000}, 400, "Content-Length"),
+    "a length in other digits": ("infer", b" " * 70_000, {_LENGTH: "\u00b2".encode("latin-1")}, 400, "Content-Length"),
     "200 MB": ("infer", b"{}", {"Content-Length": "200000000"}, 413, "more than 1,048,576 bytes"),
     "above the limit": ("infer", b" " * 1_100_000, {}, 413, "more than"),
     "a bomb of gzip": ("infer", gzip.compress(bytes(40_000_000)), {"Content-Encoding": "gzip"}, 413, "more than"),

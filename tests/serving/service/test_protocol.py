@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from s2mlp_deploy.artifact import SizeLimit, TensorInfo
+from s2mlp_deploy.serving.service.binary import tensor_of
 from s2mlp_deploy.serving.service.failures import RequestError
 from s2mlp_deploy.serving.service.protocol import (
     DATATYPES,
@@ -56,6 +58,14 @@ def test_json_and_bytes_hold_every_bit(array):
         assert (found.dtype, found.shape) == (array.dtype, array.shape)
         # -0.0 keeps its sign in bytes; JSON keeps it too.
         assert found.tobytes() == array.tobytes()
+
+
+def test_small_and_large_integers_stand_side_by_side():
+    sent = x(datatype="UINT64", data=[0, 2**64 - 1])
+    assert decode_request(body(sent), None).feeds["x"].tolist() == [[0, 2**64 - 1]]
+    for wrong in ([0.5, 2**63], [-1, 2**63], [0, 2**64]):
+        with pytest.raises(RequestError):
+            decode_request(body(sent | {"data": wrong}), None)
 
 
 def test_data_may_be_nested_as_the_shape():
@@ -161,3 +171,27 @@ def test_json_holds_no_nan_and_bytes_do():
 def test_every_type_has_both_names():
     assert {NAMES[numpy] for numpy in DATATYPES.values()} == set(DATATYPES)
     assert listed_tensor("x", "FP16", [1], [0.5]).dtype == np.float16
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "\u00b2", "-1", "1e3", "", "99"])
+def test_a_length_that_is_none_is_told(length):
+    with pytest.raises(RequestError, match="Inference-Header-Content-Length is") as caught:
+        decode_request(body(x())[:50], length)
+    assert len(caught.value.problem) < 200
+
+
+def test_millions_of_booleans_are_checked_at_once():
+    start = time.monotonic()
+    assert tensor_of(memoryview(bytes(2**24)), np.dtype(bool), (2**24,)).sum() == 0
+    assert time.monotonic() - start < 0.3
+    with pytest.raises(RequestError, match="0 or 1"):
+        tensor_of(memoryview(b"\0\2"), np.dtype(bool), (2,))
+
+
+def test_values_are_counted_before_anything_is_made_of_them():
+    class Counted(list):
+        def __iter__(self):
+            pytest.fail("they were looked at")
+
+    with pytest.raises(RequestError, match="3 values"):
+        listed_tensor("x", "FP32", [2], Counted([1, 2, 3]))
