@@ -192,6 +192,11 @@ def _largest_batch(manifest: Manifest, profile: Profile | None, wanted: int, not
     if not all(info.shape and isinstance(info.shape[0], str) for info in infos):
         notes.append("the batch of the model is fixed: every request is one run of that size")
         return 0
+    # Cut among requests by numbers of samples, what was found in all of them would go to whoever's turn it is.
+    sizes = {info.shape[0] for info in infos}
+    if len(sizes) > 1 or "?" in sizes:  # An axis without a name may be another, too.
+        notes.append("the first axis of an input or output may count other things than samples: requests share no run")
+        return 0
     rules = [limit for limit in manifest.limits if limit.axis == 0]
     least, most = 1, wanted
     if profile:

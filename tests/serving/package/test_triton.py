@@ -177,6 +177,15 @@ def test_element_types_without_a_name_are_refused(tmp_path):
         write_triton(tmp_path / "r", odd, plan_run(tmp_path / "a"), PackageOptions())
 
 
+def test_outputs_that_count_other_things_than_samples_are_not_cut_among_requests(tmp_path):
+    write_image_artifact(tmp_path / "a")
+    manifest = read_manifest(tmp_path / "a")
+    found = replace(manifest.outputs[0], shape=("count", *manifest.outputs[0].shape[1:]))
+    odd = replace(manifest, outputs=(found, *manifest.outputs[1:]))
+    package = write_triton(tmp_path / "r", odd, plan_run(tmp_path / "a"), PackageOptions())
+    assert any("requests share no run" in note for note in package.notes)
+
+
 def test_a_tensor_without_an_axis_is_refused(tmp_path):
     write_image_artifact(tmp_path / "a")
     manifest = read_manifest(tmp_path / "a")
