@@ -77,9 +77,15 @@ def data_inputs(node: ir.Node) -> tuple[int, ...]:
 
 
 def only_reader(value: ir.Value) -> ir.Node | None:
-    """The one node that reads a value, once; None where there are others, or where the graph returns it."""
+    """The one node that reads a value, once, and stands in its graph.
+
+    None where there are others, where the graph returns it, or where only a branch of an If reads it.
+    """
     uses = list(value.uses())
-    return uses[0][0] if len(uses) == 1 and not value.is_graph_output() else None
+    if len(uses) != 1 or value.is_graph_output():
+        return None
+    reader, producer = uses[0][0], value.producer()
+    return reader if producer is None or reader.graph is producer.graph else None
 
 
 def is_square(node: ir.Node) -> bool:

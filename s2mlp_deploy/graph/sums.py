@@ -12,6 +12,8 @@ import onnx_ir as ir
 from s2mlp_deploy.graph.editing import Editor, drop_unused_initializers, move, remove
 from s2mlp_deploy.graph.operators import array_of, is_square, is_sum_as_product
 
+_DEPTH = 8
+"""So many Adds behind each other are followed."""
 _BATCHED = 3
 
 
@@ -139,21 +141,23 @@ def _rewrite(editor: Editor, node: ir.Node, tokens: int, channels: int) -> None:
     remove(editor.graph, [node, *additions])
 
 
-def _addends(value: ir.Value, reader: ir.Node) -> tuple[list[ir.Node], list[ir.Value]]:
+def _addends(value: ir.Value, reader: ir.Node, depth: int = _DEPTH) -> tuple[list[ir.Node], list[ir.Value]]:
     """The Adds that only this sum reads, the last one first, and what they add up.
 
     Those of the same module: a sum of another one is that module's result, a residual for example.
     """
     node = value.producer()
     alone = not value.is_graph_output() and all(user is reader for user, _ in value.uses())
-    if node is None or node.op_type != "Add" or not alone or _scope(node) != _scope(reader):
+    if node is None or node.op_type != "Add" or not alone or _scope(node) != _scope(reader) or not depth:
         return [], [value]
+    if node.inputs[0] is node.inputs[1]:
+        return [], [value]  # One Add, which would stand twice among those that go.
     nodes, values = [node], []
     for operand in node.inputs:
         # Operands of other shapes are repeated by the Add, which their own sum would not be.
         if operand is None or operand.shape != value.shape or array_of(operand) is not None:
             return [], [value]
-        inner_nodes, inner_values = _addends(operand, node)
+        inner_nodes, inner_values = _addends(operand, node, depth - 1)
         nodes += inner_nodes
         values += inner_values
     return nodes, values

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from s2mlp_deploy.graph.derived import part_of
+from s2mlp_deploy.graph.editing import move
 from s2mlp_deploy.graph.operators import MATRIX_OPS, array_of, only_reader
 from s2mlp_deploy.parity.exits import scope_of
 
@@ -25,8 +26,8 @@ def with_whole_results(model: ir.Model) -> ir.Model:
     if not _layers(model.graph):
         return model
     model = model.clone()
-    for nodes in _layers(model.graph).values():
-        _join(model.graph, nodes)
+    for index, nodes in enumerate(_layers(model.graph).values()):
+        _join(model.graph, nodes, f"{scope_of(nodes[0])}/parts{index}")
     model.graph.sort()
     return model
 
@@ -69,16 +70,19 @@ def _result(node: ir.Node, *, viewed: bool) -> ir.Value:
     return value
 
 
-def _join(graph: ir.Graph, nodes: list[ir.Node]) -> None:
+def _join(graph: ir.Graph, nodes: list[ir.Node], name: str) -> None:
     parts = [_result(node, viewed=True) for node in nodes]
-    if len({len(part.shape) if part.shape is not None else 0 for part in parts}) > 1:
+    # Each part may be shown in a shape of its own.
+    if len({tuple(map(str, part.shape or ())) for part in parts}) > 1:
         parts = [_result(node, viewed=False) for node in nodes]
-    name = f"{scope_of(nodes[0])}/parts"
     axis = 1 if nodes[0].op_type == "Conv" else -1
     whole = ir.Value(name=f"{name}.joined", type=parts[0].type, shape=_joined_shape(parts, axis))
     pieces = [ir.Value(name=f"{name}.{i}", type=part.type, shape=part.shape) for i, part in enumerate(parts)]
     for part, piece in zip(parts, pieces, strict=True):
-        part.replace_all_uses_with(piece)
+        returned = part.is_graph_output()
+        move(part, piece)
+        if returned:
+            part.name = f"{piece.name}.part"
     join = ir.Node("", "Concat", parts, [ir.AttrInt64("axis", axis)], outputs=[whole], name=f"{name}/Concat")
     attributes = [ir.AttrInt64("axis", axis), ir.AttrInt64("num_outputs", len(parts))]
     divide = ir.Node("", "Split", [whole], attributes, outputs=pieces, name=f"{name}/Split")

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Generic
 
 import torch
+from torch import Tensor
 
 from s2mlp_deploy.recognition.cost import Cost, copying
 from s2mlp_deploy.recognition.elsewhere import Elsewhere
@@ -66,6 +67,7 @@ class MovementSearch(Generic[N]):
         self._same = {node: base.node for node, base in copies.items() if base.axis is None}
         self._free: dict[N, frozenset[int]] = {}
         self._users: dict[N, Sequence[N]] = {}
+        self._costly: set[N] | None = None
 
     def run(self) -> tuple[MovementMatch[N], ...]:
         """Walks from the tensors that leave the region towards its inputs, up to the first movement on each way."""
@@ -117,7 +119,14 @@ class MovementSearch(Generic[N]):
         return source if same and self._graph.idiom(node) in (None, "slices") else None
 
     def _is_costly(self, node: N) -> bool:
-        return any(self._graph.idiom(member) in _COSTLY for member in self._standing(node))
+        """Whether something costly computes a tensor, its shifts and copies aside."""
+        if self._costly is None:
+            self._costly, stops = set(), {*self._stops, *self._copies}
+            for member in self._region.members:
+                above = (source in self._costly and source not in stops for source in self._region.carried(member))
+                if self._graph.idiom(member) in _COSTLY or any(above):
+                    self._costly.add(member)
+        return node in self._costly
 
     def _standing(self, target: N) -> list[N]:
         """What computes a tensor once shifts and copies are written: what it would be measured against."""
@@ -225,12 +234,13 @@ class MovementSearch(Generic[N]):
             if not isinstance(maps, str):
                 try:
                     wanted, given = maps.of(target), [maps.of(source) for source in sources]
-                    tensors = [tensor for tensor in given if tensor is not None]
-                    if wanted is None or not torch.equal(run(plan, tensors), wanted):
-                        return "at another input size the same code moves elements differently"
-                    proof.confirm(other.choice, other.dull)
                 except _FAILURES:
                     LOG.debug("%s cannot be run at %s", self._graph.name(target), other.choice.sizes, exc_info=True)
+                else:
+                    # Where the code works and the steps do not, they are not the same.
+                    if wanted is None or not _has_map(plan, given, wanted):
+                        return "at another input size the same code moves elements differently"
+                    proof.confirm(other.choice, other.dull)
             if other.choice.turn is not None:
                 other.forget()
         return f"it could not be compared at another {', '.join(proof.unproven)}" if proof.unproven else proof.count
@@ -250,3 +260,11 @@ class MovementSearch(Generic[N]):
                 found |= {axis for axis, pair in enumerate(zip(here, there, strict=True)) if pair[0] != pair[1]}
             self._free[node] = frozenset(found)
         return self._free[node]
+
+
+def _has_map(plan: Plan, sources: Sequence[Tensor | None], wanted: Tensor) -> bool:
+    """Whether steps move the elements of their sources to where they are wanted."""
+    try:
+        return torch.equal(run(plan, [source for source in sources if source is not None]), wanted)
+    except (RuntimeError, ValueError, IndexError):
+        return False  # They do not fit these sizes.

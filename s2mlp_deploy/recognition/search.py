@@ -38,7 +38,7 @@ from s2mlp_deploy.recognition.regions import Region, find_regions, in_words
 from s2mlp_deploy.recognition.results import Base, CopyMatch, NearMiss, Recognition, ShiftMatch, SmearMatch
 from s2mlp_deploy.recognition.sampling import match_sampling
 from s2mlp_deploy.recognition.sizes import SizeProof
-from s2mlp_deploy.recognition.smear import match_smear
+from s2mlp_deploy.recognition.smear import Smear, match_smear
 from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.spec import ShiftSpec
 from s2mlp_deploy.torch_internals import threads
@@ -264,13 +264,15 @@ class _Search(Generic[N]):
             proof = SizeProof(self._graph.free_sizes, depends.turns)
             for other in self._others if depends.problem is None else ():
                 maps = other.maps()
+                if isinstance(maps, str):
+                    continue
                 try:
-                    if not isinstance(maps, str):
-                        if not torch.equal(found.of(_known(maps.of(base.node))), _known(maps.of(node))):
-                            break
-                        proof.confirm(other.choice, other.dull)
+                    left, wanted = _known(maps.of(base.node)), _known(maps.of(node))
                 except (UnknownValueError, RuntimeError, ValueError, IndexError, ZeroDivisionError, MemoryError):
                     continue  # The code does not work at this size.
+                if not _is_left_by(found, left, wanted):
+                    break
+                proof.confirm(other.choice, other.dull)
             else:
                 if depends.problem is None and not proof.unproven:
                     idiom = self._region.idiom(node, base.node)
@@ -387,7 +389,18 @@ def _holds(base: Base[N], spec: ShiftSpec | None, moved: Tensor | None, whole: T
         return False
     if spec is not None and numbers.shape[spec.channel_axis] != spec.channels:
         return False  # The "channels" are an axis whose size is free.
-    return torch.equal(shift(numbers, spec) if spec and moved.numel() else numbers, moved)
+    try:
+        return torch.equal(shift(numbers, spec) if spec and moved.numel() else numbers, moved)
+    except (RuntimeError, ValueError, IndexError):
+        return False  # The code works at this size, and the shift does not.
+
+
+def _is_left_by(smear: Smear, whole: Tensor, wanted: Tensor) -> bool:
+    """Whether a tensor is what that copy leaves of its base."""
+    try:
+        return torch.equal(smear.of(whole), wanted)
+    except (RuntimeError, ValueError, IndexError):
+        return False
 
 
 def _known(tensor: Tensor | None) -> Tensor:

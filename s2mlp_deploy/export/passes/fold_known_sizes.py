@@ -45,6 +45,11 @@ def _note_known_sizes(node: ir.Node) -> bool:
     sizes = _listed(node.inputs[-1])
     if sizes is None or not any(sizes):
         return False
+    if node.op_type == "Expand" and node.inputs[0] is not None and node.inputs[0].shape is not None:
+        # A list that is shorter than the tensor's own speaks of its last axes (ONNX, Expand), which are all of size 1.
+        sizes = [1] * (len(node.inputs[0].shape) - len(sizes)) + sizes
+    if result.shape is not None and len(result.shape) != len(sizes):
+        return False
     if result.shape is not None:
         known = [old if size is None else size for size, old in zip(sizes, result.shape, strict=True)]
         if known == list(result.shape):

@@ -45,7 +45,7 @@ def _rewrite(editor: Editor, split: ir.Node, made: dict[tuple[ir.Value, int], li
         return False
     axis = split.attributes["axis"].as_int() % len(whole.shape) if "axis" in split.attributes else 0
     convolves, count = product.op_type == "Conv", len(split.outputs)
-    if axis != (1 if convolves else len(whole.shape) - 1) or weights.ndim == 2 == convolves:
+    if axis != (1 if convolves else len(whole.shape) - 1) or (weights.ndim < 3 if convolves else weights.ndim != 2):
         return False
     channels = weights.shape[0 if convolves else 1]
     widths = {output.shape[axis] if output.shape is not None else None for output in split.outputs}
