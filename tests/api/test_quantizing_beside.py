@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("torch")
 from tiny_network import another, options
 
-from s2mlp_deploy import api, files
+from s2mlp_deploy import api, locks
 from s2mlp_deploy.api import evidence, quantizing
 from s2mlp_deploy.api.evidence import save_scores
 from s2mlp_deploy.artifact import METADATA_KEY, read_manifest, verify_file
@@ -31,7 +31,7 @@ def no_locks(monkeypatch):
     def refuse(handle):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(files, "_try_lock", refuse)
+    monkeypatch.setattr(locks, "try_lock", refuse)
 
 
 @pytest.mark.usefixtures("no_locks")

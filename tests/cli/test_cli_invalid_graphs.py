@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -59,4 +60,5 @@ def test_nothing_else_is_on_stderr_of_a_process_of_its_own(graph):
     # Inside pytest, which handles every logger, what onnx-ir logs would not reach stderr.
     command = [sys.executable, "-m", "s2mlp_deploy", "inspect", str(graph[1])]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert ended.stderr == ""
+    # A line of progress comes every five seconds, on a machine that takes so long.
+    assert [line for line in ended.stderr.splitlines() if not re.fullmatch(r".* \(\d+ s\)", line)] == []

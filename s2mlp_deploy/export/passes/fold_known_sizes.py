@@ -47,7 +47,7 @@ def _note_known_sizes(node: ir.Node) -> bool:
         return False
     if node.op_type == "Expand" and node.inputs[0] is not None and node.inputs[0].shape is not None:
         # A list that is shorter than the tensor's own speaks of its last axes (ONNX, Expand), which are all of size 1.
-        sizes = [1] * (len(node.inputs[0].shape) - len(sizes)) + sizes
+        sizes = [*[1] * (len(node.inputs[0].shape) - len(sizes)), *sizes]
     if result.shape is not None and len(result.shape) != len(sizes):
         return False
     if result.shape is not None:
