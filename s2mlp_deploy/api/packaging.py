@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from s2mlp_deploy.artifact import read_manifest
+from s2mlp_deploy.artifact import MANIFEST, read_manifest
 from s2mlp_deploy.choices import PackageFormat
+from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.files import is_plain_name
 from s2mlp_deploy.serving.package.docker import write_docker
 from s2mlp_deploy.serving.package.kserve import write_kserve
 from s2mlp_deploy.serving.package.result import Package, PackageOptions
@@ -46,4 +48,12 @@ def package(
     """
     root = Path(directory)
     plan = plan_run(root, precision=precision, engine=engine, threads=threads, allow_unproven=allow_unproven)
-    return _WRITERS[format](Path(output), read_manifest(root), plan, options or PackageOptions())
+    manifest = read_manifest(root)
+    # It becomes a folder of the repository, and part of lines that another program runs.
+    if not is_plain_name(manifest.name) or not manifest.name.isprintable():
+        raise ArtifactError(
+            f"{manifest.name!r} is no name to serve under",
+            where=str(root / MANIFEST),
+            fix="export again with --name NAME, into another directory",
+        )
+    return _WRITERS[format](Path(output), manifest, plan, options or PackageOptions())

@@ -272,9 +272,6 @@ def read_manifest(directory: Path) -> Manifest:
         manifest = msgspec.convert(current_fields(data), Manifest)
         if not manifest.inputs or not manifest.outputs:
             raise ValueError("it names no input, or no output")
-        # It becomes a folder of model repositories, and a line of what `package` writes.
-        if not is_plain_name(manifest.name) or not manifest.name.isprintable():
-            raise ValueError(f"{manifest.name!r} is no name to serve under")
         for record in manifest.files:
             if not is_plain_name(record.path):
                 raise ValueError(f"it lists {record.path!r}, which is no file of its directory")

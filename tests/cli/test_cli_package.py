@@ -47,3 +47,14 @@ def test_a_file_that_is_not_proven_is_not_packaged(cli, tmp_path):
     assert result.code == 2
     assert "--allow-unproven" in result.text
     assert cli(*arguments, "--allow-unproven").code == 0
+
+
+@pytest.mark.parametrize("form", ["triton", "docker", "kserve"])
+@pytest.mark.parametrize("name", ["../outside", "a/b", "..", "x\nRUN id"])
+def test_a_name_that_leads_elsewhere_is_refused(cli, tmp_path, form, name):
+    write_image_artifact(tmp_path / "a", name=name)
+    extra = ("--image", "i") if form == "kserve" else ()
+    result = cli("package", tmp_path / "a", "--format", form, "-o", tmp_path / "r", *extra, "--allow-unproven")
+    assert result.code == 2
+    assert "no name to serve under" in result.text
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -49,11 +49,13 @@ def test_a_log_that_cannot_be_written_is_told(refused, tmp_path):
 
 @pytest.mark.parametrize(("option", "spin"), [((), None), (("--no-spin",), False)])
 def test_idle_threads_sleep_where_that_was_asked_for(refused, tmp_path, monkeypatch, option, spin):
+    from s2mlp_deploy.artifact import read_manifest
     from s2mlp_deploy.serving.service import model, repository
     from s2mlp_deploy.serving.service.options import ServiceLimits
 
     def served(paths, _, engine, *__):
-        model.ServedModel(repository.Repository(paths, engine, ServiceLimits(), lambda *_: None)._setup(paths[0]))
+        found = repository.Repository(paths, engine, ServiceLimits(), lambda *_: None)
+        model.ServedModel(found._setup(paths[0], read_manifest(paths[0])))
 
     def opened(*_, spin, **__):
         raise InputError(f"spin is {spin}", fix="none")

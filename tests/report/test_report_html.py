@@ -281,7 +281,7 @@ def test_an_older_comparison_beside_a_new_one_is_told_and_harms_nothing(tmp_path
 def test_text_of_others_is_escaped(tmp_path: Path) -> None:
     evil = '<script>alert("x")</script>'
     described = manifest(
-        name=evil.replace("/", ""),  # A path is no name.
+        name=evil,
         source=SourceInfo(evil, {evil: evil}, evil, evil),
         classes=(evil,),
         preprocessing={evil: evil},
