@@ -1,7 +1,7 @@
 """An S2Attention block as it is found pasted into other networks: the shift is a slice assignment in place.
 
 Kept as it is on purpose. Eager PyTorch does not define what ``x[:, 1:] = x[:, :-1]`` leaves in ``x``; see
-``docs/bring-your-own.md`` for what that does and what is exported instead.
+``docs/how-to/your-own-network.md`` for what that does and what is exported instead.
 """
 
 from __future__ import annotations

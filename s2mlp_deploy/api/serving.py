@@ -18,7 +18,7 @@ def serve(
     limits: ServiceLimits | None = None,
     log: IO[bytes] | None = None,
 ) -> None:
-    """Serves artifacts until SIGTERM or Ctrl-C; requests that run then are answered first. See ``docs/serving.md``.
+    """Serves artifacts until SIGTERM or Ctrl-C; requests that run then are answered first (``docs/how-to/serve.md``).
 
     Args:
         paths: Artifacts, or folders with one for each version (``digits/1``, ``digits/2``).

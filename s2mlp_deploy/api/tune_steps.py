@@ -40,7 +40,7 @@ _COPIES = 5
 
 _ROUNDS, _FINAL_LAUNCHES, _FINAL_ROUNDS = 12, 3, 6
 _FORMS = ("grouped-conv", "pad-slice", "slice-concat", "row-gather")
-"""Forms of shifts in the order in which they are tried; ``gather`` was never the fastest (docs/forms.md)."""
+"""Forms of shifts in the order in which they are tried; ``gather`` was never the fastest (docs/reference/forms.md)."""
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything an artifact says of itself. See ``docs/manifest.md``.
+    """Everything an artifact says of itself. See ``docs/reference/manifest.md``.
 
     Attributes:
         name: The served name.

@@ -160,7 +160,7 @@ def register(app: typer.Typer) -> None:
         """Build an engine file from an ONNX file. tensorrt-rtx and openvino need no GPU for that.
 
         Of a line of trtexec, --fp16 and --int8 are `export FILE.onnx --precision` and a build of the file that it
-        writes; the rest --from-trtexec reads: docs/trtexec.md.
+        writes; the rest --from-trtexec reads: docs/how-to/trtexec.md.
         """
         if tf32 and no_tf32:
             raise InputError("--tf32 and --no-tf32 contradict each other", fix="leave one of them out")

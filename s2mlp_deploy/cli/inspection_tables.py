@@ -105,7 +105,7 @@ def _print_hazards(console: Console, hazards: Sequence[Hazard]) -> None:
     lines = dict.fromkeys((hazard.kind, hazard.where, hazard.code) for hazard in hazards)
     print_table(
         console,
-        "Hazards: code that means different things to different runtimes (docs/hazards.md)",
+        "Hazards: code that means different things to different runtimes (docs/reference/hazards.md)",
         ("Kind", "Where", "Code"),
         list(lines),
     )

@@ -164,7 +164,7 @@ def _report(found: Sequence[Hazard], on_hazard: str) -> None:
         LOG.warning(
             "eager PyTorch does not define %s: %s%s\n"
             "  The functional meaning is exported; on the example eager differs from it by %s.\n"
-            "  What it means and what to do: docs/hazards.md; all lines: inspect",
+            "  What it means and what to do: docs/reference/hazards.md; all lines: inspect",
             "this overlapping in-place copy" if len(races) == 1 else f"these {len(races)} overlapping in-place copies",
             f"{races[0].where}: {races[0].code}",
             f" and {len(races) - 1} more" if len(races) > 1 else "",

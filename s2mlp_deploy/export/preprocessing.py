@@ -4,9 +4,9 @@ Python's own preprocessing (:mod:`s2mlp_deploy.preprocess`) resizes with Pillow,
 computes: a weight for each pair of an output and an input position, summed along the rows, rounded to 8 bits, then
 summed along the columns and rounded again. Both sums are matrix products whose weights the graph computes from the
 image's size. ONNX has Resize with ``antialias`` for this, and it is not used, for three reasons that were measured
-(``docs/preprocessing.md``): TensorRT-RTX's parser refuses it; ONNX Runtime's linear mode weighs the image's border
-differently (up to 14 of 255 steps) and refuses ``exclude_outside``, which would mend that; and it has no Lanczos,
-Hamming or box filter.
+(``docs/reference/preprocessing.md``): TensorRT-RTX's parser refuses it; ONNX Runtime's linear mode weighs the image's
+border differently (up to 14 of 255 steps) and refuses ``exclude_outside``, which would mend that; and it has no
+Lanczos, Hamming or box filter.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ TOLERANCES = {
 _OWN = {"fp32": (1e-4, 80.0), "fp16": (2e-2, 45.0), "int8": (0.5, 16.0), "fp8": (0.5, 12.0)}
 
 PIXEL_RTOL = 5e-3
-"""Of files with preprocessing, whose pixels are now and then one step of 255 off (docs/preprocessing.md)."""
+"""Of files with preprocessing, whose pixels are now and then one step of 255 off (docs/reference/preprocessing.md)."""
 _PIXEL_SQNR = 40.0
 """Of a layer of such a file: what one step of 255 in some pixels is."""
 

@@ -1,9 +1,9 @@
 """float16 graphs whose every operator's types agree, with float32 islands where the range demands them.
 
 TensorRT 11 takes the precision from the graph and nothing else, and its parser refuses an operator that mixes float16
-and float32 (``docs/precision.md``). Which operators must stay in float32 is read from the largest magnitude of every
-tensor in a float32 run over the calibration data: no runtime on a CPU shows an overflow, because ONNX Runtime computes
-float16 graphs in float32 there.
+and float32 (``docs/explanation/precision.md``). Which operators must stay in float32 is read from the largest magnitude
+of every tensor in a float32 run over the calibration data: no runtime on a CPU shows an overflow, because ONNX Runtime
+computes float16 graphs in float32 there.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from s2mlp_deploy import api
 from s2mlp_deploy.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
 ROOT_COMMAND = typer.main.get_command(app)
 COMMANDS = ROOT_COMMAND.commands
 NAMES = "|".join(COMMANDS)

@@ -19,7 +19,7 @@ from s2mlp_deploy.cli.main import app
 pytest.importorskip("torch")
 pytest.importorskip("tensorrt_rtx")
 
-PAGE = (Path(__file__).parents[2] / "docs" / "trtexec.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "trtexec.md").read_text(encoding="utf-8")
 LINES = dict(re.findall(r"```bash\n# trtexec (.*?)\n(.*?)```", PAGE, re.DOTALL))
 ON_GPU = "# on the GPU"
 

@@ -1,4 +1,4 @@
-"""The page `docs/bring-your-own.md` does what it says, and bad input at the command line ends with status 2."""
+"""The pages on networks and checkpoints do what they say, and bad input at the command line ends with status 2."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import pytest
 pytest.importorskip("torch")
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "bring-your-own.md"
+PAGES = [ROOT / "docs" / "how-to" / name for name in ("your-own-network.md", "checkpoint.md")]
+TEXT = "\n".join(page.read_text() for page in PAGES)
 _STATUS = re.compile(r"\s+# exit status (\d)$")
 
 
@@ -63,8 +64,8 @@ def blocks(text: str) -> list[tuple[str, str]]:
 
 
 def sections() -> dict[str, str]:
-    """The page by its headings; each section stands for itself."""
-    _, *parts = re.split(r"^#+ (?=[A-Z])", PAGE.read_text(), flags=re.M)
+    """The pages by their headings; each section stands for itself."""
+    _, *parts = re.split(r"^#+ (?=[A-Z])", TEXT, flags=re.M)
     return {part.partition("\n")[0]: part for part in parts}
 
 
@@ -96,7 +97,7 @@ def check(command: str, shown: list[str]) -> None:
 def test_the_page_does_what_it_says(there, section):
     for language, text in blocks(sections()[section]):
         if language == "python" and "import" in text:
-            exec(compile(text, str(PAGE), "exec"), {})
+            exec(compile(text, section, "exec"), {})
         elif text.startswith("$ "):
             for part in re.split(r"^\$ ", text, flags=re.M)[1:]:
                 command, *shown = part.splitlines()
@@ -104,7 +105,7 @@ def test_the_page_does_what_it_says(there, section):
 
 
 def test_the_page_has_the_commands_it_is_about():
-    lines = [line for _, text in blocks(PAGE.read_text()) for line in text.splitlines() if line.startswith("$ ")]
+    lines = [line for _, text in blocks(TEXT) for line in text.splitlines() if line.startswith("$ ")]
     assert {"inspect", "export", "parity"} <= {line.split()[2] for line in lines}
     assert len(lines) >= 10
     assert sum(map(runs, sections().values())) >= 6

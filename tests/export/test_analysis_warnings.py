@@ -31,13 +31,13 @@ def test_many_races_are_three_lines(caplog):
     assert first.startswith("eager PyTorch does not define these 2 overlapping in-place copies: ")
     assert first.endswith("x[:, 1:] = x[:, :-1] and 1 more")
     assert "functional meaning" in second
-    assert "docs/hazards.md" in third
+    assert "docs/reference/hazards.md" in third
     assert compiler.endswith(".clone() and 1 more")
     assert "\n" not in compiler
 
 
 def test_the_page_that_is_named_says_what_to_do():
-    page = Path(__file__).resolve().parents[2] / "docs" / "hazards.md"
+    page = Path(__file__).resolve().parents[2] / "docs" / "reference" / "hazards.md"
     assert "what to do" in page.read_text()
 
 
