@@ -16,17 +16,19 @@ pytest.importorskip("torch")
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "docs" / "how-to" / name for name in ("your-own-network.md", "checkpoint.md")]
-TEXT = "\n".join(page.read_text() for page in PAGES)
+SLOW = {
+    "your-own-network: Free sizes",  # Three attempts at free sizes of a whole detector.
+    "checkpoint: I have a checkpoint of S2-MLP or S2-MLPv2",  # A trained network, which other tests export.
+}
 _STATUS = re.compile(r"\s+# exit status (\d)$")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A copy of the examples, because commands write beside them."""
-    place = tmp_path_factory.mktemp("examples")
-    shutil.copytree(ROOT / "examples" / "bring_your_own", place / "bring_your_own")
-    shutil.copy(ROOT / "examples" / "mlp_mixer.py", place)
-    return place / "bring_your_own"
+    place = tmp_path_factory.mktemp("root")
+    shutil.copytree(ROOT / "examples", place / "examples")
+    return place
 
 
 @pytest.fixture
@@ -65,8 +67,11 @@ def blocks(text: str) -> list[tuple[str, str]]:
 
 def sections() -> dict[str, str]:
     """The pages by their headings; each section stands for itself."""
-    _, *parts = re.split(r"^#+ (?=[A-Z])", TEXT, flags=re.M)
-    return {part.partition("\n")[0]: part for part in parts}
+    found = {}
+    for page in PAGES:
+        _, *parts = re.split(r"^#+ (?=[A-Z])", page.read_text(), flags=re.M)
+        found |= {f"{page.stem}: {part.partition(chr(10))[0]}": part for part in parts}
+    return found
 
 
 def runs(text: str) -> bool:
@@ -88,8 +93,7 @@ def check(command: str, shown: list[str]) -> None:
 @pytest.mark.parametrize(
     "section",
     [
-        # Three attempts at free sizes of a whole detector; tests/sources has them on small modules.
-        pytest.param(title, marks=pytest.mark.slow if title == "Free sizes" else ())
+        pytest.param(title, marks=pytest.mark.slow if title in SLOW else ())
         for title, text in sections().items()
         if runs(text)
     ],
@@ -101,12 +105,15 @@ def test_the_page_does_what_it_says(there, section):
         elif text.startswith("$ "):
             for part in re.split(r"^\$ ", text, flags=re.M)[1:]:
                 command, *shown = part.splitlines()
-                check(command, shown)
+                if command.startswith("s2mlp-deploy"):
+                    check(command, [line for line in shown if line.strip() != "…"])
 
 
 def test_the_page_has_the_commands_it_is_about():
-    lines = [line for _, text in blocks(TEXT) for line in text.splitlines() if line.startswith("$ ")]
+    texts = [page.read_text() for page in PAGES]
+    lines = [line for page in texts for _, text in blocks(page) for line in text.splitlines() if line.startswith("$ ")]
     assert {"inspect", "export", "parity"} <= {line.split()[2] for line in lines}
+    assert set(sections()) >= SLOW
     assert len(lines) >= 10
     assert sum(map(runs, sections().values())) >= 6
 
@@ -170,7 +177,7 @@ def test_a_syntax_error_is_shown_with_its_line(there):
 
 
 def test_one_json_document_even_where_the_module_warns(there, capsys):
-    code, printed = run("inspect", "detector.py:make", "--json")
+    code, printed = run("inspect", "examples/bring_your_own/detector.py:make", "--json")
     assert code == 0
     assert printed.endswith("}")
     assert '"kind": "race"' in printed
