@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
@@ -41,13 +41,32 @@ class PlainConsole(Console):
 
     document_written = False
 
+    def __init__(self, *, force_terminal: bool | None = None, **options: Any) -> None:
+        super().__init__(force_terminal=force_terminal, **options)
+        self._forced = force_terminal
+
+    @property
+    def on_screen(self) -> bool:
+        """Whether this is a terminal, not a pipe or a log that was promised colours (``FORCE_COLOR``)."""
+        if self._forced is not None:
+            return self._forced
+        try:
+            return self.file.isatty()
+        except ValueError:  # It was closed.
+            return False
+
+    @property
+    def draws(self) -> bool:
+        """Whether lines can be drawn over: not in a pipe, whatever its colours, and not where ``TERM`` is dumb."""
+        return self.on_screen and self.is_interactive and not self.is_dumb_terminal
+
     @property
     def size(self) -> ConsoleDimensions:
         """Of the terminal; a pipe has none, and whoever reads it looks for whole names in whole lines."""
         # Rich reads COLUMNS once, when the console is made; this one lives as long as the process.
-        if (columns := os.environ.get("COLUMNS", "")).isdigit():
+        if (columns := os.environ.get("COLUMNS", "")).isdecimal() and int(columns) > 0:
             return ConsoleDimensions(int(columns), super().size.height)
-        return super().size if self.is_terminal else ConsoleDimensions(_PIPE_WIDTH, 25)
+        return super().size if self.on_screen else ConsoleDimensions(_PIPE_WIDTH, 25)
 
     @size.setter
     def size(self, new_size: tuple[int, int]) -> None:
@@ -122,7 +141,7 @@ _EVERY = 5.0
 @contextmanager
 def progress() -> Iterator[ProgressCallback]:
     """A progress bar on stderr where that is a terminal; elsewhere, in a pipe or a log, a line every few seconds."""
-    if not ERR.is_terminal:
+    if not ERR.draws:
         with _lines() as callback:
             yield callback
         return

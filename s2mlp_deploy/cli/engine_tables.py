@@ -11,7 +11,7 @@ from s2mlp_deploy import __version__
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.engine_layers import print_layers
 from s2mlp_deploy.report.engines import print_contents, print_profiles, print_record
-from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
+from s2mlp_deploy.report.tables import print_pairs, print_table, print_words, visible_text
 
 if TYPE_CHECKING:
     from s2mlp_deploy.api import Diagnosis, EngineInspection, Health
@@ -29,7 +29,7 @@ def print_engine_inspection(console: Console, found: EngineInspection, path: Pat
         found: What it holds.
         path: The file, as the user named it.
     """
-    console.print(visible_text(console, str(path), "bold"))
+    print_words(console, visible_text(console, str(path), "bold"))
     print_record(console, found.record)
     for contents in (found.record.contents, found.record.engine_contents):
         if contents is not None:
@@ -38,9 +38,9 @@ def print_engine_inspection(console: Console, found: EngineInspection, path: Pat
         print_layers(console, found.layers)
     for item in found.mismatches:
         line = f"DIFFERS  {item.field}: built for {item.built}, here is {item.here}"
-        console.print(visible_text(console, line, "red"))
+        print_words(console, visible_text(console, line, "red"))
     for warning in found.warnings:
-        console.print(visible_text(console, f"SLOW?  {warning}", "bold yellow"))
+        print_words(console, visible_text(console, f"SLOW?  {warning}", "bold yellow"))
 
 
 def print_preflight(console: Console, report: Preflight) -> None:
@@ -52,7 +52,7 @@ def print_preflight(console: Console, report: Preflight) -> None:
     """
     line = visible_text(console, f"{report.onnx} ", "bold")
     line.append(*(("would not build", "bold red") if report.findings else ("would build", "bold green")))
-    console.print(line, soft_wrap=True)
+    print_words(console, line)
     print_pairs(
         console,
         [
@@ -79,12 +79,12 @@ def print_preflight(console: Console, report: Preflight) -> None:
             ],
         )
         for advice in quantization.advice:
-            console.print(visible_text(console, f"SLOW?  {advice}", "bold yellow"))
+            print_words(console, visible_text(console, f"SLOW?  {advice}", "bold yellow"))
 
 
 def _print_finding(console: Console, finding: Finding) -> None:
     more = f" and {len(finding.nodes) - _NODES} more" if len(finding.nodes) > _NODES else ""
-    console.print(visible_text(console, f"FAILS  {finding.problem}", "red"))
+    print_words(console, visible_text(console, f"FAILS  {finding.problem}", "red"))
     print_pairs(
         console,
         [
@@ -103,7 +103,7 @@ def print_optimized(console: Console, record: OptimizedRecord) -> None:
         record: What was made.
     """
     traits = record.traits
-    console.print(visible_text(console, f"Optimized {record.optimized}", "bold"))
+    print_words(console, visible_text(console, f"Optimized {record.optimized}", "bold"))
     print_pairs(
         console,
         [
@@ -163,7 +163,7 @@ def print_diagnosis(console: Console, found: Diagnosis, directory: str) -> None:
     console.print()
     line = visible_text(console, f"{found.name} in {directory} ", "bold")
     line.append(*(("would run", "bold green") if found.plan is not None else ("would not run", "bold red")))
-    console.print(line, soft_wrap=True)
+    print_words(console, line)
     plan = found.plan
     if plan is not None:
         print_pairs(
@@ -176,8 +176,8 @@ def print_diagnosis(console: Console, found: Diagnosis, directory: str) -> None:
             ],
         )
         for name, reason in plan.objections.items():
-            console.print(visible_text(console, f"not {name}: {reason}", "dim"), soft_wrap=True)
+            print_words(console, visible_text(console, f"not {name}: {reason}", "dim"))
         for note in plan.notes:
-            console.print(visible_text(console, f"note: {note}", "yellow"), soft_wrap=True)
+            print_words(console, visible_text(console, f"note: {note}", "yellow"))
     for item in found.hindrances:
-        console.print(visible_text(console, f"slow: {item.problem}: {item.fix}", "yellow"), soft_wrap=True)
+        print_words(console, visible_text(console, f"slow: {item.problem}: {item.fix}", "yellow"))

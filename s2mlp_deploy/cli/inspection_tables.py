@@ -12,7 +12,7 @@ from rich.console import Console
 from s2mlp_deploy.artifact import Hazard, ShiftRecord
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.shifts import summarise
-from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
+from s2mlp_deploy.report.tables import print_pairs, print_table, print_words, visible_text
 from s2mlp_deploy.report.terminal import print_manifest
 from s2mlp_deploy.text import join_names
 
@@ -34,10 +34,10 @@ def print_artifact(console: Console, found: ArtifactInspection, directory: Path)
     print_manifest(console, found.manifest, directory)
     _print_hazards(console, found.manifest.hazards)
     for note in found.manifest.notes:
-        console.print(visible_text(console, f"Note: {note}"))
-    console.print(visible_text(console, found.parity.headline, "bold"))
+        print_words(console, visible_text(console, f"Note: {note}"))
+    print_words(console, visible_text(console, found.parity.headline, "bold"))
     for line in (*found.parity.sentences, *found.parity.failures):
-        console.print(visible_text(console, f"  {line}"))
+        print_words(console, visible_text(console, f"  {line}"))
     for command in found.parity.commands:
         console.print(visible_text(console, f"  {command}"), soft_wrap=True)
 
@@ -49,12 +49,12 @@ def print_source_inspection(console: Console, found: SourceInspection) -> None:
         console: Where to.
         found: What it holds.
     """
-    console.print(visible_text(console, found.source, "bold"))
+    print_words(console, visible_text(console, found.source, "bold"))
     inputs = [("input", f"{name}: {fmt.shape(shape)}") for name, shape in found.inputs.items()]
     outputs = [("output", name) for name in found.outputs]
     print_pairs(console, [*inputs, *outputs, ("parameters", fmt.integer(found.parameters))])
     for note in found.notes:
-        console.print(visible_text(console, f"Note: {note}"))
+        print_words(console, visible_text(console, f"Note: {note}"))
     _print_hazards(console, found.hazards)
     if not found.shifts:
         console.print("No shift was found.\n")
@@ -82,7 +82,7 @@ def _print_shifts(console: Console, index: int, equal: Sequence[ShiftRecord]) ->
     )
     times = f", {len(equal)} times," if len(equal) > 1 else ""
     heading = f"Shift {index}{times} in {join_names(places, limit=_PLACES)}"
-    console.print(visible_text(console, heading, "bold"))
+    print_words(console, visible_text(console, heading, "bold"))
     codes = list(dict.fromkeys(shift.origin.code for shift in equal if shift.origin.code))
     checked = f", equal at {fmt.count(origin.sizes, 'input size')}" if origin.sizes else ""
     print_pairs(
@@ -129,7 +129,7 @@ def print_file_inspection(console: Console, found: FileInspection, path: Path) -
         found: What it holds.
         path: The file, as the user named it.
     """
-    console.print(visible_text(console, str(path), "bold"))
+    print_words(console, visible_text(console, str(path), "bold"))
     metadata = found.metadata
     tensors = [
         (kind, f"{info.name}: {info.dtype} {fmt.shape(info.shape)}")
@@ -157,7 +157,7 @@ def print_file_inspection(console: Console, found: FileInspection, path: Path) -
         ],
     )
     if found.problem:
-        console.print(visible_text(console, f"The graph is not valid ONNX: {found.problem}", "red"))
+        print_words(console, visible_text(console, f"The graph is not valid ONNX: {found.problem}", "red"))
     operators = list(found.operators.items())
     rest = sum(count for _, count in operators[_OPERATORS:])
     rows = [*operators[:_OPERATORS], *([("others", rest)] if rest else [])]

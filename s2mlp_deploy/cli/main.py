@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import traceback
+from inspect import getdoc
 from typing import Annotated
 
 import typer
@@ -32,6 +35,9 @@ from s2mlp_deploy.errors import INTERNAL_ERROR, InputError, S2MLPDeployError, So
 from s2mlp_deploy.text import first_line_of
 
 _NAME = "s2mlp-deploy"
+_COMPLETING = "_S2MLP_DEPLOY_COMPLETE"
+"""Of the environment: typer's name for it, made of the program's."""
+
 _INTERRUPTED = 130
 
 app = typer.Typer(
@@ -42,6 +48,11 @@ app = typer.Typer(
     help="Deploy spatial-shift MLP vision models: PyTorch to ONNX and TensorRT, with the evidence written beside.",
     epilog="Exit status: 0 done, 1 a check failed, 2 wrong input, 70 internal error.",
 )
+
+_PANELS = 80
+"""Columns that typer's panels need for the names of options."""
+
+_MARKUP = app.rich_markup_mode
 
 
 def _version(value: bool) -> None:
@@ -70,6 +81,11 @@ for module in (
 def main() -> None:
     """Runs a command; turns errors into a message and an exit status, and into a document where JSON was asked for."""
     OUT.document_written = False
+    _fit_help(OUT.width)
+    if os.environ.get(_COMPLETING):  # A shell asks: what it cannot be told, it is not told in an error message either.
+        with contextlib.suppress(Exception):
+            app(prog_name=_NAME, standalone_mode=False)
+        return
     try:
         # Not in typer's standalone mode, which prints errors on a console of its own and in a way of its own.
         status = app(prog_name=_NAME, standalone_mode=False)
@@ -86,6 +102,15 @@ def main() -> None:
         sys.exit(_end_with(KeyboardInterrupt()))
     if status:
         sys.exit(status)
+
+
+def _fit_help(width: int) -> None:
+    """Lets help pages be plain where the terminal is too narrow for panels, which cut off the names of options."""
+    plain = width < _PANELS
+    app.rich_markup_mode = None if plain else _MARKUP
+    for info in app.registered_commands:
+        # A plain page would cut off the sentence that it makes of the whole text.
+        info.short_help = " ".join((getdoc(info.callback) or "").partition("\n\n")[0].split()) if plain else None
 
 
 def _end_with(raised: BaseException) -> int:

@@ -9,11 +9,14 @@ from typing import Annotated, Any, get_args
 import typer
 
 from s2mlp_deploy import api
-from s2mlp_deploy.choices import CalibrationMethod, DynamicAxis, Precision
+from s2mlp_deploy.choices import CalibrationMethod, DynamicAxis, EngineName, Precision
 from s2mlp_deploy.errors import CheckFailedError, ExportError, InputError, OutputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.speed import SpeedCheck
 from s2mlp_deploy.text import join_names
+
+FILE_PRECISIONS = ("fp32", "fp16", "int8", "int8-trt", "fp8-trt")
+"""What files of an artifact are of: int8 is placed for ONNX Runtime and for TensorRT."""
 
 _VALUE_COLUMN = 21
 """Columns of a help page of 80 for the kind of value that an option takes."""
@@ -63,9 +66,19 @@ def examples(*commands: str) -> str:
     return "\n\n".join(["Examples:", *(f"  s2mlp-deploy {command}" for command in commands)])
 
 
-def _complete_source(incomplete: str) -> list[str]:
+def complete_source(incomplete: str) -> list[str]:
     """Models of the zoo; a shell goes on with files where none fits."""
     return [entry.name for entry in api.models() if entry.name.startswith(incomplete)]
+
+
+def complete_engine(incomplete: str) -> list[str]:
+    """What runs files, without the parts of a machine: a shell takes a colon for the end of a word."""
+    return [name for name in get_args(EngineName) if name.startswith(incomplete)]
+
+
+def complete_file_precision(incomplete: str) -> list[str]:
+    """What files of an artifact may be of."""
+    return [name for name in FILE_PRECISIONS if name.startswith(incomplete)]
 
 
 Source = Annotated[
@@ -73,7 +86,7 @@ Source = Annotated[
     typer.Argument(
         metavar="SOURCE",
         help="A zoo model (see `models`), module:function, file.py:function, model.pt2 or model.onnx.",
-        autocompletion=_complete_source,
+        autocompletion=complete_source,
     ),
 ]
 Checkpoint = Annotated[
@@ -96,6 +109,7 @@ Engine = Annotated[
     str,
     typer.Option(
         metavar="ENGINE",
+        autocompletion=complete_engine,
         help="What runs ONNX files: onnxruntime[:PROVIDER] or openvino[:DEVICE], as onnxruntime:cuda, openvino:GPU.",
     ),
 ]
@@ -104,6 +118,7 @@ RunPrecision = Annotated[
     typer.Option(
         "--precision",
         metavar="NAME",
+        autocompletion=complete_file_precision,
         help="Which of the artifact's files: fp32, int8, ... Default: what `tune` chose, else the fastest measured.",
     ),
 ]
@@ -112,6 +127,7 @@ RunEngine = Annotated[
     typer.Option(
         "--engine",
         metavar="ENGINE",
+        autocompletion=complete_engine,
         help="What runs it: onnxruntime[:PROVIDER], openvino[:DEVICE], tensorrt, tensorrt-rtx. Default: as for "
         "--precision.",
     ),

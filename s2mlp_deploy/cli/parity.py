@@ -17,6 +17,7 @@ from s2mlp_deploy.cli.options import (
     Engine,
     Preprocess,
     Settings,
+    complete_source,
     examples,
     given_options,
     parse_settings,
@@ -58,6 +59,7 @@ def register(app: typer.Typer) -> None:
             str,
             typer.Argument(
                 metavar="SOURCE",
+                autocompletion=complete_source,
                 help="What is right: a zoo model (see `models`), module:function, file.py:function, .pt2 or .onnx.",
                 show_default=False,
             ),

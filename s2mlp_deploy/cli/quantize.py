@@ -14,7 +14,7 @@ from s2mlp_deploy.cli import options
 from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.report.accuracy import print_accuracy
 from s2mlp_deploy.report.speed import print_speed
-from s2mlp_deploy.report.tables import visible_text
+from s2mlp_deploy.report.tables import print_words, visible_text
 from s2mlp_deploy.report.terminal import can_build, print_next
 
 _OF_FILES = ("output", "settings", "preprocess", "force")
@@ -132,7 +132,7 @@ def register(app: typer.Typer) -> None:
                 print_accuracy(console, result.accuracy)
             if result.speed is not None:
                 print_speed(console, result.speed, str(place), data=data, reduced=reduce_range)
-            console.print(visible_text(console, f"Written into {place}"))
+            print_words(console, visible_text(console, f"Written into {place}"))
             print_next(console, result.manifest, place, data=eval_data or data, can_build=can_build())
 
         told = {"manifest": result.manifest, "accuracy": result.accuracy, "speed": result.speed}

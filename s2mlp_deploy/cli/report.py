@@ -11,7 +11,7 @@ from rich.console import Console
 from s2mlp_deploy import api
 from s2mlp_deploy.cli.console import Json, emit
 from s2mlp_deploy.cli.options import examples
-from s2mlp_deploy.report.tables import visible_text
+from s2mlp_deploy.report.tables import print_words, visible_text
 
 
 def register(app: typer.Typer) -> None:
@@ -33,10 +33,10 @@ def register(app: typer.Typer) -> None:
 
         def render(console: Console) -> None:
             told = written.opening
-            console.print(visible_text(console, told.headline, "bold"))
-            console.print(visible_text(console, " ".join(told.sentences)))
+            print_words(console, visible_text(console, told.headline, "bold"))
+            print_words(console, visible_text(console, " ".join(told.sentences)))
             for failure in told.failures:
-                console.print(visible_text(console, f"FAILS  {failure}", "red"))
+                print_words(console, visible_text(console, f"FAILS  {failure}", "red"))
             for command in told.commands:
                 console.print(visible_text(console, f"  {command}"), soft_wrap=True)
             console.print(visible_text(console, f"Written to {written.path}"), soft_wrap=True)

@@ -7,7 +7,7 @@ from rich.console import Console
 from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, AccuracyRow, BudgetSearch
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.figures import budget_sentence, measured_in_words, sqnr_of
-from s2mlp_deploy.report.tables import print_table, visible_text
+from s2mlp_deploy.report.tables import print_table, print_words, visible_text
 
 _LAYERS_SHOWN = 8
 
@@ -39,7 +39,7 @@ def print_accuracy(console: Console, scores: AccuracyReport) -> None:
         how = "scored" if scores.metric else "compared"
         console.print(f"Files of float16 were {how} with every result rounded to float16, as a GPU does it.\n")
     for failure in scores.failures:
-        console.print(visible_text(console, f"BELOW  {failure}", "red"))
+        print_words(console, visible_text(console, f"BELOW  {failure}", "red"))
     for precision, search in scores.searches.items():
         _print_search(console, scores.file_of(precision), search)
 
@@ -58,7 +58,7 @@ def _file_row(scores: AccuracyReport, row: AccuracyRow, whole: int) -> tuple[str
 
 
 def _print_search(console: Console, file: str, search: BudgetSearch) -> None:
-    console.print(visible_text(console, f"{file}: {budget_sentence(search)}"))
+    print_words(console, visible_text(console, f"{file}: {budget_sentence(search)}"))
     console.print()
     rows = [(item.layer, fmt.decibels(item.sqnr), fmt.points(item.gain)) for item in search.kept[:_LAYERS_SHOWN]]
     if (hidden := len(search.kept) - _LAYERS_SHOWN) > 0:

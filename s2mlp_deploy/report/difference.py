@@ -19,7 +19,7 @@ from s2mlp_deploy.evidence.difference import (
 )
 from s2mlp_deploy.evidence.profile import UNATTRIBUTED
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
+from s2mlp_deploy.report.tables import print_pairs, print_table, print_words, visible_text
 
 _ROWS = 24
 """Rows of the tree where no depth is asked for."""
@@ -108,7 +108,7 @@ def print_difference(
         _print_file(console, file, depth, module)
     for names, side in ((report.only_before, "A"), (report.only_after, "B")):
         if names:
-            console.print(visible_text(console, f"only in {side}: {', '.join(names)}", "bold"))
+            print_words(console, visible_text(console, f"only in {side}: {', '.join(names)}", "bold"))
             console.print()
 
 
@@ -148,31 +148,31 @@ def _counted(noun: str, amounts: Mapping[str, int]) -> Iterator[str]:
 def _print_file(console: Console, file: FileDifference, depth: int | None, module: re.Pattern[str] | None) -> None:
     line = visible_text(console, "Difference: ", "bold")
     line.append(headline(file), "bold" if file.differs else "bold green")
-    console.print(line)
+    print_words(console, line)
     print_pairs(console, [("A", file.before.file), ("B", file.after.file)])
     print_table(console, None, ("", "A", "B"), facts(file))
     for note in file.notes:
-        console.print(visible_text(console, f"note: {note}", "dim"))
+        print_words(console, visible_text(console, f"note: {note}", "dim"))
     if file.notes:
         console.print()
     for title, changes in (("Interface", file.interface), ("Metadata", file.metadata)):
         if changes:
-            console.print(visible_text(console, title, "bold"))
+            print_words(console, visible_text(console, title, "bold"))
             for item in changes[:_ENTRIES]:
-                console.print(visible_text(console, f"  {item.what}: {item.before} > {item.after}"))
+                print_words(console, visible_text(console, f"  {item.what}: {item.before} > {item.after}"))
             console.print()
             _more(console, len(changes) - _ENTRIES, "--json has all")
     if file.identical:
         return
     _print_tree(console, file, depth)
     if file.weights:
-        console.print(visible_text(console, "Weights that differ most", "bold"))
+        print_words(console, visible_text(console, "Weights that differ most", "bold"))
         _print_weights(console, by_size(file.weights)[:_WEIGHTS])
         _more(console, len(file.weights) - _WEIGHTS, "--module REGEX lists those of modules")
     if module is not None:
         _print_details(console, file, module)
     elif file.nodes:
-        console.print(visible_text(console, "--module REGEX lists the nodes and weights of modules", "dim"))
+        print_words(console, visible_text(console, "--module REGEX lists the nodes and weights of modules", "dim"))
         console.print()
 
 
@@ -233,15 +233,25 @@ def _print_tree(console: Console, file: FileDifference, depth: int | None) -> No
     rows = list(branches(file, file.depth_of(_ROWS) if depth is None else depth))
     columns = shown_columns(file)
     if rows:
-        # A narrow terminal shows counts; what does not fit is in the details, on the page and in JSON.
+        # What does not fit beside one another stands in a table of its own, below.
         shown = rows[:_MOST_ROWS]
-        cells = [(f"{'  ' * row.level}{row.label}", *(column.text(row.module) for column in columns)) for row in shown]
-        while len(columns) > 3 and _width(("Module", *(column.short for column in columns)), cells) > console.width:
-            columns = columns[:-1]
-            cells = [row[:-1] for row in cells]
-        print_table(console, "By module", ("Module", *(column.short for column in columns)), cells)
+        labels = [f"{'  ' * row.level}{row.label}" for row in shown]
+        title: str | None = "By module"
+        while columns:
+            count = len(columns)
+            while True:
+                names = ("Module", *(column.short for column in columns[:count]))
+                cells = [
+                    (label, *(column.text(row.module) for column in columns[:count]))
+                    for label, row in zip(labels, shown, strict=True)
+                ]
+                if count == 1 or _width(names, cells) <= console.width:
+                    break
+                count -= 1
+            print_table(console, title, names, cells)
+            title, columns = None, columns[count:]
         _more(console, len(rows) - _MOST_ROWS, "--depth takes fewer")
-        console.print(visible_text(console, LEGEND, "dim"))
+        print_words(console, visible_text(console, LEGEND, "dim"))
     named = f", {fmt.integer(file.renamed)} of them under another name" if file.renamed else ""
     console.print(
         visible_text(
@@ -285,7 +295,7 @@ def _print_weights(console: Console, weights: Sequence[WeightDifference]) -> Non
         name, kind, stored, largest, mean, share = weight_row(item)
         figures = "" if item.max_abs is None else f", by up to {largest} ({share} of the peak), {mean} on average"
         bad = f", {fmt.count(item.not_finite, 'element')} not finite" if item.not_finite else ""
-        console.print(visible_text(console, f"  {name}: {kind}, {stored}{figures}{bad}"))
+        print_words(console, visible_text(console, f"  {name}: {kind}, {stored}{figures}{bad}"))
     console.print()
 
 
@@ -297,7 +307,7 @@ def told(node: NodeDifference) -> str:
 def _print_details(console: Console, file: FileDifference, module: re.Pattern[str]) -> None:
     paths = [item.path for item in file.modules if module.search(item.path) and item.differs]
     if not paths:
-        console.print(visible_text(console, f"nothing differs in modules that match {module.pattern!r}\n"))
+        print_words(console, visible_text(console, f"nothing differs in modules that match {module.pattern!r}\n"))
     nodes: dict[str, list[NodeDifference]] = {path: [] for path in paths}
     weights: dict[str, list[WeightDifference]] = {path: [] for path in paths}
     for node in file.nodes:
@@ -305,10 +315,10 @@ def _print_details(console: Console, file: FileDifference, module: re.Pattern[st
     for weight in file.weights:
         weights.get(weight.module, []).append(weight)
     for path in paths:
-        console.print(visible_text(console, path or UNATTRIBUTED, "bold"))
+        print_words(console, visible_text(console, path or UNATTRIBUTED, "bold"))
         for node in nodes[path]:
             text = f"  {SIGNS[node.kind]} {node.op} {node.name}{': ' if node.changes else ''}{told(node)}"
-            console.print(visible_text(console, text))
+            print_words(console, visible_text(console, text))
         console.print()
         if weights[path]:
             _print_weights(console, by_size(weights[path]))
@@ -316,5 +326,5 @@ def _print_details(console: Console, file: FileDifference, module: re.Pattern[st
 
 def _more(console: Console, amount: int, how: str) -> None:
     if amount > 0:
-        console.print(visible_text(console, f"and {fmt.integer(amount)} more; {how}", "dim"))
+        print_words(console, visible_text(console, f"and {fmt.integer(amount)} more; {how}", "dim"))
         console.print()

@@ -9,7 +9,7 @@ from rich.console import Console
 from s2mlp_deploy.evidence.build import BuildRecord, Contents, Profile
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.figures import precision_in_words
-from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
+from s2mlp_deploy.report.tables import print_pairs, print_table, print_words, visible_text
 
 _KINDS = 10
 
@@ -21,7 +21,7 @@ def print_build(console: Console, record: BuildRecord) -> None:
         console: Where to.
         record: What it was made from and for.
     """
-    console.print(visible_text(console, f"{'Found' if record.cached else 'Built'} {record.engine}", "bold"))
+    print_words(console, visible_text(console, f"{'Found' if record.cached else 'Built'} {record.engine}", "bold"))
     if record.cached:
         console.print("An equal build made it before; --force builds again.")
     print_record(console, record)
@@ -53,7 +53,7 @@ def print_record(console: Console, record: BuildRecord) -> None:
     )
     print_profiles(console, record.profiles)
     for line in record.advice:
-        console.print(visible_text(console, f"SLOW?  {line}", "bold yellow"))
+        print_words(console, visible_text(console, f"SLOW?  {line}", "bold yellow"))
 
 
 def print_profiles(console: Console, profiles: Sequence[Profile]) -> None:

@@ -10,7 +10,7 @@ from s2mlp_deploy.evidence.layers import Bisection, LayerParity, LayersReport, M
 from s2mlp_deploy.metrics import TensorMetrics
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.figures import data_in_words, measured, weights_in_words
-from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
+from s2mlp_deploy.report.tables import print_pairs, print_table, print_words, visible_text
 
 _ROWS = 60
 """Rows up to which every layer is shown; of more, layers within their limits are folded into the module above."""
@@ -26,7 +26,7 @@ def print_layers(console: Console, report: LayersReport) -> None:
     first = report.first
     line = visible_text(console, f"Layers of {report.file}: ", "bold")
     line.append(*(("all hold", "bold green") if first is None else ("DIFFER", "bold red")))
-    console.print(line)
+    print_words(console, line)
     print_pairs(
         console,
         [
@@ -45,17 +45,17 @@ def print_layers(console: Console, report: LayersReport) -> None:
         print_table(console, "Not compared", ("Layer", "Why"), [(item.path, item.reason) for item in report.unmatched])
     if first is not None:
         for failure in first.failures:
-            console.print(visible_text(console, f"FIRST  {first.path}: {failure}", "red"))
+            print_words(console, visible_text(console, f"FIRST  {first.path}: {failure}", "red"))
         if first.kind == "output" and (worst := report.least) is not None:
             told = f"No layer departs of its own: what all of them add is too much. {worst.path} adds most"
-            console.print(visible_text(console, f"{told}, {_snr(worst.own or worst.metrics)}."))
+            print_words(console, visible_text(console, f"{told}, {_snr(worst.own or worst.metrics)}."))
         console.print()
     if report.bisection is not None:
         _print_bisection(console, report.bisection)
 
 
 def _print_bisection(console: Console, found: Bisection) -> None:
-    console.print(visible_text(console, f"{found.path} departs first", "bold"))
+    print_words(console, visible_text(console, f"{found.path} departs first", "bold"))
     pairs = [
         ("enters", ", ".join(found.enters) or "the inputs of the network"),
         ("leaves for", ", ".join(found.leaves) or "the outputs of the network"),

@@ -13,7 +13,7 @@ from s2mlp_deploy.evidence.choice import file_of
 from s2mlp_deploy.evidence.speed import CauseKind, SpeedCheck, causes, compared, misses, speed_in_words, time_over
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.bench import interval
-from s2mlp_deploy.report.tables import print_table, visible_text
+from s2mlp_deploy.report.tables import print_table, print_words, visible_text
 from s2mlp_deploy.report.terminal import can_build
 from s2mlp_deploy.report.verdict import build_command
 
@@ -40,19 +40,19 @@ def print_speed(
             if not (slow or missed):
                 continue
             head = f"{'SLOWER' if slow else 'TOO SLOW'}  {place}: {speed_in_words(result)}"
-            console.print(visible_text(console, head, "red" if missed else "yellow"), soft_wrap=True)
+            print_words(console, visible_text(console, head, "red" if missed else "yellow"))
             for why, command in reasons(result, report, directory, data=data, reduced=reduced):
-                console.print(visible_text(console, f"  {why}"), soft_wrap=True)
+                print_words(console, visible_text(console, f"  {why}"))
                 console.print(visible_text(console, f"    {command}"), soft_wrap=True)
             for warning in dict.fromkeys((*report.warnings, *result.warnings)):
-                console.print(visible_text(console, f"  DOUBT  {warning}", "yellow"), soft_wrap=True)
+                print_words(console, visible_text(console, f"  DOUBT  {warning}", "yellow"))
     for name in check.elsewhere:
         if name not in check.unmeasured:
             told = f"{name} is made for a GPU: what it takes on a processor is no reason to fail."
-            console.print(visible_text(console, told), soft_wrap=True)
+            print_words(console, visible_text(console, told))
     if check.unmeasured:
         told = "; ".join(f"{name} ({why})" for name, why in check.unmeasured.items())
-        console.print(visible_text(console, f"Speed not measured: {told}."), soft_wrap=True)
+        print_words(console, visible_text(console, f"Speed not measured: {told}."))
     if check.reports or check.unmeasured:
         console.print()
 

@@ -1,12 +1,14 @@
 """Tables and lists of names and values, as wide as the console lets them be.
 
-No word is ever broken by a table: a column is at least as wide as its longest word, and rows that do not fit so are
-printed one below the other, a line for each column. In a pipe nothing is folded at all (a console without a width of
-its own is as wide as its lines), so that ``| grep`` finds whole names.
+No word is ever broken: a column is at least as wide as its longest word, rows that do not fit so are printed one below
+the other, a line for each column, and what does not fit beside its name stands below it. Only a word that is longer
+than the whole terminal passes its edge, in one piece, so that it can still be copied. In a pipe nothing is folded at
+all (a console without a width of its own is as wide as its lines), so that ``| grep`` finds whole names.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rich import box
@@ -22,6 +24,8 @@ _GAP = 3
 """Columns between two cells: a space, the box's divider, a space."""
 _SHORT = 12
 """Up to this width a cell stays on one line: a number with its unit, a size."""
+_INDENT = "  "
+_WORD = re.compile(r"\s*\S+\s*")
 
 
 def print_table(console: Console, title: str | None, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -58,14 +62,23 @@ def print_table(console: Console, title: str | None, columns: Sequence[str], row
 
 
 def print_pairs(console: Console, items: Sequence[tuple[str, str]]) -> None:
-    """Prints names and values in two columns."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    for key, value in items:
-        grid.add_row(Text(f"  {key}", "dim"), visible_text(console, value))
-    _print_lines(console, grid)
+    """Prints names and values in two columns; below its name a value with a word that does not fit beside it."""
+    shown = [(visible_text(console, key, "dim"), visible_text(console, value)) for key, value in items]
+    beside = max((key.cell_len for key, _ in shown), default=0) + len(_INDENT) + 2
+    for key, value in shown:
+        start = Text.assemble(_INDENT, key)
+        if _longest_word(value.plain) <= console.width - beside:
+            start.pad_right(beside - start.cell_len)
+            _print_wrapped(console, start, value, beside)
+        else:
+            console.print(start, soft_wrap=True)
+            _print_wrapped(console, Text(_INDENT * 2), value, len(_INDENT) * 2)
     console.print()
+
+
+def print_words(console: Console, text: Text) -> None:
+    """Prints a sentence, folded between words; a word that is longer than the terminal is not broken."""
+    _print_wrapped(console, Text(), text, 0)
 
 
 def visible_text(console: Console, value: str, style: str = "") -> Text:
@@ -96,13 +109,33 @@ def _column_widths(columns: Sequence[str], cells: Sequence[Sequence[str]], room:
 
 
 def _unbreakable(text: str) -> int:
-    return cell_len(text) if cell_len(text) <= _SHORT else max(map(cell_len, text.split()), default=0)
+    return cell_len(text) if cell_len(text) <= _SHORT else _longest_word(text)
+
+
+def _longest_word(text: str) -> int:
+    return max(map(cell_len, text.split()), default=0)
 
 
 def _print_rows_below_one_another(console: Console, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     for row in cells:
-        console.print(Text(row[0], "bold"), soft_wrap=True)
-        print_pairs(console, [(name, value) for name, value in zip(columns[1:], row[1:], strict=True) if value])
+        print_words(console, Text(": ".join(filter(None, (columns[0], row[0]))), "bold"))
+        pairs = zip(columns[1:], row[1:], strict=True)
+        print_pairs(console, [(name, value or MISSING) for name, value in pairs if name or value])
+
+
+def _print_wrapped(console: Console, start: Text, value: Text, indent: int) -> None:
+    """Prints a text behind what stands before its first line; the others begin below its first letter."""
+    breaks, used = [], 0
+    for word in _WORD.finditer(value.plain):
+        if used and used + cell_len(word.group().rstrip()) > console.width - indent:
+            breaks.append(word.start())
+            used = 0
+        used += cell_len(word.group())
+    for index, line in enumerate(value.divide(breaks)):
+        line.rstrip()
+        whole = Text.assemble(start if index == 0 else " " * indent, line)
+        whole.rstrip()
+        console.print(whole, soft_wrap=True)
 
 
 def _print_lines(console: Console, renderable: RenderableType) -> None:

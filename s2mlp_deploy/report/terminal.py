@@ -25,7 +25,7 @@ from s2mlp_deploy.report.figures import (
     weights_in_words,
 )
 from s2mlp_deploy.report.shifts import summarise
-from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
+from s2mlp_deploy.report.tables import print_pairs, print_table, print_words, visible_text
 from s2mlp_deploy.report.verdict import STATES, TONES, build_command, parity_command
 
 _STYLES = {"good": "bold green", "bad": "bold red", "warn": "bold yellow"}
@@ -41,7 +41,7 @@ def print_parity(console: Console, report: ParityReport) -> None:
     state = state_of(report)
     line = visible_text(console, f"Parity of {file_of(report)}: ", "bold")
     line.append(STATES[state], _STYLES[TONES[state]])
-    console.print(line)
+    print_words(console, line)
     print_pairs(
         console,
         [
@@ -66,9 +66,11 @@ def print_parity(console: Console, report: ParityReport) -> None:
             [_eager_row(output) for output in report.eager],
         )
     if state == "unclear":
-        console.print(visible_text(console, "No failure is named, and figures are missing: measure again.", "yellow"))
+        print_words(
+            console, visible_text(console, "No failure is named, and figures are missing: measure again.", "yellow")
+        )
     for failure in report.failures:
-        console.print(visible_text(console, f"FAILS  {failure}", "red"))
+        print_words(console, visible_text(console, f"FAILS  {failure}", "red"))
     if report.failures:
         console.print()
 
@@ -119,7 +121,7 @@ def print_manifest(console: Console, manifest: Manifest, directory: Path) -> Non
         manifest: Of the artifact.
         directory: Where it is, as the user named it.
     """
-    console.print(visible_text(console, f"{manifest.name} in {directory}", "bold"))
+    print_words(console, visible_text(console, f"{manifest.name} in {directory}", "bold"))
     weights = manifest.source.checkpoint
     if weights is None:
         seed = manifest.source.seed
@@ -179,7 +181,7 @@ def print_next(
         can_build: Whether the builder of engines is installed here.
     """
     if manifest.files:
-        console.print(visible_text(console, "Next", "bold"))
+        print_words(console, visible_text(console, "Next", "bold"))
         # Not wrapped: a command that is broken into lines cannot be copied.
         for command in (
             parity_command(manifest, str(directory), comparable(manifest), source=source, data=data),

@@ -7,7 +7,7 @@ from rich.console import Console
 from s2mlp_deploy.evidence.tune import Trial, TuneReport
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.bench import interval
-from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
+from s2mlp_deploy.report.tables import print_pairs, print_table, print_words, visible_text
 
 COLUMNS = ("trial", "precision", "layout", "shifts", "engine", "settings", "ms", "of before", "outcome")
 
@@ -31,7 +31,7 @@ def print_tune(console: Console, report: TuneReport, *, reasons: bool = True) ->
         reasons: Whether to say it of each trial.
     """
     machine = report.environment.machine
-    console.print(visible_text(console, f"Tune, batch {report.batch}", "bold"))
+    print_words(console, visible_text(console, f"Tune, batch {report.batch}", "bold"))
     print_pairs(
         console,
         [
@@ -49,9 +49,9 @@ def print_tune(console: Console, report: TuneReport, *, reasons: bool = True) ->
     if reasons:
         for number, trial in enumerate(report.trials, 1):
             if trial.reason:
-                console.print(visible_text(console, f"{number}: {trial.reason}"), soft_wrap=True)
+                print_words(console, visible_text(console, f"{number}: {trial.reason}"))
     for note in report.notes:
-        console.print(visible_text(console, f"NOTE  {note}", "yellow"), soft_wrap=True)
+        print_words(console, visible_text(console, f"NOTE  {note}", "yellow"))
     print_winners(console, report)
 
 
@@ -63,7 +63,7 @@ def print_winners(console: Console, report: TuneReport) -> None:
         report: What was tried.
     """
     for trial in report.winners:
-        console.print(visible_text(console, winner_in_words(trial), "green"), soft_wrap=True)
+        print_words(console, visible_text(console, winner_in_words(trial), "green"))
 
 
 def rows_of(report: TuneReport) -> list[tuple[str, ...]]:

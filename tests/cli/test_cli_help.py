@@ -53,6 +53,20 @@ def test_choices_are_shown_and_never_broken(cli, wide):
     assert "\u2026" not in "".join(cli(command, "--help").out for command in COMMANDS), "something is cut"
 
 
+def test_a_narrow_terminal_gets_pages_that_cut_off_nothing(cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    pages = {command: cli(command, "--help").out for command in ("export", "bench")} | {None: cli("--help").out}
+    for page in pages.values():
+        assert "\u2026" not in page
+        assert "..." not in page.replace("}...", "").replace(",...", "").replace("DIR...", "")
+        assert max(map(len, page.splitlines())) <= 60
+    for parameter in typer.main.get_command(app).commands["export"].params:
+        assert all(name in pages["export"] for name in parameter.opts if name.startswith("-"))
+    assert "Export a model to ONNX with a manifest that describes it." in " ".join(pages[None].split())
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "\u256d" in cli("export", "--help").out, "the panels are gone for good"
+
+
 def test_precisions_are_separated_or_repeated():
     assert options.separated(["fp16, int8", "fp16"], "fp32") == ["fp16", "int8"]
     assert options.separated(None, "int8") == ["int8"]
@@ -92,5 +106,5 @@ def test_completion_knows_choices_and_models():
     complete = options.choices(choices.Precision, "", several=True)["autocompletion"]
     assert complete("fp16,i") == ["fp16,int8"]
     assert options.choices(choices.Layout, "")["autocompletion"]("c") == ["channels-last", "channels-first"]
-    assert options._complete_source("s2mlpv2_n") == ["s2mlpv2_nano"]
-    assert options._complete_source("net.py") == []
+    assert options.complete_source("s2mlpv2_n") == ["s2mlpv2_nano"]
+    assert options.complete_source("net.py") == []

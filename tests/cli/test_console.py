@@ -13,6 +13,7 @@ import pytest
 from plain_artifact import write_plain
 from rich.table import Table
 
+from s2mlp_deploy.cli import console as consoles
 from s2mlp_deploy.cli.console import PlainConsole, emit
 from s2mlp_deploy.text import harmless
 
@@ -86,3 +87,46 @@ def test_too_little_memory_is_said(cli, tmp_path, monkeypatch):
     assert result.code == 2
     assert "not enough memory" in result.err
     assert "Traceback" not in result.err
+
+
+class Screen(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("environment", "stream", "coloured", "draws", "wide"),
+    [
+        ({}, io.StringIO, False, False, True),
+        ({}, Screen, True, True, False),
+        ({"NO_COLOR": "1"}, Screen, False, True, False),
+        # As in a pipeline that shows colours: whole names, and nothing that is drawn over.
+        ({"FORCE_COLOR": "1"}, io.StringIO, True, False, True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, io.StringIO, False, False, True),
+        ({"TERM": "dumb"}, Screen, False, False, False),
+        ({"FORCE_COLOR": "1", "COLUMNS": "60"}, io.StringIO, True, False, False),
+    ],
+)
+def test_colours_bars_and_width_follow_terminal_and_environment(
+    monkeypatch, environment, stream, coloured, draws, wide
+):
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    console = PlainConsole(file=stream(), stderr=True)
+    console.print("[red]red[/]", "x" * 50, "y" * 100)
+    told = console.file.getvalue()
+    assert ("\x1b[31m" in told) is coloured
+    assert (console.width > 200) is wide
+    assert told.count("\n") == (1 if wide else told.count("\n"))
+    assert console.draws is draws
+    monkeypatch.setattr(consoles, "ERR", console)
+    monkeypatch.setattr(consoles, "_EVERY", 0.01)
+    with consoles.progress() as report:
+        report("measuring", 1, 2)
+    after = console.file.getvalue()[len(told) :]
+    assert ("\x1b[" in after) is draws

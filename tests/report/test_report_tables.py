@@ -35,15 +35,29 @@ def test_a_table_keeps_to_the_width_and_breaks_only_between_words(width):
 def test_where_words_do_not_fit_beside_one_another_they_stand_below():
     width = 36
     lines = printed(width)
-    assert lines[0] == "model.int8-trt.onnx"
+    assert lines[0] == "File: model.int8-trt.onnx"
     assert lines[1].split() == ["Precision", "int8-trt"]
     assert max(map(len, lines)) <= width
-    assert "model.fp32.onnx" in lines
+    assert "File: model.fp32.onnx" in lines
 
 
 def test_a_word_that_is_longer_than_the_terminal_is_printed_whole():
     name = "x" * 100
-    assert name in printed(60, [(name, "fp32", "")])
+    assert any(name in line for line in printed(60, [(name, "fp32", "")]))
+
+
+def test_a_value_stands_below_its_name_only_where_a_word_does_not_fit_beside_it():
+    stream = io.StringIO()
+    path = f"out/{'x' * 30}.onnx"
+    print_pairs(Console(file=stream, width=40), [("file", path), ("size", "9 MB"), ("why", "it is the fastest " * 3)])
+    assert stream.getvalue().splitlines() == [
+        "  file",
+        f"    {path}",
+        "  size  9 MB",
+        "  why   it is the fastest it is the",
+        "        fastest it is the fastest",
+        "",
+    ]
 
 
 def test_no_line_ends_in_spaces():
