@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.api.exporting import ExportResult, export
     from s2mlp_deploy.api.inspecting_artifacts import ArtifactInspection, inspect_artifact
     from s2mlp_deploy.api.inspecting_files import FileInspection, inspect_file
-    from s2mlp_deploy.api.inspecting_layers import inspect_json
+    from s2mlp_deploy.api.inspecting_layers import inspect_json, keep_layers
     from s2mlp_deploy.api.inspecting_sources import SourceInspection, inspect_graph, inspect_source
     from s2mlp_deploy.api.layering import parity_per_layer
     from s2mlp_deploy.api.metrics import load_metric
@@ -155,7 +155,7 @@ _HOMES = {
     "s2mlp_deploy.api.exporting": _Home(("ExportResult", "export"), _TORCH, "export"),
     "s2mlp_deploy.api.inspecting_artifacts": _Home(("ArtifactInspection", "inspect_artifact")),
     "s2mlp_deploy.api.inspecting_files": _Home(("FileInspection", "inspect_file"), _GRAPH, "onnx"),
-    "s2mlp_deploy.api.inspecting_layers": _Home(("inspect_json",)),
+    "s2mlp_deploy.api.inspecting_layers": _Home(("inspect_json", "keep_layers")),
     "s2mlp_deploy.api.inspecting_sources": _Home(
         ("SourceInspection", "inspect_graph", "inspect_source"), _TORCH, "export"
     ),
@@ -349,6 +349,7 @@ __all__ = [
     "inspect_json",
     "inspect_source",
     "judge_pieces",
+    "keep_layers",
     "layers_against_file",
     "load",
     "load_metric",

@@ -14,10 +14,11 @@ from s2mlp_deploy.api.evidence import save_evidence
 from s2mlp_deploy.artifact import MANIFEST
 from s2mlp_deploy.bench.candidates import jobs_of
 from s2mlp_deploy.bench.compare import read_saved
+from s2mlp_deploy.bench.elsewhere import beside, is_measurement, read_elsewhere
 from s2mlp_deploy.bench.options import BenchOptions
 from s2mlp_deploy.bench.profile import profile_of
 from s2mlp_deploy.bench.run import measure
-from s2mlp_deploy.errors import ArtifactError, MissingDependencyError, OutputError
+from s2mlp_deploy.errors import ArtifactError, InputError, MissingDependencyError, OutputError
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult
 from s2mlp_deploy.evidence.profile import Profile
 from s2mlp_deploy.evidence.store import decode, encode
@@ -53,7 +54,8 @@ def bench(
 
     Args:
         files: ONNX files, engine files, and artifacts for all their graphs that ONNX Runtime is meant to run, and for
-            their engine files where ``engines`` names what runs them.
+            their engine files where ``engines`` names what runs them. What ``trtexec --exportTimes`` or
+            ``--exportProfile`` wrote (.json) is shown beside what is measured here.
         engines: ``onnxruntime[:PROVIDER]``, ``openvino[:DEVICE]``, ``tensorrt``, ``tensorrt-rtx``; default: what
             fits a file.
         batches: Samples in a run; default: the files' own batch, or 1.
@@ -63,14 +65,24 @@ def bench(
 
     Raises:
         TargetError: There is no such engine, here or at all.
-        ArtifactError: A file is no ONNX or engine file, an artifact is damaged, or the saved run cannot be read.
-        InputError: Sources or shapes of the files differ, a batch or shape does not fit, an option is out of range, or
-            the saved run is of another machine or scenario.
+        ArtifactError: A file is no ONNX or engine file and no measurement, an artifact is damaged, or the saved run
+            cannot be read.
+        InputError: Sources or shapes of the files differ, a batch or shape does not fit, an option is out of range,
+            the saved run is of another machine or scenario, or there is nothing to measure beside a file of trtexec.
     """
     options = options or BenchOptions()
+    saved_elsewhere = [Path(file) for file in files if is_measurement(file)]
+    files = [file for file in files if not is_measurement(file)]
+    elsewhere = tuple(map(read_elsewhere, saved_elsewhere))
+    if elsewhere and not files:
+        raise InputError(
+            "there is nothing to measure beside it",
+            where=str(saved_elsewhere[0]),
+            fix=f"`s2mlp-deploy inspect {saved_elsewhere[0]}` shows it alone; or name a graph, engine or artifact",
+        )
     saved = read_saved(Path(compare), options.scenario) if compare is not None else None
     jobs = jobs_of(files, engines, batches)
-    report = measure(jobs, options, saved=saved, progress=progress)
+    report = beside(measure(jobs, options, saved=saved, progress=progress), elsewhere)
     for job in jobs:
         if sha256_of(job.path) != job.sha256:
             raise ArtifactError("the file was replaced while it was measured", where=str(job.path), fix="measure again")
@@ -115,8 +127,14 @@ def keep_bench(directory: Path, report: BenchReport, label: str) -> None:
         )
         for result in own
     ]
+    elsewhere = tuple(
+        replace(item, file=Path(item.file).name, over=names[item.over])
+        if item.over in names
+        else replace(item, file=Path(item.file).name, over="", ratio=None)
+        for item in report.elsewhere
+    )
     try:
-        save_evidence(directory, replace(report, results=tuple(results)), label=label)
+        save_evidence(directory, replace(report, results=tuple(results), elsewhere=elsewhere), label=label)
     except OutputError as error:
         # The figures are printed all the same: an artifact that only others write to is no reason to lose them.
         LOG.warning("the benchmark was not saved in the artifact: %s (%s)", error.problem, error.where)
@@ -160,6 +178,11 @@ def save_bench_csv(report: BenchReport, path: str | Path) -> Path:
     table.writeheader()
     for result in report.results:
         table.writerow(_row(report.scenario, result))
+    for item in report.elsewhere:
+        row: dict[str, object] = {"file": item.file}
+        row |= {"sha256": item.sha256, "engine": "trtexec", "scenario": report.scenario}
+        row |= {"runs": item.runs, "p50_ms": item.p50, "p90_ms": item.p90, "p99_ms": item.p99, "gpu_ms": item.gpu_ms}
+        table.writerow(row | {"ratio": item.ratio, "ratio_over": item.over, "warnings": item.doubt})
     write_file(Path(path), text.getvalue().encode("utf-8", "replace"))
     return Path(path)
 

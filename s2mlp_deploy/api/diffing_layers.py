@@ -33,7 +33,8 @@ def diff_layers(
 
     Raises:
         ArtifactError: A file is missing or damaged, or has no layers.
-        InputError: There are no layers beside an engine, or there is another number of profiles than none or two.
+        InputError: There are no layers beside an engine, those of one are the parsed network's and of the other not, or
+            there is another number of profiles than none or two.
     """
     if len(profiles) not in (0, 2):
         raise InputError(
@@ -43,6 +44,14 @@ def diff_layers(
         )
     given: Sequence[str | Path | None] = profiles or (None, None)
     one, other = (_layers(Path(path), profile) for path, profile in zip((before, after), given, strict=True))
+    if one.source != other.source:
+        network = Path(before if one.source == "network" else after)
+        raise InputError(
+            "one engine's layers are those of the parsed network, the other's those that were built of it",
+            where=str(network),
+            fix="on its GPU, trtexec --loadEngine=FILE --exportLayerInfo=LAYERS.json, and compare that file; or "
+            "compare the ONNX files that the engines were built from",
+        )
     if depth is None:
         depth = min(found.depth_of(_MODULES) for found in (one, other))
     return EngineDifference(
@@ -67,7 +76,7 @@ def _layers(path: Path, profile: str | Path | None) -> EngineLayers:
     layers = layers_beside(path, profile=profile)
     if layers is None:
         raise InputError(
-            "the engine's layers are not known: it was built without its GPU, or by another tool",
+            "the engine's layers are not known: another tool or an older version built it",
             where=str(path),
             fix="on its GPU, trtexec --loadEngine=FILE --exportLayerInfo=LAYERS.json, and compare that file; or "
             "compare the ONNX files that the engines were built from",
@@ -84,6 +93,7 @@ def _facts(found: EngineLayers, path: Path) -> EngineFacts:
         dict(Counter(layer.dtype for layer in found.layers).most_common()),
         found.ms,
         found.findings,
+        found.source,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from s2mlp_deploy.api.evidence import save_evidence
@@ -153,9 +153,21 @@ def build(
     return record
 
 
+def _layers_of(path: Path, record: BuildRecord) -> tuple[EngineLayers, ...]:
+    """The layers that were written beside an engine, as evidence of it; none where they cannot be read."""
+    try:
+        # A build may write elsewhere; what lies there is its user's.
+        found = layers_beside(path.parent / record.engine)
+    except ArtifactError as error:
+        LOG.warning("the layers beside the engine were not kept: %s (%s)", error.problem, error.where)
+        return ()
+    return (replace(found, engine=record.engine, engine_sha256=record.engine_sha256),) if found is not None else ()
+
+
 def _keep(path: Path, record: BuildRecord) -> None:
     try:
-        save_evidence(path.parent, record, label=Path(record.engine).name.removesuffix(".engine"))
+        label = Path(record.engine).name.removesuffix(".engine")
+        save_evidence(path.parent, record, *_layers_of(path, record), label=label)
     except OutputError as error:
         # The engine is whole, and may lie elsewhere: an artifact that only others write to is no reason to lose it.
         LOG.warning("the record of the build was not saved in the artifact: %s (%s)", error.problem, error.where)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from s2mlp_deploy.api.evidence import save_evidence
+from s2mlp_deploy.artifact import read_manifest
 from s2mlp_deploy.bench.profile import profile_of
 from s2mlp_deploy.engines.sidecar import layers_of
 from s2mlp_deploy.engines.tensorrt.layer_file import is_layers, is_times, read_layers, read_times, with_times
 from s2mlp_deploy.engines.tensorrt.layer_lints import with_findings
+from s2mlp_deploy.engines.tensorrt.layer_names import without_profile
 from s2mlp_deploy.errors import ArtifactError, InputError
+from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.engine_layers import EngineLayers, RunTimes
 from s2mlp_deploy.evidence.profile import Profile
+from s2mlp_deploy.evidence.store import read_evidence
 from s2mlp_deploy.files import from_json, is_regular, read_file
-from s2mlp_deploy.text import first_line_of
+from s2mlp_deploy.text import first_line_of, join_names
 
 _FIX = (
     "name what trtexec's --exportLayerInfo, --exportProfile or --exportTimes wrote, the layers beside an engine, "
@@ -53,6 +59,75 @@ def inspect_json(path: str | Path, *, profile: str | Path | None = None) -> Engi
             f"no layers, times or profile of a runtime: {problem}", where=str(path), fix=_FIX
         ) from error
     return profile_of(file)
+
+
+def keep_layers(
+    path: str | Path, directory: str | Path, *, profile: str | Path | None = None, engine: str | None = None
+) -> EngineLayers:
+    """Reads the layers of an engine and keeps them as evidence of an artifact, whose report draws them.
+
+    Args:
+        path: Layers, as :func:`inspect_json` takes them.
+        directory: The artifact.
+        profile: What ``--exportProfile`` wrote of the same engine: their times.
+        engine: Which of the artifact's engine files they are of; default: the one that ``path`` is named after, or the
+            only one. An artifact without engines has them all the same: built elsewhere of one of its graphs.
+
+    Returns:
+        What was kept.
+
+    Raises:
+        ArtifactError: The file holds no layers, or the directory is no artifact.
+        InputError: The artifact has no such engine, or several; or the layers are of a network with other inputs and
+            outputs.
+        OutputError: The artifact cannot be written.
+    """
+    place = Path(directory)
+    manifest = read_manifest(place)
+    found = inspect_json(path, profile=profile)
+    if not isinstance(found, EngineLayers):
+        raise InputError(
+            "only layers are kept in an artifact, and this file has none",
+            where=str(path),
+            fix="name the layers first: inspect LAYERS.json --profile PROFILE.json --artifact DIR",
+        )
+    built = {item.record.engine: item.record for item in read_evidence(place).of(BuildRecord)}
+    name = _engine_of(Path(path), place, built, engine)
+    record = built.get(name)
+    infos = (*record.inputs, *record.outputs) if record is not None else (*manifest.inputs, *manifest.outputs)
+    own, theirs = {info.name for info in infos}, {without_profile(binding) for binding in found.bindings}
+    if own and theirs and own != theirs:
+        raise InputError(
+            f"the layers are of another network: its inputs and outputs are {join_names(sorted(theirs))}, those here "
+            f"{join_names(sorted(own))}",
+            where=str(path),
+            fix="name the artifact that the engine was built from, or --engine FILE where it has several",
+        )
+    kept = replace(found, engine=name, engine_sha256=record.engine_sha256 if record is not None else "")
+    save_evidence(place, kept)
+    return kept
+
+
+def _engine_of(path: Path, place: Path, built: Mapping[str, BuildRecord], engine: str | None) -> str:
+    """The engine of an artifact that a file of layers is of; empty where the artifact has none."""
+    names = sorted(built)
+    if engine is not None:
+        if Path(engine).name not in built:
+            raise InputError(
+                f"the artifact has no engine {engine}",
+                where=str(place),
+                fix=f"choose from {join_names(names)}" if names else "leave --engine out: it has none",
+            )
+        return Path(engine).name
+    if named := [name for name in names if path.name == layers_of(Path(name)).name]:
+        return named[0]
+    if len(names) > 1:
+        raise InputError(
+            f"the artifact has {len(names)} engines, and the layers do not tell of which they are",
+            where=str(place),
+            fix=f"--engine FILE: {join_names(names, last='or')}",
+        )
+    return names[0] if names else ""
 
 
 def layers_beside(engine: Path, *, profile: str | Path | None = None) -> EngineLayers | None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from s2mlp_deploy import api
 from s2mlp_deploy.choices import Scenario
 from s2mlp_deploy.cli.console import Json, emit, progress
-from s2mlp_deploy.cli.options import Seed, choices, examples, given_options, refuse_options
+from s2mlp_deploy.cli.options import Seed, choices, complete_engine, examples, given_options, refuse_options
 from s2mlp_deploy.errors import CheckFailedError, InputError
 from s2mlp_deploy.evidence.store import document_of
 from s2mlp_deploy.text import join_names
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "bench out",
             "bench out model.onnx --batch 1 --batch 8 --csv times.csv",
+            "bench out times.json --scenario offline",
             "bench out --scenario server --p99 20",
             "bench out --compare before.json --max-slowdown 1.05",
         )
@@ -35,12 +36,17 @@ def register(app: typer.Typer) -> None:
         context: typer.Context,
         files: Annotated[
             list[Path],
-            typer.Argument(metavar="FILE|DIR...", help="ONNX files, engine files, or artifacts for all their graphs."),
+            typer.Argument(
+                metavar="FILE|DIR...",
+                help="ONNX files, engine files, artifacts for all their graphs; beside them .json that trtexec's "
+                "--exportTimes or --exportProfile wrote.",
+            ),
         ],
         engine: Annotated[
             list[str] | None,
             typer.Option(
                 metavar="ENGINE",
+                autocompletion=complete_engine,
                 help="onnxruntime[:PROVIDER], openvino[:DEVICE], tensorrt or tensorrt-rtx; repeat. "
                 "Default: what fits the file.",
             ),

@@ -15,10 +15,19 @@ from s2mlp_deploy.api.refusals import check_source
 from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.engine_tables import print_engine_inspection
 from s2mlp_deploy.cli.inspection_tables import print_artifact, print_file_inspection, print_source_inspection
-from s2mlp_deploy.cli.options import Checkpoint, Preprocess, Settings, examples, parse_settings
+from s2mlp_deploy.cli.options import (
+    Checkpoint,
+    Preprocess,
+    Settings,
+    complete_source,
+    examples,
+    parse_settings,
+    refuse_options,
+)
 from s2mlp_deploy.errors import CheckFailedError, InputError
 from s2mlp_deploy.report.engine_layers import print_layers, print_times
 from s2mlp_deploy.report.profile import print_profile
+from s2mlp_deploy.report.tables import print_words, visible_text
 
 
 def register(app: typer.Typer) -> None:
@@ -31,6 +40,7 @@ def register(app: typer.Typer) -> None:
             "inspect out/model.fp32.onnx",
             "inspect s2mlpv2_nano --set dims=64,64",
             "inspect layers.json --profile profile.json",
+            "inspect layers.json --profile profile.json --artifact out",
         )
     )
     def inspect(
@@ -38,6 +48,7 @@ def register(app: typer.Typer) -> None:
             str,
             typer.Argument(
                 metavar="SOURCE|DIR|FILE",
+                autocompletion=complete_source,
                 help="A model as `export` takes it, an artifact, an ONNX or engine file, or .json of a "
                 "runtime: a profile, an engine's layers, trtexec's times.",
             ),
@@ -49,9 +60,24 @@ def register(app: typer.Typer) -> None:
             Path | None,
             typer.Option(metavar="FILE", help="Of an engine's layers: what trtexec --exportProfile wrote of it."),
         ] = None,
+        artifact: Annotated[
+            Path | None,
+            typer.Option(
+                metavar="DIR", help="Keep an engine's layers as evidence of this artifact, whose report draws them."
+            ),
+        ] = None,
+        engine: Annotated[
+            str | None,
+            typer.Option(
+                metavar="FILE", help="With --artifact: which of its engines they are of. Default: the only one."
+            ),
+        ] = None,
         as_json: Json = False,
     ) -> None:
-        """Show the shifts of a model, or what an artifact, an ONNX or an engine file holds. Writes nothing."""
+        """Show the shifts of a model, or what an artifact, an ONNX or an engine file holds.
+
+        Writes nothing, unless --artifact asks for it.
+        """
         # A model of the zoo is a model, whatever folder has its name: ./NAME is the folder.
         directory = Path(target).is_dir() and target not in {entry.name for entry in api.models()}
         graph = target.endswith(".onnx")
@@ -66,6 +92,14 @@ def register(app: typer.Typer) -> None:
                 where=target,
                 fix="name the file of layers (.json)",
             )
+        if artifact is not None and not (target.endswith(".json") and not directory):
+            raise InputError(
+                "--artifact keeps the layers of an engine",
+                where=target,
+                fix="name the file of layers: inspect LAYERS.json --artifact DIR",
+            )
+        if engine is not None and artifact is None:
+            refuse_options(["--engine"], "it says which engine of --artifact the layers are of")
         result: (
             api.ArtifactInspection
             | api.FileInspection
@@ -87,7 +121,11 @@ def register(app: typer.Typer) -> None:
                         target, overrides=parse_settings(settings), preprocess=preprocess, progress=report
                     )
         elif target.endswith(".json"):
-            result = api.inspect_json(target, profile=profile)
+            result = (
+                api.inspect_json(target, profile=profile)
+                if artifact is None
+                else api.keep_layers(target, artifact, profile=profile, engine=engine)
+            )
         else:
             check_source(target, checkpoint=checkpoint, preprocess=preprocess)  # Before torch is imported.
             with progress() as report:
@@ -106,6 +144,9 @@ def register(app: typer.Typer) -> None:
                 print_engine_inspection(console, result, Path(target))
             elif isinstance(result, api.EngineLayers):
                 print_layers(console, result)
+                if artifact is not None:
+                    of = f"of {result.engine}" if result.engine else "of an engine that is not in it"
+                    print_words(console, visible_text(console, f"Kept in {artifact} as evidence {of}: report.html"))
             elif isinstance(result, api.RunTimes):
                 print_times(console, result)
             elif isinstance(result, api.Profile):

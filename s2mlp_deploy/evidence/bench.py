@@ -226,6 +226,41 @@ class BenchResult:
         return max((launch.base_bytes for launch in self.launches), default=0)
 
 
+@dataclass(frozen=True)
+class MeasuredElsewhere:
+    """What ``trtexec`` wrote of runs of its own. On which machine, with which batch and when, its files do not tell.
+
+    Attributes:
+        file: The file, as the user named it; in an artifact's evidence its name.
+        sha256: Of it.
+        runs: How many it holds.
+        p50: Median time of a run with its copies, in ms; of a profile the layers together.
+        p90: 90 % took no longer, in ms; None of a profile.
+        p99: 99 % took no longer, in ms; None of a profile.
+        gpu_ms: Of that the median of computing.
+        over: The candidate that ``ratio`` is to; empty where there is none.
+        ratio: ``p50`` over that candidate's time. Not of one run, so it has no interval: it may be the machines'.
+        profile: The times of its layers, where it tells them.
+    """
+
+    file: str
+    sha256: str
+    runs: int
+    p50: float
+    p90: float | None
+    p99: float | None
+    gpu_ms: float
+    over: str = ""
+    ratio: float | None = None
+    profile: Profile | None = None
+
+    @property
+    def doubt(self) -> str:
+        """Why its figures are not to be compared like the others."""
+        how = "a sum of layers that were timed one by one, " if self.profile is not None else ""
+        return f"{how}measured by trtexec in a run of its own; its file tells no machine, no batch and no time"
+
+
 def _median(values: Iterable[float]) -> float | None:
     known = list(values)
     return statistics.median(known) if known else None
@@ -243,6 +278,7 @@ class BenchReport(ShownInNotebooks):
         results: Of every candidate, in the order of the command.
         warnings: Why no figure is to be trusted.
         compared_with: When the saved run was measured that ``change`` speaks of; empty where there is none.
+        elsewhere: What was measured in other runs, and is shown beside.
     """
 
     scenario: str
@@ -252,6 +288,7 @@ class BenchReport(ShownInNotebooks):
     results: tuple[BenchResult, ...]
     warnings: tuple[str, ...] = ()
     compared_with: str = ""
+    elsewhere: tuple[MeasuredElsewhere, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.results:

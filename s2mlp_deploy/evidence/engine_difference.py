@@ -19,6 +19,7 @@ class EngineFacts:
         dtypes: How many layers write each type.
         ms: Of all layers; None where they were not timed.
         findings: What costs time for nothing.
+        source: ``engine`` or ``network``, as of :class:`~s2mlp_deploy.evidence.engine_layers.EngineLayers`.
     """
 
     file: str
@@ -28,6 +29,7 @@ class EngineFacts:
     dtypes: dict[str, int]
     ms: float | None
     findings: tuple[LayerFinding, ...]
+    source: str = "engine"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Literal
 
+from s2mlp_deploy.evidence.notebook import ShownInNotebooks
 from s2mlp_deploy.evidence.profile import module_part
 
 
@@ -99,7 +102,7 @@ class LayerFinding:
 
 
 @dataclass(frozen=True)
-class EngineLayers:
+class EngineLayers(ShownInNotebooks):
     """What ``trtexec --exportLayerInfo`` or a build of ours wrote of an engine.
 
     Attributes:
@@ -109,6 +112,10 @@ class EngineLayers:
         layers: In the order of execution.
         unclear: What it says that is not known here, in words.
         findings: What costs time for nothing, the most time first.
+        source: ``engine``, or ``network``: the layers that went into an engine which was built without its GPU. What
+            the builder fused, and where it reformats, they do not tell.
+        engine: In an artifact's evidence the engine's file; empty where the artifact has none.
+        engine_sha256: Of it.
     """
 
     file: str
@@ -117,6 +124,14 @@ class EngineLayers:
     layers: tuple[EngineLayer, ...]
     unclear: tuple[str, ...] = ()
     findings: tuple[LayerFinding, ...] = ()
+    source: Literal["engine", "network"] = "engine"
+    engine: str = ""
+    engine_sha256: str = ""
+
+    @property
+    def label(self) -> str:
+        """What distinguishes it from those of other engines."""
+        return PurePath(self.engine or self.file).name.removesuffix(".json").removesuffix(".engine")
 
     @property
     def ms(self) -> float | None:

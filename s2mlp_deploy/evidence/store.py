@@ -21,6 +21,7 @@ from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.bench import BenchReport
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.calibration import CalibrationReport
+from s2mlp_deploy.evidence.engine_layers import EngineLayers
 from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.machine import Environment
 from s2mlp_deploy.evidence.modules import ModulesReport
@@ -69,6 +70,7 @@ KINDS = (
     Kind("calibration", CalibrationReport, version=2),
     Kind("build", BuildRecord, version=2, labelled=True),
     Kind("bench", BenchReport, version=1, labelled=True),
+    Kind("engine-layers", EngineLayers, version=1, labelled=True),
     Kind("tune", TuneReport, version=1),
 )
 

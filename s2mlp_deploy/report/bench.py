@@ -7,10 +7,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from s2mlp_deploy.evidence.bench import BenchReport, BenchResult, Ratio
+from s2mlp_deploy.evidence.bench import BenchReport, BenchResult, MeasuredElsewhere, Ratio
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.profile import print_profile
-from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
+from s2mlp_deploy.report.tables import print_pairs, print_table, print_words, visible_text
+
+ELSEWHERE = "measured elsewhere"
+NOT_OF_ONE_RUN = "not of one run"
 
 _COLUMNS = {
     "single-stream": ("p50 ms", "p90 ms", "p99 ms"),
@@ -64,7 +67,7 @@ def print_bench(console: Console, report: BenchReport) -> None:
     )
     launches = max((len(result.launches) for result in report.measured), default=0)
     rounds = f" of {fmt.count(report.rounds, 'round')}" if report.scenario != "server" else ""
-    console.print(visible_text(console, f"Bench, {report.scenario}", "bold"))
+    print_words(console, visible_text(console, f"Bench, {report.scenario}", "bold"))
     print_pairs(
         console,
         [
@@ -81,36 +84,45 @@ def print_bench(console: Console, report: BenchReport) -> None:
         ],
     )
     measured = [(name, result) for name, result in zip(names, report.results, strict=True) if not result.failure]
-    if measured:
-        columns, rows = figures(report.scenario, [result for _, result in measured])
+    beside = [f"{Path(item.file).name} ({ELSEWHERE})" for item in report.elsewhere]
+    if measured or beside:
+        columns, rows = figures(report.scenario, [result for _, result in measured], report.elsewhere)
         print_table(
             console,
             None,
             ("candidate", *columns),
-            [(name, *row) for (name, _), row in zip(measured, rows, strict=True)],
+            [(name, *row) for name, row in zip([*(name for name, _ in measured), *beside], rows, strict=True)],
         )
     for name, result in zip(names, report.results, strict=True):
         if result.failure:
-            console.print(visible_text(console, f"FAILED  {name}: {result.failure}", "red"), soft_wrap=True)
+            print_words(console, visible_text(console, f"FAILED  {name}: {result.failure}", "red"))
     _print_ratios(console, report, names)
     for name, result in zip(names, report.results, strict=True):
         if result.profile is not None:
             print_profile(console, name, result.profile)
+    for item in report.elsewhere:
+        if item.profile is not None:
+            print_profile(console, Path(item.file).name, item.profile)
     for warning in report.warnings:
-        console.print(visible_text(console, f"DOUBT  {warning}", "yellow"), soft_wrap=True)
+        print_words(console, visible_text(console, f"DOUBT  {warning}", "yellow"))
     for name, result in zip(names, report.results, strict=True):
         for warning in result.warnings:
-            console.print(visible_text(console, f"DOUBT  {name}: {warning}", "yellow"), soft_wrap=True)
+            print_words(console, visible_text(console, f"DOUBT  {name}: {warning}", "yellow"))
+    for item in report.elsewhere:
+        print_words(console, visible_text(console, f"DOUBT  {Path(item.file).name}: {item.doubt}", "yellow"))
 
 
-def figures(scenario: str, measured: Sequence[BenchResult]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def figures(
+    scenario: str, measured: Sequence[BenchResult], elsewhere: Sequence[MeasuredElsewhere] = ()
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Headings, and the figures of each candidate in words.
 
     Args:
         scenario: Of the benchmark.
         measured: Candidates that did not fail.
+        elsewhere: What other runs measured; their rows are the last.
     """
-    on_gpu = any(result.gpu_ms is not None for result in measured)
+    on_gpu = bool(elsewhere) or any(result.gpu_ms is not None for result in measured)
     columns = _COLUMNS.get(scenario, _COLUMNS["offline"])
     rows = []
     for result in measured:
@@ -133,6 +145,10 @@ def figures(scenario: str, measured: Sequence[BenchResult]) -> tuple[tuple[str, 
                 fmt.size(result.peak_bytes),
             )
         )
+    for item in elsewhere:
+        times = [fmt.milliseconds(value) for value in (item.p50, item.p90, item.p99)]
+        own = tuple(times if scenario == "single-stream" else [times[0], *[fmt.MISSING] * (len(columns) - 1)])
+        rows.append((*own, fmt.MISSING, fmt.milliseconds(item.gpu_ms), *[fmt.MISSING] * 3))
     gpu = ("GPU ms",) if on_gpu else ()
     return (*columns, "CPU ms", *gpu, "samples/s", "load s", "memory"), rows
 
@@ -148,6 +164,10 @@ def _print_ratios(console: Console, report: BenchReport, names: Sequence[str]) -
                 over = by_candidate.get(ratio.over, ratio.over)
                 cpu = result.cpu_ratio if ratio is result.ratio else None
                 rows.append((name, over, ratio.verdict, interval(ratio), interval(cpu)))
+    for item in report.elsewhere:
+        if item.ratio is not None:
+            over = by_candidate.get(item.over, item.over)
+            rows.append((Path(item.file).name, over, NOT_OF_ONE_RUN, f"{item.ratio:.3f}", fmt.MISSING))
     if rows:
         print_table(console, "Time, as a share of another", ("candidate", "over", "verdict", "wall", "CPU"), rows)
 

@@ -9,9 +9,10 @@ from rich.console import Console
 from s2mlp_deploy.evidence.engine_difference import EngineDifference, EngineFacts, SharePair
 from s2mlp_deploy.evidence.engine_layers import LayerShare
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.tables import print_table, visible_text
+from s2mlp_deploy.report.tables import print_table, print_words, visible_text
 
 _ROWS = 24
+_SOURCES = {"engine": "the built engine", "network": "the parsed network"}
 
 
 def print_engine_difference(console: Console, found: EngineDifference) -> None:
@@ -19,13 +20,14 @@ def print_engine_difference(console: Console, found: EngineDifference) -> None:
     told = "The engines differ." if found.differs else "The layers are the same, names and times aside."
     if found.differs and not any(pair.differs for pair in (*found.modules, *found.operators)):
         told = "The engines differ in shapes, formats or types of weights alone."
-    console.print(visible_text(console, told, "bold"))
+    print_words(console, visible_text(console, told, "bold"))
     one, other = found.before, found.after
     print_table(
         console,
         None,
         ("", one.file, other.file),
         [
+            ("layers of", _SOURCES[one.source], _SOURCES[other.source]),
             ("TensorRT", one.schema or fmt.MISSING, other.schema or fmt.MISSING),
             ("layers", fmt.integer(one.layers), fmt.integer(other.layers)),
             ("reformats", fmt.integer(one.reformats), fmt.integer(other.reformats)),

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from s2mlp_deploy.evidence.engine_layers import EngineLayers, LayerShare, RunTimes
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
+from s2mlp_deploy.report.tables import print_pairs, print_table, print_words, visible_text
 from s2mlp_deploy.text import join_names
 
 _MODULES = 24
@@ -29,7 +29,7 @@ def print_layers(console: Console, found: EngineLayers) -> None:
         console,
         [
             ("layers", f"{fmt.integer(len(found.layers))}, {fmt.count(reformats, 'reformat')}"),
-            ("written by", f"TensorRT {found.schema}" if found.schema else "TensorRT, which release it does not tell"),
+            ("written by", written_by(found)),
             *([("inputs and outputs", ", ".join(found.bindings))] if found.bindings else []),
             *([("timed", f"{timed} layers, {fmt.milliseconds(found.ms or 0.0)} ms together")] if timed else []),
         ],
@@ -37,17 +37,24 @@ def print_layers(console: Console, found: EngineLayers) -> None:
     print_table(
         console,
         f"Layers of {found.file}",
-        ("module", *_columns(found)),
-        _rows(found.by_module(found.depth_of(_MODULES)), found, _MODULES),
+        ("module", *columns_of(found)),
+        rows_of(found.by_module(found.depth_of(_MODULES)), found, _MODULES),
     )
-    print_table(console, None, ("operator", *_columns(found)), _rows(found.by_operator(), found, _OPERATORS))
+    print_table(console, None, ("operator", *columns_of(found)), rows_of(found.by_operator(), found, _OPERATORS))
     for finding in found.findings:
         took = "" if finding.ms is None else f", {fmt.milliseconds(finding.ms)} ms"
         line = f"SLOW?  {finding.problem} ({fmt.count(len(finding.layers), 'layer')}{took})"
-        console.print(visible_text(console, line, "bold yellow"))
+        print_words(console, visible_text(console, line, "bold yellow"))
         print_pairs(console, [("layers", join_names(finding.layers, limit=_NAMED)), ("fix", finding.fix)])
     for line in found.unclear:
-        console.print(visible_text(console, f"Note: {line}"))
+        print_words(console, visible_text(console, f"Note: {line}"))
+
+
+def written_by(found: EngineLayers) -> str:
+    """Where the layers come from, in words."""
+    if found.source == "network":
+        return "the parsed network: it was built without its GPU, and what the builder fuses is not known"
+    return f"TensorRT {found.schema}" if found.schema else "TensorRT, which release it does not tell"
 
 
 def print_times(console: Console, found: RunTimes) -> None:
@@ -63,11 +70,19 @@ def print_times(console: Console, found: RunTimes) -> None:
     )
 
 
-def _columns(found: EngineLayers) -> tuple[str, ...]:
+def columns_of(found: EngineLayers) -> tuple[str, ...]:
+    """Headings of :func:`rows_of`, after the first."""
     return ("layers", "types", "ms", "share") if found.ms is not None else ("layers", "types")
 
 
-def _rows(shares: Sequence[LayerShare], found: EngineLayers, rows: int) -> list[tuple[str, ...]]:
+def rows_of(shares: Sequence[LayerShare], found: EngineLayers, rows: int) -> list[tuple[str, ...]]:
+    """Shares as rows; of more than fit the rest is one row.
+
+    Args:
+        shares: The most first.
+        found: What they are of.
+        rows: How many are shown.
+    """
     shown, rest = list(shares[:rows]), shares[rows:]
     if rest:
         dtypes: dict[str, int] = {}

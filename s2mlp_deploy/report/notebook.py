@@ -20,6 +20,7 @@ from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.bench import BenchReport
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.calibration import CalibrationReport
+from s2mlp_deploy.evidence.engine_layers import EngineLayers
 from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.modules import ModulesReport
 from s2mlp_deploy.evidence.parity import ParityReport
@@ -28,11 +29,12 @@ from s2mlp_deploy.evidence.tune import TuneReport
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.accuracy import print_accuracy
 from s2mlp_deploy.report.bench import print_bench
+from s2mlp_deploy.report.engine_layers import print_layers as print_engine_layers
 from s2mlp_deploy.report.engines import print_build
 from s2mlp_deploy.report.html import render_report
 from s2mlp_deploy.report.layers import print_layers
 from s2mlp_deploy.report.profile import print_profile
-from s2mlp_deploy.report.tables import print_pairs, print_table, visible_text
+from s2mlp_deploy.report.tables import print_pairs, print_table, print_words, visible_text
 from s2mlp_deploy.report.terminal import print_parity
 from s2mlp_deploy.report.tune import print_tune
 from s2mlp_deploy.text import harmless
@@ -72,7 +74,7 @@ def html_of(record: object) -> str | None:
 
 def _print_calibration(console: Console, report: CalibrationReport) -> None:
     made = report.calibration
-    console.print(visible_text(console, "Calibration", "bold"))
+    print_words(console, visible_text(console, "Calibration", "bold"))
     print_pairs(
         console,
         [
@@ -106,6 +108,7 @@ _PRINTERS: dict[type[Any], Callable[[Console, Any], None]] = {
     BuildRecord: print_build,
     CalibrationReport: _print_calibration,
     TuneReport: print_tune,
+    EngineLayers: print_engine_layers,
     Profile: lambda console, profile: print_profile(console, "a run", profile),
 }
 

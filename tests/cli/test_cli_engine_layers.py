@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+
+from report_samples import artifact, build, manifest, page_of
+
+from s2mlp_deploy.artifact import TensorInfo
+from s2mlp_deploy.evidence.engine_layers import EngineLayers
+from s2mlp_deploy.evidence.store import read_evidence
 
 FILES = Path(__file__).parents[1] / "engines" / "tensorrt" / "layer_files"
 
@@ -23,6 +30,35 @@ def test_bad_files_end_with_status_2(refused, tmp_path) -> None:
     (tmp_path / "cut.json").write_text((FILES / "objects-10.json").read_text()[:200])
     assert "no layers" in refused("inspect", tmp_path / "cut.json")
     assert "name the file of layers" in refused("inspect", tmp_path / "a.onnx", "--profile", FILES / "profile-10.json")
+
+
+def test_layers_are_kept_as_evidence_of_the_engine_they_are_of(cli, refused, tmp_path) -> None:
+    out, built = tmp_path / "out", build()
+    artifact(out, manifest(inputs=(TensorInfo("image", "float32", (1, 3, 8, 8)),)), build_one=built)
+    keep = ("inspect", FILES / "objects-10.json", "--profile", FILES / "profile-10.json", "--artifact", out)
+    run = cli(*keep)
+    assert run.code == 0, run.text
+    assert f"Kept in {out} as evidence of {built.engine}" in run.out
+    (kept,) = read_evidence(out).of(EngineLayers)
+    assert kept.name == f"engine-layers-{built.engine.removesuffix('.engine')}.json"
+    assert (kept.record.engine_sha256, round(kept.record.ms, 6)) == (built.engine_sha256, 0.8)
+    assert f"Layers of {built.engine}" in page_of(out).body
+    # Several engines: it is asked, or told by the name of the file.
+    other = replace(built, engine="other.engine", engine_sha256="c" * 64)
+    artifact(out, build_one=built, build_two=other)
+    assert "--engine FILE" in refused(*keep)
+    assert "no engine none" in refused(*keep, "--engine", "none")
+    assert cli(*keep, "--engine", "other.engine").code == 0
+    named = tmp_path / f"{other.engine}.layers.json"
+    named.write_bytes((FILES / "objects-10.json").read_bytes())
+    assert "evidence of other.engine" in cli("inspect", named, "--artifact", out).out
+    # Of another network, of nothing, or nowhere.
+    artifact(tmp_path / "third", manifest(outputs=(TensorInfo("boxes", "float32", (1, 4)),)))
+    assert "of another network" in refused(*keep[:-1], tmp_path / "third")
+    assert "file has none" in refused("inspect", FILES / "profile-10.json", "--artifact", out)
+    assert "manifest" in refused(*keep[:-1], tmp_path)
+    assert "inspect LAYERS.json" in refused("inspect", out, "--artifact", out)
+    assert "leave --engine out" in refused("inspect", named, "--engine", "x")
 
 
 def test_two_engines_are_compared_by_their_layers(cli, refused, tmp_path) -> None:

@@ -136,3 +136,15 @@ def test_equal_shifts_are_told_once() -> None:
     assert headings == [
         "Shift 1, 10 times, in body.shift (net.py:7), b.0 (net.py:0), b.1 (net.py:1), b.2 (net.py:2) and 6 more"
     ]
+
+
+@pytest.mark.parametrize("command", ["models", "doctor"])
+def test_what_commands_print_fits_sixty_columns_and_a_pipe_has_whole_lines(cli, monkeypatch, command: str) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    whole = cli(command).out
+    monkeypatch.setenv("COLUMNS", "60")
+    narrow = cli(command).out
+    assert max(map(len, whole.splitlines())) > 80
+    assert max(map(len, narrow.splitlines())) <= 60
+    rules = str.maketrans("", "", "\u2500:")
+    assert set(whole.translate(rules).split()) <= set(narrow.translate(rules).split())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_samples import accuracy, bench, build, calibration, layers, modules, on_noise, report, tune
+from report_samples import accuracy, bench, build, calibration, engine_layers, layers, modules, on_noise, report, tune
 
 from s2mlp_deploy.errors import ArtifactError, OutputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
@@ -28,6 +28,7 @@ RECORDS = {
     "build": build(),
     "bench": bench(),
     "layers": layers(),
+    "engine-layers": engine_layers(),
     "modules": modules(),
     "tune": tune(),
 }

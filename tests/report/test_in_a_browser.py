@@ -32,6 +32,7 @@ from report_samples import (
 )
 
 from s2mlp_deploy.artifact import Hazard, SourceInfo
+from s2mlp_deploy.evidence.bench import MeasuredElsewhere
 from s2mlp_deploy.evidence.difference import (
     Change,
     DifferenceReport,
@@ -42,6 +43,7 @@ from s2mlp_deploy.evidence.difference import (
     NodeKind,
     WeightDifference,
 )
+from s2mlp_deploy.evidence.engine_layers import EngineLayer, EngineLayers, LayerFinding, LayerTensor
 from s2mlp_deploy.evidence.modules import ModuleRecord
 from s2mlp_deploy.report.html import write_difference, write_report
 from s2mlp_deploy.shift.origin import Origin
@@ -158,12 +160,30 @@ def hostile_page(directory: Path) -> Path:
         modules_a=replace(modules(), modules=(*modules().modules, ModuleRecord(HOSTILE, {HOSTILE: 1}, {"fp32": 99}))),
         modules_b=modules("model.int8.onnx", "b" * 64, "int8"),
         build_a=replace(build(), layer_dtypes={f"a type of numbers {index}": 1000 for index in range(9)}),
-        bench_single_stream=bench(),
+        engine_layers_a=engine_layers(),
+        bench_single_stream=replace(
+            bench(), elsewhere=(MeasuredElsewhere(HOSTILE, "", 9, 2.5, 2.6, 2.7, 1.5, "", 1.25),)
+        ),
         bench_offline=older,
         accuracy_a=scores,
         calibration=calibration(),
     )
     return write_report(directory)
+
+
+def engine_layers() -> EngineLayers:
+    """An engine whose layers somebody named to break a page, one of each type."""
+    types = ("fp32", "fp16", "bf16", "int8", "fp8", "other")
+    made = [
+        EngineLayer(HOSTILE, HOSTILE, f"{HOSTILE}{dtype}", (HOSTILE,), f"{dtype}.{HOSTILE}", ms=0.5 + index)
+        for index, dtype in enumerate(types)
+    ]
+    typed = [
+        replace(item, outputs=(LayerTensor(HOSTILE, (4, 8), dtype, HOSTILE),))
+        for item, dtype in zip(made, types, strict=True)
+    ]
+    finding = LayerFinding(HOSTILE, HOSTILE, (HOSTILE,) * 9, 1.5, HOSTILE)
+    return EngineLayers(HOSTILE, "11.x", (HOSTILE,), tuple(typed), (HOSTILE,), (finding,), engine=HOSTILE)
 
 
 def hostile_difference() -> DifferenceReport:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from report_samples import Page, accuracy, artifact, bench, build, calibration, layers, modules, tune
+from report_samples import Page, accuracy, artifact, bench, build, calibration, engine_layers, layers, modules, tune
 from report_samples import report as parity_report
 
 from s2mlp_deploy import api, report
@@ -23,6 +23,7 @@ RECORDS = {
     "parity": (parity_report(), "Parity of model.fp32.onnx: holds"),
     "accuracy": (accuracy(), "top-1 accuracy, in points, on 1000 photos"),
     "layers": (layers(), "Layers of model.fp32.onnx: all hold"),
+    "engine-layers": (engine_layers(), "Layers of model.fp32.tensorrt-rtx.sm86.engine"),
     "modules": (modules(), "Modules of model.fp32.onnx"),
     "calibration": (calibration(), "percentile"),
     "build": (build(), "Built model.fp32.tensorrt-rtx.sm86.engine"),

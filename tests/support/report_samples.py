@@ -21,6 +21,7 @@ from s2mlp_deploy.evidence.accuracy import AccuracyReport, AccuracyRow, Guess, W
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult, Candidate, Latency, Launch, Ratio
 from s2mlp_deploy.evidence.build import BuildRecord, InputProfile
 from s2mlp_deploy.evidence.calibration import ActivationRange, CalibrationReport
+from s2mlp_deploy.evidence.engine_layers import EngineLayer, EngineLayers, LayerFinding, LayerTensor
 from s2mlp_deploy.evidence.layers import Errors, LayerParity, LayersReport, Unmatched
 from s2mlp_deploy.evidence.machine import Environment, Machine
 from s2mlp_deploy.evidence.modules import ModuleRecord, ModulesReport
@@ -346,6 +347,24 @@ def layers(*found: LayerParity) -> LayersReport:
         file_sha256=hashlib.sha256(ONNX).hexdigest(),
         noise=True,
         weights=Weights(seed=0),
+    )
+
+
+def engine_layers() -> EngineLayers:
+    """Two layers of the engine of :func:`build`, timed, and something that costs time for nothing."""
+    made = build()
+    image, hidden = LayerTensor("image", (8, 1, 28, 28), "fp32", "Float"), LayerTensor("a", (8, 64), "fp16", "Half")
+    head = EngineLayer("head/Gemm", "gemm", "Gemm", ("head/Gemm",), "head", (image,), (hidden,), "fp16", True, ms=0.25)
+    copy = EngineLayer("Reformat", "Reformat", "Reformat", (), "", (hidden,), (hidden,), reformat=True, ms=0.05)
+    finding = LayerFinding("reformats", "values are only laid out anew", ("Reformat",), 0.05, "build with an option")
+    return EngineLayers(
+        f"{made.engine}.layers.json",
+        "11.x",
+        ("image", "logits"),
+        (head, copy),
+        findings=(finding,),
+        engine=made.engine,
+        engine_sha256=made.engine_sha256,
     )
 
 

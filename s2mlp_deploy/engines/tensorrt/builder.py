@@ -16,7 +16,7 @@ from s2mlp_deploy.engines.record import read_engine, this_platform, write_beside
 from s2mlp_deploy.engines.tensorrt import library, timing_cache
 from s2mlp_deploy.engines.tensorrt.config import configure, flags_of
 from s2mlp_deploy.engines.tensorrt.inspector import inspected
-from s2mlp_deploy.engines.tensorrt.network import contents_of
+from s2mlp_deploy.engines.tensorrt.network import contents_of, layers_of
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions
 from s2mlp_deploy.engines.tensorrt.plan import Plan, make_plan
 from s2mlp_deploy.engines.tensorrt.precision_check import check_engine, check_precision
@@ -193,7 +193,9 @@ def _build(plan: Plan, report: Report) -> BuildRecord:
         key=plan.key,
         environment=environment_here(),
     )
-    write_beside(plan.file.path, plan.output, written, record, layers=layers)
+    # Without a GPU nothing is known of the engine: its layers are those that went into it, and the file says so.
+    told = layers_of(network) if layers is None else layers
+    write_beside(plan.file.path, plan.output, written, record, layers=told)
     logger.tell_rest()
     return record
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,9 @@ from s2mlp_deploy.engines.tensorrt.layer_names import (
 )
 from s2mlp_deploy.evidence.engine_layers import EngineLayer, EngineLayers, LayerTensor, RunTimes, Spread
 from s2mlp_deploy.evidence.profile import Profile
+
+SOURCE, NETWORK = "Source", "network"
+"""In our own files: that the layers are those of a parsed network."""
 
 _BINDINGS, _IO_TENSORS = "Bindings", "I/O Tensors"
 _SPREADS = {
@@ -73,12 +77,14 @@ def read_layers(document: Any, file: str) -> EngineLayers:
         if not isinstance(entry, str) and not (isinstance(entry, dict) and isinstance(entry.get("Name"), str)):
             raise ValueError(f"layer {index} is neither a name nor an object with a Name")
     objects = [entry for entry in entries if isinstance(entry, dict)]
+    of_network = isinstance(document, dict) and document.get(SOURCE) == NETWORK
     return EngineLayers(
         file,
-        _schema(document, objects),
+        "" if of_network else _schema(document, objects),
         _bindings(document),
         tuple(_layer(entry) for entry in entries),
         tuple(unclear_in(entries, objects)),
+        source="network" if of_network else "engine",
     )
 
 
@@ -110,6 +116,8 @@ def read_times(document: Sequence[Any], file: str) -> RunTimes:
             raise ValueError(f"run {index} has no computeMs")
         for key, name in _SPREADS.items():
             if isinstance(row.get(key), int | float):
+                if not 0 <= row[key] < math.inf:
+                    raise ValueError(f"run {index} has a {key} that is no time: {row[key]}")
                 found[name].append(float(row[key]))
         if all(isinstance(row.get(key), int | float) for key in ("startEnqMs", "endEnqMs")):
             found["enqueue"].append(row["endEnqMs"] - row["startEnqMs"])

@@ -28,7 +28,8 @@ _Lint = Callable[[EngineLayers], Iterator[LayerFinding]]
 
 def with_findings(layers: EngineLayers) -> EngineLayers:
     """Adds what costs time for nothing: what was timed first, the most time first."""
-    found = [finding for lint in _LINTS for finding in lint(layers)]
+    lints = _LINTS if layers.source == "engine" else _OF_NETWORKS
+    found = [finding for lint in lints for finding in lint(layers)]
     return replace(layers, findings=tuple(sorted(found, key=lambda item: -(item.ms or 0.0))))
 
 
@@ -169,6 +170,8 @@ def _wide_weights(engine: EngineLayers) -> Iterator[LayerFinding]:
 
 
 _LINTS: Sequence[_Lint] = (_reformats, _conversions, _islands, _unfused, _tiny, _copies, _wide_weights)
+# What the builder fuses, copies and reformats, a network does not tell.
+_OF_NETWORKS: Sequence[_Lint] = (_islands, _tiny, _wide_weights)
 
 
 def _finding(kind: str, problem: str, layers: Sequence[EngineLayer], fix: str) -> LayerFinding:

@@ -12,7 +12,7 @@ from s2mlp_deploy.evidence.choice import file_of
 from s2mlp_deploy.evidence.standing import hashes_of
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.bench import candidate_names, figures, interval
+from s2mlp_deploy.report.bench import ELSEWHERE, NOT_OF_ONE_RUN, candidate_names, figures, interval
 from s2mlp_deploy.report.environment import time_in_words
 from s2mlp_deploy.report.page.cells import Cell, Table
 from s2mlp_deploy.report.verdict import STATES
@@ -67,7 +67,7 @@ def view_benches(manifest: Manifest, evidence: Evidence) -> tuple[BenchView, ...
 def _view(report: BenchReport, present: dict[str, str]) -> BenchView:
     names = candidate_names(report.results)
     old = [present.get(file_of(result)) != result.candidate.sha256 for result in report.results]
-    columns, rows = figures(report.scenario, report.measured)
+    columns, rows = figures(report.scenario, report.measured, report.elsewhere)
     told = iter(rows)
     cells = []
     for name, result, stale in zip(names, report.results, old, strict=True):
@@ -78,6 +78,10 @@ def _view(report: BenchReport, present: dict[str, str]) -> BenchView:
             )
         else:
             cells.append((first, *map(Cell, next(told)), _ratio(result)))
+    for item in report.elsewhere:
+        ratio = "" if item.ratio is None else f"{item.ratio:.3f}"
+        share = Cell(ratio, note=NOT_OF_ONE_RUN if ratio else "", tone="warn")
+        cells.append((Cell(item.file, note=ELSEWHERE, tone="warn"), *map(Cell, next(told)), share))
     threads = report.results[0].candidate.threads
     flushed = "subnormal numbers count as 0" if report.results[0].candidate.flush_denormals else ""
     conditions = [f"{threads} thread{'s' if threads != 1 else ''}" if threads else "", report.data, flushed]
@@ -85,6 +89,7 @@ def _view(report: BenchReport, present: dict[str, str]) -> BenchView:
     doubts += [
         f"{name}: {text}" for name, result in zip(names, report.results, strict=True) for text in result.warnings
     ]
+    doubts += [f"{item.file}: {item.doubt}" for item in report.elsewhere]
     return BenchView(
         report.scenario,
         f"{', '.join(filter(None, conditions))}; {time_in_words(report.environment)}",

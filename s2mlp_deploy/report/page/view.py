@@ -17,6 +17,7 @@ from s2mlp_deploy.report.opening import opening
 from s2mlp_deploy.report.page.bench import BenchView, view_benches
 from s2mlp_deploy.report.page.builds import engine_table
 from s2mlp_deploy.report.page.cells import Cell, Table
+from s2mlp_deploy.report.page.engine_layers import EngineLayersView, view_engine_layers
 from s2mlp_deploy.report.page.icicle import Icicle, view_icicles
 from s2mlp_deploy.report.page.layers import LayersView, view_layers
 from s2mlp_deploy.report.page.measurements import MachineView, view_machines
@@ -50,6 +51,7 @@ class ArtifactView:
         hashes: Of every file, as ``sha256sum --check`` reads them.
         precision: What files of other precisions cost and score; None where float32 is all there is.
         engines: Engines built.
+        engine_layers: What layers engines have.
         benches: How long files take.
         build: The command that builds one; empty where there is no file to build.
         hazards: Lines that mean different things to different runtimes.
@@ -76,6 +78,7 @@ class ArtifactView:
     hashes: str
     precision: PrecisionView | None
     engines: Table
+    engine_layers: tuple[EngineLayersView, ...]
     benches: tuple[BenchView, ...]
     build: str
     hazards: Table
@@ -126,6 +129,7 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
         files=_files(directory, manifest, files, base),
         hashes="\n".join(f"{record.sha256}  {record.path}" for record in manifest.files),
         engines=engine_table(directory, manifest, evidence, base),
+        engine_layers=view_engine_layers(manifest, evidence),
         benches=view_benches(manifest, evidence),
         build=build_command(name) if manifest.files else "",
         hazards=_hazards(manifest),

@@ -35,7 +35,8 @@ def test_the_digit_network_becomes_an_engine_with_sidecar_and_evidence(artifact)
     record = api.build(artifact / "model.fp32.onnx", targets=["sm89"])
     engine = artifact / "model.fp32.tensorrt-rtx.sm89.engine"
     evidence = "evidence/build-model.fp32.tensorrt-rtx.sm89.json"
-    assert nano_artifact.snapshot(artifact).keys() - before == {engine.name, f"{engine.name}.json", evidence}
+    layers = f"{engine.name}.layers.json", "evidence/engine-layers-model.fp32.tensorrt-rtx.sm89.json"
+    assert nano_artifact.snapshot(artifact).keys() - before == {engine.name, f"{engine.name}.json", evidence, *layers}
     assert record.engine == engine.name
     assert record.bytes == engine.stat().st_size > 1_000_000
     assert record.engine_sha256 == sha256_of(engine)
@@ -161,6 +162,7 @@ def test_two_profiles_two_targets_and_a_place_of_its_own(tmp_path):
         graph.name,
         "elsewhere/my engine.plan",
         "elsewhere/my engine.plan.json",
+        "elsewhere/my engine.plan.layers.json",
     }
     assert record.command == (
         "s2mlp-deploy build graph.onnx --engine tensorrt-rtx --target sm86 --target sm89 "
