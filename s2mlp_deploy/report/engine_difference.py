@@ -9,7 +9,7 @@ from rich.console import Console
 from s2mlp_deploy.evidence.engine_difference import EngineDifference, EngineFacts, SharePair
 from s2mlp_deploy.evidence.engine_layers import LayerShare
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.tables import print_table, print_words, visible_text
+from s2mlp_deploy.report.tables import print_pairs, print_table, print_words, visible_text
 
 _ROWS = 24
 _SOURCES = {"engine": "the built engine", "network": "the parsed network"}
@@ -22,26 +22,35 @@ def print_engine_difference(console: Console, found: EngineDifference) -> None:
         told = "The engines differ in shapes, formats or types of weights alone."
     print_words(console, visible_text(console, told, "bold"))
     one, other = found.before, found.after
-    print_table(
-        console,
-        None,
-        ("", one.file, other.file),
-        [
-            ("layers of", _SOURCES[one.source], _SOURCES[other.source]),
-            ("TensorRT", one.schema or fmt.MISSING, other.schema or fmt.MISSING),
-            ("layers", fmt.integer(one.layers), fmt.integer(other.layers)),
-            ("reformats", fmt.integer(one.reformats), fmt.integer(other.reformats)),
-            ("types", _types(one.dtypes), _types(other.dtypes)),
-            ("ms", fmt.milliseconds(one.ms), fmt.milliseconds(other.ms)),
-            ("slow", _findings(one), _findings(other)),
-        ],
-    )
+    print_pairs(console, [("A", one.file), ("B", other.file)])
+    rows = [
+        ("layers of", _SOURCES[one.source], _SOURCES[other.source]),
+        ("TensorRT", one.schema, other.schema),
+        ("layers", fmt.integer(one.layers), fmt.integer(other.layers)),
+        ("reformats", _reformats(one), _reformats(other)),
+        ("types", _types(one.dtypes), _types(other.dtypes)),
+        ("ms", _ms(one), _ms(other)),
+        ("slow", _findings(one), _findings(other)),
+    ]
+    # What neither tells needs no row.
+    print_table(console, None, ("", "A", "B"), [(name, a or None, b or None) for name, a, b in rows if a or b])
+    timed = one.ms is not None or other.ms is not None
     for title, pairs in (("module", found.modules), ("operator", found.operators)):
         shown = [pair for pair in pairs if pair.differs or pair.ms]
         if shown:
-            print_table(console, None, (title, "layers", "types", "ms", "change"), _rows(shown[:_ROWS]))
+            columns = (title, "layers", "types", *(("ms", "change") if timed else ()))
+            print_table(console, None, columns, [row[: len(columns)] for row in _rows(shown[:_ROWS])])
         if len(shown) > _ROWS:
-            console.print(f"and {len(shown) - _ROWS} more: --json has all\n")
+            print_words(console, visible_text(console, f"and {len(shown) - _ROWS} more: --json has all"))
+            console.print()
+
+
+def _reformats(facts: EngineFacts) -> str:
+    return fmt.integer(facts.reformats) if facts.source == "engine" else ""
+
+
+def _ms(facts: EngineFacts) -> str:
+    return "" if facts.ms is None else fmt.milliseconds(facts.ms)
 
 
 def _rows(pairs: Sequence[SharePair]) -> list[tuple[str, ...]]:

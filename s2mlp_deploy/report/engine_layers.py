@@ -24,11 +24,10 @@ def print_layers(console: Console, found: EngineLayers) -> None:
         found: What the file holds.
     """
     timed = sum(layer.ms is not None for layer in found.layers)
-    reformats = sum(layer.reformat for layer in found.layers)
     print_pairs(
         console,
         [
-            ("layers", f"{fmt.integer(len(found.layers))}, {fmt.count(reformats, 'reformat')}"),
+            ("layers", layers_in_words(found)),
             ("written by", written_by(found)),
             *([("inputs and outputs", ", ".join(found.bindings))] if found.bindings else []),
             *([("timed", f"{timed} layers, {fmt.milliseconds(found.ms or 0.0)} ms together")] if timed else []),
@@ -48,6 +47,14 @@ def print_layers(console: Console, found: EngineLayers) -> None:
         print_pairs(console, [("layers", join_names(finding.layers, limit=_NAMED)), ("fix", finding.fix)])
     for line in found.unclear:
         print_words(console, visible_text(console, f"Note: {line}"))
+
+
+def layers_in_words(found: EngineLayers) -> str:
+    """How many layers, and how many reformats among them; of a network only the builder knows these."""
+    amount = fmt.integer(len(found.layers))
+    if found.source == "network":
+        return amount
+    return f"{amount}, {fmt.count(sum(layer.reformat for layer in found.layers), 'reformat')}"
 
 
 def written_by(found: EngineLayers) -> str:

@@ -13,7 +13,7 @@ from s2mlp_deploy.evidence.profile import module_part
 from s2mlp_deploy.evidence.standing import hashes_of
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.engine_layers import columns_of, rows_of, written_by
+from s2mlp_deploy.report.engine_layers import columns_of, layers_in_words, rows_of, written_by
 from s2mlp_deploy.report.page.cells import Cell, Table
 from s2mlp_deploy.text import join_names
 
@@ -45,6 +45,7 @@ class EngineLayersView:
         stale: Whether the engine was built anew since.
         facts: Label and value.
         timed: Whether there are times; else bars are numbers of layers.
+        of_network: Whether the layers are those of the parsed network.
         groups: Bars by module and by operator, each under its heading.
         legend: Class and name of each type that is there.
         tables: The same in figures.
@@ -56,6 +57,7 @@ class EngineLayersView:
     stale: bool
     facts: tuple[tuple[str, str], ...]
     timed: bool
+    of_network: bool
     groups: tuple[tuple[str, tuple[TypeBar, ...]], ...]
     legend: tuple[tuple[str, str], ...]
     tables: tuple[Table, ...]
@@ -72,9 +74,8 @@ def view_engine_layers(manifest: Manifest, evidence: Evidence) -> tuple[EngineLa
 def _view(found: EngineLayers, present: dict[str, str]) -> EngineLayersView:
     timed = found.ms is not None
     depth = found.depth_of(_ROWS)
-    reformats = sum(layer.reformat for layer in found.layers)
     facts = [
-        ("Layers", f"{fmt.integer(len(found.layers))}, {fmt.count(reformats, 'reformat')}"),
+        ("Layers", layers_in_words(found)),
         ("Written by", written_by(found)),
         *([("Together", f"{fmt.milliseconds(found.ms)} ms, each timed by itself")] if timed else []),
     ]
@@ -88,6 +89,7 @@ def _view(found: EngineLayers, present: dict[str, str]) -> EngineLayersView:
         bool(found.engine) and present.get(found.engine) != found.engine_sha256,
         tuple(facts),
         timed,
+        found.source == "network",
         (
             ("By module", _bars(found, lambda layer: module_part(layer.module, depth))),
             ("By operator", _bars(found, lambda layer: layer.op)),
