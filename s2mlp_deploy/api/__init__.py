@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from s2mlp_deploy.errors import MissingDependencyError
-from s2mlp_deploy.evidence.notebook import draw_records_with
+from s2mlp_deploy.evidence.notebook import Shown, draw_records_with
 
 if TYPE_CHECKING:
     from s2mlp_deploy.api.against_file import layers_against_file, parity_against_file
@@ -94,13 +94,16 @@ if TYPE_CHECKING:
     from s2mlp_deploy.evidence.accuracy import AccuracyReport
     from s2mlp_deploy.evidence.bench import BenchReport
     from s2mlp_deploy.evidence.build import BuildRecord
+    from s2mlp_deploy.evidence.calibration import CalibrationReport
     from s2mlp_deploy.evidence.difference import DifferenceReport
     from s2mlp_deploy.evidence.engine_difference import EngineDifference
     from s2mlp_deploy.evidence.engine_layers import EngineLayers, RunTimes
     from s2mlp_deploy.evidence.layers import LayersReport
+    from s2mlp_deploy.evidence.modules import ModulesReport
     from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
     from s2mlp_deploy.evidence.profile import Profile
     from s2mlp_deploy.evidence.speed import SpeedCheck
+    from s2mlp_deploy.evidence.store import Evidence, read_evidence
     from s2mlp_deploy.evidence.tune import TuneReport
     from s2mlp_deploy.precision.limits import Limits, read_limits
     from s2mlp_deploy.precision.options import PrecisionOptions
@@ -223,12 +226,15 @@ _HOMES = {
     "s2mlp_deploy.evidence.accuracy": _Home(("AccuracyReport",)),
     "s2mlp_deploy.evidence.bench": _Home(("BenchReport",)),
     "s2mlp_deploy.evidence.build": _Home(("BuildRecord",)),
+    "s2mlp_deploy.evidence.calibration": _Home(("CalibrationReport",)),
     "s2mlp_deploy.evidence.difference": _Home(("DifferenceReport",)),
     "s2mlp_deploy.evidence.engine_difference": _Home(("EngineDifference",)),
     "s2mlp_deploy.evidence.engine_layers": _Home(("EngineLayers", "RunTimes")),
     "s2mlp_deploy.evidence.profile": _Home(("Profile",)),
     "s2mlp_deploy.evidence.speed": _Home(("SpeedCheck",)),
+    "s2mlp_deploy.evidence.store": _Home(("Evidence", "read_evidence")),
     "s2mlp_deploy.evidence.layers": _Home(("LayersReport",)),
+    "s2mlp_deploy.evidence.modules": _Home(("ModulesReport",)),
     "s2mlp_deploy.evidence.tune": _Home(("TuneReport",)),
     "s2mlp_deploy.evidence.parity": _Home(("ParityReport", "Tolerances")),
     "s2mlp_deploy.preprocess": _Home(("Preprocessing",)),
@@ -258,6 +264,7 @@ __all__ = [
     "BuildOptions",
     "BuildRecord",
     "CalibrationMethod",
+    "CalibrationReport",
     "CapturedSource",
     "CheckFailedError",
     "CheckpointError",
@@ -271,6 +278,7 @@ __all__ = [
     "EngineName",
     "EngineOptions",
     "EnginePieces",
+    "Evidence",
     "ExportError",
     "ExportResult",
     "FileInspection",
@@ -286,6 +294,7 @@ __all__ = [
     "Limits",
     "Manifest",
     "MissingDependencyError",
+    "ModulesReport",
     "OnHazard",
     "OutputError",
     "OutputSummary",
@@ -363,6 +372,7 @@ __all__ = [
     "predict",
     "preflight",
     "quantize",
+    "read_evidence",
     "read_limits",
     "read_manifest",
     "read_profile",
@@ -378,10 +388,10 @@ __all__ = [
 ]
 
 
-def _draw(record: object) -> str | None:
-    """A record's HTML for a notebook. What draws is imported when the first one is shown."""
-    html: str | None = importlib.import_module("s2mlp_deploy.report.notebook").html_of(record)
-    return html
+def _draw(record: object) -> Shown | None:
+    """A record as a notebook shows it. What draws is imported when the first one is shown."""
+    shown: Shown | None = importlib.import_module("s2mlp_deploy.report.notebook").shown_of(record)
+    return shown
 
 
 draw_records_with(_draw)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+from rich.console import Console
 
 from s2mlp_deploy.api.capturing import CapturedSource, capture
 from s2mlp_deploy.api.checking import check_data_fits, check_preprocessing, check_scores, refuse_late_options
@@ -37,6 +38,10 @@ from s2mlp_deploy.parity.precisions import precision_of
 from s2mlp_deploy.precision.convert import convert, with_precisions
 from s2mlp_deploy.precision.options import PrecisionOptions
 from s2mlp_deploy.progress import ProgressCallback, no_progress
+from s2mlp_deploy.report.accuracy import print_accuracy
+from s2mlp_deploy.report.notebook import ShownAsPrinted
+from s2mlp_deploy.report.speed import print_speed
+from s2mlp_deploy.report.terminal import print_manifest
 from s2mlp_deploy.sources.onnx_model import OnnxModel
 from s2mlp_deploy.sources.source import Source
 from s2mlp_deploy.text import join_names
@@ -45,7 +50,7 @@ LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ExportResult:
+class ExportResult(ShownAsPrinted):
     """What an export wrote.
 
     Attributes:
@@ -72,6 +77,14 @@ class ExportResult:
             ArtifactError: The artifact has none.
         """
         return self.directory / self.manifest.file(precision).path
+
+    def print_to(self, console: Console) -> None:
+        """See :class:`~s2mlp_deploy.report.notebook.ShownAsPrinted`."""
+        print_manifest(console, self.manifest, self.directory)
+        if self.accuracy is not None:
+            print_accuracy(console, self.accuracy)
+        if self.speed is not None:
+            print_speed(console, self.speed, str(self.directory))
 
 
 def export(

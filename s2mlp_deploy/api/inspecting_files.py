@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
+from s2mlp_deploy.api.inspection_tables import print_file_inspection, print_source_inspection
 from s2mlp_deploy.artifact import METADATA_KEY, TensorInfo, read_description
 from s2mlp_deploy.export.write import tensor_infos
 from s2mlp_deploy.graph.checking import problem_of_file
 from s2mlp_deploy.graph.loading import load_graph
+from s2mlp_deploy.report.notebook import ShownAsPrinted
 
 if TYPE_CHECKING:
     from s2mlp_deploy.api.inspecting_sources import SourceInspection
 
 
 @dataclass(frozen=True)
-class FileInspection:
+class FileInspection(ShownAsPrinted):
     """What an ONNX file holds.
 
     Attributes:
@@ -47,6 +51,12 @@ class FileInspection:
     metadata: dict[str, Any]
     problem: str = ""
     found: SourceInspection | None = None
+
+    def print_to(self, console: Console) -> None:
+        """See :class:`~s2mlp_deploy.report.notebook.ShownAsPrinted`."""
+        print_file_inspection(console, self, Path(self.file))
+        if self.found is not None:
+            print_source_inspection(console, self.found)
 
 
 def inspect_file(path: str | Path) -> FileInspection:

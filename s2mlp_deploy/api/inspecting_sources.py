@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from s2mlp_deploy.api.capturing import CapturedSource, analyze
 from s2mlp_deploy.api.checking import refuse_late_options
 from s2mlp_deploy.api.inspecting_files import FileInspection, inspect_file
+from s2mlp_deploy.api.inspection_tables import print_source_inspection
 from s2mlp_deploy.api.sources import load
 from s2mlp_deploy.artifact import Hazard, ShiftRecord
 from s2mlp_deploy.capture.axes import input_shapes
@@ -19,11 +22,12 @@ from s2mlp_deploy.export.adopt import GraphAnalysis
 from s2mlp_deploy.export.rewrite import NearMissRecord
 from s2mlp_deploy.export.write import tensor_infos
 from s2mlp_deploy.progress import ProgressCallback, no_progress
+from s2mlp_deploy.report.notebook import ShownAsPrinted
 from s2mlp_deploy.sources.source import Source
 
 
 @dataclass(frozen=True)
-class SourceInspection:
+class SourceInspection(ShownAsPrinted):
     """What a source holds.
 
     Attributes:
@@ -45,6 +49,10 @@ class SourceInspection:
     near_misses: tuple[NearMissRecord, ...]
     hazards: tuple[Hazard, ...]
     notes: tuple[str, ...]
+
+    def print_to(self, console: Console) -> None:
+        """See :class:`~s2mlp_deploy.report.notebook.ShownAsPrinted`."""
+        print_source_inspection(console, self)
 
 
 def inspect_graph(

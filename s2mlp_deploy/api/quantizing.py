@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rich.console import Console
+
 from s2mlp_deploy.api.evidence import save_scores
 from s2mlp_deploy.api.module_records import by_module
 from s2mlp_deploy.api.refusals import check_quantize
@@ -26,22 +28,33 @@ from s2mlp_deploy.graph.loading import load_graph
 from s2mlp_deploy.precision.convert import convert, with_calibration_of_quantized, with_precisions
 from s2mlp_deploy.precision.options import PrecisionOptions
 from s2mlp_deploy.progress import ProgressCallback, no_progress
+from s2mlp_deploy.report.accuracy import print_accuracy
+from s2mlp_deploy.report.notebook import ShownAsPrinted
+from s2mlp_deploy.report.speed import print_speed
 
 
 @dataclass(frozen=True)
-class Quantized:
+class Quantized(ShownAsPrinted):
     """What was written.
 
     Attributes:
+        directory: The artifact.
         manifest: Of the artifact, with the new files.
         accuracy: How near the files are to float32, and what they score where outputs are lists of scores or a metric
             was given; ``accuracy.failures`` says which floors they do not reach.
         speed: How fast they are beside float32; None where that was not asked for.
     """
 
+    directory: Path
     manifest: Manifest
     accuracy: AccuracyReport
     speed: SpeedCheck | None = None
+
+    def print_to(self, console: Console) -> None:
+        """See :class:`~s2mlp_deploy.report.notebook.ShownAsPrinted`."""
+        print_accuracy(console, self.accuracy)
+        if self.speed is not None:
+            print_speed(console, self.speed, str(self.directory))
 
 
 def quantize(
@@ -100,4 +113,4 @@ def quantize(
         speed = check_speed(
             root, manifest, options.files, converted.shapes, min_speedup=options.min_speedup, progress=progress
         )
-    return Quantized(manifest, accuracy, speed)
+    return Quantized(root, manifest, accuracy, speed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import os
 import re
+import sys
 import sysconfig
 import traceback
 from collections.abc import Iterable
@@ -14,6 +15,8 @@ from pathlib import Path
 import torch
 
 _FRAME = re.compile(r'File "(?P<file>.+?)", line (?P<line>\d+), in .*\n\s*(?P<code>.*)')
+_IPYTHON_INPUT = "<ipython-input-"
+"""How the name of a cell begins that is typed into IPython; Jupyter gives a cell a file below the temporary folder."""
 _INSTALLS = frozenset({"site-packages", "dist-packages"})
 
 
@@ -66,8 +69,8 @@ class UserLine:
 
     @property
     def short(self) -> str:
-        """``file.py:12``, without the folders of the machine."""
-        return f"{Path(self.file).name}:{self.number}"
+        """``file.py:12``, without the folders of the machine; ``In[3]:12`` in a notebook's cell."""
+        return f"{_cell_of(self.file) or Path(self.file).name}:{self.number}"
 
     def __str__(self) -> str:
         return f"{self.file}:{self.number}: {self.code}"
@@ -79,13 +82,21 @@ def is_user_file(filename: str, places: Places = _HERE) -> bool:
     An installed package is the user's too, where it defines modules, but never the standard library.
     """
     if filename.startswith("<"):
-        return False
+        return filename.startswith(_IPYTHON_INPUT)
     parts = _parts(filename)
     if _below(parts, places.package):
         return parts[len(places.package) :][:1] == ("models",)
     if _below(parts, places.torch) or _installed_package(filename) == "torch":
         return False
     return _installed_package(filename) is not None or not any(_below(parts, folder) for folder in places.standard)
+
+
+def _cell_of(filename: str) -> str | None:
+    """``In[3]`` where a file is a cell that IPython ran: the name that it gave it tells a reader nothing."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    known = shell.compile.format_code_name(filename) if shell is not None else None
+    return known[1] if known else None
 
 
 def _below(parts: tuple[str, ...], folder: tuple[str, ...]) -> bool:

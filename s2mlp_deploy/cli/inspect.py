@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 
 from s2mlp_deploy import api
+from s2mlp_deploy.api.inspection_tables import print_artifact, print_file_inspection, print_source_inspection
 from s2mlp_deploy.api.opening import is_engine
 from s2mlp_deploy.api.refusals import check_source
 from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.engine_tables import print_engine_inspection
-from s2mlp_deploy.cli.inspection_tables import print_artifact, print_file_inspection, print_source_inspection
 from s2mlp_deploy.cli.options import (
     Checkpoint,
     Preprocess,

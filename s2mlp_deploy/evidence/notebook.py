@@ -1,22 +1,39 @@
 """How a notebook shows a record.
 
-Jupyter and its like ask an object for ``_repr_html_``. Records know nothing of drawing, and drawing knows records: the
-arrow points from ``report/`` to here and never back. So whoever stands above both, the API's door, hands over what
-draws. Where nobody did, or where a kind has no drawing, a notebook prints a record's fields as Python does.
+Jupyter and its like ask an object for a MIME bundle, or for ``_repr_html_``. Records know nothing of drawing, and
+drawing knows records: the arrow points from ``report/`` to here and never back. So whoever stands above both, the API's
+door, hands over what draws. Where nobody did, or where a kind has no drawing, a notebook prints a record's fields as
+Python does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-_drawing: Callable[[object], str | None] | None = None
+
+@dataclass(frozen=True)
+class Shown:
+    """A record as it is shown.
+
+    Attributes:
+        html: In a notebook.
+        text: Where there is only text: IPython in a terminal, and whoever reads a saved notebook without a browser.
+    """
+
+    html: str
+    text: str
 
 
-def draw_records_with(drawing: Callable[[object], str | None]) -> None:
+_drawing: Callable[[object], Shown | None] | None = None
+
+
+def draw_records_with(drawing: Callable[[object], Shown | None]) -> None:
     """Sets what draws records.
 
     Args:
-        drawing: Makes HTML of a record; None where it knows no drawing of that kind.
+        drawing: Draws a record; None where it knows no drawing of that kind.
     """
     global _drawing
     _drawing = drawing
@@ -25,6 +42,15 @@ def draw_records_with(drawing: Callable[[object], str | None]) -> None:
 class ShownInNotebooks:
     """A record that a notebook shows as tables."""
 
+    def _shown(self) -> Shown | None:
+        return _drawing(self) if _drawing is not None else None
+
     def _repr_html_(self) -> str | None:
         """HTML for a notebook; None has it print the fields."""
-        return _drawing(self) if _drawing is not None else None
+        shown = self._shown()
+        return None if shown is None else shown.html
+
+    def _repr_mimebundle_(self, **_kinds: object) -> dict[str, Any] | None:
+        """HTML and text for IPython, whose text would else be all fields: hashes, histograms and the machine."""
+        shown = self._shown()
+        return None if shown is None else {"text/html": shown.html, "text/plain": shown.text}

@@ -25,6 +25,7 @@ from s2mlp_deploy.evidence.engine_layers import EngineLayers
 from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.machine import Environment
 from s2mlp_deploy.evidence.modules import ModulesReport
+from s2mlp_deploy.evidence.notebook import ShownInNotebooks
 from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.evidence.tune import TuneReport
 from s2mlp_deploy.files import from_json, inside, read_file, to_json, write_file
@@ -104,7 +105,7 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Evidence(ShownInNotebooks):
     """All evidence of an artifact, in the order of the file names.
 
     Attributes:
@@ -249,11 +250,12 @@ def read_record(directory: Path, record: type[R], label: str = "") -> R | None:
         return None
 
 
-def read_evidence(directory: Path) -> Evidence:
+def read_evidence(directory: str | Path) -> Evidence:
     """Reads ``evidence/`` of an artifact; a directory without one has none.
 
     What cannot be read is listed, never raised: a damaged file must not hide the others.
     """
+    directory = Path(directory)
     saved: list[Saved[Any]] = []
     unreadable: list[Unreadable] = []
     others: list[str] = []

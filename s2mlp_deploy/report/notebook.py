@@ -23,8 +23,10 @@ from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.evidence.engine_layers import EngineLayers
 from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.modules import ModulesReport
+from s2mlp_deploy.evidence.notebook import Shown, ShownInNotebooks
 from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.evidence.profile import Profile
+from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.evidence.tune import TuneReport
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.accuracy import print_accuracy
@@ -56,20 +58,40 @@ _FORMAT = (
 )
 
 
-def html_of(record: object) -> str | None:
+def shown_of(record: object) -> Shown | None:
     """A record as a notebook shows it; None for what has no drawing.
 
     Args:
         record: Of a type of :data:`~s2mlp_deploy.evidence.store.KINDS`, or a profile.
     """
     printer = _PRINTERS.get(type(record))
-    if printer is None:
-        return None
+    return None if printer is None else drawn(lambda console: printer(console, record))
+
+
+def drawn(printer: Callable[[Console], None]) -> Shown:
+    """What is printed on a terminal, as a notebook shows it.
+
+    Args:
+        printer: Prints on the console that it is given.
+    """
     console = Console(record=True, file=io.StringIO(), width=_WIDTH, legacy_windows=False)
-    printer(console, record)
-    shown = console.export_html(theme=_THEME, code_format=_FORMAT, inline_styles=True)
+    printer(console)
+    text = "\n".join(line.rstrip() for line in console.export_text(clear=False).strip("\n").split("\n"))
+    html = console.export_html(theme=_THEME, code_format=_FORMAT, inline_styles=True)
     # What is dim rich mixes with the ground by half, which is too pale to read.
-    return harmless(shown.replace(f"color: {_DIM}; text-decoration-color: {_DIM}", f"color: {_SOFT}"))
+    html = html.replace(f"color: {_DIM}; text-decoration-color: {_DIM}", f"color: {_SOFT}")
+    return Shown(harmless(html), harmless(text))
+
+
+class ShownAsPrinted(ShownInNotebooks):
+    """A result that a notebook shows as the command line prints it."""
+
+    def print_to(self, console: Console) -> None:
+        """Prints it."""
+        raise NotImplementedError
+
+    def _shown(self) -> Shown:
+        return drawn(self.print_to)
 
 
 def _print_calibration(console: Console, report: CalibrationReport) -> None:
@@ -99,6 +121,16 @@ def _print_modules(console: Console, report: ModulesReport) -> None:
     print_table(console, f"Modules of {report.file}", ("module", "nodes", "weights", "computes in"), rows)
 
 
+def _print_evidence(console: Console, evidence: Evidence) -> None:
+    saved = [(item.name, type(item.record).__name__, "") for item in evidence.saved]
+    unreadable = [(item.name, item.record.__name__, item.problem) for item in evidence.unreadable]
+    others = [(name, None, "of no kind that is known") for name in evidence.others]
+    rows = [*saved, *unreadable, *others]
+    shown = 3 if unreadable or others else 2
+    columns = ("file", "record", "left out because")[:shown]
+    print_table(console, fmt.count(len(saved), "record"), columns, [row[:shown] for row in rows])
+
+
 _PRINTERS: dict[type[Any], Callable[[Console, Any], None]] = {
     ParityReport: print_parity,
     AccuracyReport: print_accuracy,
@@ -109,6 +141,7 @@ _PRINTERS: dict[type[Any], Callable[[Console, Any], None]] = {
     CalibrationReport: _print_calibration,
     TuneReport: print_tune,
     EngineLayers: print_engine_layers,
+    Evidence: _print_evidence,
     Profile: lambda console, profile: print_profile(console, "a run", profile),
 }
 

@@ -56,6 +56,9 @@ def test_a_loaded_source_takes_options_of_capturing_only(source, tmp_path, name,
 
 def test_a_loaded_source_is_captured_as_asked(source, tmp_path):
     exported = api.export(source, tmp_path / "out", opset=19, dynamic=(), on_hazard="error")
+    shown = exported._repr_mimebundle_()["text/plain"]
+    assert "RANDOM (seed 0)" in shown, "a notebook shows what the terminal does"
+    assert "model.fp32.onnx" in shown
     assert exported.manifest.opset == 19
     assert exported.manifest.inputs[0].shape[0] == 2
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from traceback import FrameSummary
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -46,6 +48,7 @@ WINDOWS = places(
         (f"{SITE}/torchvision/ops/misc.py", USUAL, True),
         ("<string>", USUAL, False),
         ("<frozen runpy>", USUAL, False),
+        ("<ipython-input-3-0a1b2c>", USUAL, True),
         # The zoo's networks read like a user's; a checkout below a folder called models is no network.
         (f"{SITE}/s2mlp_deploy/models/layers.py", USUAL, True),
         (f"{SITE}/s2mlp_deploy/shift/op.py", USUAL, False),
@@ -124,3 +127,17 @@ def test_line_of_a_stack_is_the_innermost_of_the_user() -> None:
     assert line is not None
     assert (line.short, line.code, str(line)) == ("net.py:3", "y = f(x)", "/home/me/net.py:3: y = f(x)")
     assert frames.line_of_stack(None) is None
+
+
+def test_a_cell_of_a_notebook_has_the_number_that_its_reader_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = "/tmp/ipykernel_71/3405691582.py"
+    shell = SimpleNamespace(compile=SimpleNamespace(format_code_name={cell: ("Cell", "In[3]")}.get))
+    ipython = SimpleNamespace(get_ipython=lambda: shell)
+    line = frames.UserLine(cell, 7, "x[:, 1:] = x[:, :-1]")
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    assert line.short == "3405691582.py:7"
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    assert line.short == "In[3]:7"
+    assert frames.UserLine("/home/me/net.py", 7, "").short == "net.py:7"
+    ipython.get_ipython = lambda: None  # Imported by something, and no notebook.
+    assert line.short == "3405691582.py:7"

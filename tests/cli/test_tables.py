@@ -11,9 +11,9 @@ from report_samples import build
 from rich.console import Console
 
 from s2mlp_deploy import api
+from s2mlp_deploy.api.inspection_tables import print_file_inspection, print_source_inspection
 from s2mlp_deploy.artifact import Hazard, ShiftRecord, TensorInfo
 from s2mlp_deploy.cli.engine_tables import print_engine_inspection, print_health, print_preflight
-from s2mlp_deploy.cli.inspection_tables import print_file_inspection, print_source_inspection
 from s2mlp_deploy.engines.base import EngineStatus
 from s2mlp_deploy.engines.record import Mismatch
 from s2mlp_deploy.engines.tensorrt.preflight import Finding, Preflight
@@ -92,6 +92,9 @@ def test_a_source_shows_its_shifts_and_hazards() -> None:
         assert line.split() in printed
     empty = replace(found, shifts=(), hazards=(), notes=())
     assert ["No", "shift", "was", "found."] in lines(print_source_inspection, empty)
+    shown = empty._repr_mimebundle_()
+    assert shown["text/plain"].startswith("net.py:make\n"), "a notebook shows what the terminal does"
+    assert "No shift was found." in shown["text/html"]
 
 
 def test_a_file_of_another_tool_says_nothing_of_its_shifts() -> None:

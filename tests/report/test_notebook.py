@@ -90,3 +90,25 @@ def test_in_ipython_it_is_shown_at_once(tmp_path: Path, monkeypatch):
 def test_a_folder_that_is_no_artifact_is_refused(tmp_path: Path):
     with pytest.raises(ArtifactError):
         report.display(tmp_path)
+
+
+def test_text_beside_the_html_is_what_a_terminal_shows():
+    bundle = parity_report()._repr_mimebundle_()
+    assert set(bundle) == {"text/html", "text/plain"}
+    assert bundle["text/html"] == parity_report()._repr_html_()
+    assert bundle["text/plain"].startswith("Parity of model.fp32.onnx: holds\n")
+    assert "ParityReport(" not in bundle["text/plain"]
+    assert not any(line != line.rstrip() for line in bundle["text/plain"].split("\n"))
+
+
+def test_evidence_is_shown_as_a_list_of_its_records(tmp_path: Path):
+    evidence = api.read_evidence(str(artifact(tmp_path, parity_a=parity_report())))
+    shown = evidence._repr_mimebundle_()["text/plain"]
+    assert shown.startswith("1 record\n")
+    assert "ParityReport" in shown
+    assert "left out" not in shown
+    (tmp_path / "evidence" / "notes.txt").write_text("mine")
+    (tmp_path / "evidence" / "tune.json").write_text("{}")
+    shown = api.read_evidence(tmp_path)._repr_mimebundle_()["text/plain"]
+    assert "of no kind that is known" in shown
+    assert "it names no kind of evidence" in shown
