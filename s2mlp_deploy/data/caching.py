@@ -61,10 +61,15 @@ class CachedBatches:
         self._whole = not self._full
 
     def first(self, samples: int) -> Iterator[dict[str, NDArray[Any]]]:
-        """The inputs of the first batches, until so many samples were seen."""
-        seen = 0
-        for feeds, _ in self:
-            yield feeds
-            seen += len(next(iter(feeds.values())))
-            if seen >= samples:
-                return
+        """See :func:`first_inputs`."""
+        return first_inputs(self, samples)
+
+
+def first_inputs(batches: Batches, samples: int) -> Iterator[dict[str, NDArray[Any]]]:
+    """The inputs of the first batches, until so many samples were seen."""
+    seen = 0
+    for feeds, _ in batches:
+        yield feeds
+        seen += len(next(iter(feeds.values())))
+        if seen >= samples:
+            return

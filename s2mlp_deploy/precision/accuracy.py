@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from s2mlp_deploy.artifact import is_scores
-from s2mlp_deploy.data.caching import Batches
+from s2mlp_deploy.data.caching import Batches, first_inputs
 from s2mlp_deploy.engines.base import Engine, FileEngine
 from s2mlp_deploy.engines.of_graph import open_graph
 from s2mlp_deploy.errors import DataError
@@ -136,6 +136,10 @@ class Scorer:
         # Images without a label count in no accuracy.
         self.counted = int(known.size) if self._labels is not None and metric is None else self.images
         self.reference_score = self._points(run.outputs) if not callable(metric) else metric(reference)
+
+    def inputs(self, samples: int) -> Iterator[dict[str, NDArray[Any]]]:
+        """Inputs by name of the first samples that are scored on; none where there is only noise."""
+        return first_inputs(self._data if self._data is not None else (), samples)
 
     def check_finite(self) -> None:
         """Refuses a reference that says nothing of some images.

@@ -207,7 +207,7 @@ class _Conversion:
             self.progress(f"converting to {precision}", 0, None)
             keep: AbstractSet[str] = frozenset()
             if precision in quantized and batches is not None:
-                keep = self._kept(precision, statistics, batches, scorer)
+                keep = self._kept(precision, statistics, scorer)
             graphs.append(self._derive(precision, statistics, keep, half_io=options.half_io))
         record = replace(record, files=tuple(graph.file for graph in graphs))
         return Converted(
@@ -302,14 +302,15 @@ class _Conversion:
             half_io=half_io,
         )
 
-    def _kept(self, precision: str, statistics: Statistics, batches: CachedBatches, scorer: Scorer) -> AbstractSet[str]:
+    def _kept(self, precision: str, statistics: Statistics, scorer: Scorer) -> AbstractSet[str]:
         """Measures what each layer costs, and searches those that the budget keeps in higher precision."""
         options = self.options
         costs = layer_sqnr(
             self.model,
             placement_of(precision, reduce_range=options.reduce_range).scheme,
             Calibrated(statistics.histograms, options.method),
-            batches.first(_SENSITIVITY_SAMPLES),
+            # Of what ranges were measured on, nothing is clipped: only other data tells which layer minds them.
+            scorer.inputs(_SENSITIVITY_SAMPLES),
             exclusion=options.exclusion,
             threads=options.threads,
         )

@@ -41,8 +41,8 @@ from s2mlp_deploy.report.terminal import print_parity
 from s2mlp_deploy.report.tune import print_tune
 from s2mlp_deploy.text import harmless
 
-_WIDTH = 118
-"""Columns of a record; a notebook that is narrower scrolls it."""
+_WIDTH, _WIDE = 118, 190
+"""Columns of a record, and of one whose table is wider; a notebook that is narrower scrolls it."""
 
 _HEIGHT = 720
 """Pixels of a page in a notebook."""
@@ -65,16 +65,20 @@ def shown_of(record: object) -> Shown | None:
         record: Of a type of :data:`~s2mlp_deploy.evidence.store.KINDS`, or a profile.
     """
     printer = _PRINTERS.get(type(record))
-    return None if printer is None else drawn(lambda console: printer(console, record))
+    if printer is None:
+        return None
+    return drawn(lambda console: printer(console, record), _WIDE if isinstance(record, LayersReport) else _WIDTH)
 
 
-def drawn(printer: Callable[[Console], None]) -> Shown:
+def drawn(printer: Callable[[Console], None], width: int = _WIDTH) -> Shown:
     """What is printed on a terminal, as a notebook shows it.
 
     Args:
         printer: Prints on the console that it is given.
+        width: Columns.
     """
-    console = Console(record=True, file=io.StringIO(), width=_WIDTH, legacy_windows=False)
+    # In a notebook rich would show every line at once besides, as an output of its own.
+    console = Console(record=True, file=io.StringIO(), width=width, legacy_windows=False, force_jupyter=False)
     printer(console)
     text = "\n".join(line.rstrip() for line in console.export_text(clear=False).strip("\n").split("\n"))
     html = console.export_html(theme=_THEME, code_format=_FORMAT, inline_styles=True)

@@ -52,6 +52,16 @@ def test_a_budget_keeps_layers_and_lists_its_trials(artifact, images):
     assert all(layer.gain > 0 for layer in kept)
 
 
+def test_layers_are_measured_on_what_is_scored(artifact):
+    bright = np.random.default_rng(0).uniform(-1.7, 2.2, (16, 3, 8, 8)).astype(np.float32)
+    same, dark = (
+        api.quantize(artifact, options(data, eval_data=bright)).accuracy.sqnr["int8"] for data in (bright, 0.1 * bright)
+    )
+    first = next(iter(dark))
+    assert dark[first] < 10 < same[first], "ranges of dark images clip bright ones"
+    assert min(dark, key=dark.get) == first, "so a budget tries that layer first"
+
+
 def test_a_budget_that_cannot_be_kept_leaves_all_but_the_cache_as_it_was(artifact, images):
     before = nano_artifact.snapshot(artifact)
     with pytest.raises(CheckFailedError):

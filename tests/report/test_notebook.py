@@ -101,6 +101,19 @@ def test_text_beside_the_html_is_what_a_terminal_shows():
     assert not any(line != line.rstrip() for line in bundle["text/plain"].split("\n"))
 
 
+def test_in_a_notebook_nothing_is_shown_besides(monkeypatch):
+    displayed: list[object] = []
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("rich.jupyter.display", lambda *shown: displayed.append(shown))
+    assert parity_report()._repr_html_()
+    assert displayed == [], "rich shows each line by itself where it finds itself in Jupyter"
+
+
+def test_layers_are_a_table():
+    shown = layers()._repr_mimebundle_()["text/plain"]
+    assert re.search(r"^Layer +Own SNR +Limit", shown, re.MULTILINE)
+
+
 def test_evidence_is_shown_as_a_list_of_its_records(tmp_path: Path):
     evidence = api.read_evidence(str(artifact(tmp_path, parity_a=parity_report())))
     shown = evidence._repr_mimebundle_()["text/plain"]
