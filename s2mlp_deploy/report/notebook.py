@@ -5,7 +5,6 @@ A record is shown by the words that a terminal shows of it: one text for both, a
 
 from __future__ import annotations
 
-import html
 import io
 import sys
 from collections.abc import Callable
@@ -162,9 +161,11 @@ class NotebookPage:
 
     def _repr_html_(self) -> str:
         """A frame with the page: its styles stay inside; its script, of no origin, reaches nothing else."""
+        # Between single quotes these two alone mean something; a notebook that is saved keeps every letter.
+        page = self.page.replace("&", "&amp;").replace("'", "&#39;")
         return (
-            f'<iframe sandbox="allow-scripts" title="s2mlp-deploy report" srcdoc="{html.escape(self.page)}" '
-            f'style="width:100%;height:{_HEIGHT}px;border:0"></iframe>'
+            f'<iframe sandbox="allow-scripts" title="s2mlp-deploy report" '
+            f"style=\"width:100%;height:{_HEIGHT}px;border:0\" srcdoc='{page}'></iframe>"
         )
 
 

@@ -16,10 +16,12 @@ from fake_speed import VNNI, speed_report
 from rich.console import Console
 
 from s2mlp_deploy import api, report
+from s2mlp_deploy.api import inspection_tables
 from s2mlp_deploy.api.diffing_layers import diff_layers
+from s2mlp_deploy.api.inspection_tables import print_artifact, print_file_inspection, print_source_inspection
 from s2mlp_deploy.artifact import Hazard, TensorInfo
 from s2mlp_deploy.bench.elsewhere import beside, read_elsewhere
-from s2mlp_deploy.cli import engine_tables, inspection_tables
+from s2mlp_deploy.cli import engine_tables
 from s2mlp_deploy.cli.engine_tables import (
     print_diagnosis,
     print_engine_inspection,
@@ -27,7 +29,6 @@ from s2mlp_deploy.cli.engine_tables import (
     print_optimized,
     print_preflight,
 )
-from s2mlp_deploy.cli.inspection_tables import print_artifact, print_file_inspection, print_source_inspection
 from s2mlp_deploy.engines.base import EngineStatus
 from s2mlp_deploy.engines.optimized import OptimizedRecord, Traits
 from s2mlp_deploy.engines.record import Mismatch
