@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Processes that run the tests. Each file stays in one of them, so that what its tests share is made once.
 WORKERS ?= 2
 
-.PHONY: demo test install check unit scale slow clean
+.PHONY: demo test install check unit notebooks scale slow clean
 .DELETE_ON_ERROR:
 
 demo: install
@@ -37,6 +37,11 @@ check: install
 
 unit: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+# The tutorials executed again, in place; `git diff` shows what they say otherwise.
+notebooks: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	OMP_NUM_THREADS=1 $(BIN)/python docs/tutorials/execute.py
 
 # What takes too long, or too much room, for every run: Ray, and a venv of what a service installs.
 scale: install
