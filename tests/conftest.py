@@ -53,3 +53,5 @@ def package_logging() -> None:
     logger = logging.getLogger("s2mlp_deploy")
     logger.handlers[:] = [handler for handler in logger.handlers if type(handler).__name__ != "_Warnings"]
     logger.propagate = True
+    # Others' quantizers are told to be quiet through the root, and so would be our warnings in whatever comes next.
+    logging.getLogger().setLevel(logging.WARNING)
