@@ -35,6 +35,15 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The documentation, with warnings as errors; then what pages show: links, width, snippets and notebooks. Always anew,
+# because Sphinx does not see when the code changes that reference pages are made from.
+.PHONY: docs
+docs: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	rm -rf build/site build/doctrees
+	$(BIN)/python -m sphinx -W --keep-going -q -j 2 -b html -c docs -d build/doctrees . build/site
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/docs
+
 unit: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 

@@ -79,7 +79,7 @@ def parity_per_layer(
         save: A new folder for the tensors of all layers, reference and candidate, which
             :func:`~s2mlp_deploy.api.rejudge_layers` reads.
         bisect: Whether mends are tried against the first layer of a file that is past its tolerance
-            (:mod:`s2mlp_deploy.api.bisecting`).
+            (``s2mlp_deploy/api/bisecting.py``).
         progress: Told how many images are done.
 
     Returns:

@@ -45,13 +45,14 @@ class SourceInfo:
     """Where the network and its weights come from.
 
     Attributes:
-        reference: What the user named.
+        reference: What the user named. ``parity`` with the same source takes all other fields from here.
         config: The configuration's fields, where there is one.
-        checkpoint: File name of the weights; None for seeded random ones.
+        checkpoint: File name of the weights, without its folder: it is found again by name and hash. None for seeded
+            random ones.
         checkpoint_sha256: Hash of that file.
         seed: Seed of random weights.
-        overrides: What the user set of the configuration, or of a factory's arguments.
-        preprocess: Name of the file that the user described the preprocessing with.
+        overrides: What was given with ``--set``, of the configuration or of a factory's arguments.
+        preprocess: Name of the file that was given with ``--preprocess``.
     """
 
     reference: str
@@ -134,7 +135,7 @@ class CalibrationRecord:
     """What the ranges of quantized and float16 files were measured on.
 
     Attributes:
-        data: In words.
+        data: In words; of the last run, while each file's metadata holds its own.
         sha256: Of the samples and their labels.
         samples: How many were seen.
         skipped: How many could not be decoded.
@@ -157,7 +158,8 @@ class FileRecord:
     """A file of the artifact.
 
     Attributes:
-        path: Relative to the artifact.
+        path: A name in the artifact's directory. Of two of a precision the second, ``model.fp32-tuned.onnx``, is what
+            ``tune`` found faster.
         precision: ``fp32``, ``fp16``, ...
         sha256: Of the file's bytes.
         bytes: Its size.
@@ -173,26 +175,30 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything an artifact says of itself. See ``docs/reference/manifest.md``.
+    """Everything an artifact says of itself.
 
     Attributes:
-        name: The served name.
+        name: The served name: ``--name`` (letters, digits, ``.``, ``_``, ``-``), else the checkpoint's stem, or the
+            model's name.
         source: Network and weights.
-        preprocessing: How an image becomes the input; None where none is configured for this model.
-        classes: Names of the outputs' classes, where known.
+        preprocessing: How an image becomes the input: size, mean, std, interpolation, crop, colour order; None where
+            none is configured for this model.
+        classes: Names of the outputs' classes in output order, where known.
         inputs: Of the graph.
         outputs: Of the graph.
         opset: Of the files.
-        shifts: Every shift found.
+        shifts: Every shift found. Equal shifts of one tensor are computed once and listed once, with the first one's
+            origin.
         hazards: Lines that mean different things to different runtimes.
-        notes: What was tried and did not work: why the batch is fixed, for example.
+        notes: Sentences: why the batch is fixed, which limits a free size has, and what else capturing had to say.
         files: Every ONNX file.
-        tools: Versions that wrote the files.
-        preprocessing_in_graph: Whether the graph does the preprocessing itself, on decoded images.
+        tools: Versions that shaped the bytes of the files.
+        preprocessing_in_graph: Whether the graph does the preprocessing itself, on decoded images: the input is then
+            ``image``, uint8 [batch, height, width, 3].
         precision_exceptions: Layers in higher precision than their file's.
         calibration: What ranges were measured on, where some were.
         limits: What free sizes of inputs may be, where that is not every size.
-        schema_version: Of this description.
+        schema_version: Of this description. Version 1 is read too; others are refused, not guessed.
     """
 
     name: str

@@ -156,7 +156,7 @@ class BudgetSearch:
 
 @dataclass(frozen=True)
 class AccuracyReport(ShownInNotebooks):
-    """What the files of an artifact score.
+    """What the files of an artifact score, how far their outputs are from float32's, and trials of an accuracy budget.
 
     Attributes:
         metric: What the score is; empty where nothing was scored: outputs are no lists of scores, or there was no data.

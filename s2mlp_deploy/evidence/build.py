@@ -80,7 +80,7 @@ class Contents:
 
 @dataclass(frozen=True)
 class BuildRecord(ShownInNotebooks):
-    """What a build made.
+    """What an engine was built from and for, and what it holds.
 
     Attributes:
         onnx: The file that was built.

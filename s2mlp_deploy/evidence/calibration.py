@@ -36,7 +36,7 @@ class ActivationRange:
 
 @dataclass(frozen=True)
 class CalibrationReport(ShownInNotebooks):
-    """A calibration.
+    """A calibration: the histogram of every activation and the ranges that were chosen.
 
     Attributes:
         calibration: On what the ranges were measured.

@@ -133,7 +133,7 @@ class Bisection:
 
 @dataclass(frozen=True)
 class LayersReport(ShownInNotebooks):
-    """A file's layers against the model's.
+    """What leaves each module of a file beside what leaves the model's, with figures and limits.
 
     Attributes:
         reference: What was compared with.

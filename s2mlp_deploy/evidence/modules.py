@@ -33,7 +33,7 @@ class ModuleRecord:
 
 @dataclass(frozen=True)
 class ModulesReport(ShownInNotebooks):
-    """A file by module.
+    """A file by module: nodes, weights and types of each.
 
     Attributes:
         file: Its name in the artifact.

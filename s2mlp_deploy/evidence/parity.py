@@ -175,7 +175,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class ParityReport(ShownInNotebooks):
-    """The result of a comparison.
+    """The result of a comparison: for each output its figures, the limits it was judged by, and the failures in words.
 
     An artifact keeps one for each file's bytes, engine, data and weights (:attr:`label`): noise never takes the place
     of images, nor a comparison with other weights that of the right one.

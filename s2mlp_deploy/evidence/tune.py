@@ -97,7 +97,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class TuneReport(ShownInNotebooks):
-    """What was tried of an artifact on one machine.
+    """What was tried of an artifact on one machine: every candidate, its figures, what became of it and why.
 
     Attributes:
         environment: Where and when.

@@ -1,0 +1,41 @@
+"""Parts of reference pages that are made from the code while a page is read, so that none can go stale.
+
+A page says where with a comment of its own, ``<!-- generated: NAME ARGUMENTS -->``; what comes there is Markdown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import api_pages
+import command_pages
+import error_pages
+import record_pages
+
+MARK = re.compile(r"^<!-- generated: (\w+)([^>]*?) -->$", re.MULTILINE)
+DOCS = Path(__file__).resolve().parents[1]
+
+
+def _tutorials() -> str:
+    """The notebooks in the order of their names, as a table of contents."""
+    names = [f"tutorials/{path.stem}" for path in sorted((DOCS / "tutorials").glob("*.ipynb"))]
+    return "\n".join(["```{toctree}", ":caption: Tutorials", ":maxdepth: 1", "", *names, "```"]) if names else ""
+
+
+GENERATORS: dict[str, Callable[..., str]] = {
+    "api": api_pages.entries,
+    "choices": api_pages.choices,
+    "commands": command_pages.commands,
+    "errors": error_pages.errors,
+    "evidence": record_pages.evidence,
+    "kinds": record_pages.kinds,
+    "manifest": record_pages.manifest,
+    "tutorials": _tutorials,
+}
+
+
+def expand(text: str) -> str:
+    """A page's text with what its marks stand for."""
+    return MARK.sub(lambda mark: GENERATORS[mark[1]](*mark[2].split()), text)
