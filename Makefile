@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Processes that run the tests. Each file stays in one of them, so that what its tests share is made once.
 WORKERS ?= 2
 
-.PHONY: demo test install check unit notebooks scale slow clean
+.PHONY: demo test install check unit notebooks scale slow fuzz coverage clean
 .DELETE_ON_ERROR:
 
 demo: install
@@ -59,6 +59,23 @@ scale: install
 
 slow: install
 	$(BIN)/python -m pytest -m slow
+
+# What reads files of others, given damaged ones: SECONDS for each reader, READERS to choose some (a family or a name).
+SECONDS ?= 20
+READERS ?=
+fuzz: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run_fuzz.py --seconds $(SECONDS) $(READERS)
+
+# Which lines and branches of the package the tests run, by room, those in processes that they start among them. TESTS
+# chooses some; the limits are for all.
+TESTS ?=
+coverage: install
+	$(BIN)/coverage erase
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadfile --timeout 900 $(TESTS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage json --quiet
+	$(BIN)/python benchmarks/coverage_by_room.py build/coverage/coverage.json
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

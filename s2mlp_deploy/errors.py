@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+_LONGEST = 5_000
+"""Characters of what is told: many problems repeat what stood in a file, which may be megabytes."""
+
 INTERNAL_ERROR = 70
 """Exit status of a bug of this package: ``EX_SOFTWARE`` of sysexits.h."""
 
@@ -25,10 +28,10 @@ class S2MLPDeployError(Exception):
     exit_code = 2
 
     def __init__(self, problem: str, *, where: str | None = None, fix: str | None = None) -> None:
-        self.problem = problem
-        self.where = where
-        self.fix = fix
-        super().__init__(problem, where, fix)
+        self.problem = _cut(problem)
+        self.where = None if where is None else _cut(where)
+        self.fix = None if fix is None else _cut(fix)
+        super().__init__(self.problem, self.where, self.fix)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions are rebuilt from their positional arguments, which these constructors do not take: without this a
@@ -42,6 +45,10 @@ class S2MLPDeployError(Exception):
         if self.fix:
             lines.append(f"  fix:   {self.fix}")
         return "\n".join(lines)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ... ({len(text):,} characters)"
 
 
 def _rebuilt(kind: type[S2MLPDeployError], args: tuple[Any, ...], state: dict[str, Any]) -> S2MLPDeployError:

@@ -31,11 +31,14 @@ _TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 
 _SCRATCH, _SCRATCH_LOCK = "s2mlp-deploy-", ".lock"
 
+_LONGEST_NAME = 255
+"""Bytes of a file's name. Asking whether there is one with a longer name is an error of its own."""
+
 MODE = 0o666
 """Of new files, less what the user's umask takes away."""
 
 
-FileKind = Literal["manifest", "evidence", "sidecar", "description", "profile"]
+FileKind = Literal["manifest", "evidence", "sidecar", "description", "profile", "kernels", "list"]
 
 _MEGABYTE = 2**20
 LIMITS: dict[FileKind, int] = {
@@ -44,6 +47,8 @@ LIMITS: dict[FileKind, int] = {
     "sidecar": 16 * _MEGABYTE,
     "description": _MEGABYTE,
     "profile": 64 * _MEGABYTE,
+    "kernels": 1024 * _MEGABYTE,
+    "list": 1024 * _MEGABYTE,
 }
 """Bytes of the largest file of a kind that is read: tens of times what this package writes for the largest networks.
 
@@ -72,8 +77,12 @@ def inside(directory: Path, name: str) -> Path | None:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name is that of something in a directory: it has no folder in it, and is not the directory itself."""
-    return PurePath(name).name == name and name not in ("", ".", "..")
+    """Whether a name can be of something in a directory: it has no folder in it, and is not the directory itself."""
+    try:
+        length = len(os.fsencode(name))
+    except UnicodeEncodeError:
+        return False
+    return PurePath(name).name == name and name not in ("", ".", "..") and "\0" not in name and length <= _LONGEST_NAME
 
 
 def read_file(path: Path, kind: FileKind) -> bytes:

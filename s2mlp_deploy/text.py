@@ -46,3 +46,17 @@ def join_names(names: Iterable[object], *, limit: int | None = 8, last: str = "a
     if rest > 0:
         return f"{separator.join(texts[:limit])} and {rest} more"
     return f" {last} ".join([separator.join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+
+
+_DIGITS = 18
+
+
+def whole_number(text: str) -> int | None:
+    """The whole number that a text of others is; None for any other text.
+
+    ``str.isdigit`` takes characters that ``int`` refuses, and ``int`` refuses thousands of digits.
+
+    >>> whole_number("37"), whole_number("-1"), whole_number("\u00b2"), whole_number("9" * 5000)
+    (37, None, None, None)
+    """
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else None

@@ -14,7 +14,7 @@ import pytest
 
 import s2mlp_deploy
 from s2mlp_deploy import errors
-from s2mlp_deploy.errors import MissingDependencyError, S2MLPDeployError
+from s2mlp_deploy.errors import InputError, MissingDependencyError, S2MLPDeployError
 
 
 def test_errors_say_what_where_and_fix():
@@ -71,3 +71,9 @@ def test_an_error_of_a_worker_arrives_as_itself(name):
     ):
         pool.submit(fail_with, name).result(timeout=60)
     assert str(caught.value) == str(instance(getattr(errors, name)))
+
+
+def test_a_problem_that_repeats_megabytes_is_cut():
+    error = pickle.loads(pickle.dumps(InputError("x" * 2_000_000, where="y" * 10**6, fix="z" * 10**6)))
+    assert len(str(error)) < 16_000
+    assert "2,000,000 characters" in error.problem

@@ -124,3 +124,11 @@ def test_no_place_for_temporary_files_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(OutputError, match="cannot write"), scratch_directory():
         pass
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a" * 256, "é" * 128, "a\0", "\ud800"])
+def test_what_is_no_name_of_a_file(tmp_path, name):
+    assert not files.is_plain_name(name)
+    for good in ("a" * 255, "é" * 127, "a.onnx"):
+        assert files.is_plain_name(good)
+        assert not (tmp_path / good).is_file()

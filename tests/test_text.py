@@ -2,7 +2,7 @@
 
 import pytest
 
-from s2mlp_deploy.text import first_line_of, join_names
+from s2mlp_deploy.text import first_line_of, join_names, whole_number
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,9 @@ def test_names_in_a_sentence():
     assert join_names("abcde", limit=3) == "a, b, c and 2 more"
     assert join_names(["a (1, 2)", "b (3,)", "c"], separator="; ") == "a (1, 2); b (3,) and c"
     assert join_names(range(20), limit=None).endswith("17, 18 and 19")
+
+
+@pytest.mark.parametrize("text", ["", "-1", " 1", "1_0", "\u00b2", "\u0663", "9" * 19, "9" * 5000])
+def test_what_is_no_whole_number_is_none(text):
+    assert whole_number(text) is None
+    assert whole_number("007") == 7

@@ -12,11 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from s2mlp_deploy.api.engines import build
@@ -26,7 +24,7 @@ from s2mlp_deploy.errors import ArtifactError, InputError
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.layers import LayerParity, LayersReport
 from s2mlp_deploy.evidence.machine import environment_here
-from s2mlp_deploy.files import from_json, is_plain_name, output_error, read_file, sha256_of, to_json
+from s2mlp_deploy.files import from_json, is_plain_name, is_regular, output_error, read_file, sha256_of, to_json
 from s2mlp_deploy.parity.pieces import Piece, piece_model
 from s2mlp_deploy.parity.sketch import LayerFigures, float_array
 from s2mlp_deploy.parity.tolerances import own_distance
@@ -251,17 +249,20 @@ def _read_index(directory: Path) -> EnginePieces:
                 where=str(path),
                 fix=_AGAIN,
             )
-        return msgspec.json.decode(document, type=EnginePieces)
+        index: EnginePieces = from_json(document, EnginePieces)
+        return index
     except (OSError, ValueError) as error:
         raise ArtifactError(f"it is damaged: {error}", where=str(path), fix=_AGAIN) from error
 
 
 def _tensors_of(directory: Path, index: EnginePieces) -> dict[str, NDArray[Any]]:
     path = directory / TENSORS
+    if not is_regular(path):
+        raise ArtifactError("the values that enter the pieces are missing", where=str(path), fix=_AGAIN)
     try:
         if sha256_of(path) != index.tensors_sha256:
-            raise ArtifactError("the file is damaged: it has another hash", where=str(path), fix=_AGAIN)
+            raise ValueError("it has another hash")
         found: dict[str, NDArray[Any]] = load(path.read_bytes())
         return found
-    except (OSError, SafetensorError) as error:
+    except Exception as error:  # safetensors raises a type of its own, and KeyError of types that NumPy has not.
         raise ArtifactError(f"it is damaged: {error}", where=str(path), fix=_AGAIN) from error

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from s2mlp_deploy.errors import ArtifactError, InputError, OutputError
@@ -21,6 +20,7 @@ from s2mlp_deploy.evidence.store import decode, encode
 from s2mlp_deploy.files import from_json, is_plain_name, output_error, read_file, sha256_of, to_json
 from s2mlp_deploy.parity.sketch import LayerFigures
 from s2mlp_deploy.parity.tolerances import Limit, default_tolerances, tolerances_by_output
+from s2mlp_deploy.text import whole_number
 
 INDEX = "layers.json"
 _KIND, _VERSION = "saved layers", 2
@@ -186,7 +186,8 @@ def _read_index(directory: Path) -> _Index:
                 where=str(path),
                 fix=_AGAIN,
             )
-        return msgspec.json.decode(document, type=_Index)
+        index: _Index = from_json(document, _Index)
+        return index
     except (OSError, ValueError) as error:
         raise ArtifactError(f"it is damaged: {error}", where=str(path), fix=_AGAIN) from error
 
@@ -202,7 +203,7 @@ def _tensors_of(directory: Path, name: str, expected: str) -> dict[str, NDArray[
     try:
         found: dict[str, NDArray[Any]] = load(path.read_bytes())
         return found
-    except (OSError, SafetensorError) as error:
+    except Exception as error:  # safetensors raises a type of its own, and KeyError of types that NumPy has not.
         raise ArtifactError(f"it is damaged: {error}", where=str(path), fix=_AGAIN) from error
 
 
@@ -219,10 +220,11 @@ def _add(figures: dict[tuple[int, str], _Figures], tensors: dict[str, NDArray[An
             continue
         candidate = tensors.get(f"{stem}/candidate")
         number, _, path = stem.rpartition("/")[0].partition("/")
-        if candidate is None or not number.isdigit():
+        place = whole_number(number)
+        if candidate is None or place is None:
             raise ArtifactError("it is damaged: a tensor has no counterpart", where=str(where), fix=_AGAIN)
         try:
-            found = figures.setdefault((int(number), path), _Figures())
+            found = figures.setdefault((place, path), _Figures())
             found.layer.update(reference, candidate)
             if (own := tensors.get(f"{stem}/own")) is not None:
                 found.own = found.own or LayerFigures()

@@ -163,10 +163,11 @@ def _read(folder: Path, key: str) -> TuneState:
     state = document.state
     if document.schema_version != _VERSION or state.key != key:
         return TuneState(key)
-    for variant in state.variants.values():
-        if not variant.path.is_file() or sha256_of(variant.path) != variant.sha256:
-            return TuneState(key)
-    return state
+    try:
+        whole = all(item.path.is_file() and sha256_of(item.path) == item.sha256 for item in state.variants.values())
+    except OSError:  # A name that no file can have, or a file that is not this user's to read.
+        whole = False
+    return state if whole else TuneState(key)
 
 
 def _remove_old(place: Path, folder: Path) -> None:

@@ -5,6 +5,7 @@ A graph does not refuse them itself: behind a branch that ``torch.export`` dropp
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,12 @@ import msgspec
 from s2mlp_deploy.artifact.names import METADATA_KEY
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.files import from_json
+
+_MOST = 2**31 - 1
+"""What sizes, and the steps between them, may be."""
+
+_TRIED = 100_000
+"""Sizes that are tried to find one that suits several inputs."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,9 @@ class SizeLimit:
         max: The largest; None where there is none.
         multiple: Sizes are this times a whole number, plus:
         remainder: Less than ``multiple``.
+
+    Raises:
+        ValueError: They are limits of no sizes: manifests and files of others may say anything.
     """
 
     input: str
@@ -38,6 +48,11 @@ class SizeLimit:
     max: int | None = None
     multiple: int = 1
     remainder: int = 0
+
+    def __post_init__(self) -> None:
+        sound = self.axis >= 0 and 0 <= self.min <= _MOST and 0 <= self.remainder < self.multiple <= _MOST
+        if not sound or not self.allows(self.at_least(self.min)):
+            raise ValueError(f"no size of axis {self.axis} of {self.input!r} can be as its limits say")
 
     @property
     def limits(self) -> bool:
@@ -71,7 +86,10 @@ def fitting_batch(limits: Iterable[SizeLimit], batch: int) -> tuple[int, bool]:
     """The smallest batch from this one on that every input takes, and whether only whole ones of that size are safe."""
     rules = [limit for limit in limits if limit.axis == 0]
     step = math.lcm(*(rule.multiple for rule in rules))
-    for size in range(batch, batch + step):
+    # Only sizes that suit the rule with the fewest.
+    widest = max(rules, key=lambda rule: rule.multiple, default=SizeLimit("", 0, "batch"))
+    first = batch + (widest.remainder - batch) % widest.multiple
+    for size in itertools.islice(range(first, batch + step, widest.multiple), _TRIED):
         if all(rule.allows(size) for rule in rules):
             return size, bool(rules)
     # Below a smallest batch, or no batch suits all: then the first run says which does not.

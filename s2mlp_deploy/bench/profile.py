@@ -112,7 +112,7 @@ def read_profile(document: bytes, *, warmup: int) -> Profile:
     """
     if document.lstrip()[:1] == b"{":
         return _of_openvino(document)
-    events = msgspec.json.decode(document, type=list[_Event])
+    events: list[_Event] = from_json(document, list[_Event])
     totals = [event.dur / 1e3 for event in events if event.cat == "Session" and event.name == "model_run"]
     if len(totals) <= warmup:
         raise ValueError(f"{len(totals)} runs were profiled, and {warmup} of them do not count")

@@ -23,6 +23,7 @@ from s2mlp_deploy.cli.options import (
 from s2mlp_deploy.errors import InputError, OutputError
 
 _TOKEN = "S2MLP_TOKEN"
+_TOKEN_BYTES = 65_536
 _MIB = 2**20
 
 
@@ -115,7 +116,9 @@ def _token(file: Path | None) -> str | None:
         where, text = f"${_TOKEN}", os.environ[_TOKEN]
     else:
         try:
-            where, text = str(file), file.read_text(encoding="utf-8")
+            where = str(file)
+            with file.open("rb") as stream:  # It may be a pipe; a device never ends.
+                text = stream.read(_TOKEN_BYTES).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(
                 f"the token cannot be read: {getattr(error, 'strerror', None) or error}",

@@ -147,7 +147,7 @@ class _ZipReader:
                     raise DataError(
                         "The archive is encrypted", where=str(self.path), fix="pack the images without a password"
                     )
-                if not info.is_dir():
+                if info.filename and not info.is_dir():
                     yield _Member(info.filename, info.file_size, place)
 
     def read(self, members: Sequence[_Member]) -> Iterator[bytes]:
@@ -272,15 +272,13 @@ def _images(reader: _Reader, progress: ProgressCallback) -> list[tuple[str, _Mem
 
 def _wrapper(names: Sequence[str], classes: Sequence[str]) -> str:
     """The folders that merely wrap an archive's content: ``photos/`` of ``photos.zip``."""
-    wrapper = ""
-    while True:
-        tops = {name.removeprefix(wrapper).partition("/")[0] for name in names}
-        if len(tops) != 1:
-            return wrapper
-        (top,) = tops
-        if top in classes or any("/" not in name.removeprefix(wrapper) for name in names):
-            return wrapper
-        wrapper += f"{top}/"
+    common: list[str] = []
+    # Level by level over all names at once: names of others may have thousands.
+    for level in zip(*(name.split("/")[:-1] for name in names), strict=False):
+        if len(set(level)) > 1 or level[0] in classes:
+            break
+        common.append(level[0])
+    return "".join(f"{folder}/" for folder in common)
 
 
 def _contents(reader: _Reader, members: Sequence[_Member]) -> Iterator[Content]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2mlp_deploy.data.archive import check_members
+from s2mlp_deploy.data.layout import MAX_LABEL
 from s2mlp_deploy.data.samples import RowCollection, check_count, draw_rows
 from s2mlp_deploy.errors import DataError
-from s2mlp_deploy.text import join_names
+from s2mlp_deploy.text import first_line_of, join_names
 
 ARRAY_EXTENSIONS = (".npy", ".npz")
 LABELS = ("labels", "label")
@@ -40,6 +40,9 @@ def open_arrays(path: Path, *, classes: Sequence[str] | None, limit: int | None,
             columns = {"": np.load(path, mmap_mode="r", allow_pickle=False)}
         else:
             columns = _unpack(path)
+        # Members of an archive that are no arrays come as bytes; an .npy that is an archive comes as one.
+        if strange := [name for name, column in columns.items() if not isinstance(column, np.ndarray)]:
+            raise ValueError(f"{strange[0] or 'it'} is no array")
     for name, column in columns.items():
         if column.dtype.hasobject or column.dtype.kind not in "biuf":
             where = str(path / name) if name else str(path)
@@ -129,7 +132,7 @@ def check_labels(labels: NDArray[Any], classes: Sequence[str] | None, root: Path
             where=str(root),
             fix="store one whole number a sample: the index of its class",
         )
-    most = np.iinfo(np.int32).max if classes is None else len(classes) - 1
+    most = MAX_LABEL if classes is None else len(classes) - 1
     wrong = labels[(labels < -1) | (labels > most)]
     if wrong.size:
         limit = "" if classes is None else f" to {most}, of the model's {len(classes)} classes"
@@ -143,9 +146,11 @@ def check_labels(labels: NDArray[Any], classes: Sequence[str] | None, root: Path
 def _damage_is_told(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, EOFError, ValueError, MemoryError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # On damaged bytes NumPy raises whatever zip, zlib, its tokenizer and its types raise.
         raise DataError(
-            f"The arrays cannot be read: {str(error) or type(error).__name__}",
+            f"The arrays cannot be read: {first_line_of(error)}",
             where=str(path),
             fix="save arrays of numbers again, with numpy.save or numpy.savez",
         ) from error

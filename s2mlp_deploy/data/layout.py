@@ -9,7 +9,7 @@ from pathlib import Path
 
 from s2mlp_deploy.data.samples import draw
 from s2mlp_deploy.errors import DataError
-from s2mlp_deploy.text import join_names
+from s2mlp_deploy.text import join_names, whole_number
 
 IMAGE_EXTENSIONS = (
     ".jpg",
@@ -30,6 +30,9 @@ IMAGE_EXTENSIONS = (
 """File name endings that are taken for images, in any case."""
 
 EXTENSIONS_FIX = f"files with these endings are looked for: {' '.join(IMAGE_EXTENSIONS)}"
+
+MAX_LABEL = 2**31 - 1
+"""Of classes that are told by their index alone."""
 
 _SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test"})
 
@@ -116,8 +119,12 @@ def _label_folders(
     names = classes
     if classes is not None:
         label_of = match_classes(root, folders, classes)
-    elif all(_is_index(name) for name in folders):
-        label_of = {name: int(name) for name in folders}
+    elif all(whole_number(name) is not None for name in folders):
+        label_of = {name: whole_number(name) or 0 for name in folders}
+        if (highest := max(label_of.values())) > MAX_LABEL:
+            raise DataError(
+                f"The folder {highest} is no class", where=str(root), fix=f"name classes by indices up to {MAX_LABEL:,}"
+            )
     else:
         # A class that lost its images would silently move the labels of all that follow it.
         if empty:
@@ -144,8 +151,9 @@ def match_classes(root: Path, names: Sequence[str], classes: tuple[str, ...]) ->
     count = Counter(classes)
     label_of = {name: classes.index(name) for name in names if count[name] == 1}
     for name in names:
-        if name not in label_of and _is_index(name) and int(name) < len(classes):
-            label_of[name] = int(name)
+        index = whole_number(name)
+        if name not in label_of and index is not None and index < len(classes):
+            label_of[name] = index
     # ImageNet has two classes "crane": such a name could mean either.
     if ambiguous := [name for name in names if name not in label_of and count[name] > 1]:
         raise DataError(
@@ -160,7 +168,3 @@ def match_classes(root: Path, names: Sequence[str], classes: tuple[str, ...]) ->
             fix=f"name each by a class or index (0 to {len(classes) - 1}); classes: {join_names(classes)}",
         )
     return label_of
-
-
-def _is_index(name: str) -> bool:
-    return name.isascii() and name.isdigit()

@@ -20,7 +20,7 @@ from s2mlp_deploy.engines.tensorrt.flavours import FP8_CAPABILITY, NAMES, capabi
 from s2mlp_deploy.errors import ArtifactError, OutputError
 from s2mlp_deploy.evidence.build import BuildRecord, Profile
 from s2mlp_deploy.evidence.store import decode, encode
-from s2mlp_deploy.files import read_file, replacing, sha256_of, write_file
+from s2mlp_deploy.files import is_plain_name, read_file, replacing, sha256_of, write_file
 from s2mlp_deploy.processor import processor
 
 _AMPERE = 80
@@ -161,7 +161,7 @@ def read_engine(engine: Path) -> BuildRecord:
 def build_again(engine: Path, record: BuildRecord) -> str:
     """The command that builds an engine again, as it can be typed where its graph lies beside it."""
     graph = engine.parent / record.onnx
-    if graph.is_file():
+    if is_plain_name(record.onnx) and graph.is_file():
         return f"build it again: {shlex.join(['s2mlp-deploy', 'build', str(graph), *record.arguments])}"
     return f"build it again, in the folder of {record.onnx}: {record.command}"
 
@@ -196,7 +196,8 @@ def mismatches(record: BuildRecord, *, version: str | None, capability: str | No
         found.append(Mismatch("version", record.version, version))
     if capability is not None and not _runs_on(record, capability):
         found.append(Mismatch("targets", ", ".join(record.targets), capability))
-    if (built := record.flags.get(INSTRUCTIONS)) is not None and (here := instructions_here()) != built:
+    built, here = str(record.flags.get(INSTRUCTIONS, "")), instructions_here()
+    if built and here != built:
         more, less = sorted({*built.split()} - {*here.split()}), sorted({*here.split()} - {*built.split()})
         found.append(Mismatch("instruction sets", ", ".join(more) or "fewer", ", ".join(less) or "fewer"))
     return tuple(found)

@@ -33,7 +33,8 @@ def tensor_infos(values: Sequence[ir.Value]) -> tuple[TensorInfo, ...]:
     """
     infos = []
     for value in values:
-        if value.dtype is None or value.shape is None or value.name is None:
+        # A type may be 0 too: undefined.
+        if not value.dtype or value.shape is None or value.name is None:
             raise ExportError(
                 f"the graph does not say what {value.name or 'an unnamed tensor'} is",
                 fix="write the file with the types and shapes of its inputs and outputs",

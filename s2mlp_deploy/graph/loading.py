@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +55,16 @@ def load_graph(path: Path, *, valid: bool = True, infer: bool = True) -> LoadedG
             where=str(path),
             fix="name an ONNX file",
         ) from error
+    if any(isinstance(text, bytes) for text in _texts(model)):
+        raise ArtifactError(
+            "not an ONNX file: a name in it is not UTF-8", where=str(path), fix="write it again with UTF-8 names"
+        )
+    if any(value.const_value is not None and not value.const_value.dtype for value in _weights(model)):
+        raise ArtifactError(
+            "not an ONNX file: a weight in it has no type",
+            where=str(path),
+            fix="write it again with the tool that made it",
+        )
     if not known:
         # Bytes that are no protobuf of a graph can be read as a message without outputs.
         raise ArtifactError("there is no ONNX graph in the file", where=str(path), fix="name an ONNX file")
@@ -66,6 +78,22 @@ def load_graph(path: Path, *, valid: bool = True, infer: bool = True) -> LoadedG
     if infer and lacks_types(model):
         ShapeInferencePass()(model)
     return LoadedGraph(model, beside)
+
+
+def _texts(model: ir.Model) -> Iterator[object]:
+    """What is text in a graph. What is not UTF-8 is handed on by protobuf as bytes, which nobody expects."""
+    yield from (model.producer_name, model.producer_version, model.graph.name, *model.opset_imports)
+    yield from itertools.chain.from_iterable(model.metadata_props.items())
+    yield from (value.name for value in (*model.graph.inputs, *model.graph.outputs))
+    functions = (function.all_nodes() for function in model.functions.values())
+    for node in itertools.chain(model.graph.all_nodes(), *functions):
+        yield from (node.name, node.op_type, node.domain, node.overload, *node.attributes)
+        yield from (value.name for value in (*node.inputs, *node.outputs) if value is not None)
+
+
+def _weights(model: ir.Model) -> Iterator[ir.Value]:
+    """Of the graph and those within it."""
+    return itertools.chain.from_iterable(graph.initializers.values() for graph in model.graphs())
 
 
 def lacks_types(model: ir.Model) -> bool:

@@ -13,6 +13,9 @@ from s2mlp_deploy.evidence.accuracy import AccuracyRow
 from s2mlp_deploy.files import from_json, read_file
 from s2mlp_deploy.text import join_names
 
+_LARGEST = 2**53
+"""Of a limit. JSON has whole numbers that are no floats."""
+
 _EXAMPLE = 'write {"min_cosine": 0.99, "int8": {"max_drop": 0.5}}, with names of precisions or without'
 
 
@@ -163,7 +166,7 @@ def _read(values: Mapping[str, Any], where: str, inside: str) -> FileLimits:
             raise InputError(
                 f"{inside}{name!r} is no limit", where=where, fix=f"known are {join_names(known, limit=None)}"
             )
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
             raise InputError(f"{inside}{name} is {value!r}, and no number", where=where, fix=_EXAMPLE)
     limits = FileLimits(**{name: float(value) for name, value in values.items()})
     limits.check(f"{where}: {inside}".removesuffix(": "))

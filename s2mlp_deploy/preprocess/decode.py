@@ -111,6 +111,8 @@ def to_rgb(image: Image.Image, where: str | None) -> Image.Image:
         del image.info["transparency"]  # else Pillow warns that it drops the alpha, which is the intent
     try:
         return image.convert("RGB")
+    except MemoryError as error:
+        raise _damaged(where or "image", error) from error
     except (ValueError, OSError) as error:
         raise ImageError(
             f"Pixels of the mode {image.mode} cannot be read as RGB",

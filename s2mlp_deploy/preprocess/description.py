@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,6 +14,12 @@ from s2mlp_deploy.text import join_names
 
 MAX_PIXELS = 178_956_970
 """Most pixels an image may have. From this count on Pillow too refuses, with its default settings."""
+
+_MOST_KEYS = 1_000
+"""Of an object; timm's have some dozens. Each is compared with every known one."""
+
+_LARGEST = 1e300
+"""Of a number; what is not below it is infinite, or no number, or soon would be."""
 
 CROP_MODES = ("center", "squash", "border")
 COLORS = ("RGB", "BGR", "L")
@@ -237,6 +242,8 @@ def _refuse_slips(mapping: Mapping[str, Any], known: Sequence[str], *, only_know
     Raises:
         PreprocessingError: Names the key and the nearest known one.
     """
+    if len(mapping) > _MOST_KEYS:
+        raise _invalid("it", f"has {len(mapping):,} keys", "describe one model")
     for key in map(str, mapping):
         if key in known or key in _OTHER_FACTS:
             continue
@@ -275,7 +282,8 @@ def _choice(field: str, value: object, choices: Sequence[str]) -> str:
 
 
 def _number(field: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # Compared before it is made a float: JSON has whole numbers that are too large for one.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
         raise _invalid(field, f"is {value!r}", "give a finite number")
     return float(value)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from s2mlp_deploy.artifact import Manifest, read_manifest
@@ -21,6 +21,7 @@ from s2mlp_deploy.evidence.choice import file_of as timed_file
 from s2mlp_deploy.evidence.standing import Standing, comparable, comparisons, hashes_of, standings
 from s2mlp_deploy.evidence.store import Evidence, read_evidence
 from s2mlp_deploy.evidence.tune import EngineSettings, TuneReport
+from s2mlp_deploy.files import is_plain_name
 from s2mlp_deploy.text import join_names
 
 Basis: TypeAlias = Literal["asked", "tune", "engine", "bench", "rule"]
@@ -228,9 +229,9 @@ def _records(case: _Case) -> Iterator[BuildRecord]:
     graphs = {record.sha256 for record in case.manifest.files}
     for saved in case.evidence.of(BuildRecord):
         record = saved.record
-        name = PurePath(record.engine).name
+        name = record.engine
         known = record.flavour in ENGINES and not ENGINES[record.flavour].opens_graph
-        there = known and record.onnx_sha256 in graphs and name == record.engine and (case.root / name).is_file()
+        there = known and record.onnx_sha256 in graphs and is_plain_name(name) and (case.root / name).is_file()
         if there and case.wants(record.precision, record.flavour):
             yield record
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from s2mlp_deploy.errors import CheckpointError
 from s2mlp_deploy.sources.checkpoint import strip_prefixes
+from s2mlp_deploy.text import whole_number
 
 ASSUMED = (
     "each norm stands before its branch and has an eps of 1e-5",
@@ -298,7 +299,7 @@ class _Reader:
             norm = norms[0]
             place = norm.rpartition(".")[2]
             # What stands before it without weights can only be the pooling.
-            if _parent(norm) == _parent(head) and place.isdigit() and int(place):
+            if _parent(norm) == _parent(head) and whole_number(place):
                 raise self._refuse("the norm of the head follows the pooling; the paper's stands before it", norm)
             self._take_norm("norm", norm, dim)
         weight = self._take(f"{head}.weight")
@@ -332,7 +333,7 @@ def _matrix(tensor: Tensor) -> Tensor:
 
 def _natural(path: str) -> list[tuple[int, int, str]]:
     """Sorts ``10`` behind ``9``."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in path.split(".")]
+    return [(1, 0, part) if (number := whole_number(part)) is None else (0, number, "") for part in path.split(".")]
 
 
 def _parent(path: str) -> str:

@@ -18,7 +18,7 @@ from s2mlp_deploy.graph.loading import lacks_types, load_graph
 from s2mlp_deploy.preprocess import Sidecar
 from s2mlp_deploy.sources.onnx_model import EXAMPLE_BATCH, OnnxModel
 from s2mlp_deploy.sources.source import Source
-from s2mlp_deploy.text import join_names
+from s2mlp_deploy.text import join_names, whole_number
 
 OLDEST_OPSET = 11
 """Before it Pad, Clip, Slice and others had attributes where there are inputs now, and converters fail on many."""
@@ -157,8 +157,8 @@ def _size_of(name: str, value: Any, path: Path) -> int:
     Raises:
         SourceError: It is none.
     """
-    if isinstance(value, str) and value.isdecimal():
-        value = int(value)
+    if isinstance(value, str):
+        value = whole_number(value) or value
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise SourceError(
             f"{name} is a size, and {value!r} is none", where=str(path), fix=f"--set {name}=1, for example"

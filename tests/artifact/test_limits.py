@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 import pytest
 
@@ -48,3 +50,29 @@ def test_read_from_metadata() -> None:
     assert read_limits({METADATA_KEY: "[1]"}) == ()
     with pytest.raises(InputError, match="damaged"):
         read_limits({METADATA_KEY: '{"limits": [{"input": 3}]}'})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"multiple": 0},
+        {"multiple": -2, "remainder": -1},
+        {"multiple": 4, "remainder": 4},
+        {"axis": -1},
+        {"min": 9, "max": 8},
+        {"min": 1, "max": 3, "multiple": 10, "remainder": 5},
+        {"multiple": 2**40},
+    ],
+)
+def test_limits_that_no_size_keeps_are_damage(wrong: dict[str, int]) -> None:
+    described = {"input": "x", "axis": 0, "name": "batch"} | wrong
+    with pytest.raises(InputError, match="damaged"):
+        read_limits({METADATA_KEY: msgspec.json.encode({"limits": [described]}).decode()})
+
+
+def test_the_batch_that_fits_is_found_at_once_or_given_up() -> None:
+    start = time.process_time()
+    large = [SizeLimit(name, 0, "batch", multiple=multiple) for name, multiple in (("x", 2**31 - 1), ("y", 2**31 - 3))]
+    assert fitting_batch(large[:1], 8) == (2**31 - 1, True)
+    fitting_batch(large, 8)
+    assert time.process_time() - start < 2

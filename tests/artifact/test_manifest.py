@@ -200,3 +200,11 @@ def test_what_would_hang_or_fill_the_memory_is_refused_at_once(tmp_path, make):
         read_manifest(tmp_path)
     assert caught.value.fix
     assert time.process_time() - start < 1
+
+
+def test_a_file_whose_name_no_file_can_have_is_damage(tmp_path):
+    write_tiny(tmp_path / "out")
+    path = tmp_path / "out" / "manifest.json"
+    path.write_bytes(path.read_bytes().replace(b"model.fp32.onnx", b"x" * 300))
+    with pytest.raises(ArtifactError, match="no file of its directory"):
+        read_manifest(tmp_path / "out")

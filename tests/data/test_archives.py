@@ -6,6 +6,7 @@ import io
 import lzma
 import os
 import tarfile
+import time
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -210,3 +211,31 @@ def test_the_cifar_archive(data_dir: Path) -> None:
     assert len(found.class_names) == 10
     assert sorted(sample.label for sample in found if sample.label is not None) == [i // 2 for i in range(20)]
     assert all(isinstance(sample.source, bytes) and sample.source[:2] == b"\xff\xd8" for sample in found)
+
+
+def test_a_member_below_thousands_of_folders_is_found_at_once(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "deep.zip", {"a/" * 32_000 + f"{name}.png": image() for name in range(40)})
+    start = time.process_time()
+    assert len(collect(archive)) == 40
+    assert time.process_time() - start < 5
+
+
+def test_a_folder_of_thousands_of_digits_is_a_name(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "a.zip", {f"{'9' * 5000}/a.png": image(), "0/b.png": image()})
+    assert sorted(label or 0 for _, _, label in seen(collect(archive))) == [0, 1]
+    with pytest.raises(DataError, match="no class of the model"):
+        collect(archive, classes=("cat", "dog"))
+
+
+def test_an_index_that_no_label_can_have_is_refused(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "a.zip", {f"{'9' * 18}/a.png": image(), "0/b.png": image()})
+    with pytest.raises(DataError, match="is no class"):
+        collect(archive)
+
+
+def test_a_member_without_a_name_is_passed_over(tmp_path: Path) -> None:
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr(zipfile.ZipInfo(""), image())
+        packed.writestr("a.png", image())
+    assert len(collect(archive)) == 1

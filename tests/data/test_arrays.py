@@ -187,3 +187,39 @@ def test_a_pipe_is_no_array(tmp_path):
     os.mkfifo(tmp_path / "x.npy")
     with pytest.raises(DataError, match="no regular file"):
         open_arrays(tmp_path / "x.npy", classes=None, limit=None, seed=0)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "(" * 300,
+        "{'descr': (",
+        "{'descr': (), 'fortran_order': False, 'shape': (1,), }",
+        "\n  {'descr'\n :",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, 2), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000000000000000, 2), }",
+        "{'descr': ['<f4'], 'fortran_order': False, 'shape': (1,), }",
+    ],
+)
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_a_header_that_is_no_description_of_an_array_is_refused(tmp_path: Path, header: str, suffix: str) -> None:
+    text = header.encode() + b"\n"
+    data = b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + bytes(64)
+    path = tmp_path / f"x{suffix}"
+    if suffix == ".npz":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.npy", data)
+    else:
+        path.write_bytes(data)
+    with pytest.raises(DataError):
+        collect(path)
+
+
+def test_what_is_no_array_in_an_archive_or_in_its_place_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 2)))
+    (tmp_path / "b.npy").write_bytes((tmp_path / "a.npz").read_bytes())
+    with zipfile.ZipFile(tmp_path / "c.npz", "w") as archive:
+        archive.writestr("notes.txt", "nothing")
+    for name in ("b.npy", "c.npz"):
+        with pytest.raises(DataError, match=r"is no array|cannot be read"):
+            collect(tmp_path / name)

@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import onnx_graphs as og
 import pytest
+import report_samples
 
 from s2mlp_deploy.engines.record import (
+    build_again,
     check_runs_here,
     gpu_warning,
     mismatches,
@@ -176,3 +178,25 @@ def test_layers_beside_an_engine_are_inspected_and_damaged_ones_hide_nothing(bui
     assert "cannot be read" in caplog.text
     layers_of(engine).unlink()
     assert api.inspect_engine(engine).layers is None
+
+
+@pytest.mark.parametrize("flag", [5, True, [], {"a": 1}, None, 0.5])
+@pytest.mark.parametrize("target", ["smx", "", "sm\u00b2", "sm" + "9" * 5000])
+def test_flags_and_targets_that_nobody_writes_only_do_not_match(flag, target):
+    written = replace(report_samples.build(), targets=(target,), precision="fp8")
+    for level in ("ampere+", flag):
+        record = replace(
+            written, flags={"instructions": flag, "hardware_compatible": level, "version_compatible": flag}
+        )
+        assert "targets" in {item.field for item in mismatches(record, version="1", capability="sm89")}
+
+
+@pytest.mark.parametrize("version", ["9" * 5000, "10." + "9" * 5000, "", "x", "1." * 3000])
+def test_versions_that_nobody_has_do_not_match(version):
+    found = mismatches(replace(report_samples.build(), version=version), version="1.7.1.116", capability=None)
+    assert "version" in {item.field for item in found}
+
+
+def test_a_graph_whose_name_no_file_can_have_is_not_looked_for(tmp_path):
+    record = replace(report_samples.build(), onnx="x" * 300)
+    assert "in the folder of" in build_again(tmp_path / "a.engine", record)

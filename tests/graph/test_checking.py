@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_graphs
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx_graphs import FLOAT, model, node, perceptron, value
 
+from s2mlp_deploy.api.inspecting_files import inspect_file
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.graph.checking import problem_of, problem_of_file
 from s2mlp_deploy.graph.loading import load_graph
@@ -77,3 +80,33 @@ def test_nodes_may_stand_in_any_order(tmp_path):
     path = save(tmp_path, [helper.make_node("Relu", ["b"], ["a"]), helper.make_node("Abs", ["x"], ["b"])])
     assert problem_of_file(path) == ""
     assert [node.op_type for node in load_graph(path).model.graph] == ["Abs", "Relu", "MatMul"]
+
+
+def test_a_graph_that_onnx_takes_and_onnx_ir_does_not_is_told(tmp_path):
+    made = model(
+        [node("Neg", ["b"], ["y"]), node("Neg", ["x"], ["b"]), node("Neg", ["x"], ["y"])],
+        [value("x", FLOAT, [2])],
+        [value("y", FLOAT, [2])],
+    )
+    assert problem_of_file(onnx_graphs.save(made, tmp_path / "a.onnx"))
+
+
+def test_names_that_are_not_utf8_are_refused(tmp_path):
+    path = onnx_graphs.save(perceptron(), tmp_path / "a.onnx")
+    whole = path.read_bytes()
+    for name in (b"fc1/MatMul", b"graph", b"output", b"w1"):
+        assert name in whole
+        path.write_bytes(whole.replace(name, b"\xff" * len(name)))
+        with pytest.raises(ArtifactError, match=r"not UTF-8|not valid|not an ONNX file"):
+            load_graph(path)
+        with pytest.raises(ArtifactError, match=r"not UTF-8|not an ONNX file"):
+            load_graph(path, valid=False)
+
+
+def test_a_weight_without_a_type_is_damage(tmp_path):
+    made = perceptron()
+    made.graph.initializer[0].data_type = 0
+    path = onnx_graphs.save(made, tmp_path / "a.onnx")
+    for look in (inspect_file, lambda file: load_graph(file, valid=False)):
+        with pytest.raises(ArtifactError, match="no type"):
+            look(path)

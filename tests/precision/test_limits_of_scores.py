@@ -99,3 +99,10 @@ def test_a_figure_below_is_one_failure(limits: FileLimits, figures: AccuracyRow,
 def test_limits_by_name_alone() -> None:
     assert Limits(named={"fp8": FileLimits(min_top1=1.0)}).of("fp8-trt").min_top1 == 1.0
     assert Limits().of("int8") == FileLimits()
+
+
+@pytest.mark.parametrize("value", ["1" * 400, "1e308", "-1" + "0" * 400])
+def test_numbers_that_are_no_limits_are_refused(tmp_path, value):
+    (tmp_path / "limits.json").write_text('{"max_drop": %s}' % value)  # noqa: UP031 - Braces.
+    with pytest.raises(InputError):
+        read_limits(tmp_path / "limits.json")

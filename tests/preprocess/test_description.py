@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -190,3 +191,22 @@ class TestSidecar:
     def test_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(PreprocessingError, match="cannot be read"):
             load_sidecar(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize("field", ["crop_pct", "scale", "mean", "std"])
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1e305"])
+def test_a_number_that_is_too_large_for_a_float_is_refused(tmp_path, field, number):
+    value = f"[{number}, 0.5, 0.5]" if field in ("mean", "std") else number
+    fields = {"size": "8", "mean": "[0, 0, 0]", "std": "[1, 1, 1]"} | {field: value}
+    (tmp_path / "a.json").write_text("{" + ", ".join(f'"{name}": {text}' for name, text in fields.items()) + "}")
+    with pytest.raises(PreprocessingError, match=field):
+        load_sidecar(tmp_path / "a.json")
+
+
+def test_a_hundred_thousand_keys_are_not_looked_through(tmp_path):
+    keys = ", ".join(f'"mea{number}": 0' for number in range(60_000))
+    (tmp_path / "a.json").write_text(f"{{{keys}}}")
+    start = time.process_time()
+    with pytest.raises(PreprocessingError, match="60,000 keys"):
+        load_sidecar(tmp_path / "a.json")
+    assert time.process_time() - start < 2

@@ -14,7 +14,7 @@ from s2mlp_deploy.errors import CheckpointError, SourceError
 from s2mlp_deploy.models.config import S2MLPv2Config
 from s2mlp_deploy.models.registry import create_model
 from s2mlp_deploy.models.s2mlpv2 import ShiftMixer
-from s2mlp_deploy.sources.converters import convert_s2attention, convert_sequential
+from s2mlp_deploy.sources.converters import _natural, convert_s2attention, convert_sequential
 from s2mlp_deploy.sources.load import load_source
 
 # A whole network
@@ -301,3 +301,7 @@ def test_the_api_has_the_converters():
     assert api.convert_sequential is convert_sequential
     with pytest.raises(AttributeError, match="has no attribute 'convert_anything'"):
         _ = api.convert_anything
+
+
+def test_parts_of_names_that_look_like_numbers_have_an_order_too():
+    assert sorted(["a.\u00b2", "a.10", "a.9", "a." + "9" * 5000, "a.b"], key=_natural)[:2] == ["a.9", "a.10"]

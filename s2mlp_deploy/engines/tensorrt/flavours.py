@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from s2mlp_deploy.errors import TargetError
+from s2mlp_deploy.text import whole_number
 
 FP8_CAPABILITY = 89
 """The first compute capability with fp8 arithmetic: RTX says `Cannot compile for target(s) sm86, because the model
@@ -46,7 +47,7 @@ _TACTIC_SOURCES_OF_10 = ("CUBLAS", "CUBLAS_LT", "CUDNN")
 _BUILD_ROUTES_SINCE = (11, 1)
 
 Version = tuple[int, ...]
-_VERSION = re.compile(r"(?P<numbers>\d+(\.\d+)*)((a|b|rc|\.post|\.dev|\+).*)?", re.ASCII)
+_VERSION = re.compile(r"(?P<numbers>\d{1,9}(\.\d{1,9})*)((a|b|rc|\.post|\.dev|\+).*)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -219,8 +220,8 @@ def flavour(name: str, version: str | None = None) -> Flavour:
 
 
 def capability_of(target: str) -> int:
-    """The number of a target: 89 of ``sm89``."""
-    return int(target.removeprefix("sm"))
+    """The number of a target: 89 of ``sm89``; 0 of what is no target, as sidecars of others may say."""
+    return whole_number(target.removeprefix("sm")) or 0
 
 
 def check_targets(found: Flavour, targets: tuple[str, ...]) -> None:
@@ -239,7 +240,7 @@ def check_targets(found: Flavour, targets: tuple[str, ...]) -> None:
                 fix=f"choose from {', '.join(found.targets)} with --target",
             )
         return
-    unknown = [target for target in targets if not (target.startswith("sm") and target[2:].isdecimal())]
+    unknown = [target for target in targets if not (target.startswith("sm") and capability_of(target))]
     if unknown or len(targets) > 1:
         raise TargetError(
             f"{found.title} has no target {', '.join(map(repr, unknown or targets))}",

@@ -114,13 +114,17 @@ def read_times(document: Sequence[Any], file: str) -> RunTimes:
     for index, row in enumerate(document):
         if not isinstance(row, dict) or not isinstance(row.get("computeMs"), int | float):
             raise ValueError(f"run {index} has no computeMs")
+        try:
+            times = {key: float(value) for key, value in row.items() if isinstance(value, int | float)}
+        except OverflowError:
+            raise ValueError(f"run {index} has a time that is no time") from None
         for key, name in _SPREADS.items():
-            if isinstance(row.get(key), int | float):
-                if not 0 <= row[key] < math.inf:
+            if key in times:
+                if not 0 <= times[key] < math.inf:
                     raise ValueError(f"run {index} has a {key} that is no time: {row[key]}")
-                found[name].append(float(row[key]))
-        if all(isinstance(row.get(key), int | float) for key in ("startEnqMs", "endEnqMs")):
-            found["enqueue"].append(row["endEnqMs"] - row["startEnqMs"])
+                found[name].append(times[key])
+        if times.keys() >= {"startEnqMs", "endEnqMs"}:
+            found["enqueue"].append(times["endEnqMs"] - times["startEnqMs"])
     return RunTimes(file, len(document), tuple(_spread(name, values) for name, values in found.items()))
 
 
@@ -155,12 +159,16 @@ def _layer(entry: str | dict[str, Any]) -> EngineLayer:
 
 
 def _tensors(found: Any) -> tuple[LayerTensor, ...]:
-    tensors = [tensor for tensor in found if isinstance(tensor, dict)] if isinstance(found, list) else []
     return tuple(
         LayerTensor(str(tensor.get("Name", "")), _shape(tensor.get("Dimensions")), type_of(text), text)
-        for tensor in tensors
+        for tensor in _objects(found)
         for text in (text_of(tensor),)
     )
+
+
+def _objects(found: Any) -> list[dict[str, Any]]:
+    """The objects of a list; none of anything else."""
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
 def _shape(sizes: Any) -> tuple[int, ...]:
@@ -180,8 +188,8 @@ def _schema(document: Any, layers: Sequence[dict[str, Any]]) -> str:
         for key, schema in ((_BINDINGS, "10.x"), (_IO_TENSORS, "11.x")):
             if key in document:
                 return schema
-    tensors = [tensor for layer in layers for side in ("Inputs", "Outputs") for tensor in layer.get(side) or ()]
-    keys = {key for tensor in tensors if isinstance(tensor, dict) for key in tensor}
+    sides = (layer.get(side) for layer in layers for side in ("Inputs", "Outputs"))
+    keys = {key for tensors in sides for tensor in _objects(tensors) for key in tensor}
     if "Format/Datatype" in keys:
         return "10.x"
     return "11.x" if keys & {"DataType", "Datatype"} else ""

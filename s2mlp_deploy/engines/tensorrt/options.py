@@ -84,7 +84,9 @@ def parse_size(text: str) -> int:
         InputError: The text has another form.
     """
     match = _SIZE.fullmatch(text.strip())
-    size = int(float(match[1]) * _UNITS[match[2].lower()]) if match else 0
+    # Before it is a whole number: what is too large for a float has become infinite.
+    given = float(match[1]) * _UNITS[match[2].lower()] if match else 0.0
+    size = int(given) if given < 2**63 else 0
     if not 0 < size < 2**63:
         raise InputError(f"{text!r} is not a size", fix="write 2G, 512M or a number of bytes")
     return size

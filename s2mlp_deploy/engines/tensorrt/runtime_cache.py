@@ -8,7 +8,7 @@ from typing import Any
 
 from s2mlp_deploy.engines.sidecar import runtime_cache_of
 from s2mlp_deploy.errors import OutputError
-from s2mlp_deploy.files import write_file
+from s2mlp_deploy.files import read_file, write_file
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class RuntimeCache:
         runtime_cache = self._cache = runtime_config.create_runtime_cache()
         self._found = b""
         try:
-            self._found = self._path.read_bytes()
+            self._found = read_file(self._path, "kernels")
         except FileNotFoundError:
             pass
         except OSError as error:

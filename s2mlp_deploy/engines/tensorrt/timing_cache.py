@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from s2mlp_deploy.errors import ArtifactError
-from s2mlp_deploy.files import write_file
+from s2mlp_deploy.files import read_file, write_file
 from s2mlp_deploy.locks import locked
 
 _LOG = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def save_from(config: Any, path: Path) -> str:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path, "kernels")
     except FileNotFoundError:
         return b""
     except OSError as error:

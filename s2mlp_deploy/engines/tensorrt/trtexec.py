@@ -17,7 +17,7 @@ from s2mlp_deploy.engines.profiles import Shapes, parse_shapes, text_of
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions, parse_size
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.evidence.build import Profile
-from s2mlp_deploy.text import join_names
+from s2mlp_deploy.text import join_names, whole_number
 
 _TOOLS = {"trtexec": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 _LEVELS = {"none": "none", "ampere+": "ampere+", "sameComputeCapability": "same-compute-capability"}
@@ -261,9 +261,10 @@ def _among(name: str, value: str, choices: Sequence[str]) -> str:
 
 
 def _number(name: str, value: str) -> int:
-    if not value.isdecimal():
-        raise InputError(f"--{name}={value} of trtexec is no number", fix="give 0 or more")
-    return int(value)
+    number = whole_number(value)
+    if number is None:
+        raise InputError(f"--{name}={value:.100} of trtexec is no number", fix="give 0 or more")
+    return number
 
 
 def _size(size: int) -> str:

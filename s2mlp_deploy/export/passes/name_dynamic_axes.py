@@ -7,6 +7,7 @@ import re
 import onnx_ir as ir
 
 from s2mlp_deploy.graph.axes import axis_name
+from s2mlp_deploy.text import whole_number
 
 
 class NameDynamicAxes(ir.passes.InPlacePass):
@@ -40,7 +41,8 @@ def _rename(model: ir.Model) -> None:
         for index, dim in enumerate(shape):
             if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
                 named = pattern.sub(lambda m: names.get(m[0], m[0]), dim.value)
-                shape[index] = int(named) if named.isdigit() else ir.SymbolicDim(named)
+                known = whole_number(named)
+                shape[index] = ir.SymbolicDim(named) if known is None else known
 
     seen: set[int] = set()
     values = [*model.graph.inputs, *(output for node in model.graph.all_nodes() for output in node.outputs)]

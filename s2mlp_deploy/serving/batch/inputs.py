@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,18 @@ import pyarrow.parquet as pq
 from s2mlp_deploy.data.images import images_below
 from s2mlp_deploy.data.layout import EXTENSIONS_FIX, is_hidden, is_image
 from s2mlp_deploy.errors import DataError, InputError
+from s2mlp_deploy.files import read_file
 from s2mlp_deploy.serving.images import NamedImage
 from s2mlp_deploy.text import first_line_of, join_names
 
 PARQUET = ".parquet"
 LISTS = (".txt", ".lst")
+MAX_IMAGES = 100_000_000
+"""In all tables together: a footer of some bytes may state any number of rows."""
+
+_DAMAGED = (OSError, pa.ArrowException, UnicodeDecodeError)
+"""What Arrow raises of a damaged file, and Python of texts in it that are not UTF-8."""
+
 _NAMED_PATHS = ("path", "file", "file_name", "filename", "image", "image_path")
 
 
@@ -91,7 +98,7 @@ class TableChunk:
                         left -= 1
                     if not left:
                         return
-        except (OSError, pa.ArrowException) as error:
+        except _DAMAGED as error:
             raise _unreadable(self.file, error) from error
 
     def _image(self, value: Any, folder: Path, row: int) -> NamedImage:
@@ -179,7 +186,7 @@ def _folder(path: Path, column: str | None, size: int) -> BatchInput:
 
 def _listed(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_file(path, "list").decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(str(path), error) from error
     return [line.strip() for line in lines if line.strip()]
@@ -205,19 +212,24 @@ def _tables(files: Sequence[Path], column: str | None, size: int, said: str) -> 
     for file in files:
         try:
             with pq.ParquetFile(file) as opened:
-                about, schema = opened.metadata, opened.schema_arrow
-        except (OSError, pa.ArrowException) as error:
+                about = opened.metadata
+                kinds = {field.name: _holds(field.type) for field in opened.schema_arrow}
+        except _DAMAGED as error:
             raise _unreadable(str(file), error) from error
-        chosen = _column(schema, column, file)
+        chosen = _column(kinds, column, file)
         digest.update(f"{file.name}\n{about.num_rows}\n{file.stat().st_size}\n{chosen}\n".encode())
-        place = 0
+        place, home = 0, str(file.resolve())
         for group in range(about.num_row_groups):
             rows = about.row_group(group).num_rows
+            if not 0 <= rows <= MAX_IMAGES - count:
+                raise DataError(
+                    f"it says that it has {rows:,} rows, and at most {MAX_IMAGES:,} are classified at once",
+                    where=str(file),
+                    fix="check the file, or give a part of it",
+                )
             for start in range(0, rows, size):
                 taken = min(size, rows - start)
-                chunks.append(
-                    TableChunk(len(chunks), count, str(file.resolve()), group, start, taken, chosen, place + start)
-                )
+                chunks.append(TableChunk(len(chunks), count, home, group, start, taken, chosen, place + start))
                 count += taken
             place += rows
     if not count:
@@ -225,13 +237,12 @@ def _tables(files: Sequence[Path], column: str | None, size: int, said: str) -> 
     return BatchInput(said, digest.hexdigest(), count, tuple(chunks))
 
 
-def _column(schema: pa.Schema, wanted: str | None, file: Path) -> str:
-    """The column that holds images.
+def _column(kinds: Mapping[str, str], wanted: str | None, file: Path) -> str:
+    """The column that holds images, of those whose kinds :func:`_holds` tells.
 
     Raises:
         InputError: It is not there, holds something else, or several can be meant.
     """
-    kinds = {field.name: _holds(field.type) for field in schema}
     there = [name for name, kind in kinds.items() if kind]
     if wanted is not None:
         if not kinds.get(wanted):

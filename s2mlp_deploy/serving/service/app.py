@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from s2mlp_deploy import __version__
 from s2mlp_deploy.serving.service import openapi
 from s2mlp_deploy.serving.service.batcher import Phases
-from s2mlp_deploy.serving.service.binary import HEADER_LENGTH, length_of
+from s2mlp_deploy.serving.service.binary import HEADER_LENGTH
 from s2mlp_deploy.serving.service.core import Service
 from s2mlp_deploy.serving.service.failures import RequestError
 from s2mlp_deploy.serving.service.http import (
@@ -36,6 +36,7 @@ from s2mlp_deploy.serving.service.limits import LARGE
 from s2mlp_deploy.serving.service.metrics import CONTENT_TYPE
 from s2mlp_deploy.serving.service.protocol import decode_request, encode_response
 from s2mlp_deploy.serving.service.repository import card
+from s2mlp_deploy.text import whole_number
 
 LOG = logging.getLogger(__name__)
 
@@ -224,7 +225,7 @@ def _add_inference(app: FastAPI, service: Service) -> None:
             service.metrics.phase("infer", context.model, "receive", received - context.start)
             length = headers.get(HEADER_LENGTH)
             # Bytes behind a short JSON cost nothing to read.
-            slow = len(body) > LARGE and (length is None or (length_of(length) or 0) > LARGE)
+            slow = len(body) > LARGE and (length is None or (whole_number(length) or 0) > LARGE)
             asked = await asyncio.to_thread(decode_request, body, length) if slow else decode_request(body, length)
             work = service.infer(model, version, asked, left(context))
             served, outputs, phases = await unless_gone(request.receive, work)

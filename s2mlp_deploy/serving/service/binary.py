@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2mlp_deploy.serving.service.failures import RequestError
+from s2mlp_deploy.text import whole_number
 
 HEADER_LENGTH = "inference-header-content-length"
 """HTTP header: how many bytes of the body are JSON. Without it the whole body is."""
-
-_DIGITS = 18
 
 
 def split_body(body: bytes, header_length: str | None) -> tuple[memoryview, memoryview]:
@@ -28,7 +27,7 @@ def split_body(body: bytes, header_length: str | None) -> tuple[memoryview, memo
     whole = memoryview(body)
     if header_length is None:
         return whole, whole[len(body) :]
-    length = length_of(header_length)
+    length = whole_number(header_length)
     if length is None or length > len(body):
         raise RequestError(
             "invalid",
@@ -36,12 +35,6 @@ def split_body(body: bytes, header_length: str | None) -> tuple[memoryview, memo
             fix="give the length of the JSON part in bytes",
         )
     return whole[:length], whole[length:]
-
-
-def length_of(header: str) -> int | None:
-    """The number of bytes that a header states; None where it is no such number."""
-    # Other digits than ASCII's are none to int(), and a number of thousands of them is refused by it.
-    return int(header) if header.isascii() and header.isdigit() and len(header) <= _DIGITS else None
 
 
 def tensor_of(data: memoryview, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:

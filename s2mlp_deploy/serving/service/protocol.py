@@ -41,6 +41,21 @@ EXTENSIONS = ("binary_tensor_data",)
 _MAX_RANK = 16
 
 
+def _numbers() -> msgspec.json.Decoder[list[Any]]:
+    """Of a tensor's data: numbers, and lists of them as deep as tensors are.
+
+    NumPy makes an array of texts as wide as the longest of them: one of a megabyte among a thousand takes gigabytes.
+    """
+    kind: Any = bool | int | float
+    for _ in range(_MAX_RANK):
+        kind = bool | int | float | list[kind]
+    return msgspec.json.Decoder(list[kind])
+
+
+_NUMBERS = _numbers()
+_NOTHING = msgspec.Raw()
+
+
 class Tensor(msgspec.Struct):
     """An input of a request."""
 
@@ -48,7 +63,12 @@ class Tensor(msgspec.Struct):
     shape: list[int]
     datatype: str
     parameters: dict[str, Any] = msgspec.field(default_factory=dict)
-    data: list[Any] | None = None
+    data: msgspec.Raw = _NOTHING
+
+    @property
+    def has_data(self) -> bool:
+        """Whether its values stand in the JSON."""
+        return bytes(memoryview(self.data)[:5]) not in (b"", b"null")
 
 
 class RequestedOutput(msgspec.Struct):
@@ -118,11 +138,11 @@ def decode_request(body: bytes, header_length: str | None) -> InferRequest:
         if size is None:
             feeds[tensor.name] = _from_json(tensor)
             continue
-        if tensor.data is not None or type(size) is not int or not 0 <= size <= len(rest):
+        if tensor.has_data or type(size) is not int or not 0 <= size <= len(rest):
             raise RequestError(
                 "invalid",
                 f"the input {tensor.name!r} has binary_data_size {size!r}, and {len(rest)} bytes are left behind the "
-                "JSON" + (" and data in the JSON too" if tensor.data is not None else ""),
+                "JSON" + (" and data in the JSON too" if tensor.has_data else ""),
                 fix="send either data or so many bytes, inputs in the order of the JSON",
             )
         dtype, shape = _kind_of(tensor.name, tensor.datatype, tensor.shape)
@@ -187,43 +207,54 @@ def listed_tensor(name: str, datatype: str, shape: Sequence[int], values: Sequen
     Raises:
         RequestError: They do not fit its type and shape.
     """
-    _, sizes = _kind_of(name, datatype, shape)
+    dtype, sizes = _kind_of(name, datatype, shape)
     if len(values) != _product(sizes):  # Before anything is made of them.
         raise RequestError(
             "invalid",
             f"the input {name!r} has {len(values)} values and states {list(sizes)}",
             fix="give as many values as the shape has",
         )
-    return _from_json(Tensor(name, list(shape), datatype, data=list(values)))
+    return _array(name, datatype, list(values), dtype, sizes)
 
 
 def _from_json(tensor: Tensor) -> NDArray[Any]:
     """The array of an input whose values stand in the JSON, flat or nested as its shape."""
     dtype, shape = _kind_of(tensor.name, tensor.datatype, tensor.shape)
-    if tensor.data is None:
+    if not tensor.has_data:
         raise RequestError(
             "invalid", f"the input {tensor.name!r} has no data", fix="give data, or parameters.binary_data_size"
         )
     try:
-        found = np.asarray(tensor.data)
-    except (ValueError, OverflowError, RecursionError):
+        values: list[Any] | None = _NUMBERS.decode(tensor.data)
+    except (msgspec.DecodeError, RecursionError):
+        values = None
+    return _array(tensor.name, tensor.datatype, values, dtype, shape)
+
+
+def _array(
+    name: str, datatype: str, values: list[Any] | None, dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> NDArray[Any]:
+    """An input of these numbers; None where they were something else."""
+    try:
+        found = np.empty(0, object) if values is None else np.asarray(values)
+    except (ValueError, OverflowError):
         found = np.empty(0, object)
     if dtype == np.uint64 and found.dtype.kind == "f":
         # What NumPy makes of integers of which some are above int64's.
-        exact = np.asarray(tensor.data, object)
+        exact = np.asarray(values, object)
         if all(type(value) is int and 0 <= value < 2**64 for value in exact.flat):
             found = exact.astype(np.uint64)
     allowed = {"f": "fiu", "b": "b"}.get(dtype.kind, "iu")
     if found.dtype.kind not in allowed:
         raise RequestError(
             "invalid",
-            f"the input {tensor.name!r} has data that is not all {tensor.datatype}",
+            f"the input {name!r} has data that is not all {datatype}",
             fix=f"give a list of {'true and false' if dtype.kind == 'b' else 'numbers'}, flat or nested as the shape",
         )
     if found.shape != shape and (found.ndim != 1 or found.size != _product(shape)):
         raise RequestError(
             "invalid",
-            f"the input {tensor.name!r} has data of the shape {list(found.shape)} and states {list(shape)}",
+            f"the input {name!r} has data of the shape {list(found.shape)} and states {list(shape)}",
             fix="give as many values as the shape has, flat or nested as it",
         )
     with np.errstate(over="ignore"):
@@ -233,7 +264,7 @@ def _from_json(tensor: Tensor) -> NDArray[Any]:
     if not fits:
         raise RequestError(
             "invalid",
-            f"the input {tensor.name!r} has a value outside of {tensor.datatype}",
+            f"the input {name!r} has a value outside of {datatype}",
             fix="give values within its range",
         )
     return np.asarray(made, order="C")

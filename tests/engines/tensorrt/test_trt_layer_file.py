@@ -181,3 +181,20 @@ def test_a_profile_is_only_for_layers(tmp_path):
         api.inspect_json(FILES / "times.json", profile=FILES / "profile-10.json")
     with pytest.raises(ArtifactError, match="no profile of"):
         layers("objects-10.json", "objects-10.json")
+
+
+@pytest.mark.parametrize("tensors", [5, "x", {"Name": "x"}, [None, 7], True])
+def test_tensors_of_another_kind_are_none(tensors, tmp_path):
+    path = tmp_path / "layers.json"
+    path.write_text(json.dumps([{"Name": "fc1/MatMul", "Inputs": tensors, "Outputs": tensors}]))
+    (layer,) = api.inspect_json(path).layers
+    assert (layer.inputs, layer.outputs) == ((), ())
+
+
+@pytest.mark.parametrize("key", ["computeMs", "latencyMs", "endEnqMs"])
+def test_a_time_that_is_too_large_for_a_float_is_damage(key, tmp_path):
+    path = tmp_path / "times.json"
+    row = {"startEnqMs": 0.0, "endEnqMs": 1.0, "computeMs": 1.0, "latencyMs": 1.0} | {key: 10**399}
+    path.write_text(json.dumps([row]))
+    with pytest.raises(ArtifactError, match="no layers, times or profile"):
+        api.inspect_json(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from s2mlp_deploy.engines.tensorrt.options import BuildOptions
+from s2mlp_deploy.engines.tensorrt.options import BuildOptions, parse_size
 from s2mlp_deploy.engines.tensorrt.trtexec import line_of, parse_line
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.evidence.build import InputProfile
@@ -163,3 +163,17 @@ def test_what_is_written_is_read_as_the_same(chosen, count):
     assert read.min_shapes == ({"a:0": (1, 3), "b": (5,)},) * count
     assert read.max_shapes == ({"a:0": (4, 3), "b": (5,)},) * count
     assert read.notes == ()
+
+
+@pytest.mark.parametrize("digits", ["\u00b2", "9" * 5000, "\u0663"])
+def test_digits_that_are_no_number_are_told_in_short(digits):
+    for option in ("builderOptimizationLevel", "maxAuxStreams", "device", "profile"):
+        with pytest.raises(InputError, match="no number") as caught:
+            parse_line(f"trtexec --onnx=a.onnx --{option}={digits}")
+        assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("size", ["9" * 400, "9" * 400 + "G", "9" * 19, "0"])
+def test_a_size_that_no_memory_has_is_refused(size):
+    with pytest.raises(InputError, match="is not a size"):
+        parse_size(size)

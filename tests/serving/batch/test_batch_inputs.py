@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+import numpy as np
 import pytest
 from photographs import photograph, write_photographs
 
@@ -10,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s2mlp_deploy.errors import DataError, InputError
+from s2mlp_deploy.serving.batch import inputs
 from s2mlp_deploy.serving.batch.inputs import open_input
 
 
@@ -128,3 +132,24 @@ def test_other_images_have_another_hash(tmp_path):
     first = open_input(write_photographs(tmp_path / "in", 2), column=None, size=2).sha256
     assert open_input(tmp_path / "in", column=None, size=1).sha256 == first
     assert open_input(write_photographs(tmp_path / "in", 3), column=None, size=2).sha256 != first
+
+
+def test_texts_that_are_not_utf8_are_damage(tmp_path):
+    paths = pa.StringArray.from_buffers(2, pa.py_buffer(np.int32([0, 1, 2])), pa.py_buffer(b"a\xff"))
+    pq.write_table(pa.table({"path": paths}), tmp_path / "a.parquet")
+    (chunk,) = open_input(tmp_path / "a.parquet", column=None, size=2).chunks
+    with pytest.raises(DataError, match="cannot be read"):
+        list(chunk.images())
+
+
+def test_more_rows_than_can_be_classified_are_refused_before_they_are_counted(tmp_path, monkeypatch):
+    pq.write_table(table(path=["a.png", "b.png", "c.png"]), tmp_path / "a.parquet")
+    monkeypatch.setattr(inputs, "MAX_IMAGES", 2)
+    with pytest.raises(DataError, match="says that it has 3 rows, and at most 2"):
+        open_input(tmp_path / "a.parquet", column=None, size=2)
+
+
+def test_a_pipe_named_like_a_list_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "photos.txt")
+    with pytest.raises(DataError, match="no regular file"):
+        open_input(tmp_path / "photos.txt", column=None, size=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -195,3 +196,12 @@ def test_values_are_counted_before_anything_is_made_of_them():
 
     with pytest.raises(RequestError, match="3 values"):
         listed_tensor("x", "FP32", [2], Counted([1, 2, 3]))
+
+
+def test_a_long_text_among_many_takes_no_memory():
+    sent = body(x(shape=[20_001], data=["a" * 1_000_000, *[""] * 20_000]))
+    tracemalloc.start()
+    with pytest.raises(RequestError, match="not all FP32"):
+        decode_request(sent, None)
+    assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    tracemalloc.stop()
