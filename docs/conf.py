@@ -27,6 +27,8 @@ myst_heading_anchors = 4
 nb_execution_mode = "off"
 nb_merge_streams = True
 highlight_language = "none"
+# Quotation marks and dashes stay what was written: options begin with two hyphens.
+smartquotes = False
 
 # The Python API
 

@@ -26,7 +26,7 @@ def _section(name: str, command: Any) -> str:
     context = command.make_context(name, [], resilient_parsing=True)
     shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
     arguments = [parameter for parameter in shown if parameter.param_type_name == "argument"]
-    usage = " ".join(part.metavar if part.required else f"[{part.metavar}]" for part in arguments)
+    usage = " ".join(part.metavar if part.required else f"[{part.metavar.strip('[]')}]" for part in arguments)
     parts = [f"## {name}", "", command.help.strip(), "", "```text"]
     parts += [" ".join(f"s2mlp-deploy {name} {usage} [OPTIONS]".split()), "```", ""]
     parts += [table(("option", "value", "default", "what it is for"), (_row(part, context) for part in shown))]

@@ -66,7 +66,8 @@ def test_options_show_their_values_defaults_and_whether_they_are_required(ext):
         "Measure ranges on at most so many samples. X>=1.",
     ]
     assert rows["`--force`"][1:3] == ["", ""]
-    assert "s2mlp-deploy export s2mlpv2_nano --output out\n" in part
+    assert "\ns2mlp-deploy export SOURCE [OPTIONS]\n" in part
+    assert "\ns2mlp-deploy export s2mlpv2_nano --output out\n" in part
 
 
 @pytest.mark.parametrize("root", [Manifest, *(kind.record for kind in KINDS)])
