@@ -17,23 +17,22 @@ CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 _DIGITS = ("build/digits", "build/images", "build/train")
 GIVEN: dict[str, tuple[str, ...]] = {
-    "how-to/benchmark.md": _DIGITS,
+    "how-to/benchmark.md": _DIGITS[::2],
     "how-to/diff.md": _DIGITS[::2],
-    "how-to/layer-drifts.md": _DIGITS,
+    "how-to/layer-drifts.md": (*_DIGITS, "build/digits.safetensors"),
     "how-to/predict.md": _DIGITS[:2],
     "how-to/ray.md": _DIGITS[:2],
     "how-to/serve.md": _DIGITS[:2],
     "how-to/triton.md": _DIGITS[:1],
     "how-to/tune.md": _DIGITS[:1],
     "how-to/onnxruntime.md": _DIGITS[:1],
-    "how-to/openvino.md": _DIGITS[:2],
+    "how-to/openvino.md": (*_DIGITS[:2], "build/digits.safetensors"),
     "how-to/trtexec.md": ("vendor.onnx", "images", "pre.json"),
     "reference/data.md": _DIGITS[:1],
     "reference/preprocessing.md": ("build/digits.safetensors", "build/digits.json"),
     "reference/report.md": ("build/digits", "build/digits.safetensors", "build/digits.json"),
-    "explanation/engines.md": _DIGITS[:1],
     "explanation/precision.md": _DIGITS[:1],
-    "README.md": ("IMAGES", "image.jpg", "vendor.onnx", "FILE.json", "my_detector.py", "weights.safetensors"),
+    "README.md": ("IMAGES",),
 }
 """By page, below docs/, what its folder holds besides a copy of ``examples/``."""
 
@@ -61,12 +60,6 @@ def _folder_of_images(folder: Path) -> None:
         picture.save(place)
 
 
-def _picture(file: Path) -> None:
-    random = np.random.default_rng(1)
-    coarse = random.integers(0, 256, (6, 8, 3), np.uint8)
-    Image.fromarray(coarse).resize((160, 120), Image.Resampling.BICUBIC).save(file)
-
-
 def _description(file: Path) -> None:
     file.write_text('{"size": [224, 224], "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}\n')
 
@@ -90,37 +83,11 @@ def _vendors_network(file: Path) -> None:
     onnx_graphs.save(onnx_graphs.model(nodes, inputs, outputs, constants), file)
 
 
-def _detector(file: Path) -> None:
-    """The example's, in one file."""
-    example = ROOT / "examples" / "bring_your_own"
-    detector = (example / "detector.py").read_text().replace("from s2attention import S2Attention\n", "")
-    attention = (example / "s2attention.py").read_text()
-    future = "from __future__ import annotations\n"
-    file.write_text(attention + detector.partition(future)[2])
-
-
-def _weights(file: Path) -> None:
-    import torch
-    from safetensors.torch import save_file
-
-    names: dict[str, object] = {}
-    detector = file.parent / "my_detector.py"
-    if not detector.exists():
-        _detector(detector)
-    torch.manual_seed(0)
-    exec(compile(detector.read_text(), str(detector), "exec"), names)
-    save_file(names["make"]()[0].state_dict(), file)  # type: ignore[operator]
-
-
 MADE: dict[str, Callable[[Path], None]] = {
     "IMAGES": _folder_of_images,
-    "image.jpg": _picture,
-    "FILE.json": _description,
     "images": _folder_of_images,
     "pre.json": _description,
     "vendor.onnx": _vendors_network,
-    "my_detector.py": _detector,
-    "weights.safetensors": _weights,
 }
 """Files and folders, by what writes them."""
 
