@@ -42,7 +42,7 @@ docs: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	rm -rf build/site build/doctrees
 	$(BIN)/python -m sphinx -W --keep-going -q -j 2 -b html -c docs -d build/doctrees . build/site
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n $(WORKERS) tests/docs
 
 unit: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile

@@ -31,8 +31,7 @@ _SIGPIPE = 141
 _STATUS = re.compile(r"# exit status (\d+)\s*$")
 _ON_GPU = re.compile(r"# on the GPU\s*$")
 # Which would change the environment that everything runs in: test_pages.py looks at what they name.
-_INSTALLS = re.compile(r"^(?:\S*/)?(?:pip|python3? -m pip) install|^make (?!demo)")
-_DEMO = re.search(r"^demo:.*\n\t\$\(BIN\)/(.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+_INSTALLS = re.compile(r"^(?:\S*/)?(?:pip|python3? -m pip) install")
 
 
 @pytest.fixture(scope="session")
@@ -87,8 +86,6 @@ class PageRun:
         """Runs a command as the page shows it; returns what it printed."""
         if _INSTALLS.match(command) or _ON_GPU.search(command):
             return ""
-        if _DEMO and command.startswith("make demo"):
-            command = _DEMO[1]
         status = _STATUS.search(command)
         ended, printed = self._shell.run(command)
         with self._transcript.open("a") as file:

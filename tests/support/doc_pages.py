@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,3 +116,24 @@ def transcript(text: str) -> list[tuple[str, str]]:
         command = "\n".join([lines[0], *(line.removeprefix("> ") for line in lines[1:end])])
         found.append((command, "\n".join(lines[end:])))
     return found
+
+
+def figures() -> str:
+    """How many blocks there are and run, and why others do not."""
+    kept = [(page, [block for block in blocks(page) if block.language in RUN]) for page in pages_that_run()]
+    kept = [(page, found) for page, found in kept if found]
+    reasons = Counter(
+        (reason or "").strip('"') for page, _ in kept for block, reason in skipped(page) if block.language in RUN
+    )
+    every, shown = sum(len(found) for _, found in kept), 0
+    for page, _ in kept:
+        for block in blocks(page):
+            shown += block.language == SHOWN or (
+                block.language == "console" and any(text.strip() for _, text in transcript(block.text))
+            )
+    lines = [f"{len(kept)} pages, {every} blocks, of which {every - reasons.total()} run; {shown} show an output"]
+    return "\n".join([*lines, *(f"{count} not run: {reason}" for reason, count in reasons.most_common())])
+
+
+if __name__ == "__main__":
+    print(figures())

@@ -30,7 +30,7 @@ GIVEN: dict[str, tuple[str, ...]] = {
     "how-to/trtexec.md": ("vendor.onnx", "images", "pre.json"),
     "reference/data.md": _DIGITS[:1],
     "reference/preprocessing.md": ("build/digits.safetensors", "build/digits.json"),
-    "reference/report.md": ("build/digits", "build/digits.safetensors", "build/digits.json"),
+    "reference/report.md": ("build/digits", "build/digits.safetensors"),
     "explanation/precision.md": _DIGITS[:1],
     "README.md": ("IMAGES",),
 }
@@ -114,6 +114,8 @@ class Workshop:
                 shutil.copytree(thing, there)
             else:
                 shutil.copy(thing, there)
+                if thing.suffix == ".safetensors" and thing.with_suffix(".json").exists():
+                    shutil.copy(thing.with_suffix(".json"), there.with_suffix(".json"))
 
     def _made(self, name: str) -> Path:
         thing = self._folder / name
