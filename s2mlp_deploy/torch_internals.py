@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import logging
+import math
 import re
 import threading
 import traceback
@@ -20,7 +21,7 @@ from typing import Any
 
 import sympy
 import torch
-from torch import Tensor
+from torch import Tensor, _prims_common, _refs
 from torch._export import utils as _export_utils
 from torch._ops import HigherOrderOperator  # What torch.cond, scan and while_loop are; the type is not public.
 from torch.export import ExportedProgram, _trace
@@ -60,6 +61,7 @@ __all__ = [
     "schema_of",
     "storage_of",
     "threads",
+    "tracing",
     "tree_flatten",
     "tree_flatten_with_path",
     "tree_leaves",
@@ -126,6 +128,42 @@ def quiet_exporter() -> Iterator[None]:
                 names["print"] = before
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+@contextmanager
+def requested_sizes() -> Iterator[None]:
+    """Has a view of contiguous memory the sizes that were asked for, not what torch derives for the same numbers.
+
+    With a free batch of ``s`` frames, torch gives ``x.view(s // 8, 8, ...)`` a second size of ``s // (s // 8)``, and
+    ``.view(s, ...)`` of that a first size of ``(s // 8) * (s // (s // 8))``. So the formula of a network that folds
+    clips into its batch grows threefold with each shift, and a trace of six of them did not end within four minutes.
+    The kernel is the one that fake tensors have; there is no switch.
+    """
+
+    def view(x: Tensor, *shape: Any, allow_copy: bool) -> Tensor:
+        sizes = _prims_common.extract_shape_from_varargs(shape, validate=False)
+        symbolic = any(isinstance(size, torch.SymInt) for size in x.shape)
+        if not (symbolic and len(sizes) and x.dim() and _prims_common.is_contiguous_or_false(x)):
+            return original(x, *shape, allow_copy=allow_copy)
+        sizes = _prims_common.infer_size(sizes, x.numel())
+        fits: Any = x.numel() == math.prod(sizes)
+        torch._check(fits, lambda: f"a tensor of {x.shape} cannot be viewed as {sizes}")  # type: ignore[no-untyped-call]
+        return torch.as_strided(x, sizes, _prims_common.make_contiguous_strides_for(sizes))
+
+    with exclusive():
+        original = _refs._reshape_view_helper
+        _refs._reshape_view_helper = view  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            _refs._reshape_view_helper = original
+
+
+@contextmanager
+def tracing() -> Iterator[None]:
+    """What holds wherever torch traces a module or takes a program apart."""
+    with quiet_exporter(), requested_sizes():
+        yield
 
 
 @contextmanager
@@ -220,7 +258,7 @@ def decomposed_by_exporter(program: ExportedProgram) -> ExportedProgram:
     Decompositions may decide by a size (adaptive pooling, by whether pieces have one length), and what they decide
     for the example stands in the graph without a guard. There is no public way to see the program at that stage.
     """
-    with quiet_exporter(), one_lookup():
+    with tracing(), one_lookup():
         table = _exporter_table()
         nodes = [
             node

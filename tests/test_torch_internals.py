@@ -362,6 +362,43 @@ class TestOneLookup:
         assert len(times) == 2 * before + 1
 
 
+class TestRequestedSizes:
+    def test_sizes_of_a_view_are_those_that_were_asked_for(self) -> None:
+        """Clips folded into the batch: torch's own formula grows threefold with each of them."""
+
+        class Clips(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                for _ in range(2):
+                    x = x.view(x.shape[0] // 4, 4, 3).clone().view(x.shape[0], 3)
+                return x
+
+        def size() -> Any:
+            program = torch.export.export(Clips(), (torch.zeros(8, 3),), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+            return next(iter(reversed(program.graph.nodes))).args[0][0].meta["val"].shape[0].node.expr
+
+        # Where torch keeps the sizes by itself, this is to be removed.
+        assert len(str(size())) > 100
+        with internals.tracing():
+            assert size().is_Symbol
+
+    def test_what_is_no_view_is_refused_and_what_is_not_contiguous_goes_torchs_way(self) -> None:
+        class Turned(nn.Module):
+            def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+                return x.transpose(0, 1).view(3, x.shape[0], 1), x.view(-1, 3)
+
+        class Uneven(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return x.view(x.shape[0], 2)
+
+        free = {"dynamic_shapes": ({0: torch.export.Dim("batch")},)}
+        with internals.tracing():
+            program = torch.export.export(Turned(), (torch.zeros(8, 3),), **free)
+            with pytest.raises(Exception, match="invalid for input of size"):
+                torch.export.export(Uneven(), (torch.zeros(8, 3),), **free)
+        turned, same = program.module()(torch.arange(15.0).view(5, 3))
+        assert (turned.shape, same.shape) == ((3, 5, 1), (5, 3))
+
+
 class TestExporterErrors:
     def translate(self, module: nn.Module, table: dict[Any, Any]) -> BaseException:
         with pytest.raises(Exception, match=r"translat|ONNX|export") as raised, internals.quiet_exporter():

@@ -110,7 +110,7 @@ class Comparison:
 
     @cached_property
     def _decomposed(self) -> Callable[..., Any]:
-        with internals.quiet_exporter():
+        with internals.tracing():
             forward: Callable[..., Any] = self._undecomposed.run_decompositions().module(check_guards=False).forward
         return forward
 

@@ -215,7 +215,7 @@ def _check_batch(limits: Mapping[FreeAxis, SizeLimit], inputs: tuple[Any, ...]) 
 
 def _functional(program: ExportedProgram) -> ExportedProgram:
     """The program with values in place of in-place writes: an empty table decomposes nothing else."""
-    with torch.no_grad(), internals.quiet_exporter(), internals.one_lookup():
+    with torch.no_grad(), internals.tracing(), internals.one_lookup():
         functional: ExportedProgram = program.run_decompositions({})
     return functional
 
@@ -227,7 +227,7 @@ class _DecidesByValuesError(ExportError):
 def _try_export(module: nn.Module, inputs: tuple[Any, ...], shapes: Any) -> ExportedProgram:
     try:
         # Under gradients, torch.export refuses in-place writes on the pieces of a chunk.
-        with torch.no_grad(), internals.quiet_exporter(), internals.whole_stacks(in_forward):
+        with torch.no_grad(), internals.tracing(), internals.whole_stacks(in_forward):
             return torch.export.export(module, inputs, dynamic_shapes=_bound(module, shapes))
     except internals.GuardOnDataDependentSymNode as error:
         raise _DecidesByValuesError(

@@ -38,8 +38,8 @@ from s2mlp_deploy.torch_internals import (
     has_no_translation,
     kept_registry,
     one_lookup,
-    quiet_exporter,
     root_cause,
+    tracing,
     untranslated_nodes,
 )
 
@@ -97,7 +97,7 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
     program = decomposed(captured.program)
     translations = _translations(program, opset)
     try:
-        with torch.no_grad(), quiet_exporter(), kept_registry(), one_lookup():
+        with torch.no_grad(), tracing(), kept_registry(), one_lookup():
             exported = torch.onnx.export(
                 program,
                 dynamo=True,

@@ -13,7 +13,7 @@ from torch.fx import Node
 
 from s2mlp_deploy.capture.checks import all_nodes
 from s2mlp_deploy.export.rewrite import without_strides
-from s2mlp_deploy.torch_internals import quiet_exporter
+from s2mlp_deploy.torch_internals import tracing
 
 _ATTENTION, _ROLL = torch.ops.aten.scaled_dot_product_attention.default, torch.ops.aten.roll.default
 _SLICES, _ROWS = torch.ops.aten.slice_scatter.default, torch.ops.aten.select_scatter.default
@@ -29,7 +29,7 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
     if not any(node.target in _ALWAYS or _is_free_roll(node) for node in all_nodes(program)):
         return program
     without_strides(program)
-    with torch.no_grad(), quiet_exporter():
+    with torch.no_grad(), tracing():
         written: ExportedProgram = program.run_decompositions(
             {
                 _ATTENTION: attention,

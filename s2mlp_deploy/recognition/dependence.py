@@ -156,14 +156,15 @@ def _sizes(nodes: Iterable[Node]) -> set[sympy.Expr]:
 
 
 def _upstream(nodes: Iterable[Node]) -> list[Node]:
-    """The nodes and all that they are computed from."""
+    """The nodes and all that they are computed from; a fill has a tensor's type and sizes from it, no values."""
     found: dict[Node, None] = {}
     pending = list(nodes)
     while pending:
         node = pending.pop()
         if node not in found:
             found[node] = None
-            pending += node.all_input_nodes
+            like = node.args[0] if packet(node) in aten.FILLS else None
+            pending += (source for source in node.all_input_nodes if source is not like)
     return list(found)
 
 
