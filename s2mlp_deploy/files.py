@@ -71,7 +71,9 @@ def inside(directory: Path, name: str) -> Path | None:
     """
     path = directory / name
     try:
-        return path if path.resolve().is_relative_to(directory.resolve()) else None
+        place = path.resolve()
+        # From Python 3.13 on endless links are no error: what they resolve to is a link still.
+        return path if place.is_relative_to(directory.resolve()) and not place.is_symlink() else None
     except (OSError, RuntimeError, ValueError):  # Endless links, a name with a zero byte.
         return None
 

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import tomllib
-import zipfile
 from pathlib import Path
 
 import nano_artifact
@@ -106,33 +105,6 @@ def test_every_extra_that_a_message_names_exists():
         named |= set(re.findall(r"s2mlp-deploy\[(\w+)\]", text)) | set(re.findall(r'extra="(\w+)"', text))
     assert {"export", "rtx", "tensorrt", "cuda", "cpu", "demo"} <= named
     assert named <= extras
-
-
-@pytest.mark.slow
-def test_the_wheel_holds_weights_templates_and_the_typing_marker(tmp_path):
-    pytest.importorskip("hatchling")
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"),
-            *("--wheel-dir", str(tmp_path), str(REPOSITORY)),
-        ],
-        check=True,
-    )
-    (wheel,) = tmp_path.glob("s2mlp_deploy-*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
-        metadata = archive.read(next(name for name in names if name.endswith(".dist-info/METADATA"))).decode()
-    assert "s2mlp_deploy/demo/weights/s2mlpv2_nano_digits.safetensors" in names
-    assert "s2mlp_deploy/demo/weights/s2mlpv2_nano_digits.json" in names
-    assert any(name.startswith("s2mlp_deploy/report/") and name.endswith((".html", ".j2")) for name in names)
-    assert "s2mlp_deploy/py.typed" in names
-    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"s2mlp_deploy"}
-    assert not any("__pycache__" in name or name.endswith(".pyc") for name in names)
-    assert "Requires-Dist: torch<2.15,>=2.13; extra == 'export'" in metadata
-    assert not any(
-        line.startswith(("Requires-Dist: torch", "Requires-Dist: onnx")) and "extra" not in line
-        for line in metadata.splitlines()
-    )
 
 
 def test_the_installed_entry_point_is_the_command_line():

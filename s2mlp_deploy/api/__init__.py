@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         Scenario,
         ShiftFormName,
     )
+    from s2mlp_deploy.deprecation import DeprecatedUseWarning
     from s2mlp_deploy.engines.tensorrt.options import BuildOptions
     from s2mlp_deploy.engines.tensorrt.preflight import Preflight
     from s2mlp_deploy.engines.tensorrt.trtexec import TrtexecBuild
@@ -201,6 +202,7 @@ _HOMES = {
             "ShiftFormName",
         )
     ),
+    "s2mlp_deploy.deprecation": _Home(("DeprecatedUseWarning",)),
     "s2mlp_deploy.engines.tensorrt.options": _Home(("BuildOptions",)),
     "s2mlp_deploy.engines.tensorrt.preflight": _Home(("Preflight",), _GRAPH, "onnx"),
     "s2mlp_deploy.engines.tensorrt.trtexec": _Home(("TrtexecBuild",)),
@@ -269,6 +271,7 @@ __all__ = [
     "CheckFailedError",
     "CheckpointError",
     "DataError",
+    "DeprecatedUseWarning",
     "Diagnosis",
     "DifferenceReport",
     "DynamicAxis",

@@ -101,8 +101,8 @@ class Workplace:
 
     def __init__(self, folder: Path, key: str) -> None:
         self.folder = folder
-        self.state = _read(folder, key)
-        self.resumed = bool(self.state.trials)
+        self.state: TuneState = _read(folder, key)
+        self.resumed: bool = bool(self.state.trials)
         self._since = time.monotonic() - self.state.seconds
 
     @property

@@ -108,7 +108,7 @@ class Tuning:
         self._threads = options.threads or max(cores, 1)
         on_processor = all(engine.partition(":")[2].lower() in ("", "cpu") for engine in engines)
         self._clock: Literal["cpu", "wall"] = "cpu" if self._threads == 1 and on_processor else "wall"
-        self.variants = Variants(root, manifest, place.folder, progress=self._step)
+        self.variants: Variants = Variants(root, manifest, place.folder, progress=self._step)
         self._own = self.variants.own()
         self._gates = Gates(root, manifest, place.folder, self._state.noise)
         # What ran before tuning: the float32 file as it was exported.

@@ -10,6 +10,7 @@ import msgspec
 
 from s2mlp_deploy.artifact.limits import SizeLimit
 from s2mlp_deploy.artifact.names import MANIFEST, model_file
+from s2mlp_deploy.deprecation import MANIFEST_1, warn_deprecated
 from s2mlp_deploy.errors import ArtifactError, ShiftError
 from s2mlp_deploy.files import from_json, is_plain_name, read_file
 from s2mlp_deploy.shift.origin import Origin
@@ -294,6 +295,7 @@ def current_fields(data: dict[str, Any]) -> dict[str, Any]:
     """
     if data.get("schema_version") != 1:
         return data
+    warn_deprecated(MANIFEST_1, stacklevel=2)
     shifts = [
         {
             "spec": shift["spec"],

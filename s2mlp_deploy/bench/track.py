@@ -35,7 +35,7 @@ class Track:
 
     def __init__(self, job: Job, options: BenchOptions) -> None:
         self.job = job
-        self.failure = ""
+        self.failure: str = ""
         self.shapes: dict[str, Shape] = {}
         self.search: RateSearch | None = None
         self._options = options

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableT
 from rich.segment import Segment
 from rich.text import Text
 
+from s2mlp_deploy.deprecation import DeprecatedUseWarning
 from s2mlp_deploy.files import to_json
 from s2mlp_deploy.progress import ProgressCallback
 from s2mlp_deploy.text import UNSAFE, harmless
@@ -132,6 +134,18 @@ def set_up_logging() -> None:
     # What it does in the user's place is said: which file it took, for example.
     for room in ("api", "sources"):
         logging.getLogger(f"s2mlp_deploy.{room}").setLevel(logging.INFO)
+    warnings.showwarning = _show_warning
+
+
+_python_shows = warnings.showwarning
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Shows a deprecation without the line of code beside it: a user of the command line did not write it."""
+    if issubclass(category, DeprecatedUseWarning):
+        logging.getLogger("s2mlp_deploy").warning("%s", message)
+    else:
+        _python_shows(message, category, *where, **more)
 
 
 _EVERY = 5.0

@@ -80,8 +80,8 @@ class ModelData:
     ) -> None:
         self.described = described
         self.batch = batch
-        self.skipped = Skipped()
-        self.used = 0
+        self.skipped: Skipped = Skipped()
+        self.used: int = 0
         self._collection = collection
         self._inputs = inputs
         self._fixed = fixed

@@ -70,8 +70,8 @@ class NoiseBatches:
             )
         self._batches = -(-samples // self._size)
         self._seed = seed
-        self.count = self._batches * self._size
-        self.described = f"{self.count} samples of seeded Gaussian noise (seed {seed})"
+        self.count: int = self._batches * self._size
+        self.described: str = f"{self.count} samples of seeded Gaussian noise (seed {seed})"
 
     def __iter__(self) -> Iterator[tuple[dict[str, NDArray[Any]], NDArray[np.int64] | None]]:
         """Feeds by input name, without labels."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -40,14 +40,19 @@ class Kind:
     Attributes:
         name: In the document, and the first part of the file's name.
         record: The type of its records.
-        version: Of the record's fields; a document of another version is not read.
+        version: Of the record's fields; a document of another version is migrated or not read.
+        renew: The command that measures anew, with ``DIR`` for the artifact and ``SOURCE`` for what it was made of.
         labelled: Whether an artifact has several: ``<name>-<label>.json`` then, else ``<name>.json``.
+        migrations: By older version what makes fields of the next version of that version's. Every version that was
+            ever released has one (docs/contributing/release.md).
     """
 
     name: str
     record: type[Any]
     version: int
+    renew: str
     labelled: bool = False
+    migrations: Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = field(default_factory=dict)
 
     def file_name(self, label: str = "") -> str:
         """The name of a document in the evidence folder."""
@@ -59,20 +64,31 @@ class Kind:
             return file_name.startswith(f"{self.name}-") and file_name.endswith(".json")
         return file_name == f"{self.name}.json"
 
+    def renewal(self, directory: str = "DIR") -> str:
+        """The command line that measures anew what a document says of an artifact."""
+        return f"s2mlp-deploy {self.renew.replace('DIR', directory)}"
+
+    def migrated(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The fields of a document of an older version, with those of this version where that can be told."""
+        for older, migrate in sorted(self.migrations.items()):
+            if values.get("schema_version") == older:
+                values = migrate(values) | {"schema_version": older + 1}
+        return values
+
 
 # Version 1 had neither kind nor, but for builds, a version in the document. Parity of version 2 did not say whether its
 # data was noise, and was kept under the file's name alone; accuracy of version 2 knew no environment, and there was one
-# of it, accuracy.json.
+# of it, accuracy.json. None of them was released: nothing migrates them.
 KINDS = (
-    Kind("parity", ParityReport, version=3, labelled=True),
-    Kind("accuracy", AccuracyReport, version=3, labelled=True),
-    Kind("layers", LayersReport, version=1, labelled=True),
-    Kind("modules", ModulesReport, version=1, labelled=True),
-    Kind("calibration", CalibrationReport, version=2),
-    Kind("build", BuildRecord, version=2, labelled=True),
-    Kind("bench", BenchReport, version=1, labelled=True),
-    Kind("engine-layers", EngineLayers, version=1, labelled=True),
-    Kind("tune", TuneReport, version=1),
+    Kind("parity", ParityReport, 3, "parity SOURCE DIR --data IMAGES", labelled=True),
+    Kind("accuracy", AccuracyReport, 3, "quantize DIR --data IMAGES", labelled=True),
+    Kind("layers", LayersReport, 1, "parity SOURCE DIR --per-layer --data IMAGES", labelled=True),
+    Kind("modules", ModulesReport, 1, "export SOURCE --output DIR --force", labelled=True),
+    Kind("calibration", CalibrationReport, 2, "quantize DIR --data IMAGES"),
+    Kind("build", BuildRecord, 2, "build DIR", labelled=True),
+    Kind("bench", BenchReport, 1, "bench DIR", labelled=True),
+    Kind("engine-layers", EngineLayers, 1, "build DIR --force", labelled=True),
+    Kind("tune", TuneReport, 1, "tune DIR"),
 )
 
 
@@ -161,10 +177,10 @@ def decode(document: bytes, record: type[R]) -> R:
         record: The type of the record.
 
     Raises:
-        ArtifactError: The document is damaged, of another kind, or of another version.
+        ArtifactError: The document is damaged, of another kind, or of a version that cannot be migrated.
     """
     kind = kind_of(record)
-    again = "measure again with this version"
+    again = f"measure again with this version: {kind.renewal()}"
     try:
         values = from_json(document)
         if not isinstance(values, Mapping):
@@ -173,6 +189,7 @@ def decode(document: bytes, record: type[R]) -> R:
             raise ArtifactError("it names no kind of evidence: an older version wrote it", fix=again)
         if values["kind"] != kind.name:
             raise ArtifactError(f"its kind is {values['kind']!r}, not {kind.name!r}", fix=again)
+        values = kind.migrated(values)
         if values.get("schema_version") != kind.version:
             raise ArtifactError(
                 f"it is of schema version {values.get('schema_version')}, this package reads {kind.version}", fix=again
@@ -180,8 +197,8 @@ def decode(document: bytes, record: type[R]) -> R:
         return msgspec.convert(values, record)
     except ArtifactError:
         raise
-    # A record whose own checks refuse a value raises an InputError.
-    except (ValueError, InputError) as error:
+    # A record whose own checks refuse a value raises an InputError; fields that a migration misses are not there.
+    except (ValueError, KeyError, TypeError, InputError) as error:
         raise ArtifactError(f"it is damaged: {getattr(error, 'problem', error)}", fix=again) from error
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from s2mlp_deploy.artifact import SizeLimit, TensorInfo, fitting_batch, read_manifest
+from s2mlp_deploy.artifact import Manifest, SizeLimit, TensorInfo, fitting_batch, read_manifest
 from s2mlp_deploy.data.feeds import ModelInputs
 from s2mlp_deploy.data.samples import Sample
 from s2mlp_deploy.engines.base import Arrays
@@ -128,14 +128,14 @@ class Predictor:
                 fix="give larger ones",
             )
         root = Path(directory)
-        self.manifest = read_manifest(root)
+        self.manifest: Manifest = read_manifest(root)
         # What the manifest tells is refused before weights are read.
         if output is not None:
             find_scores(self.manifest.outputs, self.manifest.classes, output)
-        self.preprocessing = (
+        self.preprocessing: Preprocessing | None = (
             None if self.manifest.preprocessing is None else Preprocessing.from_dict(self.manifest.preprocessing)
         )
-        self.plan = plan or plan_run(
+        self.plan: RunPlan = plan or plan_run(
             root,
             precision=precision,
             engine=engine,
@@ -150,7 +150,7 @@ class Predictor:
         self.inputs: tuple[TensorInfo, ...] = self._sessions.inputs
         self.outputs: tuple[TensorInfo, ...] = self._sessions.outputs
         self.limits: tuple[SizeLimit, ...] = self._sessions.limits
-        self.output = find_scores(self.outputs, self.manifest.classes, output)
+        self.output: str | None = find_scores(self.outputs, self.manifest.classes, output)
         self._model_inputs = ModelInputs(self.inputs, self.preprocessing)
         sizes = [info.shape[0] if info.shape else None for info in self.inputs]
         free = all(isinstance(size, str) for size in sizes)
@@ -161,7 +161,7 @@ class Predictor:
         # says of a sample may then depend on those beside it, so it sees only copies. A free axis of another name, or
         # of none, may count what was found in all samples: as many rows as samples are then no proof of whose they are.
         named = len(set(sizes)) == 1 and not _UNNAMED.intersection(sizes)
-        self.batches = free and named and self._copies == 1 and not self._whole
+        self.batches: bool = free and named and self._copies == 1 and not self._whole
         if warn:
             tell_once(self.hindrances)
 

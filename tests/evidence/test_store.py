@@ -8,18 +8,32 @@ import dataclasses
 import json
 import math
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from report_samples import accuracy, bench, build, calibration, engine_layers, layers, modules, on_noise, report, tune
 
+from s2mlp_deploy.cli.main import app
 from s2mlp_deploy.errors import ArtifactError, OutputError
+from s2mlp_deploy.evidence import store
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.evidence.parity import ParityReport
-from s2mlp_deploy.evidence.store import KINDS, decode, encode, kind_of, read_evidence, read_record, save_record
+from s2mlp_deploy.evidence.store import (
+    KINDS,
+    Kind,
+    decode,
+    encode,
+    kind_of,
+    read_evidence,
+    read_record,
+    save_record,
+)
+from s2mlp_deploy.evidence.tune import TuneReport
 
 RECORDS = {
     "parity": report(),
@@ -85,6 +99,39 @@ def test_a_document_of_an_older_version_is_refused_by_name() -> None:
     del document["kind"], document["schema_version"]
     with pytest.raises(ArtifactError, match="an older version wrote it"):
         decode(json.dumps(document).encode(), ParityReport)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_refusal_names_the_command_that_measures_anew(kind: Kind) -> None:
+    document = json.dumps({"kind": kind.name, "schema_version": 0}).encode()
+    with pytest.raises(ArtifactError, match="schema version 0") as caught:
+        decode(document, kind.record)
+    command = caught.value.fix.partition(": ")[2]
+    assert command == kind.renewal()
+    name, *words = shlex.split(kind.renewal("some-artifact"))[1:]
+    assert "some-artifact" in words
+    typer.main.get_command(app).commands[name].make_context(name, words)
+
+
+def test_documents_of_older_versions_are_migrated_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Version 1 called the clock a timer, and version 2 knew no notes."""
+    record = dataclasses.replace(tune(), notes=())
+    values = json.loads(encode(record))
+    second = {name: value for name, value in values.items() if name != "notes"} | {"schema_version": 2}
+    first = {name: value for name, value in second.items() if name != "clock"} | {"schema_version": 1, "timer": "cpu"}
+    steps = {
+        1: lambda old: {name: value for name, value in old.items() if name != "timer"} | {"clock": old["timer"]},
+        2: lambda old: old | {"notes": []},
+    }
+    kinds = [dataclasses.replace(kind, version=3, migrations=steps) if kind.name == "tune" else kind for kind in KINDS]
+    monkeypatch.setattr(store, "KINDS", tuple(kinds))
+    for older in (first, second):
+        assert decode(json.dumps(older).encode(), TuneReport) == record
+    del first["timer"]
+    with pytest.raises(ArtifactError, match="damaged"):
+        decode(json.dumps(first).encode(), TuneReport)
+    with pytest.raises(ArtifactError, match="schema version 0, this package reads 3"):
+        decode(json.dumps(first | {"schema_version": 0}).encode(), TuneReport)
 
 
 def test_fields_of_a_later_version_are_ignored() -> None:

@@ -196,6 +196,7 @@ def test_damaged_evidence_is_a_note_and_never_a_pass(tmp_path: Path, damage: byt
     assert tone(page) == "warn"
     notes = [text for text in page.of("p") if "was left out" in text]
     assert [note.split()[0] for note in notes] == ["evidence/build-c.json", "evidence/parity-b.json"]
+    assert f"s2mlp-deploy parity SOURCE {tmp_path.name} --data IMAGES." in notes[1]
 
 
 def saved(**changes: Any) -> ParityReport:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from s2mlp_deploy.artifact import EVIDENCE, Manifest, read_manifest
 from s2mlp_deploy.evidence.standing import Comparison, Standing, comparisons, file_of, standings
-from s2mlp_deploy.evidence.store import read_evidence
+from s2mlp_deploy.evidence.store import kind_of, read_evidence
 from s2mlp_deploy.files import inside
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.banner import race_warning
@@ -104,7 +104,8 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
     return ArtifactView(
         manifest=manifest,
         notes=tuple(
-            f"{EVIDENCE}/{item.name} was left out: {item.problem}. Measure again with this version."
+            f"{EVIDENCE}/{item.name} was left out: {item.problem}. "
+            f"Measure again with this version: {kind_of(item.record).renewal(name)}."
             for item in evidence.unreadable
         ),
         others=evidence.others,
