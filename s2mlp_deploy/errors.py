@@ -28,9 +28,9 @@ class S2MLPDeployError(Exception):
     exit_code = 2
 
     def __init__(self, problem: str, *, where: str | None = None, fix: str | None = None) -> None:
-        self.problem = _cut(problem)
-        self.where = None if where is None else _cut(where)
-        self.fix = None if fix is None else _cut(fix)
+        self.problem: str = _cut(problem)
+        self.where: str | None = None if where is None else _cut(where)
+        self.fix: str | None = None if fix is None else _cut(fix)
         super().__init__(self.problem, self.where, self.fix)
 
     def __reduce__(self) -> tuple[Any, ...]:
