@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import api_pages
 import command_pages
@@ -15,13 +14,6 @@ import error_pages
 import record_pages
 
 MARK = re.compile(r"^<!-- generated: (\w+)([^>]*?) -->$", re.MULTILINE)
-DOCS = Path(__file__).resolve().parents[1]
-
-
-def _tutorials() -> str:
-    """The notebooks in the order of their names, as a table of contents."""
-    names = [f"tutorials/{path.stem}" for path in sorted((DOCS / "tutorials").glob("*.ipynb"))]
-    return "\n".join(["```{toctree}", ":caption: Tutorials", ":maxdepth: 1", "", *names, "```"]) if names else ""
 
 
 GENERATORS: dict[str, Callable[..., str]] = {
@@ -32,7 +24,6 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "evidence": record_pages.evidence,
     "kinds": record_pages.kinds,
     "manifest": record_pages.manifest,
-    "tutorials": _tutorials,
 }
 
 

@@ -52,8 +52,8 @@ _DIM, _SOFT = "#8c8f94", "#5a6675"
 _COLOURS = [_INK, _BAD, _GOOD, _WARN, _LINK, _LINK, _LINK, _INK]
 _THEME = TerminalTheme((255, 255, 255), _INK, _COLOURS, _COLOURS)
 _FORMAT = (
-    '<pre style="background:#fff;color:#1a2029;padding:8px 12px;overflow-x:auto;font-size:13px;line-height:1.3;white-space:pre;'
-    "font-family:ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace\">{code}</pre>"
+    '<pre style="background:#fff;color:#1a2029;padding:8px 12px;overflow-x:auto;font-size:13px;line-height:1.3;'
+    "white-space:pre;font-family:ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace\">{code}</pre>"
 )
 
 
