@@ -37,6 +37,7 @@ class FileInspection(ShownAsPrinted):
         metadata: The timeless manifest of an artifact's file; empty for others.
         problem: What ONNX's checker says of the graph; empty where it accepts it.
         found: The shifts in a file that does not say which it has, and what else moves; None where nobody looked.
+        not_searched: Why nobody looked for shifts, where that was tried; empty otherwise.
     """
 
     file: str
@@ -51,6 +52,7 @@ class FileInspection(ShownAsPrinted):
     metadata: dict[str, Any]
     problem: str = ""
     found: SourceInspection | None = None
+    not_searched: str = ""
 
     def print_to(self, console: Console) -> None:
         """See :class:`~s2mlp_deploy.report.notebook.ShownAsPrinted`."""

@@ -80,10 +80,10 @@ def inspect_graph(
     try:
         found = inspect_source(str(path), overrides=overrides, preprocess=preprocess, progress=progress)
         return replace(read, found=found)
-    except (SourceError, MissingDependencyError):
+    except (SourceError, MissingDependencyError) as error:
         if overrides:
             raise
-        return read  # A file that no command takes as a source can be read all the same.
+        return replace(read, not_searched=error.problem)  # What no command takes as a source can be read all the same.
 
 
 def inspect_source(

@@ -57,6 +57,13 @@ def test_inspect_finds_what_the_file_does_not_say(rescued) -> None:
     assert api.inspect_graph(result.file()).found is None
 
 
+def test_inspect_says_why_it_has_not_looked_for_shifts(rescued, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("s2mlp_deploy.sources.onnx_file.MOST_NODES", 1)
+    inspection = api.inspect_graph(rescued[0])
+    assert inspection.found is None
+    assert "at most 1 are looked through" in inspection.not_searched
+
+
 HEAD = """<ir_version: 8, opset_import: ["": 17]> net (float[N,4] x) => (float[N,3] y)
     <float s = {0.05}, uint8 middle = {128}, int8 none1 = {0}, int8 none2 = {0},
      int8[4,2] w1 = {1, -20, 30, 40, -5, 6, 70, -80}, int8[2,3] w2 = {9, 8, -7, 60, 50, -40}>"""
