@@ -114,10 +114,24 @@ def test_a_file_of_another_tool_says_nothing_of_its_shifts() -> None:
     assert ["input", "x:", "float32", "batchx3"] in printed
     assert ["weights", "4.0", "kB", "float32"] in printed
     assert ["3", "nodes"] in printed
-    assert "Another tool wrote this file: it does not say where its shifts are.".split() in printed
+    assert [
+        "Another",
+        "tool",
+        "wrote",
+        "this",
+        "file:",
+        "it",
+        "does",
+        "not",
+        "say",
+        "where",
+        "its",
+        "shifts",
+        "are.",
+    ] in printed
     refused = replace(found, not_searched="the graph has 60,000 nodes")
     printed = lines(print_file_inspection, refused, Path("x.onnx"))
-    assert "Shifts were not looked for: the graph has 60,000 nodes.".split() in printed
+    assert ["Shifts", "were", "not", "looked", "for:", "the", "graph", "has", "60,000", "nodes."] in printed
 
 
 def test_equal_shifts_are_told_once() -> None:
