@@ -17,7 +17,7 @@ release = version = __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reference"]
 # The source directory is the repository, not docs/, because pages link benchmarks/ and the changelog by relative paths.
 root_doc = "docs/index"
-include_patterns = ["docs/**", "benchmarks/*.md", "examples/**/*.md", "CHANGELOG.md"]
+include_patterns = ["docs/**", "benchmarks/*.md", "examples/**/*.md", "CHANGELOG.md", "SECURITY.md"]
 exclude_patterns = [".*", "build", "dist", "s2mlp_deploy", "tests", "**/.*", "**/__pycache__", "docs/_*", "docs/ext"]
 
 # Pages
