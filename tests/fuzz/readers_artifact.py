@@ -36,7 +36,7 @@ from s2mlp_deploy.files import to_json
 from s2mlp_deploy.preprocess import Preprocessing
 from s2mlp_deploy.report.bench import print_bench
 from s2mlp_deploy.report.html import render_report
-from s2mlp_deploy.report.notebook import html_of
+from s2mlp_deploy.report.notebook import shown_of
 from s2mlp_deploy.report.opening import opening
 from s2mlp_deploy.serving.plan import plan_run
 
@@ -105,7 +105,7 @@ def _evidence(kind: str, data: bytes, folder: Path) -> None:
         # What the page tells is told by whoever asks for the one document, too.
         decode(data, found.unreadable[0].record)
     for saved in found.saved:
-        html_of(saved.record)
+        shown_of(saved.record)
         if isinstance(saved.record, BenchReport):
             print_bench(_console(), saved.record)
     opening(described, found, "out")
