@@ -157,7 +157,7 @@ def _add(graph: Graph, found: dict[ir.Value, Weight], node: ir.Node, module: str
 def _schema(domain: str, op: str, opset: int) -> onnx.defs.OpSchema | None:
     try:
         return onnx.defs.get_schema(op, opset, domain)
-    except onnx.defs.SchemaError:
+    except (onnx.defs.SchemaError, TypeError):  # TypeError: of a version that no 32 bits hold.
         return None
 
 
