@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,11 +66,17 @@ def print_source_inspection(console: Console, found: SourceInspection) -> None:
         _print_shifts(console, index, equal)
     misses = found.near_misses
     if misses:
+        equal_misses = Counter(
+            (miss.origin.line or miss.origin.module or "?", miss.origin.idiom, miss.reason) for miss in misses
+        )
         print_table(
             console,
             f"{fmt.count(len(misses), 'movement')} of data left as written, because no grouped shift",
             ("Where", "Written as", "Reason"),
-            [(miss.origin.line or miss.origin.module or "?", miss.origin.idiom, miss.reason) for miss in misses],
+            [
+                (f"{place} ({times} times)" if times > 1 else place, idiom, reason)
+                for (place, idiom, reason), times in equal_misses.items()
+            ],
         )
 
 

@@ -97,6 +97,23 @@ def test_a_source_shows_its_shifts_and_hazards() -> None:
     assert "No shift was found." in shown["text/html"]
 
 
+def test_what_is_left_for_one_reason_at_one_line_is_shown_once() -> None:
+    """A helper that every block of a network calls."""
+    pytest.importorskip("torch")
+    from s2mlp_deploy.export.rewrite import NearMissRecord
+
+    called = NearMissRecord(
+        Origin(line="net.py:7", idiom="concatenation"), "its elements come from more than one tensor"
+    )
+    other = replace(called, origin=Origin(module="head", idiom="concatenation"))
+    misses = (called, other, called, called)
+    found = api.SourceInspection("net.py:make", {"image": (1, 3)}, ("logits",), 1, (), misses, (), ())
+    printed = [" ".join(line) for line in lines(print_source_inspection, found)]
+    assert "4 movements of data left as written, because no grouped shift" in printed
+    assert "net.py:7 (3 times) concatenation its elements come from more than one tensor" in printed
+    assert "head concatenation its elements come from more than one tensor" in printed
+
+
 def test_a_file_of_another_tool_says_nothing_of_its_shifts() -> None:
     found = api.FileInspection(
         "x.onnx",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from s2mlp_deploy.capture.program import capture
 from s2mlp_deploy.export.rewrite import Rewritten, rewrite_shifts
-from s2mlp_deploy.recognition import elsewhere
+from s2mlp_deploy.recognition import dependence, elsewhere
 
 Move = Callable[[Tensor], Tensor]
 
@@ -124,6 +124,20 @@ RIGHT = {
 def test_a_step_that_is_the_same_at_all_sizes_is_a_shift(rule: str) -> None:
     (shift,) = rewritten(RIGHT[rule], 2, 8, 20, 24).shifts
     assert {abs(group.offsets[0]) for group in shift.spec.groups} == {1}
+
+
+def test_a_fill_has_no_values_of_the_tensor_that_it_is_like() -> None:
+    """torchvision makes an unused mask like the image: what the network did before has no part in it."""
+
+    class Filled(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y = x * 1e-5
+            return torch.where(y.new_ones(x.shape[0], 1, dtype=torch.bool), y, x)
+
+    nodes = capture(Filled(), [torch.zeros(2, 3)]).program.graph.nodes
+    (fill,) = (node for node in nodes if node.name.startswith("new_ones"))
+    reached = {node.name.partition("_")[0] for node in dependence._upstream([fill])}
+    assert reached == {"new", "sym", "x"}
 
 
 def test_a_large_example_is_proven_at_small_sizes(few_elements: None) -> None:
