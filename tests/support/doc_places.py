@@ -54,7 +54,7 @@ def _folder_of_images(folder: Path) -> None:
     random = np.random.default_rng(0)
     for index in range(64):
         coarse = random.integers(0, 256, (5, 5, 3), np.uint8)
-        picture = Image.fromarray(coarse).resize((40, 40), Image.Resampling.BICUBIC)
+        picture = Image.fromarray(coarse).resize((32, 32), Image.Resampling.BICUBIC)
         place = folder / CLASSES[index % len(CLASSES)] / f"{index:03}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
         picture.save(place)
