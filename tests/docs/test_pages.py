@@ -76,6 +76,12 @@ def test_every_name_of_the_api_that_the_pages_use_is_there():
     assert len(named) > 20
 
 
+def test_every_option_of_trtexec_that_lost_its_meaning_has_its_line():
+    lines = re.findall(r"^# trtexec (.*)$", (ROOT / "docs" / "how-to" / "trtexec.md").read_text(), re.MULTILINE)
+    for option in ("--fp16", "--int8", "--calib", "--best", "--layerPrecisions", "--minShapes", "--saveEngine"):
+        assert any(option in line for line in lines), option
+
+
 BLOCKS = [(page, block) for page in doc_pages.pages() for block in doc_pages.blocks(page)]
 
 

@@ -11,6 +11,7 @@ What takes its time to measure measures less: :data:`SHORTER`, and one process a
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -94,6 +95,9 @@ def _serve(address: str) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     # What a command starts by "spawn" looks for this module's file, which is not its own.
     sys.modules["__main__"] = types.ModuleType("__main__")
+    # No command looks for garbage among what all have imported.
+    gc.collect()
+    gc.freeze()
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen(64)
