@@ -14,8 +14,8 @@ ShiftFormName: TypeAlias = Literal["auto", "slice-concat", "pad-slice", "grouped
 Layout: TypeAlias = Literal["auto", "as-is", "channels-last", "channels-first"]
 """Inner layout of a zoo model; ``as-is`` is its own, ``auto`` what ``tune`` found on this machine, and else that."""
 
-DynamicAxis: TypeAlias = Literal["batch", "height", "width"]
-"""An axis of NCHW inputs that may be dynamic."""
+DynamicAxis: TypeAlias = Literal["batch", "depth", "height", "width"]
+"""An axis of inputs [N, C, H, W] or [N, C, D, H, W] that may be dynamic; of others only the batch."""
 
 OnHazard: TypeAlias = Literal["warn", "error"]
 """What to do about a race: export its functional meaning with a warning, or refuse."""

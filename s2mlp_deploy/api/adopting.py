@@ -14,7 +14,7 @@ from s2mlp_deploy.artifact import Hazard
 from s2mlp_deploy.choices import OnHazard
 from s2mlp_deploy.engines.base import Arrays
 from s2mlp_deploy.engines.of_graph import open_graph
-from s2mlp_deploy.errors import BuildError, ExportError
+from s2mlp_deploy.errors import BuildError, ExportError, InputError
 from s2mlp_deploy.export.adopt import GraphAnalysis, adopt
 from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.sources.onnx_model import EXAMPLE_BATCH, OnnxModel
@@ -24,6 +24,21 @@ LOG = logging.getLogger(__name__)
 
 _TOLERANCE = 1e-3
 """Of the peak of an output: folding rounds, movement does not, and a wrong conversion changes more."""
+
+
+def check_free_sizes(model: OnnxModel, dynamic: Sequence[str]) -> None:
+    """Refuses axes that are to be free and that the file fixes.
+
+    Raises:
+        InputError: There are some.
+    """
+    missing = [axis for axis in dynamic if axis != "batch" and axis not in model.sizes]
+    if missing:
+        raise InputError(
+            f"the file fixes its {join_names(missing)}, and a graph's sizes cannot be made free afterwards",
+            where=f"{model.path}: --dynamic",
+            fix="leave --dynamic away: sizes that are free in the file stay free",
+        )
 
 
 def adopt_model(

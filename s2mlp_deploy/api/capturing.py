@@ -9,7 +9,7 @@ import onnx_ir as ir
 from torch import nn
 from torch.export import ExportedProgram
 
-from s2mlp_deploy.api.adopting import adopt_model
+from s2mlp_deploy.api.adopting import adopt_model, check_free_sizes
 from s2mlp_deploy.api.refusals import refuse_repair
 from s2mlp_deploy.choices import DynamicAxis, OnHazard
 from s2mlp_deploy.export.adopt import GraphAnalysis
@@ -48,8 +48,9 @@ def analyze(
 
     Args:
         source: What :func:`~s2mlp_deploy.api.load` or :func:`~s2mlp_deploy.api.from_module` returned.
-        dynamic: Axes whose size may differ from the example's: ``batch``, ``height``, ``width``. A module that fixes
-            its batch is captured with that batch, and a note says so.
+        dynamic: Axes whose size may differ from the example's: ``batch``, ``height``, ``width``, of volumes
+            ``depth``. A module that fixes its batch is captured with that batch, and a note says so; other axes that
+            cannot be free are refused.
         on_hazard: ``warn`` exports the functional meaning of a race, ``error`` refuses it.
 
     Raises:
@@ -58,6 +59,7 @@ def analyze(
     """
     if isinstance(source.module, OnnxModel):
         check_options(dynamic, on_hazard)
+        check_free_sizes(source.module, dynamic)
         return adopt_model(source.module, on_hazard=on_hazard)
     return analyze_program(source, source.module, dynamic=dynamic, on_hazard=on_hazard)
 
@@ -118,6 +120,7 @@ def capture(
         CheckpointError: A weight is NaN, infinite or on the meta device.
     """
     if isinstance(source.module, OnnxModel):
+        check_free_sizes(source.module, dynamic)
         progress("reading the graph", 0, 1)
         adopted = adopt_model(source.module, opset=opset, repair_smear=repair_smear, on_hazard=on_hazard)
         progress("reading the graph", 1, 1)

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from rich.console import Console
 
+from s2mlp_deploy.api.adopting import check_free_sizes
 from s2mlp_deploy.api.capturing import CapturedSource, capture
 from s2mlp_deploy.api.checking import check_data_fits, check_preprocessing, check_scores, refuse_late_options
 from s2mlp_deploy.api.evidence import save_evidence, save_scores
@@ -44,7 +45,6 @@ from s2mlp_deploy.report.speed import print_speed
 from s2mlp_deploy.report.terminal import print_manifest
 from s2mlp_deploy.sources.onnx_model import OnnxModel
 from s2mlp_deploy.sources.source import Source
-from s2mlp_deploy.text import join_names
 
 LOG = logging.getLogger(__name__)
 
@@ -291,13 +291,7 @@ def _precision_of_file(model: OnnxModel, dynamic: Sequence[DynamicAxis], wanted:
             is not in float32.
     """
     where = str(model.path)
-    missing = [axis for axis in dynamic if axis != "batch" and axis not in model.sizes]
-    if missing:
-        raise InputError(
-            f"the file fixes its {join_names(missing)}, and a graph's sizes cannot be made free afterwards",
-            where=f"{where}: --dynamic",
-            fix="leave --dynamic away: sizes that are free in the file stay free",
-        )
+    check_free_sizes(model, dynamic)
     found = precision_of(model.model.graph, None)
     if found != "fp32" and wanted is not None:
         raise InputError(

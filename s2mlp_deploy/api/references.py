@@ -18,6 +18,7 @@ from s2mlp_deploy.engines.base import Engine, FileEngine
 from s2mlp_deploy.engines.torch import TorchEngine
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.export.analysis import Analysis
+from s2mlp_deploy.graph.axes import named_axes
 from s2mlp_deploy.models.registry import MODELS
 from s2mlp_deploy.parity.matching import match_names
 from s2mlp_deploy.parity.pixels import preprocessed_input
@@ -88,6 +89,9 @@ def references_of(
         return References(TorchEngine(module, origin.example_inputs, inputs, outputs), tuple(shifts))
     # The height and width of images that a graph preprocesses are not the module's.
     free = {name for info in session.inputs for name in info.shape if name == "batch" or not on_pixels}
+    # Files of others may call sizes what the module's inputs have not; a program has the sizes that it has.
+    there = {name for tensor in origin.example_tensors for name in named_axes(tensor.dim())}
+    free &= there if isinstance(module, nn.Module) else {"batch"}
     dynamic: list[DynamicAxis] = [name for name in get_args(DynamicAxis) if name in free]
     if not isinstance(source, CapturedSource):
         progress("capturing the model", 0, None)

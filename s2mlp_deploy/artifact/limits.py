@@ -31,7 +31,7 @@ class SizeLimit:
     Attributes:
         input: Name of the input.
         axis: Number of the axis.
-        name: What the axis is called: ``batch``, ``height``, ``width``.
+        name: What the axis is called: ``batch``, ``depth``, ``height``, ``width``.
         min: The smallest.
         max: The largest; None where there is none.
         multiple: Sizes are this times a whole number, plus:

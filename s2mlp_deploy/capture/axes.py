@@ -16,7 +16,8 @@ from torch.fx import GraphModule, Node
 from s2mlp_deploy import torch_internals as internals
 from s2mlp_deploy.artifact import SizeLimit
 from s2mlp_deploy.errors import ExportError
-from s2mlp_deploy.graph.axes import DYNAMIC_AXES, axis_name
+from s2mlp_deploy.graph.axes import axis_name, named_axes
+from s2mlp_deploy.text import join_names
 
 _NO_BOUND = 2**31
 _NEAR, _FAR = 64, (2, 3, 16, 64)
@@ -37,10 +38,42 @@ def dynamic_shapes(inputs: tuple[Any, ...], dynamic: Sequence[str], automatic: S
     def axes(value: Any) -> dict[int, Any] | None:
         if not isinstance(value, Tensor):
             return None
-        spatial = value.dim() == 4
-        return {DYNAMIC_AXES[name]: dim for name, dim in dims.items() if value.dim() and (name == "batch" or spatial)}
+        return {axis: dims[name] for name, axis in named_axes(value.dim()).items() if name in dims}
 
     return internals.tree_map(axes, inputs)
+
+
+def check_named(inputs: tuple[Any, ...], dynamic: Sequence[str]) -> None:
+    """Refuses axes that no input has: nothing would become free.
+
+    Raises:
+        ExportError: One of them is none of the batch.
+    """
+    ranks = sorted({value.dim() for value in internals.tree_leaves(inputs) if isinstance(value, Tensor)})
+    there = {name for rank in ranks for name in named_axes(rank)}
+    # Nobody asks for the batch, which is free where it can be.
+    if missing := [name for name in dynamic if name not in there and name != "batch"]:
+        raise ExportError(
+            f"no input has a {join_names(missing, last='or')}: an input [N, C, H, W] has height and width, "
+            f"[N, C, D, H, W] depth, height and width, and there are only inputs of {join_names(ranks)} axes",
+            where="--dynamic",
+            fix=f"leave {join_names(missing)} out of --dynamic",
+        )
+
+
+def check_program(program: ExportedProgram, dynamic: Sequence[str]) -> None:
+    """Refuses axes that a program which was exported already fixes in every input.
+
+    Raises:
+        ExportError: There are some.
+    """
+    free = {name for _, _, name, size in _named_sizes(program) if not str(size).isdigit()}
+    if missing := [name for name in dynamic if name not in free and name != "batch"]:
+        raise ExportError(
+            f"the program fixes its {join_names(missing)}, and its sizes cannot be made free afterwards",
+            where="--dynamic",
+            fix=f"leave {join_names(missing)} out of --dynamic, or name the axes in torch.export's dynamic_shapes",
+        )
 
 
 def with_batches(inputs: tuple[Any, ...], times: int) -> tuple[Any, ...]:
@@ -70,11 +103,12 @@ def cannot_be_free(axes: str, reason: str) -> ExportError:
 
 @dataclass(frozen=True)
 class FreeAxis:
-    """A free batch, height or width of an input.
+    """A free axis of an input that has a name.
 
     Attributes:
         input: The input's node.
-        name: ``batch``, ``height`` or ``width``.
+        axis: Its position.
+        name: ``batch``, ``depth``, ``height`` or ``width``.
         size: Its formula: a symbol, or ``8*s0`` for whole clips of eight.
         symbol: The only symbol in that; None where there are several, or where it is no linear formula.
         example: The symbol's value in the example.
@@ -83,6 +117,7 @@ class FreeAxis:
     """
 
     input: str
+    axis: int
     name: str
     size: sympy.Expr
     symbol: sympy.Symbol | None
@@ -98,13 +133,13 @@ class FreeAxis:
 def free_axes(program: ExportedProgram) -> list[FreeAxis]:
     """The named axes of the inputs whose sizes are free."""
     found = []
-    for node, name, size in _named_sizes(program):
+    for node, axis, name, size in _named_sizes(program):
         if str(size).isdigit():
             continue
         expression = internals.expression_of(size)
         symbols = list(expression.free_symbols)
         if len(symbols) != 1 or sympy.degree(expression, symbols[0]) != 1:
-            found.append(FreeAxis(node.name, name, expression, None))
+            found.append(FreeAxis(node.name, axis, name, expression, None))
             continue
         bounds = program.range_constraints.get(symbols[0])
         low = int(bounds.lower) if bounds is not None else 0
@@ -113,7 +148,8 @@ def free_axes(program: ExportedProgram) -> list[FreeAxis]:
         high = int(bounds.upper) if bounded and bounds is not None else None
         # torch tells 0 and 1 from all other sizes; a lower bound of 2 is that and no limit of the module's.
         low = low if low > 2 else 1
-        found.append(FreeAxis(node.name, name, expression, symbols[0], internals.hint_of(size, symbols[0]), low, high))
+        hint = internals.hint_of(size, symbols[0])
+        found.append(FreeAxis(node.name, axis, name, expression, symbols[0], hint, low, high))
     return found
 
 
@@ -123,7 +159,7 @@ def constant_sizes(program: ExportedProgram) -> dict[tuple[str, str], int]:
     torch may make a constant of a free size while it replaces in-place writes: of the batch in ``for part in
     x.unbind(2): part.mul_(2)``, for example.
     """
-    return {(node.name, name): int(size) for node, name, size in _named_sizes(program) if str(size).isdigit()}
+    return {(node.name, name): int(size) for node, _, name, size in _named_sizes(program) if str(size).isdigit()}
 
 
 def check_free(program: ExportedProgram, required: Sequence[str]) -> None:
@@ -194,7 +230,7 @@ def _as_limit(axis: FreeAxis, sizes: Mapping[int, bool]) -> SizeLimit | None:
         if axis.symbol is not None and least > axis.at(axis.example):
             break
         multiple = math.gcd(*(size - least for size in allowed[index:]))
-        rule = SizeLimit(axis.input, DYNAMIC_AXES[axis.name], axis.name, least, high, multiple, least % multiple)
+        rule = SizeLimit(axis.input, axis.axis, axis.name, least, high, multiple, least % multiple)
         if all(holds == rule.allows(size) for size, holds in sizes.items() if size >= least):
             return rule
     return None
@@ -264,14 +300,13 @@ def user_values(program: ExportedProgram) -> list[Any]:
     return [node.meta.get("val") for node in nodes if not any(node.name in names for names in lifted)]
 
 
-def _named_sizes(program: ExportedProgram) -> Iterator[tuple[Node, str, Any]]:
-    """The batch of each tensor input, and of images the height and width, with their names."""
+def _named_sizes(program: ExportedProgram) -> Iterator[tuple[Node, int, str, Any]]:
+    """The sizes of the named axes of each tensor input: the input, the axis, its name and size."""
     for node in program.graph.nodes:
         value = node.meta.get("val")
         if _is_user_input(program, node) and isinstance(value, Tensor):
-            for name, axis in DYNAMIC_AXES.items():
-                if value.dim() == 4 or (name == "batch" and value.dim()):
-                    yield node, name, value.shape[axis]
+            for name, axis in named_axes(value.dim()).items():
+                yield node, axis, name, value.shape[axis]
 
 
 def input_shapes(program: ExportedProgram) -> list[tuple[int | str, ...]]:
@@ -286,7 +321,7 @@ def input_shapes(program: ExportedProgram) -> list[tuple[int | str, ...]]:
         for axis, size in enumerate(shape):
             symbols = list(internals.expression_of(size).free_symbols) if isinstance(size, torch.SymInt) else []
             if len(symbols) == 1:
-                names.setdefault(symbols[0], axis_name(axis, f"axis{axis}"))
+                names.setdefault(symbols[0], axis_name(axis, len(shape)))
     return [tuple(_in_words(size, names) for size in shape) for shape in shapes]
 
 

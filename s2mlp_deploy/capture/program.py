@@ -26,6 +26,8 @@ from s2mlp_deploy.capture.axes import (
     FreeAxis,
     cannot_be_free,
     check_free,
+    check_named,
+    check_program,
     constant_sizes,
     dynamic_shapes,
     free_axes,
@@ -91,13 +93,15 @@ def capture(
 
     Raises:
         CheckpointError: A weight is NaN, infinite or on the meta device.
-        ExportError: The module cannot be captured.
+        ExportError: The module cannot be captured, or no input has an axis that is to be free.
     """
     check_weights(module)
+    check_named(tuple(example_inputs), dynamic)
     notes: tuple[str, ...] = ()
     if isinstance(module, ExportedProgram):
         rules, free = size_limits(module, tuple(example_inputs), ()), free_axes(module)
         program = _functional(module)
+        check_program(program, dynamic)
         fixed = constant_sizes(program)
         lost = [axis for axis in free if (axis.input, axis.name) in fixed]
         rules = {axis: rule for axis, rule in rules.items() if axis not in lost}

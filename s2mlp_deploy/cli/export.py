@@ -72,7 +72,7 @@ def register(app: typer.Typer) -> None:
             ),
         ] = "auto",
         dynamic: Annotated[
-            str, typer.Option(help="Axes whose size is free, separated by commas: batch, height, width.")
+            str, typer.Option(help="Axes whose size is free, separated by commas: batch, depth, height, width.")
         ] = "batch",
         on_hazard: Annotated[
             OnHazard,

@@ -137,7 +137,7 @@ def _name_sizes(graph: ir.Graph) -> None:
                 sizes.append(size.value)
             else:
                 # Also formulas, and the 0 and -1 that some tools write for a free size.
-                sizes.append("batch" if axis == 0 else f"{value.name}_{axis_name(axis, f'axis{axis}')}")
+                sizes.append("batch" if axis == 0 else f"{value.name}_{axis_name(axis, len(value.shape))}")
         value.shape = ir.Shape(sizes)
 
 

@@ -143,6 +143,9 @@ def test_sizes_that_the_file_fixes_cannot_be_made_free(tmp_path: Path) -> None:
     path = written(tmp_path / "net.onnx", DYNAMO)
     with pytest.raises(InputError, match="fixes its height"):
         api.export(str(path), tmp_path / "out", dynamic=("batch", "height"))
+    for step in (api.analyze, api.capture):
+        with pytest.raises(InputError, match="fixes its width"):
+            step(api.load(str(path)), dynamic=("batch", "width"))
 
 
 def test_an_artifact_of_a_file_is_a_source_again(rescued, tmp_path: Path) -> None:

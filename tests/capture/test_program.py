@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
+from small_products import Applied
 from torch import Tensor, nn
 from torch.export import Dim
 
@@ -52,6 +53,15 @@ class TestProgram:
         for size in ((1, 3, 1, 1), (3, 3, 7, 2)):
             x = torch.randn(size)
             assert torch.equal(program.module()(x), module(x))
+
+    def test_volumes_have_a_depth_beside_them(self) -> None:
+        module = Applied(lambda _, x: x.roll(1, 2) + x.roll(-1, 3)).eval()
+        every = capture(module, [torch.zeros(2, 3, 4, 5, 6)], dynamic=("batch", "depth", "height", "width")).program
+        assert input_shapes(every) == [("batch", 3, "depth", "height", "width")]
+        x = torch.randn(1, 3, 2, 7, 3)
+        assert torch.equal(every.module()(x), module(x))
+        depth = capture(module, [torch.zeros(2, 3, 4, 5, 6)], dynamic=("depth",)).program
+        assert input_shapes(depth) == [(2, 3, "depth", 5, 6)]
 
     def test_writes_into_the_pieces_of_a_chunk_become_values(self) -> None:
         """With gradients on, torch.export refuses them."""
@@ -164,6 +174,28 @@ class TestRefusals:
         with pytest.raises(ExportError) as raised:
             capture(Fixed(), EXAMPLE, dynamic=("height",))
         assert raised.value.fix
+
+    @pytest.mark.parametrize(
+        ("shape", "dynamic", "missing"),
+        [
+            ((2, 3, 4, 4), ("batch", "depth", "height"), "depth"),
+            ((2, 3, 4), ("batch", "height", "width"), "height or width"),
+            ((2, 3, 4, 4, 4, 4), ("width",), "width"),
+        ],
+    )
+    def test_axes_that_no_input_has_are_refused(self, shape, dynamic, missing) -> None:
+        with pytest.raises(ExportError, match=f"no input has a {missing}: .* inputs of {len(shape)} axes") as raised:
+            capture(Applied(lambda _, x: x * 2), [torch.zeros(shape)], dynamic=dynamic)
+        assert raised.value.fix == f"leave {missing.replace(' or ', ' and ')} out of --dynamic"
+        rest = tuple(axis for axis in dynamic if axis not in missing)
+        capture(Applied(lambda _, x: x * 2), [torch.zeros(shape)], dynamic=rest)
+
+    def test_a_program_frees_no_axis_that_it_fixes(self) -> None:
+        free = torch.export.export(Applied(lambda _, x: x * 2), tuple(EXAMPLE), dynamic_shapes=({2: Dim("rows")},))
+        assert input_shapes(capture(free, EXAMPLE, dynamic=("batch", "height")).program) == [(2, 3, "height", 4)]
+        with pytest.raises(ExportError, match="the program fixes its width") as raised:
+            capture(free, EXAMPLE, dynamic=("batch", "height", "width"))
+        assert raised.value.fix.startswith("leave width out of --dynamic")
 
 
 def _through_a_function(x: Tensor) -> Tensor:

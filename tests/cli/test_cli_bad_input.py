@@ -117,7 +117,7 @@ def test_options_out_of_range_are_refused(no_export, option, value, says):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--dynamic", "batch,depth"), "no axis is called 'depth'"),
+        (("--dynamic", "batch,length"), "no axis is called 'length'"),
         (("--on-hazard", "ignore"), "choose warn or error"),
         (("--dynamic", "batch,height", "--with-preprocessing"), "leave height and width out of --dynamic"),
         (("--shift-form", "magic"), "choose auto, slice-concat"),

@@ -26,10 +26,11 @@ def _rename(model: ir.Model) -> None:
     pattern = re.compile(r"[A-Za-z_]\w*")
     names: dict[str, str] = {}
     for value in model.graph.inputs:
-        for axis, dim in enumerate(value.shape or ()):
+        shape = value.shape or ()
+        for axis, dim in enumerate(shape):
             if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
                 for symbol in pattern.findall(dim.value):
-                    usual = axis_name(axis, f"axis{axis}")
+                    usual = axis_name(axis, len(shape))
                     # A second size on the same axis of another input is another name.
                     unique = usual if usual not in names.values() else f"{usual}_{len(names)}"
                     names.setdefault(symbol, unique)
