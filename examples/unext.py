@@ -1,6 +1,6 @@
 """A medical U-Net with tokenised shifted MLPs, in the manner of UNeXt (arXiv 2203.04967).
 
-    s2mlp-deploy export examples/unext.py:make --output build/unext --dynamic batch,height,width
+    s2mlp-deploy export examples/unext.py:make --output build/unext
 
 Tokens become an image, which is padded, cut into five chunks of channels, each of which is rolled by another step,
 joined, narrowed to what it was and made tokens again: along the height in front of the first layer, along the width in

@@ -66,6 +66,7 @@ def specs(found: api.CapturedSource) -> list[tuple[tuple[int, ...], str]]:
     return [(shift.spec.axes, shift.spec.border) for shift in found.analysis.shifts]
 
 
+@pytest.mark.slow
 def test_the_unets_tokens_move_along_height_and_width(monkeypatch):
     found = captured("unext.py:make", **UNEXT)
     shifts = found.analysis.shifts
@@ -87,6 +88,7 @@ def test_the_unets_tokens_move_along_height_and_width(monkeypatch):
         file_computes(found, found.source.module(image), image)
 
 
+@pytest.mark.slow
 def test_frames_of_a_clip_move_both_ways_through_many_blocks(monkeypatch):
     """Three blocks: with one, no formula of sizes grows."""
     found = captured("video/temporal_shift.py:make", **VIDEO, frames="4")
@@ -167,6 +169,7 @@ def test_voxels_move_in_six_directions(monkeypatch):
         file_computes(found, found.source.module(volume), volume)
 
 
+@pytest.mark.slow
 def test_windows_are_rolled_and_rolled_back(monkeypatch):
     found = captured("shifted_windows.py:make", **WINDOWS)
     assert [(shift.spec.border, shift.spec.groups[0].offsets) for shift in found.analysis.shifts] == [
