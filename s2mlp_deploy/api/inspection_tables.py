@@ -178,6 +178,6 @@ def print_file_inspection(console: Console, found: FileInspection, path: Path) -
             [(len(s.where), s.channels, s.direction, s.border_kind, s.form, s.idiom) for s in summarise(shifts)],
         )
     elif found.not_searched:
-        console.print(visible_text(console, f"Shifts were not looked for: {found.not_searched}.", "yellow"))
+        print_words(console, visible_text(console, f"Shifts were not looked for: {found.not_searched}.", "yellow"))
     elif not metadata and found.found is None:
         console.print("Another tool wrote this file: it does not say where its shifts are.")

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -21,13 +21,13 @@ from rich.text import Text
 from s2mlp_deploy.deprecation import DeprecatedUseWarning
 from s2mlp_deploy.files import to_json
 from s2mlp_deploy.progress import ProgressCallback
-from s2mlp_deploy.text import UNSAFE, harmless
+from s2mlp_deploy.text import UNSAFE, harmless, whole_number
 
 BROKEN_PIPE = 141
 """Exit status where nobody reads the output, as of a process that SIGPIPE ended. 1 would be a check that failed."""
 
 _PIPE_WIDTH = 10_000
-"""Columns of what is no terminal: lines are as long as they need to be. ``COLUMNS`` in the environment wins."""
+"""Columns of what is no terminal: lines are as long as they need to be. ``COLUMNS`` wins, up to as many."""
 
 
 class PlainConsole(Console):
@@ -66,8 +66,8 @@ class PlainConsole(Console):
     def size(self) -> ConsoleDimensions:
         """Of the terminal; a pipe has none, and whoever reads it looks for whole names in whole lines."""
         # Rich reads COLUMNS once, when the console is made; this one lives as long as the process.
-        if (columns := os.environ.get("COLUMNS", "")).isdecimal() and int(columns) > 0:
-            return ConsoleDimensions(int(columns), super().size.height)
+        if columns := whole_number(os.environ.get("COLUMNS", "")):
+            return ConsoleDimensions(min(columns, _PIPE_WIDTH), super().size.height)
         return super().size if self.on_screen else ConsoleDimensions(_PIPE_WIDTH, 25)
 
     @size.setter
@@ -91,6 +91,18 @@ class PlainConsole(Console):
             )
 
 
+def drop_unusable_sizes(environment: MutableMapping[str, str]) -> None:
+    """Removes what the environment says of the terminal's size where that is no size, or none that anybody has.
+
+    Rich, and typer's help through it, make a number of whatever looks like digits, when a console is made: thousands of
+    them, or a superscript, would end every command before it begins.
+    """
+    for name in ("COLUMNS", "LINES"):
+        if not 0 < (whole_number(environment.get(name, "")) or 0) <= _PIPE_WIDTH:
+            environment.pop(name, None)
+
+
+drop_unusable_sizes(os.environ)
 OUT = PlainConsole()
 ERR = PlainConsole(stderr=True)
 

@@ -12,7 +12,7 @@ from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.options import examples, output_path
 from s2mlp_deploy.errors import CheckFailedError
 from s2mlp_deploy.report.format import size
-from s2mlp_deploy.report.tables import print_table
+from s2mlp_deploy.report.tables import print_table, print_words, visible_text
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
                 "files meant for ONNX Runtime.\n"
             )
             if not result.engines:
-                console.print(f"No engines: {result.engine_missing}", highlight=False, markup=False)
+                print_words(console, visible_text(console, f"No engines: {result.engine_missing}"))
             for precision, built in result.engines.items():
                 console.print(
                     f"Engine: TensorRT-RTX {built.version} for {', '.join(built.targets)}, {precision}, "

@@ -76,6 +76,13 @@ def complete_engine(incomplete: str) -> list[str]:
     return [name for name in get_args(EngineName) if name.startswith(incomplete)]
 
 
+def complete_graph_engine(incomplete: str) -> list[str]:
+    """What runs ONNX files, which is not all that runs files."""
+    from s2mlp_deploy.engines.registry import OF_GRAPHS  # A shell asks for it, no command does.
+
+    return [name for name in OF_GRAPHS if name.startswith(incomplete)]
+
+
 def complete_file_precision(incomplete: str) -> list[str]:
     """What files of an artifact may be of."""
     return [name for name in FILE_PRECISIONS if name.startswith(incomplete)]
@@ -109,7 +116,7 @@ Engine = Annotated[
     str,
     typer.Option(
         metavar="ENGINE",
-        autocompletion=complete_engine,
+        autocompletion=complete_graph_engine,
         help="What runs ONNX files: onnxruntime[:PROVIDER] or openvino[:DEVICE], as onnxruntime:cuda, openvino:GPU.",
     ),
 ]

@@ -118,13 +118,20 @@ def _token(file: Path | None) -> str | None:
         try:
             where = str(file)
             with file.open("rb") as stream:  # It may be a pipe; a device never ends.
-                text = stream.read(_TOKEN_BYTES).decode()
+                raw = stream.read(_TOKEN_BYTES + 1)
+            text = raw.decode()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(
                 f"the token cannot be read: {getattr(error, 'strerror', None) or error}",
                 where=str(file),
                 fix="write it there: openssl rand -hex 32 > token",
             ) from error
+        if len(raw) > _TOKEN_BYTES:
+            raise InputError(
+                f"the token is longer than {_TOKEN_BYTES:,} bytes: this is another file",
+                where=where,
+                fix="openssl rand -hex 32 > token",
+            )
     token = text.strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise InputError(

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from s2mlp_deploy import api
 from s2mlp_deploy.cli.console import Json, emit, progress
-from s2mlp_deploy.cli.options import complete_engine, examples, refuse_options
+from s2mlp_deploy.cli.options import complete_graph_engine, examples, refuse_options
 from s2mlp_deploy.errors import CheckFailedError
 from s2mlp_deploy.evidence.store import document_of
 
@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option(
                 metavar="ENGINE",
-                autocompletion=complete_engine,
+                autocompletion=complete_graph_engine,
                 help="onnxruntime[:PROVIDER] or openvino[:DEVICE]; repeat. Default: all that are installed.",
             ),
         ] = None,

@@ -41,7 +41,7 @@ def print_table(console: Console, title: str | None, columns: Sequence[str], row
     columns = [visible_text(console, name).plain for name in columns]
     cells = [[MISSING if value is None else visible_text(console, str(value)).plain for value in row] for row in rows]
     if title:
-        console.print(visible_text(console, title, "bold"))
+        print_words(console, visible_text(console, title, "bold"))
     widths = _column_widths(columns, cells, console.width)
     if widths is None:
         _print_rows_below_one_another(console, columns, cells)

@@ -23,6 +23,8 @@ def test_a_token_that_no_header_takes_is_told(refused, tmp_path, monkeypatch):
     (tmp_path / "token").write_text("two words")
     for arguments in (("--token-file", tmp_path / "token"), ("--token-file", tmp_path / "none")):
         assert "openssl rand" in refused("serve", tmp_path / "a", *arguments)
+    (tmp_path / "token").write_bytes(b"a" * 65_537)
+    assert "longer than" in refused("serve", tmp_path / "a", "--token-file", tmp_path / "token")
     monkeypatch.setenv("S2MLP_TOKEN", " ")
     assert "$S2MLP_TOKEN" in refused("serve", tmp_path / "a")
 

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import nano_artifact
 import pytest
+import typer.main
 
+from s2mlp_deploy.cli.main import app
 from s2mlp_deploy.cli.options import FILE_PRECISIONS
 from s2mlp_deploy.precision.options import FILES_OF
 
@@ -134,6 +136,19 @@ def test_zsh_and_fish_are_answered_in_their_own_form(home) -> None:
 def test_a_wrong_line_is_completed_without_a_word_of_it(home) -> None:
     line = "s2mlp-deploy export x --precision int9 --set = --layout channels-f"
     assert ask(home, _S2MLP_DEPLOY_COMPLETE="complete_zsh", _TYPER_COMPLETE_ARGS=line)[0].count("channels-first") == 1
+
+
+def test_engines_are_offered_that_the_command_takes() -> None:
+    offered = {
+        name: next(option for option in command.params if option.name == "engine").shell_complete(
+            command.context_class(command), "t"
+        )
+        for name, command in typer.main.get_command(app).commands.items()  # type: ignore[attr-defined]
+        if name in ("tune", "parity", "bench", "predict")
+    }
+    names = {name: [item.value for item in items] for name, items in offered.items()}
+    built = ["tensorrt-rtx", "tensorrt"]
+    assert names == {"tune": [], "parity": [], "bench": built, "predict": built}
 
 
 def test_precisions_of_files_are_those_that_are_made() -> None:

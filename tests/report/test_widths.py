@@ -57,6 +57,7 @@ from s2mlp_deploy.report.engines import print_build
 from s2mlp_deploy.report.layers import print_layers
 from s2mlp_deploy.report.profile import print_profile
 from s2mlp_deploy.report.speed import print_speed
+from s2mlp_deploy.report.tables import print_table
 from s2mlp_deploy.report.terminal import print_manifest, print_next, print_parity
 from s2mlp_deploy.report.tune import print_tune
 from s2mlp_deploy.report.verdict import Verdict
@@ -105,10 +106,10 @@ def _source() -> api.SourceInspection:
     return api.SourceInspection("net.py:make", inputs, ("logits",), 1234, samples.shifts(), (), (hazard,), ("a note",))
 
 
-def _file() -> api.FileInspection:
+def _file(**changes: str) -> api.FileInspection:
     info = TensorInfo("x", "float32", ("batch", 3))
     return api.FileInspection(
-        str(LONG), 5000, 18, "pytorch", (info,), (), 3, {"Add": 2, "Mul": 1}, {"float32": 4000}, {}
+        str(LONG), 5000, 18, "pytorch", (info,), (), 3, {"Add": 2, "Mul": 1}, {"float32": 4000}, {}, **changes
     )
 
 
@@ -175,6 +176,8 @@ PRINTED: dict[str, Callable[[Console], None]] = {
     "dry run": lambda console: print_preflight(console, _preflight()),
     "source": lambda console: print_source_inspection(console, _source()),
     "file": lambda console: print_file_inspection(console, _file(), Path("out/model.fp32.onnx")),
+    "file not searched": lambda console: print_file_inspection(console, _file(not_searched=f"{LONG} is none"), LONG),
+    "a long title": lambda console: print_table(console, f"Layers of {LONG}", ("layer", "ms"), [("head", "1.0")]),
     "artifact": lambda console: print_artifact(console, _artifact(), Path("out")),
     "diagnosis": lambda console: print_diagnosis(console, _diagnosis(), "out"),
     "optimized": lambda console: print_optimized(console, _optimized()),
