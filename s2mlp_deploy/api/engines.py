@@ -28,6 +28,7 @@ from s2mlp_deploy.engines.tensorrt.preflight import Preflight
 from s2mlp_deploy.errors import ArtifactError, InputError, MissingDependencyError, OutputError
 from s2mlp_deploy.evidence.build import BuildRecord, Shape
 from s2mlp_deploy.evidence.engine_layers import EngineLayers
+from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.gpu import Gpu, cuda_version, gpus
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
@@ -61,7 +62,8 @@ class EngineInspection:
         record: Its sidecar.
         mismatches: What keeps it from running on this machine, as far as that is known here.
         warnings: What makes it run worse than it could here.
-        layers: What its build wrote of its layers; None where it was built without its GPU.
+        layers: What its build wrote of its layers, or of the parsed network's where it did not inspect the engine; None
+            where nothing of ours lies beside it.
     """
 
     file: str
@@ -134,7 +136,7 @@ def build(
             force=force,
             report=progress,
         )
-        _keep(path, record)
+        _keep(path, record, output)
         return record
     record = builder.build(
         path,
@@ -149,25 +151,42 @@ def build(
         force=force,
         report=progress,
     )
-    _keep(path, record)
+    _keep(path, record, output)
     return record
 
 
-def _layers_of(path: Path, record: BuildRecord) -> tuple[EngineLayers, ...]:
-    """The layers that were written beside an engine, as evidence of it; none where they cannot be read."""
+def _layers_of(engine: Path, record: BuildRecord) -> tuple[EngineLayers, ...]:
+    """The layers that were written beside an engine, as evidence of it; none where they cannot be read.
+
+    Args:
+        engine: Where the build wrote. Another engine of that name may lie there by now.
+        record: Of the build.
+    """
     try:
-        # A build may write elsewhere; what lies there is its user's.
-        found = layers_beside(path.parent / record.engine)
+        if sha256_of(engine) != record.engine_sha256:
+            return ()
+        found = layers_beside(engine)
+    except OSError as error:
+        LOG.warning("the layers beside the engine were not kept: %s (%s)", error.strerror or error, engine)
+        return ()
     except ArtifactError as error:
         LOG.warning("the layers beside the engine were not kept: %s (%s)", error.problem, error.where)
         return ()
     return (replace(found, engine=record.engine, engine_sha256=record.engine_sha256),) if found is not None else ()
 
 
-def _keep(path: Path, record: BuildRecord) -> None:
+def _keep(path: Path, record: BuildRecord, output: str | Path | None) -> None:
+    """Saves a build in the artifact of its graph.
+
+    Args:
+        path: The graph.
+        record: What was built.
+        output: Where the build was told to write; None for beside the graph.
+    """
+    engine = path.parent / record.engine if output is None else Path(output)
     try:
         label = Path(record.engine).name.removesuffix(".engine")
-        save_evidence(path.parent, record, *_layers_of(path, record), label=label)
+        save_evidence(path.parent, record, *_layers_of(engine, record), label=label)
     except OutputError as error:
         # The engine is whole, and may lie elsewhere: an artifact that only others write to is no reason to lose it.
         LOG.warning("the record of the build was not saved in the artifact: %s (%s)", error.problem, error.where)

@@ -10,6 +10,7 @@ from s2mlp_deploy.api.evidence import save_evidence
 from s2mlp_deploy.artifact import read_manifest
 from s2mlp_deploy.bench.profile import profile_of
 from s2mlp_deploy.engines.sidecar import layers_of
+from s2mlp_deploy.engines.tensorrt.flavours import NAMES
 from s2mlp_deploy.engines.tensorrt.layer_file import is_layers, is_times, read_layers, read_times, with_times
 from s2mlp_deploy.engines.tensorrt.layer_lints import with_findings
 from s2mlp_deploy.engines.tensorrt.layer_names import without_profile
@@ -21,9 +22,16 @@ from s2mlp_deploy.evidence.store import read_evidence
 from s2mlp_deploy.files import from_json, is_regular, read_file
 from s2mlp_deploy.text import first_line_of, join_names
 
+_TENSORRT, _MAJOR_OF_RTX = NAMES[0], "11"
+"""The library of TensorRT-RTX 1.7.1 has the words of 11.x in it (``I/O Tensors``), and not those of 10.x."""
+
 _FIX = (
     "name what trtexec's --exportLayerInfo, --exportProfile or --exportTimes wrote, the layers beside an engine, "
     "or ONNX Runtime's profile"
+)
+_BOTH = (
+    "on its GPU export both in one run: trtexec --loadEngine=FILE --exportLayerInfo=LAYERS.json "
+    "--exportProfile=PROFILE.json --profilingVerbosity=detailed"
 )
 
 
@@ -71,7 +79,8 @@ def keep_layers(
         directory: The artifact.
         profile: What ``--exportProfile`` wrote of the same engine: their times.
         engine: Which of the artifact's engine files they are of; default: the one that ``path`` is named after, or the
-            only one. An artifact without engines has them all the same: built elsewhere of one of its graphs.
+            only one whose TensorRT writes layers so. Where there is none they are kept all the same, as those of an
+            engine that was built elsewhere of one of its graphs.
 
     Returns:
         What was kept.
@@ -91,8 +100,10 @@ def keep_layers(
             where=str(path),
             fix="name the layers first: inspect LAYERS.json --profile PROFILE.json --artifact DIR",
         )
-    built = {item.record.engine: item.record for item in read_evidence(place).of(BuildRecord)}
-    name = _engine_of(Path(path), place, built, engine)
+    records = (item.record for item in read_evidence(place).of(BuildRecord))
+    # An engine of OpenVINO has no such layers.
+    built = {record.engine: record for record in records if record.flavour in NAMES}
+    name = _engine_of(Path(path), place, built, engine, found.schema)
     record = built.get(name)
     infos = (*record.inputs, *record.outputs) if record is not None else (*manifest.inputs, *manifest.outputs)
     own, theirs = {info.name for info in infos}, {without_profile(binding) for binding in found.bindings}
@@ -108,19 +119,20 @@ def keep_layers(
     return kept
 
 
-def _engine_of(path: Path, place: Path, built: Mapping[str, BuildRecord], engine: str | None) -> str:
-    """The engine of an artifact that a file of layers is of; empty where the artifact has none."""
+def _engine_of(path: Path, place: Path, built: Mapping[str, BuildRecord], engine: str | None, schema: str) -> str:
+    """The engine of an artifact that a file of layers is of; empty where the artifact has none that it can be of."""
     names = sorted(built)
     if engine is not None:
         if Path(engine).name not in built:
             raise InputError(
-                f"the artifact has no engine {engine}",
+                f"the artifact has no engine of TensorRT {engine}",
                 where=str(place),
                 fix=f"choose from {join_names(names)}" if names else "leave --engine out: it has none",
             )
         return Path(engine).name
     if named := [name for name in names if path.name == layers_of(Path(name)).name]:
         return named[0]
+    names = [name for name in names if _may_write(built[name], schema)]
     if len(names) > 1:
         raise InputError(
             f"the artifact has {len(names)} engines, and the layers do not tell of which they are",
@@ -128,6 +140,12 @@ def _engine_of(path: Path, place: Path, built: Mapping[str, BuildRecord], engine
             fix=f"--engine FILE: {join_names(names, last='or')}",
         )
     return names[0] if names else ""
+
+
+def _may_write(record: BuildRecord, schema: str) -> bool:
+    """Whether the library of an engine writes layers in these words; what tells no release may be of any."""
+    major = record.version.partition(".")[0] if record.flavour == _TENSORRT else _MAJOR_OF_RTX
+    return schema in ("", f"{major}.x")
 
 
 def layers_beside(engine: Path, *, profile: str | Path | None = None) -> EngineLayers | None:
@@ -150,15 +168,21 @@ def layers_beside(engine: Path, *, profile: str | Path | None = None) -> EngineL
 
 
 def _timed(layers: EngineLayers, file: Path, profile: Path) -> EngineLayers:
-    timed, others = with_times(layers, profile_of(profile))
+    if layers.source == "network":
+        # A fused layer has the name of several of them, and whichever kept its own would stand for the whole.
+        raise InputError(
+            f"{file.name} holds the layers of the parsed network, and a profile times what the builder made of them",
+            where=str(profile),
+            fix=_BOTH,
+        )
+    timed, others, left = with_times(layers, profile_of(profile))
     if timed.ms is None:
         raise InputError(
             f"the profile times none of the layers in {file}: it is of another engine",
             where=str(profile),
-            fix="export both in one run: trtexec --loadEngine=FILE --exportLayerInfo=LAYERS.json "
-            "--exportProfile=PROFILE.json --profilingVerbosity=detailed",
+            fix=_BOTH,
         )
     if others:
-        note = f"{others} rows of the profile are of no layer that the file names"
+        note = f"{others} rows of the profile, {left:.3g} ms together, are of no layer that the file names"
         timed = replace(timed, unclear=(*timed.unclear, note))
     return timed

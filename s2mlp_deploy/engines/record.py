@@ -84,7 +84,7 @@ def write_beside(
         engine: Where to write.
         plan: Its bytes.
         record: Its sidecar.
-        layers: The inspector's account of its layers; None where there is none.
+        layers: The inspector's account of its layers, or the parsed network's where none was had; None for neither.
 
     Raises:
         OutputError: They cannot be written, or the graph was replaced since.

@@ -16,7 +16,7 @@ def sidecar_of(file: Path) -> Path:
 
 
 def layers_of(engine: Path) -> Path:
-    """Where the inspector's account of an engine's layers lies."""
+    """Where an engine's layers lie: the inspector's account, or the parsed network's where none was had."""
     return engine.with_name(f"{engine.name}{ENGINE_LAYERS}")
 
 

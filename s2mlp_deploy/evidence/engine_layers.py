@@ -112,8 +112,9 @@ class EngineLayers(ShownInNotebooks):
         layers: In the order of execution.
         unclear: What it says that is not known here, in words.
         findings: What costs time for nothing, the most time first.
-        source: ``engine``, or ``network``: the layers that went into an engine which was built without its GPU. What
-            the builder fused, and where it reformats, they do not tell.
+        source: ``engine``, or ``network``: the layers that went into an engine which was not inspected: built without
+            its GPU, with ``--strip-plan``, for another target, or one that did not load. What the builder fused, and
+            where it reformats, they do not tell.
         engine: In an artifact's evidence the engine's file; empty where the artifact has none.
         engine_sha256: Of it.
     """

@@ -60,7 +60,7 @@ def layers_in_words(found: EngineLayers) -> str:
 def written_by(found: EngineLayers) -> str:
     """Where the layers come from, in words."""
     if found.source == "network":
-        return "the parsed network: it was built without its GPU, and what the builder fuses is not known"
+        return "the parsed network: the built engine was not inspected, and what the builder fuses is not known"
     return f"TensorRT {found.schema}" if found.schema else "TensorRT, which release it does not tell"
 
 

@@ -33,7 +33,7 @@ def test_bad_files_end_with_status_2(refused, tmp_path) -> None:
 
 
 def test_layers_are_kept_as_evidence_of_the_engine_they_are_of(cli, refused, tmp_path) -> None:
-    out, built = tmp_path / "out", build()
+    out, built = tmp_path / "out", replace(build(), flavour="tensorrt", version="10.16.1")
     artifact(out, manifest(inputs=(TensorInfo("image", "float32", (1, 3, 8, 8)),)), build_one=built)
     keep = ("inspect", FILES / "objects-10.json", "--profile", FILES / "profile-10.json", "--artifact", out)
     run = cli(*keep)
@@ -47,11 +47,18 @@ def test_layers_are_kept_as_evidence_of_the_engine_they_are_of(cli, refused, tmp
     other = replace(built, engine="other.engine", engine_sha256="c" * 64)
     artifact(out, build_one=built, build_two=other)
     assert "--engine FILE" in refused(*keep)
-    assert "no engine none" in refused(*keep, "--engine", "none")
+    assert "no engine of TensorRT none" in refused(*keep, "--engine", "none")
     assert cli(*keep, "--engine", "other.engine").code == 0
     named = tmp_path / f"{other.engine}.layers.json"
     named.write_bytes((FILES / "objects-10.json").read_bytes())
     assert "evidence of other.engine" in cli("inspect", named, "--artifact", out).out
+    # OpenVINO has no such layers, TensorRT-RTX writes them as 11 does: what 10 wrote is of an engine built elsewhere.
+    strangers = replace(build(), engine="a.engine", flavour="openvino"), replace(build(), engine="b.engine")
+    artifact(tmp_path / "elsewhere", build_one=strangers[0], build_two=strangers[1])
+    assert "of an engine that is not in it" in cli(*keep[:-1], tmp_path / "elsewhere").out
+    assert "no engine of TensorRT a.engine" in refused(*keep, "--engine", "a.engine")
+    written = FILES / "objects-11.json"
+    assert "evidence of b.engine" in cli("inspect", written, "--artifact", tmp_path / "elsewhere").out
     # Of another network, of nothing, or nowhere.
     artifact(tmp_path / "third", manifest(outputs=(TensorInfo("boxes", "float32", (1, 4)),)))
     assert "of another network" in refused(*keep[:-1], tmp_path / "third")

@@ -193,7 +193,7 @@ def _build(plan: Plan, report: Report) -> BuildRecord:
         key=plan.key,
         environment=environment_here(),
     )
-    # Without a GPU nothing is known of the engine: its layers are those that went into it, and the file says so.
+    # Of an engine that was not inspected nothing is known: its layers are those that went in, and the file says so.
     told = layers_of(network) if layers is None else layers
     write_beside(plan.file.path, plan.output, written, record, layers=told)
     logger.tell_rest()

@@ -88,11 +88,11 @@ def read_layers(document: Any, file: str) -> EngineLayers:
     )
 
 
-def with_times(layers: EngineLayers, profile: Profile) -> tuple[EngineLayers, int]:
+def with_times(layers: EngineLayers, profile: Profile) -> tuple[EngineLayers, int, float]:
     """Gives each layer its time in a profile of the same engine. Of layers with one name each takes the next.
 
     Returns:
-        The layers, and how many rows of the profile are of none of them.
+        The layers, how many rows of the profile are of none of them, and the ms of these.
     """
     times: defaultdict[str, deque[float]] = defaultdict(deque)
     for node in profile.nodes:
@@ -101,7 +101,8 @@ def with_times(layers: EngineLayers, profile: Profile) -> tuple[EngineLayers, in
     for layer in layers.layers:
         rows = times[without_profile(layer.name)]
         timed.append(replace(layer, ms=rows.popleft() if rows else None))
-    return replace(layers, layers=tuple(timed)), sum(map(len, times.values()))
+    others = [ms for rows in times.values() for ms in rows]
+    return replace(layers, layers=tuple(timed)), len(others), sum(others)
 
 
 def read_times(document: Sequence[Any], file: str) -> RunTimes:

@@ -48,8 +48,8 @@ def contents_of(network: Any) -> Contents:
 def layers_of(network: Any) -> str:
     """The layers of a parsed network as JSON, in the form in which an inspector tells those of an engine.
 
-    For builds without a GPU, where no engine loads and so nothing can be inspected. Constants and computations of
-    shapes are left out, which no GPU runs.
+    For engines that are not inspected: built without a GPU, where none loads, or stripped of their weights. Constants
+    and computations of shapes are left out, which no GPU runs.
     """
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     producers = {layer.get_output(position).name: layer for layer in layers for position in range(layer.num_outputs)}

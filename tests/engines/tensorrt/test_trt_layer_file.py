@@ -137,7 +137,15 @@ def test_a_profile_of_another_engine_is_refused_and_rows_of_no_layer_are_told(tm
         FILES / "objects-11.json", profile=write(tmp_path, [*rows, {"name": "x", "averageMs": 1.0}])
     )
     assert isinstance(found, EngineLayers)
-    assert found.unclear == ("1 rows of the profile are of no layer that the file names",)
+    assert found.unclear == ("1 rows of the profile, 1 ms together, are of no layer that the file names",)
+
+
+def test_the_layers_of_a_parsed_network_take_no_times(tmp_path):
+    """What the builder fuses is timed under the names of several; the layer that kept its own is not the whole."""
+    document = json.loads((FILES / "objects-11.json").read_text()) | {"Source": "network"}
+    with pytest.raises(InputError, match="parsed network") as caught:
+        api.inspect_json(write(tmp_path, document), profile=FILES / "profile-11.json")
+    assert "--exportLayerInfo" in str(caught.value)
 
 
 def test_runs_are_summed_up_and_profiles_are_still_read():
