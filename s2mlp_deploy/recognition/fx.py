@@ -274,7 +274,9 @@ class SizedFxGraph:
                 return UnknownValueError(f"{node.name} depends on the input")
             if packet(node) in aten.FILLS:
                 return self._filled(node)
-            if isinstance(node.meta.get("val"), Tensor) and math.prod(self.shape(node)) > _MAX_CONSTANT:
+            # What is expanded repeats itself in no memory, however many images there are.
+            large = isinstance(node.meta.get("val"), Tensor) and math.prod(self.shape(node)) > _MAX_CONSTANT
+            if large and packet(node) is not torch.ops.aten.expand:
                 return UnknownValueError(f"{node.name} is too large for an index")
             args, kwargs = torch.fx.map_arg(node.args, self.constant), torch.fx.map_arg(node.kwargs, self.constant)
             target = node.target

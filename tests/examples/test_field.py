@@ -24,7 +24,7 @@ from s2mlp_deploy.graph.axes import named_axes  # noqa: E402
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 UNEXT = {"dims": "[4, 4, 10, 10, 15]", "size": "96"}
 VIDEO = {"width": "8", "depth": "3", "size": "16", "classes": "3"}
-CYCLE = {"dims": "[12]", "depths": "[1]", "size": "16", "classes": "3"}
+CYCLE = {"dims": "[12]", "depths": "[1]", "size": "64", "classes": "3"}
 VOLUME = {"dim": "13", "depth": "1", "size": "[8, 12, 16]"}
 WINDOWS = {"dim": "16", "depths": "[2]", "size": "40"}
 
@@ -148,7 +148,7 @@ def test_channels_of_a_cycle_read_their_neighbours(monkeypatch):
         return torch.nn.functional.conv2d(torch.from_numpy(read), weight, bias)
 
     monkeypatch.setattr(code_of(found), "deform_conv2d", meant)
-    image = noise(3, 3, 16, 16)
+    image = noise(3, 3, 64, 64)
     with torch.no_grad():
         file_computes(found, found.source.module(image), image)
 

@@ -68,6 +68,12 @@ def test_offsets_of_zero_are_an_ordinary_convolution() -> None:
     assert match({"offset": offsets((0, 0))}, 1).spec is None
 
 
+def test_offsets_of_more_images_than_memory_holds_are_read_once() -> None:
+    many = offsets((1, 0), (0, 1))[:1].expand(1 << 40, -1, -1, -1)
+    found = match({"offset": many}, 2)
+    assert found.spec == ShiftSpec((ShiftGroup(4, (-1, 0)), ShiftGroup(4, (0, -1))), (2, 3), 1, "zero")
+
+
 def uneven() -> Tensor:
     values = offsets((1, 0), (0, 1))
     values[1, 0, 2, 3] = 2
