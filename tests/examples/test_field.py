@@ -200,7 +200,7 @@ def test_windows_are_rolled_and_rolled_back(monkeypatch):
 @pytest.mark.parametrize(
     ("reference", "settings", "dynamic"),
     [
-        ("unext.py:make", UNEXT, ("batch", "height", "width")),
+        ("unext.py:make", UNEXT, ("batch",)),
         ("video/temporal_shift.py:make", {**VIDEO, "depth": "8"}, ("batch",)),
         ("cycle_mlp.py:make", CYCLE, ("batch", "height", "width")),
         ("volume.py:make", VOLUME, ("batch", "depth", "height", "width")),
