@@ -7,9 +7,6 @@ STAMP := $(VENV)/.installed
 # Processes that run the tests. Each file stays in one of them, so that what its tests share is made once.
 WORKERS ?= 2
 
-# Of `make release`: the tag that is released, v and the version; none for a dry run.
-TAG ?=
-
 .PHONY: demo test install check unit notebooks scale slow release fuzz coverage clean
 .DELETE_ON_ERROR:
 
@@ -61,12 +58,12 @@ scale: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/test_light_install.py tests/serving
 
 # Everything of a release but publishing it (docs/contributing/release.md): dist/ has what is published, build/release/ what is
-# said of it.
+# said of it. TAG, in the environment too: the tag that is released, v and the version; none for a dry run.
 release: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[release]'
 	rm -rf dist build/release
 	mkdir -p build/release
-	$(BIN)/python tools/changelog.py $(if $(TAG),--tag $(TAG)) > build/release/notes.md
+	$(BIN)/python tools/changelog.py $${TAG:+--tag "$$TAG"} > build/release/notes.md
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/python -m twine check --strict dist/*
 	$(BIN)/python tools/dependencies.py --output build/release

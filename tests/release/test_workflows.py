@@ -70,17 +70,23 @@ def test_ci_runs_what_the_project_runs_on_every_python_that_is_named():
     assert min(named, key=lambda text: int(text.split(".")[1])) == project["requires-python"].removeprefix(">=")
 
 
-def test_the_gpu_job_is_skipped_where_no_runner_is_named():
+def test_the_gpu_job_is_skipped_where_no_runner_is_named_and_runs_nothing_unmerged():
     job = jobs()["ci.gpu"]
-    assert job["if"] == "${{ vars.GPU_RUNNER != '' }}"
+    assert job["if"] == "${{ vars.GPU_RUNNER != '' && github.event_name == 'push' }}"
     assert job["runs-on"] == "${{ vars.GPU_RUNNER }}"
 
 
-def test_only_a_tag_publishes_and_only_what_was_built_and_checked():
+def test_only_a_pushed_tag_publishes_and_only_what_was_built_and_checked():
     build, publish, announce = (jobs()[f"release.{name}"] for name in ("build", "publish", "announce"))
     assert "make release" in commands(build)
     assert publish["needs"] == "build"
-    assert publish["if"] == "${{ github.ref_type == 'tag' }}"
+    # Started by hand, on a tag even, it does not. YAML reads `on` as true.
+    assert publish["if"] == "${{ github.event_name == 'push' }}"
+    release = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
+    assert release[True]["push"] == {"tags": ["v*"]}
+    # The tag comes through the environment; on make's command line its `$(...)` would be run.
+    assert build["env"]["TAG"] == "${{ github.ref_type == 'tag' && github.ref_name || '' }}"
+    assert "TAG" not in commands(build)
     assert publish["environment"] == "pypi"
     assert announce["needs"] == "publish"
     # Trusted publishing: nothing but the action, and no password.
