@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import shutil
 
-import changelog
 import pytest
 from changelog import ROOT, disagreements, notes, read
 
@@ -80,30 +78,35 @@ def test_releases_lie_in_the_past_and_say_something():
 
 @pytest.fixture
 def repository(tmp_path):
-    """A copy of what names the version."""
-    for name in ("CHANGELOG.md", "CITATION.cff", "s2mlp_deploy/__init__.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
-    for folder in (ROOT / "tests" / "released").glob("*/artifact"):
-        made = tmp_path / folder.relative_to(ROOT)
-        made.mkdir(parents=True)
-        shutil.copy(folder / "manifest.json", made)
+    """What names the version in a repository whose newest release is 0.2.0."""
+    texts = {
+        "CHANGELOG.md": GOOD,
+        "CITATION.cff": "cff-version: 1.2.0\nversion: 0.2.0\ndate-released: 2027-01-31\n",
+        "s2mlp_deploy/__init__.py": '__version__ = "0.2.0"\n',
+        "tests/released/0.2.0/artifact/manifest.json": "{}",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert disagreements(tmp_path) == []
     return tmp_path
 
 
 @pytest.mark.parametrize(
     ("name", "old", "new", "says"),
     [
-        ("s2mlp_deploy/__init__.py", '__version__ = "0.1.0"', '__version__ = "0.1.1"', "__version__ is 0.1.1"),
-        ("s2mlp_deploy/__init__.py", '__version__ = "0.1.0"', '__version__ = "0.2.0.dev0"', ""),
-        ("s2mlp_deploy/__init__.py", '__version__ = "0.1.0"', '__version__ = "0.1.0.dev0"', "__version__ is"),
-        ("CITATION.cff", "version: 0.1.0", "version: 0.2.0", "CITATION.cff names 0.2.0"),
+        ("s2mlp_deploy/__init__.py", "0.2.0", "0.2.1", "__version__ is 0.2.1"),
+        ("s2mlp_deploy/__init__.py", "0.2.0", "0.3.0.dev0", ""),
+        ("s2mlp_deploy/__init__.py", "0.2.0", "0.2.0.dev0", "__version__ is"),
+        ("CITATION.cff", "\nversion: 0.2.0", "\nversion: 0.3.0", "CITATION.cff names 0.3.0"),
+        ("CITATION.cff", "2027-01-31", "2027-01-30", "of 2027-01-30"),
         (
             "CHANGELOG.md",
-            "## [0.1.0] -",
-            "## [0.2.0] - 2027-01-01\n\n### Added\n- X.\n\n## [0.1.0] -",
-            "no artifact of 0.2.0",
+            "## [0.2.0]",
+            "## [0.3.0] - 2027-02-01\n\n### Added\n- X.\n\n## [0.2.0]",
+            "no artifact of 0.3.0",
         ),
+        ("CHANGELOG.md", "### Fixed", "### Bugs", "no section 'Bugs'"),
     ],
 )
 def test_versions_that_disagree_are_told(repository, name, old, new, says):
@@ -115,14 +118,10 @@ def test_versions_that_disagree_are_told(repository, name, old, new, says):
 
 
 def test_a_tag_is_released_only_with_its_entry_and_nothing_unreleased(repository):
+    assert notes("v0.2.0", repository).startswith("### Added\n\n#### Export\n- One thing,")
+    with pytest.raises(SystemExit, match=r"the tag is v0\.1\.0"):
+        notes("v0.1.0", repository)
     path = repository / "CHANGELOG.md"
-    (_, first, *_), _ = read(path.read_text())
-    path.write_text(GOOD.replace("## [0.2.0]", "## [9.9.9]").replace("[0.1.0]", "[0.0.1]"))
-    (repository / "s2mlp_deploy" / "__init__.py").write_text('__version__ = "9.9.9"\n')
-    assert notes("v9.9.9", repository).startswith("### Added\n\n#### Export\n- One thing,")
-    with pytest.raises(SystemExit, match=r"the tag is v1\.0\.0"):
-        notes("v1.0.0", repository)
-    path.write_text(path.read_text().replace("### Added\n\n##", "### Added\n- Too late.\n\n##", 1))
+    path.write_text(GOOD.replace("### Added\n\n##", "### Added\n- Too late.\n\n##", 1))
     with pytest.raises(SystemExit, match="entries under"):
-        notes("v9.9.9", repository)
-    assert first.name in changelog.version_of((ROOT / "CITATION.cff").read_text(), "version")
+        notes("v0.2.0", repository)
