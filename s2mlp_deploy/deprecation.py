@@ -6,8 +6,11 @@ lasts for two minor releases, and is gone when the release comes that it names.
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class DeprecatedUseWarning(FutureWarning):
@@ -47,14 +50,20 @@ DEPRECATIONS = (MANIFEST_1,)
 
 _told: set[str] = set()
 
+_PACKAGE = f"{Path(__file__).parent}{os.sep}"
 
-def warn_deprecated(deprecation: Deprecation, *, stacklevel: int = 1) -> None:
-    """Says once in a process that something is deprecated.
+
+def warn_deprecated(deprecation: Deprecation) -> None:
+    """Says once in a process that something is deprecated, at the innermost line that is not of this package.
 
     Args:
         deprecation: What, of :data:`DEPRECATIONS`.
-        stacklevel: 1 for a warning at the line that calls this function's caller, more for lines further out.
     """
-    if deprecation.name not in _told:
-        _told.add(deprecation.name)
-        warnings.warn(deprecation.message, DeprecatedUseWarning, stacklevel=stacklevel + 2)
+    if deprecation.name in _told:
+        return
+    _told.add(deprecation.name)
+    # From Python 3.12 on `skip_file_prefixes` does this.
+    level, frame = 1, sys._getframe()
+    while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(deprecation.message, DeprecatedUseWarning, stacklevel=level)

@@ -10,7 +10,7 @@ import pytest
 from packaging.version import Version
 from tiny_artifact import write_tiny
 
-from s2mlp_deploy import __version__, deprecation
+from s2mlp_deploy import __version__, api, deprecation
 from s2mlp_deploy.artifact import MANIFEST, read_manifest
 from s2mlp_deploy.cli.console import set_up_logging
 from s2mlp_deploy.deprecation import DEPRECATIONS, MANIFEST_1, DeprecatedUseWarning, Deprecation, warn_deprecated
@@ -26,6 +26,15 @@ def untold(monkeypatch):
 
 def uses_something_old():
     warn_deprecated(OLD)
+
+
+@pytest.fixture
+def old_artifact(tmp_path):
+    """An artifact whose manifest is of schema version 1."""
+    write_tiny(tmp_path / "out")
+    path = tmp_path / "out" / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 1}))
+    return tmp_path / "out"
 
 
 def test_it_is_told_once_at_the_users_line_with_the_release_that_removes_it():
@@ -51,11 +60,11 @@ def test_the_command_line_tells_it_in_one_line(capsys):
     assert capsys.readouterr().err == "warning: --old: deprecated since 0.2.0 and gone in 0.4.0; use --new\n"
 
 
-def test_manifests_of_schema_version_1_are_told():
-    from s2mlp_deploy.artifact import current_fields
-
-    with pytest.warns(DeprecatedUseWarning, match=r"schema version 1.*gone in 0\.3\.0; export"):
-        current_fields({"schema_version": 1, "shifts": ()})
+@pytest.mark.parametrize("read", [read_manifest, api.report], ids=["at once", "deep in the package"])
+def test_manifests_of_schema_version_1_are_told_at_the_users_line(old_artifact, read):
+    with pytest.warns(DeprecatedUseWarning, match=r"schema version 1.*gone in 0\.3\.0; export") as told:
+        read(old_artifact)
+    assert [warning.filename for warning in told if warning.category is DeprecatedUseWarning] == [__file__]
 
 
 def test_manifests_of_this_version_are_not(tmp_path):

@@ -295,7 +295,7 @@ def current_fields(data: dict[str, Any]) -> dict[str, Any]:
     """
     if data.get("schema_version") != 1:
         return data
-    warn_deprecated(MANIFEST_1, stacklevel=2)
+    warn_deprecated(MANIFEST_1)
     shifts = [
         {
             "spec": shift["spec"],
