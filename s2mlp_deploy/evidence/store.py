@@ -197,8 +197,8 @@ def decode(document: bytes, record: type[R]) -> R:
         return msgspec.convert(values, record)
     except ArtifactError:
         raise
-    # A record whose own checks refuse a value raises an InputError; fields that a migration misses are not there.
-    except (ValueError, KeyError, TypeError, InputError) as error:
+    # A record whose own checks refuse a value raises an InputError; a migration meets whatever stands in its fields.
+    except (ValueError, LookupError, TypeError, AttributeError, InputError) as error:
         raise ArtifactError(f"it is damaged: {getattr(error, 'problem', error)}", fix=again) from error
 
 

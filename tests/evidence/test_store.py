@@ -130,6 +130,11 @@ def test_documents_of_older_versions_are_migrated_step_by_step(monkeypatch: pyte
     del first["timer"]
     with pytest.raises(ArtifactError, match="damaged"):
         decode(json.dumps(first).encode(), TuneReport)
+    # A step meets whatever stands in its fields.
+    steps[1] = lambda old: old | {"clock": old["choices"].get("clock") or old["candidates"][99]}
+    for choices in ([], {}):
+        with pytest.raises(ArtifactError, match="damaged"):
+            decode(json.dumps(first | {"choices": choices, "candidates": []}).encode(), TuneReport)
     with pytest.raises(ArtifactError, match="schema version 0, this package reads 3"):
         decode(json.dumps(first | {"schema_version": 0}).encode(), TuneReport)
 
