@@ -153,6 +153,7 @@ _outside: list[str] = []
 _hooked = False
 _STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "socket.connect")
 _CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree")
+_LINKS = ("os.link", "os.symlink")
 
 
 @contextmanager
@@ -187,6 +188,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         if event in _STARTS:
             _outside.append(f"{event} {str(arguments)[:200]}")
         return
-    path = os.path.realpath(os.fsdecode(arguments[0]))
-    if path != _folder[-1] and not path.startswith(_folder[-1] + os.sep):
-        _outside.append(f"{event} {path[:200]}")
+    # Of a link its own place counts, not what it names; what is renamed lies in two.
+    both = arguments[:2] if event == "os.rename" else arguments[1:2] if event in _LINKS else arguments[:1]
+    paths = [os.path.realpath(os.fsdecode(place)) for place in both]
+    _outside.extend(f"{event} {path[:200]}" for path in paths if not f"{path}{os.sep}".startswith(_folder[-1] + os.sep))

@@ -39,8 +39,14 @@ def main() -> int:
         _fuzz(asked.readers[0], asked.seconds)
     from fuzzing import FAMILIES, family
 
-    wanted = asked.readers or list(FAMILIES)
-    names = [item.name for name in wanted for item in family(name.partition("/")[0]) if item.name.startswith(name)]
+    # libFuzzer reads 0 seconds as no limit.
+    if asked.seconds < 1:
+        parser.error(f"--seconds {asked.seconds}: each reader takes at least one")
+    every = {name: [item.name for item in family(name)] for name in FAMILIES}
+    known = every | {name: [name] for names in every.values() for name in names}
+    if unknown := [name for name in asked.readers if name not in known]:
+        parser.error(f"there is no reader {unknown[0]!r}; families are {', '.join(FAMILIES)}")
+    names = [name for chosen in asked.readers or FAMILIES for name in known[chosen]]
     print(f"{'reader':<28}{'executions':>12}{'per second':>12}{'edges before':>14}{'after':>8}  faults", flush=True)
     faults = 0
     for name in names:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 pytest.importorskip("torch")
@@ -31,8 +33,22 @@ def test_the_corpus_is_small_and_has_no_file_without_a_reader():
     assert {path.parent.relative_to(CORPUS).as_posix() for path in files} <= {item.name for item in READERS}
 
 
+def test_git_keeps_every_file_of_the_corpus():
+    """One that an ignored name hides is there for whoever made it, and missing in every clone."""
+    root = CORPUS.parents[2]
+    if not (root / ".git").exists():
+        pytest.skip("this is no checkout")
+    hidden = ["git", "ls-files", "--others", "--ignored", "--exclude-standard", str(CORPUS)]
+    assert subprocess.run(hidden, cwd=root, check=True, capture_output=True, text=True).stdout == ""
+
+
 def outside(data, folder):
     (folder.parent / "elsewhere").write_bytes(data)
+
+
+def renamed(data, folder):
+    (folder / "x").write_bytes(data)
+    (folder / "x").rename(folder.parent / "elsewhere")
 
 
 def unhandled(data, folder):
@@ -49,7 +65,13 @@ def half_written(data, folder):
 
 @pytest.mark.parametrize(
     ("read", "told"),
-    [(outside, "elsewhere"), (unhandled, "KeyError"), (unhelpful, "no way to mend it"), (half_written, ".x.tmp")],
+    [
+        (outside, "elsewhere"),
+        (renamed, "elsewhere"),
+        (unhandled, "KeyError"),
+        (unhelpful, "no way to mend it"),
+        (half_written, ".x.tmp"),
+    ],
 )
 def test_the_check_sees_what_must_not_happen(read, told, tmp_path):
     folder = tmp_path / "own"
