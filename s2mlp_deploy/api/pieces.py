@@ -5,6 +5,7 @@ Never imports torch: the machine with the GPU needs neither the model nor torch.
 
 from __future__ import annotations
 
+import reprlib
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -245,7 +246,7 @@ def _read_index(directory: Path) -> EnginePieces:
             raise ArtifactError("it holds no pieces of an engine", where=str(path), fix=_AGAIN)
         if head.get("schema_version") != _VERSION:
             raise ArtifactError(
-                f"it is of schema version {head.get('schema_version')}, this package reads {_VERSION}",
+                f"it is of schema version {reprlib.repr(head.get('schema_version'))}, this package reads {_VERSION}",
                 where=str(path),
                 fix=_AGAIN,
             )

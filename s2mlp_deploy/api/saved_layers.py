@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -182,7 +183,7 @@ def _read_index(directory: Path) -> _Index:
             raise ArtifactError("it holds no saved layers", where=str(path), fix="name a folder that --save wrote")
         if head.get("schema_version") != _VERSION:
             raise ArtifactError(
-                f"it is of schema version {head.get('schema_version')}, this package reads {_VERSION}",
+                f"it is of schema version {reprlib.repr(head.get('schema_version'))}, this package reads {_VERSION}",
                 where=str(path),
                 fix=_AGAIN,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -272,7 +273,7 @@ def read_manifest(directory: Path) -> Manifest:
         version = data.get("schema_version")
         if version not in (1, SCHEMA_VERSION):
             raise ArtifactError(
-                f"the manifest is of schema version {version}, this package reads 1 and {SCHEMA_VERSION}",
+                f"the manifest is of schema version {reprlib.repr(version)}, this package reads 1 and {SCHEMA_VERSION}",
                 where=str(path),
                 fix=f"{again}, or use the version of s2mlp-deploy that wrote it",
             )

@@ -8,6 +8,7 @@ A new kind of evidence is a module with its record type and a line in :data:`KIN
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,11 +189,12 @@ def decode(document: bytes, record: type[R]) -> R:
         if "kind" not in values:
             raise ArtifactError("it names no kind of evidence: an older version wrote it", fix=again)
         if values["kind"] != kind.name:
-            raise ArtifactError(f"its kind is {values['kind']!r}, not {kind.name!r}", fix=again)
+            raise ArtifactError(f"its kind is {reprlib.repr(values['kind'])}, not {kind.name!r}", fix=again)
         values = kind.migrated(values)
-        if values.get("schema_version") != kind.version:
+        version = values.get("schema_version")
+        if version != kind.version:
             raise ArtifactError(
-                f"it is of schema version {values.get('schema_version')}, this package reads {kind.version}", fix=again
+                f"it is of schema version {reprlib.repr(version)}, this package reads {kind.version}", fix=again
             )
         return msgspec.convert(values, record)
     except ArtifactError:

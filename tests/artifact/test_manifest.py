@@ -49,6 +49,7 @@ def test_a_directory_without_a_manifest_is_no_artifact(tmp_path):
         (b'{"schema_version": 2}', "damaged.*missing required field"),
         (b'{"schema_version": 3}', "schema version 3, this package reads 1 and 2"),
         (b"{}", "schema version None"),
+        (b'{"schema_version": "%s"}' % (b"9" * 5000), "schema version '999"),
     ],
 )
 def test_a_manifest_that_cannot_be_read_says_why_and_what_to_do(tmp_path, content, says):
@@ -57,6 +58,7 @@ def test_a_manifest_that_cannot_be_read_says_why_and_what_to_do(tmp_path, conten
         read_manifest(tmp_path)
     assert str(tmp_path / MANIFEST) in str(caught.value)
     assert "export again" in str(caught.value)
+    assert len(caught.value.problem) < 1000
 
 
 @pytest.mark.parametrize(

@@ -84,14 +84,17 @@ def test_what_json_cannot_hold_reads_as_none(value: float) -> None:
         ({"schema_version": 1}, "schema version 1, this package reads 3"),
         ({"schema_version": 99}, "schema version 99, this package reads 3"),
         ({"schema_version": None}, "schema version None"),
+        ({"schema_version": "9" * 5000}, "schema version '999"),
+        ({"kind": "x" * 5000}, "its kind is 'xxx"),
         ({"images": "many"}, r"it is damaged: .*images"),
         ({"outputs": [{"name": "logits"}]}, r"it is damaged: .*metrics"),
     ],
 )
 def test_another_kind_version_or_type_is_refused_by_name(changes: dict[str, Any], says: str) -> None:
     document = json.dumps(json.loads(encode(report())) | changes).encode()
-    with pytest.raises(ArtifactError, match=says):
+    with pytest.raises(ArtifactError, match=says) as caught:
         decode(document, ParityReport)
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_document_of_an_older_version_is_refused_by_name() -> None:
