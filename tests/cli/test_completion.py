@@ -50,8 +50,8 @@ def ask(environment: dict[str, str], **question: str) -> list[str]:
     ("shell", "file"),
     [
         ("bash", ".bash_completions/s2mlp-deploy.sh"),
-        ("zsh", ".zfunc/_s2mlp-deploy"),
-        ("fish", ".config/fish/completions/s2mlp-deploy.fish"),
+        pytest.param("zsh", ".zfunc/_s2mlp-deploy", marks=pytest.mark.slow),
+        pytest.param("fish", ".config/fish/completions/s2mlp-deploy.fish", marks=pytest.mark.slow),
     ],
 )
 def test_it_installs_and_shows_what_a_shell_needs(home, shell, file) -> None:
