@@ -314,6 +314,15 @@ def is_write_error(error: OSError, directory: Path) -> bool:
 
 def output_error(path: Path, error: OSError) -> OutputError:
     """What to tell the user of a write that the operating system refused."""
+    # Of a link that leads nowhere the system says that it is there, or that nothing is.
+    with contextlib.suppress(OSError):
+        for link in (path, *path.parents) if error.errno in (errno.EEXIST, errno.ENOENT) else ():
+            if link.is_symlink() and not link.exists():
+                return OutputError(
+                    "cannot write: a link that leads nowhere is in the way",
+                    where=str(link),
+                    fix=f"make the directory {link.parent / link.readlink()}, remove the link, or choose another place",
+                )
     return OutputError(
         f"cannot write: {error.strerror or error}",
         where=str(path),

@@ -24,6 +24,9 @@ LOG = logging.getLogger(__name__)
 _POLL = 0.02
 """Seconds between two looks at a lock that somebody else holds."""
 
+_TRIES = 10
+"""How often a lock's directory may be gone in a row: other holders remove one that they made. Some are never there."""
+
 _PATIENCE = 3.0
 """Seconds of waiting for a lock after which the user is told for whom."""
 
@@ -87,14 +90,7 @@ def _wait_for(path: Path, wait: float) -> tuple[int, bool]:
 
 def _acquired(path: Path) -> tuple[int, bool] | None:
     """As :func:`_wait_for`; None where somebody else has it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A link would be followed to a file that is nobody's lock.
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), MODE)
-    except FileNotFoundError:  # Another holder has just removed the directory that it had made.
-        return None
-    except OSError as error:
-        raise output_error(path.parent, error) from error
+    handle = _opened(path)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OutputError("something that is no file stands where a lock goes", where=str(path), fix="remove it")
@@ -113,6 +109,21 @@ def _acquired(path: Path) -> tuple[int, bool] | None:
     return None
 
 
+def _opened(path: Path) -> int:
+    """A handle of the lock's file, which is made with its directory where it is not there."""
+    for left in reversed(range(_TRIES)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # A link would be followed to a file that is nobody's lock.
+            return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), MODE)
+        except OSError as error:
+            # Another holder may have removed the directory that it had made; /proc lets nobody make one.
+            if not isinstance(error, FileNotFoundError) or not left:
+                raise output_error(path.parent, error) from error
+            time.sleep(_POLL)
+    raise AssertionError("the last try returns or raises")
+
+
 def _description() -> bytes:
     """Who holds a lock: this process."""
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else ["python"])
@@ -128,4 +139,4 @@ def _holder_of(path: Path) -> str:
             holder = msgspec.json.decode(stream.read(_HOLDER_BYTES), type=dict[str, str | int])
         return "another command, `{command}` (process {pid} on {host}, since {since}),".format_map(holder)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, KeyError):
-        return f"another command, which left no name in {path.name},"
+        return f"somebody, who left no name in {path.name},"

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nano_artifact
 import pytest
@@ -106,7 +107,7 @@ def test_a_lock_whose_file_says_nothing_is_told_too(tmp_path, content):
 
     with locked(tmp_path / ".lock"):
         (tmp_path / ".lock").write_bytes(content)
-        with pytest.raises(OutputError, match="another command, which left no name"):
+        with pytest.raises(OutputError, match="somebody, who left no name"):
             take()
 
 
@@ -133,3 +134,44 @@ def test_the_directory_of_a_lock_is_made_and_goes_if_nothing_was_put_there(tmp_p
     with locked(tmp_path / "c" / ".lock"):
         pass
     assert not (tmp_path / "c").exists()
+
+
+def test_a_place_where_no_directory_can_be_made_is_told_at_once(tmp_path, monkeypatch):
+    def take(path: Path) -> None:
+        with locked(path):
+            pytest.fail("it was held")
+
+    with monkeypatch.context() as patched:  # As /proc, where mkdir says that there is no such file.
+        patched.setattr(Path, "mkdir", lambda self, **_: (tmp_path / "none").stat())
+        start = time.monotonic()
+        with pytest.raises(OutputError, match="cannot write: No such file"):
+            take(tmp_path / "never" / ".lock")
+        assert time.monotonic() - start < 3
+
+
+def test_a_directory_that_another_holder_removes_meanwhile_is_made_again(tmp_path, monkeypatch):
+    made = Path.mkdir
+    gone = iter((True, True))
+
+    def mkdir(self: Path, **options) -> None:
+        made(self, **options)
+        if next(gone, False):
+            self.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with locked(tmp_path / "a" / ".lock") as held:
+        assert held
+
+
+@pytest.mark.parametrize("below", [(), ("deeper",)])
+def test_a_link_that_leads_nowhere_is_named(tmp_path, below):
+    (tmp_path / "link").symlink_to("gone")
+
+    def take() -> None:
+        with locked(tmp_path.joinpath("link", *below, ".lock")):
+            pytest.fail("it was held")
+
+    with pytest.raises(OutputError, match="a link that leads nowhere") as caught:
+        take()
+    assert caught.value.where == str(tmp_path / "link")
+    assert "gone" in caught.value.fix

@@ -312,13 +312,15 @@ class Repository:
         before, slot.name = slot.served, manifest.name
         slot.served = Served(manifest, slot.version, opened, workers, batcher)
         LOG.info(
-            "%s version %s is ready: %s with %s after %.1f s (%s)",
+            "ready: %s version %s",
             slot.name,
             slot.version,
-            opened.file,
-            opened.engine,
-            opened.seconds,
-            opened.reason,
+            extra={
+                "file": opened.file,
+                "engine": opened.engine,
+                "seconds": round(opened.seconds, 1),
+                "reason": opened.reason,
+            },
         )
         for note in opened.notes:
             LOG.warning("%s version %s: %s", slot.name, slot.version, note)

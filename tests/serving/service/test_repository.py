@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 from plain_artifact import write_plain
 
@@ -12,6 +13,7 @@ pytest.importorskip("prometheus_client")
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.serving.service import pool
 from s2mlp_deploy.serving.service.core import Service
+from s2mlp_deploy.serving.service.logs import line_of
 from s2mlp_deploy.serving.service.messages import Opened, Setup
 from s2mlp_deploy.serving.service.metrics import Metrics
 from s2mlp_deploy.serving.service.options import EngineOptions, ServiceLimits
@@ -74,6 +76,23 @@ def test_what_cannot_be_read_for_a_moment_goes_on(tmp_path, unreadable):
     unreadable.add(tmp_path / "one")
     with pytest.raises(ArtifactError, match="Permission denied"):
         find_places(paths)
+
+
+def test_the_log_says_when_a_model_can_be_asked(tmp_path, caplog):
+    write_plain(tmp_path / "many" / "3", 0)
+
+    async def main():
+        repository = Repository([tmp_path / "many"], EngineOptions(), ServiceLimits(), Workers)
+        await repository.refresh()
+        await repository.close()
+        return repository.slots[0].name
+
+    with caplog.at_level("INFO", "s2mlp_deploy.serving"):
+        name = asyncio.run(main())
+    [record] = [record for record in caplog.records if "ready" in record.message]
+    told = msgspec.json.decode(line_of(record))
+    assert told["message"] == f"ready: {name} version 3"
+    assert {told["file"], told["engine"]} == {"e", "f"}
 
 
 def test_a_new_version_that_cannot_be_read_says_why(tmp_path, monkeypatch):
