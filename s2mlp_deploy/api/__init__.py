@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.api.diffing_layers import diff_layers
     from s2mlp_deploy.api.engines import EngineInspection, Health, build, doctor, inspect_engine, optimize, preflight
     from s2mlp_deploy.api.exporting import ExportResult, export
-    from s2mlp_deploy.api.inspecting_artifacts import ArtifactInspection, inspect_artifact
+    from s2mlp_deploy.api.inspecting_artifacts import ArtifactInspection, inspect_artifact, read_evidence
     from s2mlp_deploy.api.inspecting_files import FileInspection, inspect_file
     from s2mlp_deploy.api.inspecting_layers import inspect_json, keep_layers
     from s2mlp_deploy.api.inspecting_sources import SourceInspection, inspect_graph, inspect_source
@@ -104,7 +104,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
     from s2mlp_deploy.evidence.profile import Profile
     from s2mlp_deploy.evidence.speed import SpeedCheck
-    from s2mlp_deploy.evidence.store import Evidence, read_evidence
+    from s2mlp_deploy.evidence.store import Evidence
     from s2mlp_deploy.evidence.tune import TuneReport
     from s2mlp_deploy.precision.limits import Limits, read_limits
     from s2mlp_deploy.precision.options import PrecisionOptions
@@ -157,7 +157,7 @@ _HOMES = {
         ("EngineInspection", "Health", "build", "doctor", "inspect_engine", "optimize", "preflight")
     ),
     "s2mlp_deploy.api.exporting": _Home(("ExportResult", "export"), _TORCH, "export"),
-    "s2mlp_deploy.api.inspecting_artifacts": _Home(("ArtifactInspection", "inspect_artifact")),
+    "s2mlp_deploy.api.inspecting_artifacts": _Home(("ArtifactInspection", "inspect_artifact", "read_evidence")),
     "s2mlp_deploy.api.inspecting_files": _Home(("FileInspection", "inspect_file"), _GRAPH, "onnx"),
     "s2mlp_deploy.api.inspecting_layers": _Home(("inspect_json", "keep_layers")),
     "s2mlp_deploy.api.inspecting_sources": _Home(
@@ -234,7 +234,7 @@ _HOMES = {
     "s2mlp_deploy.evidence.engine_layers": _Home(("EngineLayers", "RunTimes")),
     "s2mlp_deploy.evidence.profile": _Home(("Profile",)),
     "s2mlp_deploy.evidence.speed": _Home(("SpeedCheck",)),
-    "s2mlp_deploy.evidence.store": _Home(("Evidence", "read_evidence")),
+    "s2mlp_deploy.evidence.store": _Home(("Evidence",)),
     "s2mlp_deploy.evidence.layers": _Home(("LayersReport",)),
     "s2mlp_deploy.evidence.modules": _Home(("ModulesReport",)),
     "s2mlp_deploy.evidence.tune": _Home(("TuneReport",)),

@@ -48,10 +48,15 @@ def _write(directory: Path, *records: Any, label: str = "") -> None:
     for record in records:
         save_record(directory, record, label)
     page = directory / REPORT
-    if page.exists() and not is_own_report(page):
+    if page.exists() and not has_own_report(directory):
         LOG.warning("%s was left as it is, for this package did not write it: the report is not renewed", page)
     else:
         write_report(directory)
+
+
+def has_own_report(directory: Path) -> bool:
+    """Whether the page of an artifact is ours: another is left, and not renewed with the evidence."""
+    return is_own_report(directory / REPORT)
 
 
 def save_scores(

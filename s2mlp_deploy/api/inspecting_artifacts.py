@@ -7,7 +7,8 @@ from pathlib import Path
 
 from s2mlp_deploy.artifact import Manifest, read_manifest, verify_file
 from s2mlp_deploy.errors import ArtifactError
-from s2mlp_deploy.evidence.store import read_evidence
+from s2mlp_deploy.evidence import store
+from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report.banner import parity_verdict
 from s2mlp_deploy.report.verdict import Verdict
 
@@ -41,4 +42,14 @@ def inspect_artifact(directory: str | Path) -> ArtifactInspection:
             verify_file(root, record)
         except ArtifactError as error:
             problems[record.path] = error.problem
-    return ArtifactInspection(manifest, problems, parity_verdict(manifest, read_evidence(root), str(directory)))
+    return ArtifactInspection(manifest, problems, parity_verdict(manifest, store.read_evidence(root), str(directory)))
+
+
+def read_evidence(directory: str | Path) -> Evidence:
+    """All evidence of an artifact. What cannot be read of it is listed, never raised.
+
+    Raises:
+        ArtifactError: The directory is no artifact, or its manifest is damaged.
+    """
+    read_manifest(Path(directory))
+    return store.read_evidence(directory)

@@ -138,6 +138,8 @@ def register(app: typer.Typer) -> None:
                 )
 
         def render(console: Console) -> None:
+            from s2mlp_deploy.api.evidence import has_own_report
+
             if isinstance(result, api.ArtifactInspection):
                 print_artifact(console, result, Path(target))
             elif isinstance(result, api.EngineInspection):
@@ -146,7 +148,8 @@ def register(app: typer.Typer) -> None:
                 print_layers(console, result)
                 if artifact is not None:
                     of = f"of {result.engine}" if result.engine else "of an engine that is not in it"
-                    print_words(console, visible_text(console, f"Kept in {artifact} as evidence {of}: report.html"))
+                    page = ": report.html" if has_own_report(artifact) else ""
+                    print_words(console, visible_text(console, f"Kept in {artifact} as evidence {of}{page}"))
             elif isinstance(result, api.RunTimes):
                 print_times(console, result)
             elif isinstance(result, api.Profile):

@@ -8,6 +8,7 @@ A new kind of evidence is a module with its record type and a line in :data:`KIN
 from __future__ import annotations
 
 import dataclasses
+import re
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from s2mlp_deploy.evidence.modules import ModulesReport
 from s2mlp_deploy.evidence.notebook import ShownInNotebooks
 from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.evidence.tune import TuneReport
-from s2mlp_deploy.files import from_json, inside, read_file, to_json, write_file
+from s2mlp_deploy.files import LIMITS, from_json, inside, read_file, to_json, write_file
 
 R = TypeVar("R")
 
@@ -43,6 +44,7 @@ class Kind:
         record: The type of its records.
         version: Of the record's fields; a document of another version is migrated or not read.
         renew: The command that measures anew, with ``DIR`` for the artifact and ``SOURCE`` for what it was made of.
+        renew_labelled: The same for a label that tells more; None where it does not.
         labelled: Whether an artifact has several: ``<name>-<label>.json`` then, else ``<name>.json``.
         migrations: By older version what makes fields of the next version of that version's. Every version that was
             ever released has one (docs/contributing/release.md).
@@ -53,6 +55,7 @@ class Kind:
     version: int
     renew: str
     labelled: bool = False
+    renew_labelled: Callable[[str], str | None] | None = None
     migrations: Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = field(default_factory=dict)
 
     def file_name(self, label: str = "") -> str:
@@ -65,9 +68,16 @@ class Kind:
             return file_name.startswith(f"{self.name}-") and file_name.endswith(".json")
         return file_name == f"{self.name}.json"
 
-    def renewal(self, directory: str = "DIR") -> str:
-        """The command line that measures anew what a document says of an artifact."""
-        return f"s2mlp-deploy {self.renew.replace('DIR', directory)}"
+    def renewal(self, directory: str = "DIR", file_name: str = "") -> str:
+        """The command line that measures anew what a document says of an artifact.
+
+        Args:
+            directory: The artifact.
+            file_name: Of the document, whose label may tell of what it is.
+        """
+        label = file_name.removeprefix(f"{self.name}-").removesuffix(".json")
+        command = (self.renew_labelled(label) if self.renew_labelled is not None else None) or self.renew
+        return f"s2mlp-deploy {command.replace('DIR', directory, 1)}"
 
     def migrated(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The fields of a document of an older version, with those of this version where that can be told."""
@@ -77,6 +87,27 @@ class Kind:
         return values
 
 
+_ENGINE = re.compile(r"([\w.-]+)\.(tensorrt-rtx|tensorrt|openvino)\.([\w-]+)")
+"""The label of an engine that has its usual name: graph, engine, targets."""
+
+_QUANTIZED = re.compile(r"\.(int8|fp8)(-trt)?$")
+
+
+def _build_again(label: str) -> str | None:
+    """What builds an engine of that name."""
+    if (found := _ENGINE.fullmatch(label)) is None:
+        return None
+    targets = "".join(f" --target {target}" for target in found[3].split("-"))
+    return f"build DIR/{found[1]}.onnx --engine {found[2]}{targets}"
+
+
+def _look_at_modules(label: str) -> str | None:
+    """What writes a quantized file again; to export over an artifact would remove it."""
+    if (found := _QUANTIZED.search(label)) is None:
+        return None
+    return "quantize DIR --data IMAGES" + (" --precision fp8" if found[1] == "fp8" else "")
+
+
 # Version 1 had neither kind nor, but for builds, a version in the document. Parity of version 2 did not say whether its
 # data was noise, and was kept under the file's name alone; accuracy of version 2 knew no environment, and there was one
 # of it, accuracy.json. None of them was released: nothing migrates them.
@@ -84,11 +115,18 @@ KINDS = (
     Kind("parity", ParityReport, 3, "parity SOURCE DIR --data IMAGES", labelled=True),
     Kind("accuracy", AccuracyReport, 3, "quantize DIR --data IMAGES", labelled=True),
     Kind("layers", LayersReport, 1, "parity SOURCE DIR --per-layer --data IMAGES", labelled=True),
-    Kind("modules", ModulesReport, 1, "export SOURCE --output DIR --force", labelled=True),
+    Kind(
+        "modules",
+        ModulesReport,
+        1,
+        "export SOURCE --output DIR --force",
+        labelled=True,
+        renew_labelled=_look_at_modules,
+    ),
     Kind("calibration", CalibrationReport, 2, "quantize DIR --data IMAGES"),
-    Kind("build", BuildRecord, 2, "build DIR", labelled=True),
+    Kind("build", BuildRecord, 2, "build DIR", labelled=True, renew_labelled=_build_again),
     Kind("bench", BenchReport, 1, "bench DIR", labelled=True),
-    Kind("engine-layers", EngineLayers, 1, "build DIR --force", labelled=True),
+    Kind("engine-layers", EngineLayers, 1, "inspect LAYERS.json --artifact DIR", labelled=True),
     Kind("tune", TuneReport, 1, "tune DIR"),
 )
 
@@ -166,8 +204,19 @@ def document_of(record: Any) -> dict[str, Any]:
 
 
 def encode(record: Any) -> bytes:
-    """A record's document, as readable JSON."""
-    return to_json(document_of(record))
+    """A record's document, as readable JSON.
+
+    Raises:
+        OutputError: It would be larger than what is read.
+    """
+    document = to_json(document_of(record))
+    if len(document) > LIMITS["evidence"]:
+        raise OutputError(
+            f"the {kind_of(type(record)).name} record would have {len(document) / 2**20:.0f} MiB, and one of more than "
+            f"{LIMITS['evidence'] // 2**20} MiB is not read",
+            fix="measure fewer files at once; layers export without --profilingVerbosity=detailed",
+        )
+    return document
 
 
 def decode(document: bytes, record: type[R]) -> R:
@@ -217,7 +266,7 @@ def save_record(directory: Path, record: Any, label: str = "") -> Path:
         Its file.
 
     Raises:
-        OutputError: It cannot be written, or the folder is a link to elsewhere.
+        OutputError: It cannot be written, would be larger than what is read, or the folder is a link to elsewhere.
     """
     folder = inside(directory, EVIDENCE)
     if folder is None:
@@ -270,7 +319,7 @@ def read_record(directory: Path, record: type[R], label: str = "") -> R | None:
 
 
 def read_evidence(directory: str | Path) -> Evidence:
-    """Reads ``evidence/`` of an artifact; a directory without one has none.
+    """Reads ``evidence/`` of an artifact; a directory without one, or that is none, has none.
 
     What cannot be read is listed, never raised: a damaged file must not hide the others.
     """

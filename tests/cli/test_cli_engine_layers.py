@@ -59,6 +59,11 @@ def test_layers_are_kept_as_evidence_of_the_engine_they_are_of(cli, refused, tmp
     assert "no engine of TensorRT a.engine" in refused(*keep, "--engine", "a.engine")
     written = FILES / "objects-11.json"
     assert "evidence of b.engine" in cli("inspect", written, "--artifact", tmp_path / "elsewhere").out
+    # A page that is somebody else's stays, and is not said to be renewed.
+    (tmp_path / "elsewhere" / "report.html").write_text("mine")
+    told = cli("inspect", written, "--artifact", tmp_path / "elsewhere").out
+    assert "evidence of b.engine" in told
+    assert "report.html" not in told
     # Of another network, of nothing, or nowhere.
     artifact(tmp_path / "third", manifest(outputs=(TensorInfo("boxes", "float32", (1, 4)),)))
     assert "of another network" in refused(*keep[:-1], tmp_path / "third")

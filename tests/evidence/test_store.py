@@ -17,6 +17,7 @@ import pytest
 import typer
 from report_samples import accuracy, bench, build, calibration, engine_layers, layers, modules, on_noise, report, tune
 
+from s2mlp_deploy import api
 from s2mlp_deploy.cli.main import app
 from s2mlp_deploy.errors import ArtifactError, OutputError
 from s2mlp_deploy.evidence import store
@@ -114,6 +115,41 @@ def test_a_refusal_names_the_command_that_measures_anew(kind: Kind) -> None:
     name, *words = shlex.split(kind.renewal("some-artifact"))[1:]
     assert "some-artifact" in words
     typer.main.get_command(app).commands[name].make_context(name, words)
+
+
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [
+        ("build-model.fp32.openvino.cpu.json", "build out/model.fp32.onnx --engine openvino --target cpu"),
+        (
+            "build-model.int8-trt.tensorrt-rtx.sm86-sm89.json",
+            "build out/model.int8-trt.onnx --engine tensorrt-rtx --target sm86 --target sm89",
+        ),
+        ("build-mine.json", "build out"),
+        ("build-a b.openvino.cpu.json", "build out"),
+        ("engine-layers-layers.json", "inspect LAYERS.json --artifact out"),
+        ("modules-model.fp16.json", "export SOURCE --output out --force"),
+        ("modules-model.int8.json", "quantize out --data IMAGES"),
+        ("modules-model.fp8-trt.json", "quantize out --data IMAGES --precision fp8"),
+    ],
+)
+def test_the_command_that_measures_anew_is_of_what_the_document_is_of(file: str, command: str) -> None:
+    kind = next(kind for kind in KINDS if kind.owns(file))
+    assert kind.renewal("out", file) == f"s2mlp-deploy {command}"
+    name, *words = shlex.split(command)
+    typer.main.get_command(app).commands[name].make_context(name, words)
+
+
+def test_what_would_not_be_read_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(store.LIMITS, "evidence", 64)
+    with pytest.raises(OutputError, match="build record would have"):
+        save_record(tmp_path, build(), "x")
+    assert not (tmp_path / "evidence").exists()
+
+
+def test_the_evidence_of_what_is_no_artifact_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="not an artifact"):
+        api.read_evidence(tmp_path / "typo")
 
 
 def test_documents_of_older_versions_are_migrated_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:

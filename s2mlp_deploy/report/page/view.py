@@ -105,7 +105,7 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
         manifest=manifest,
         notes=tuple(
             f"{EVIDENCE}/{item.name} was left out: {item.problem}. "
-            f"Measure again with this version: {kind_of(item.record).renewal(name)}."
+            f"Measure again with this version: {kind_of(item.record).renewal(name, item.name)}."
             for item in evidence.unreadable
         ),
         others=evidence.others,
