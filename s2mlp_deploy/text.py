@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import linecache
 import re
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Control characters but tab and line feed, and those that turn the direction of text round."""
@@ -60,3 +63,35 @@ def whole_number(text: str) -> int | None:
     (37, None, None, None)
     """
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else None
+
+
+IPYTHON_INPUT = "<ipython-input-"
+"""How the name of a cell begins that is typed into IPython; Jupyter gives a cell a file below the temporary folder."""
+
+_LINE_OF_CODE = re.compile(r"(?<![\w./-])(?P<name>[\w-]+(?:\.py)?)(?=:\d)")
+
+
+def saved_name(filename: str) -> str:
+    """A file of code as it is saved: without the machine's folders, nor the number of an IPython cell.
+
+    >>> saved_name("/home/me/net.py"), saved_name("<ipython-input-3-0c5a1e>")
+    ('net.py', 'ipython-input-0c5a1e')
+    """
+    if filename.startswith(IPYTHON_INPUT):
+        return f"ipython-input-{filename.rstrip('>').rpartition('-')[2]}"
+    return Path(filename).name
+
+
+def with_prompts(text: str) -> str:
+    """Text in which lines of IPython's cells are named as their reader sees them: ``In[3]:7``.
+
+    Cells of the session that runs; everywhere else the text is returned as it is.
+    """
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is None or not _LINE_OF_CODE.search(text):
+        return text
+    # IPython puts every cell where tracebacks look for lines.
+    known = {saved_name(file): shell.compile.format_code_name(file) for file in list(linecache.cache)}
+    prompts: dict[str, str] = {name: found[1] for name, found in known.items() if found}
+    return _LINE_OF_CODE.sub(lambda found: prompts.get(str(found["name"]), str(found["name"])), text)

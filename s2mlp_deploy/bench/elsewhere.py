@@ -12,7 +12,7 @@ from typing import Any
 from s2mlp_deploy.bench.profile import profile_of
 from s2mlp_deploy.engines.tensorrt.layer_file import is_layers, is_times, read_times
 from s2mlp_deploy.errors import ArtifactError
-from s2mlp_deploy.evidence.bench import BenchReport, MeasuredElsewhere
+from s2mlp_deploy.evidence.bench import BenchReport, BenchResult, MeasuredElsewhere
 from s2mlp_deploy.files import from_json, read_file
 from s2mlp_deploy.text import first_line_of
 
@@ -47,11 +47,22 @@ def beside(report: BenchReport, found: tuple[MeasuredElsewhere, ...]) -> BenchRe
     """Adds them to a benchmark, with the ratio to its first candidate where all candidates have one batch."""
     first = next(iter(report.measured), None)
     one_batch = len({result.candidate.batch for result in report.results}) == 1
-    time = None if first is None else first.latency.p50 if first.latency is not None else first.wall_ms
-    if first is None or not one_batch or not time:
+    if first is None or not one_batch:
         return replace(report, elsewhere=found)
-    over = first.candidate.name
-    return replace(report, elsewhere=tuple(replace(item, over=over, ratio=item.p50 / time) for item in found))
+    return replace(report, elsewhere=tuple(_over(first, item) for item in found))
+
+
+def _over(first: BenchResult, item: MeasuredElsewhere) -> MeasuredElsewhere:
+    """A measurement with its ratio to a candidate, of times that hold the same: none where there are no such."""
+    time: float | None
+    # Layers are computing alone; so is a run of many without waiting, whose copies stand beside the computing.
+    if first.gpu_ms is not None and (item.profile is not None or first.latency is None):
+        of, mine, time = "computing", item.gpu_ms, first.gpu_ms
+    elif item.profile is not None:
+        return item
+    else:
+        of, mine, time = "runs", item.p50, first.latency.p50 if first.latency is not None else first.wall_ms
+    return replace(item, over=first.candidate.name, ratio=mine / time, of=of) if time else item
 
 
 def _of_times(document: list[Any], path: Path, sha256: str) -> MeasuredElsewhere:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import linecache
 import os
 import re
-import sys
 import sysconfig
 import traceback
 from collections.abc import Iterable
@@ -14,9 +13,9 @@ from pathlib import Path
 
 import torch
 
+from s2mlp_deploy.text import IPYTHON_INPUT, saved_name
+
 _FRAME = re.compile(r'File "(?P<file>.+?)", line (?P<line>\d+), in .*\n\s*(?P<code>.*)')
-_IPYTHON_INPUT = "<ipython-input-"
-"""How the name of a cell begins that is typed into IPython; Jupyter gives a cell a file below the temporary folder."""
 _INSTALLS = frozenset({"site-packages", "dist-packages"})
 
 
@@ -69,8 +68,12 @@ class UserLine:
 
     @property
     def short(self) -> str:
-        """``file.py:12``, without the folders of the machine; ``In[3]:12`` in a notebook's cell."""
-        return f"{_cell_of(self.file) or Path(self.file).name}:{self.number}"
+        """``file.py:12``, without the folders of the machine, and of a notebook's cell without its number.
+
+        A cell has the hash of its text for a name, so that what is saved of the same code is the same, whenever it ran;
+        :func:`~s2mlp_deploy.text.with_prompts` makes ``In[3]:12`` of it where it is shown.
+        """
+        return f"{saved_name(self.file)}:{self.number}"
 
     def __str__(self) -> str:
         return f"{self.file}:{self.number}: {self.code}"
@@ -82,21 +85,13 @@ def is_user_file(filename: str, places: Places = _HERE) -> bool:
     An installed package is the user's too, where it defines modules, but never the standard library.
     """
     if filename.startswith("<"):
-        return filename.startswith(_IPYTHON_INPUT)
+        return filename.startswith(IPYTHON_INPUT)
     parts = _parts(filename)
     if _below(parts, places.package):
         return parts[len(places.package) :][:1] == ("models",)
     if _below(parts, places.torch) or _installed_package(filename) == "torch":
         return False
     return _installed_package(filename) is not None or not any(_below(parts, folder) for folder in places.standard)
-
-
-def _cell_of(filename: str) -> str | None:
-    """``In[3]`` where a file is a cell that IPython ran: the name that it gave it tells a reader nothing."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    known = shell.compile.format_code_name(filename) if shell is not None else None
-    return known[1] if known else None
 
 
 def _below(parts: tuple[str, ...], folder: tuple[str, ...]) -> bool:

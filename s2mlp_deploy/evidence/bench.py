@@ -239,8 +239,9 @@ class MeasuredElsewhere:
         p99: 99 % took no longer, in ms; None of a profile.
         gpu_ms: Of that the median of computing.
         over: The candidate that ``ratio`` is to; empty where there is none.
-        ratio: ``p50`` over that candidate's time. Not of one run, so it has no interval: it may be the machines'.
+        ratio: Its time over that candidate's. Not of one run, so it has no interval: it may be the machines'.
         profile: The times of its layers, where it tells them.
+        of: What ``ratio`` compares: ``runs`` with their copies, or ``computing`` on the GPU; empty where there is none.
     """
 
     file: str
@@ -253,12 +254,14 @@ class MeasuredElsewhere:
     over: str = ""
     ratio: float | None = None
     profile: Profile | None = None
+    of: str = ""
 
     @property
     def doubt(self) -> str:
         """Why its figures are not to be compared like the others."""
         how = "a sum of layers that were timed one by one, " if self.profile is not None else ""
-        return f"{how}measured by trtexec in a run of its own; its file tells no machine, no batch and no time"
+        told = {"": "", "runs": "; the ratio is of runs with their copies"}.get(self.of, "; the ratio is of computing")
+        return f"{how}measured by trtexec in a run of its own; its file tells no machine, no batch and no time{told}"
 
 
 def _median(values: Iterable[float]) -> float | None:

@@ -20,7 +20,7 @@ from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.forms import choose
 from s2mlp_deploy.export.rewrite import MovementRecord, NearMissRecord, rewrite_shifts, shifted_tensors, told
 from s2mlp_deploy.graph.axes import DYNAMIC_AXES
-from s2mlp_deploy.text import first_line_of, join_names
+from s2mlp_deploy.text import first_line_of, join_names, with_prompts
 from s2mlp_deploy.torch_internals import exclusive
 
 LOG = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ def analyze(
         _report(found, on_hazard)
     rewritten = rewrite_shifts(captured.program)
     for note in captured.notes:
-        LOG.warning("%s", note)
+        LOG.warning("%s", with_prompts(note))
     return Analysis(captured, rewritten.shifts, rewritten.near_misses, found, rewritten.movements)
 
 
@@ -151,7 +151,8 @@ def _watch(module: nn.Module, functional: Callable[..., Any], inputs: Sequence[A
 def _report(found: Sequence[Hazard], on_hazard: str) -> None:
     races = [hazard for hazard in found if hazard.kind == "race"]
     if races:
-        lines = join_names((f"{hazard.where}: {hazard.code}" for hazard in races), separator="; ")
+        places = [f"{with_prompts(hazard.where)}: {hazard.code}" for hazard in races]
+        lines = join_names(places, separator="; ")
         measured = races[0].eager_deviation or {}
         deviation = ", ".join(f"{value:.3g} with {n} thread{'s' * (n != '1')}" for n, value in measured.items())
         if on_hazard == "error":
@@ -166,14 +167,14 @@ def _report(found: Sequence[Hazard], on_hazard: str) -> None:
             "  The functional meaning is exported; on the example eager differs from it by %s.\n"
             "  What it means and what to do: docs/reference/hazards.md; all lines: inspect",
             "this overlapping in-place copy" if len(races) == 1 else f"these {len(races)} overlapping in-place copies",
-            f"{races[0].where}: {races[0].code}",
+            places[0],
             f" and {len(races) - 1} more" if len(races) > 1 else "",
             deviation,
         )
     if cloned := [hazard for hazard in found if hazard.kind == "compiler"]:
         LOG.warning(
             "correct here, but torch.compile (Inductor) has dropped the clone of such a copy: %s: %s%s",
-            cloned[0].where,
+            with_prompts(cloned[0].where),
             cloned[0].code,
             f" and {len(cloned) - 1} more" if len(cloned) > 1 else "",
         )

@@ -38,7 +38,7 @@ from s2mlp_deploy.report.profile import print_profile
 from s2mlp_deploy.report.tables import print_pairs, print_table, print_words, visible_text
 from s2mlp_deploy.report.terminal import print_parity
 from s2mlp_deploy.report.tune import print_tune
-from s2mlp_deploy.text import harmless
+from s2mlp_deploy.text import harmless, with_prompts
 
 _WIDTH, _WIDE = 118, 190
 """Columns of a record, and of one whose table is wider; a notebook that is narrower scrolls it."""
@@ -176,7 +176,7 @@ def page_of(directory: str | Path) -> NotebookPage:
         ArtifactError: There is no manifest that can be read.
         MissingDependencyError: jinja2 is not installed.
     """
-    return NotebookPage(render_report(Path(directory)).decode())
+    return NotebookPage(with_prompts(render_report(Path(directory)).decode()))
 
 
 def show(page: NotebookPage) -> NotebookPage | None:

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s2mlp_deploy.report.format import MISSING
+from s2mlp_deploy.text import with_prompts
 
 _NUMERIC = set("0123456789.,+-e %")
 _GAP = 3
@@ -84,7 +85,7 @@ def print_words(console: Console, text: Text) -> None:
 def visible_text(console: Console, value: str, style: str = "") -> Text:
     """Text that is shown as it is: no markup, no control characters, nothing the terminal cannot encode."""
     # An escape character in somebody's module name must not reach the terminal as one.
-    visible = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in value)
+    visible = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in with_prompts(value))
     return Text(visible.encode(console.encoding, "backslashreplace").decode(console.encoding), style)
 
 

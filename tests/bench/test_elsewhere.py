@@ -59,6 +59,19 @@ def test_its_share_is_of_the_first_candidate_and_only_where_there_is_one_batch()
     report, times = bench(), read_elsewhere(TIMES)
     (item,) = beside(report, (times,)).elsewhere
     assert (item.over, item.ratio) == (report.results[0].candidate.name, pytest.approx(times.p50 / 2.0))
+    assert "of runs with their copies" in item.doubt
+    (item,) = beside(report, (read_elsewhere(PROFILE),)).elsewhere
+    assert (item.over, item.ratio) == ("", None), "layers of a GPU, and runs of a CPU"
+    launches = tuple(replace(run, gpu_ms=(0.5,) * len(run.wall_ms)) for run in report.results[0].launches)
+    on_gpu = replace(report.results[0], launches=launches)
+    for first, found, mine, time, of in (
+        (on_gpu, TIMES, "p50", 2.0, "runs"),
+        (on_gpu, PROFILE, "gpu_ms", 0.5, "computing"),
+        (replace(on_gpu, latency=None), TIMES, "gpu_ms", 0.5, "computing"),
+    ):
+        (item,) = beside(replace(report, results=(first,)), (read_elsewhere(found),)).elsewhere
+        assert (item.of, item.ratio) == (of, pytest.approx(getattr(item, mine) / time))
+        assert f"the ratio is of {of}" in item.doubt
     other = replace(report.results[1], candidate=replace(report.results[1].candidate, batch=8))
     (item,) = beside(replace(report, results=(report.results[0], other)), (times,)).elsewhere
     assert (item.over, item.ratio) == ("", None)
@@ -101,5 +114,6 @@ def test_it_stands_in_evidence_page_and_table_without_its_folder(measured, tmp_p
     rows = list(csv.DictReader(api.save_bench_csv(report, tmp_path / "t.csv").read_text().splitlines()))
     assert [row["engine"] for row in rows] == ["onnxruntime", "trtexec", "trtexec"]
     assert float(rows[1]["ratio"]) == pytest.approx(report.elsewhere[0].ratio)
+    assert rows[2]["ratio"] == "", "layers of a GPU have nothing to compare with here"
     with pytest.raises(InputError, match="nothing to measure beside it"):
         api.bench([TIMES])

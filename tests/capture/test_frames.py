@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import linecache
 import sys
 from traceback import FrameSummary
 from types import SimpleNamespace
 
 import pytest
 import torch
+from rich.console import Console
 
 from s2mlp_deploy.capture import frames
 from s2mlp_deploy.models import layers
+from s2mlp_deploy.report.tables import visible_text
 from s2mlp_deploy.shift import op
+from s2mlp_deploy.text import with_prompts
 
 SITE = "/venv/lib/python3.11/site-packages"
 
@@ -129,15 +133,18 @@ def test_line_of_a_stack_is_the_innermost_of_the_user() -> None:
     assert frames.line_of_stack(None) is None
 
 
-def test_a_cell_of_a_notebook_has_the_number_that_its_reader_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_of_a_notebook_has_one_name_whenever_it_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     cell = "/tmp/ipykernel_71/3405691582.py"
     shell = SimpleNamespace(compile=SimpleNamespace(format_code_name={cell: ("Cell", "In[3]")}.get))
     ipython = SimpleNamespace(get_ipython=lambda: shell)
-    line = frames.UserLine(cell, 7, "x[:, 1:] = x[:, :-1]")
-    monkeypatch.delitem(sys.modules, "IPython", raising=False)
-    assert line.short == "3405691582.py:7"
     monkeypatch.setitem(sys.modules, "IPython", ipython)
-    assert line.short == "In[3]:7"
-    assert frames.UserLine("/home/me/net.py", 7, "").short == "net.py:7"
-    ipython.get_ipython = lambda: None  # Imported by something, and no notebook.
+    monkeypatch.setitem(linecache.cache, cell, (1, None, ["x"], cell))
+    line = frames.UserLine(cell, 7, "x[:, 1:] = x[:, :-1]")
     assert line.short == "3405691582.py:7"
+    assert with_prompts(f"a race ({line.short}), net.py:7") == "a race (In[3]:7), net.py:7"
+    assert visible_text(Console(), line.short).plain == "In[3]:7"
+    assert with_prompts("/tmp/3405691582.py:7") == "/tmp/3405691582.py:7"
+    ipython.get_ipython = lambda: None  # Imported by something, and no notebook.
+    assert with_prompts(line.short) == line.short
+    names = [frames.UserLine(f"<ipython-input-{number}-0c5a1e>", 7, "").short for number in (3, 4)]
+    assert names == ["ipython-input-0c5a1e:7"] * 2

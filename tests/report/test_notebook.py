@@ -114,6 +114,12 @@ def test_layers_are_a_table():
     assert re.search(r"^Layer +Own SNR +Limit", shown, re.MULTILINE)
 
 
+def test_evidence_of_what_is_no_artifact_is_refused(tmp_path: Path):
+    with pytest.raises(ArtifactError, match="not an artifact"):
+        api.read_evidence(tmp_path / "tpyo")
+    assert api.read_evidence(artifact(tmp_path)).saved == (), "an artifact may have none"
+
+
 def test_evidence_is_shown_as_a_list_of_its_records(tmp_path: Path):
     evidence = api.read_evidence(str(artifact(tmp_path, parity_a=parity_report())))
     shown = evidence._repr_mimebundle_()["text/plain"]
