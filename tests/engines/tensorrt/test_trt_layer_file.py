@@ -11,6 +11,7 @@ from s2mlp_deploy import api
 from s2mlp_deploy.errors import ArtifactError, InputError
 from s2mlp_deploy.evidence.engine_layers import EngineLayers, RunTimes
 from s2mlp_deploy.evidence.profile import Profile
+from s2mlp_deploy.report.engine_layers import written_by
 
 FILES = Path(__file__).with_name("layer_files")
 
@@ -146,6 +147,14 @@ def test_the_layers_of_a_parsed_network_take_no_times(tmp_path):
     with pytest.raises(InputError, match="parsed network") as caught:
         api.inspect_json(write(tmp_path, document), profile=FILES / "profile-11.json")
     assert "--exportLayerInfo" in str(caught.value)
+
+
+def test_why_an_engine_was_not_inspected_is_not_guessed(tmp_path):
+    """Without its GPU, without weights, for another target, or because it does not load."""
+    document = json.loads((FILES / "objects-11.json").read_text()) | {"Source": "network"}
+    found = api.inspect_json(write(tmp_path, document))
+    assert isinstance(found, EngineLayers)
+    assert "the built engine was not inspected" in written_by(found)
 
 
 def test_runs_are_summed_up_and_profiles_are_still_read():
