@@ -28,11 +28,10 @@ GIVEN: dict[str, tuple[str, ...]] = {
     "how-to/onnxruntime.md": _DIGITS[:1],
     "how-to/openvino.md": (*_DIGITS[:2], "build/digits.safetensors"),
     "how-to/trtexec.md": ("vendor.onnx", "images", "pre.json"),
-    "reference/data.md": _DIGITS[:1],
+    "reference/data.md": _DIGITS[:2],
     "reference/preprocessing.md": ("build/digits.safetensors", "build/digits.json"),
     "reference/report.md": ("build/digits", "build/digits.safetensors"),
     "explanation/precision.md": _DIGITS[:1],
-    "README.md": ("IMAGES",),
 }
 """By page, below docs/, what its folder holds besides a copy of ``examples/``."""
 
@@ -84,7 +83,6 @@ def _vendors_network(file: Path) -> None:
 
 
 MADE: dict[str, Callable[[Path], None]] = {
-    "IMAGES": _folder_of_images,
     "images": _folder_of_images,
     "pre.json": _description,
     "vendor.onnx": _vendors_network,
