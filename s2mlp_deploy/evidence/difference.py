@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import Any, Literal
 
 from s2mlp_deploy.artifact import TensorInfo
+from s2mlp_deploy.evidence.notebook import ShownInNotebooks
 
 NodeKind = Literal["added", "removed", "changed", "reshaped", "retyped"]
 """``added`` and ``removed``: without a counterpart in the older file, in the newer one. ``changed``: the operator, an
@@ -270,7 +271,7 @@ class FileDifference:
 
 
 @dataclass(frozen=True)
-class DifferenceReport:
+class DifferenceReport(ShownInNotebooks):
     """Two files, or the files of the same name in two artifacts.
 
     Attributes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from s2mlp_deploy.evidence.engine_layers import LayerFinding, LayerShare
+from s2mlp_deploy.evidence.notebook import ShownInNotebooks
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class SharePair:
 
 
 @dataclass(frozen=True)
-class EngineDifference:
+class EngineDifference(ShownInNotebooks):
     """What is different between two engines.
 
     Attributes:

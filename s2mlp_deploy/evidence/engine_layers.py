@@ -177,7 +177,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class RunTimes:
+class RunTimes(ShownInNotebooks):
     """What ``trtexec --exportTimes`` wrote.
 
     Attributes:

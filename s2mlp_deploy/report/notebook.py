@@ -19,7 +19,9 @@ from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.bench import BenchReport
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.calibration import CalibrationReport
-from s2mlp_deploy.evidence.engine_layers import EngineLayers
+from s2mlp_deploy.evidence.difference import DifferenceReport
+from s2mlp_deploy.evidence.engine_difference import EngineDifference
+from s2mlp_deploy.evidence.engine_layers import EngineLayers, RunTimes
 from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.modules import ModulesReport
 from s2mlp_deploy.evidence.notebook import Shown, ShownInNotebooks
@@ -30,7 +32,10 @@ from s2mlp_deploy.evidence.tune import TuneReport
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.accuracy import print_accuracy
 from s2mlp_deploy.report.bench import print_bench
+from s2mlp_deploy.report.difference import print_difference
+from s2mlp_deploy.report.engine_difference import print_engine_difference
 from s2mlp_deploy.report.engine_layers import print_layers as print_engine_layers
+from s2mlp_deploy.report.engine_layers import print_times
 from s2mlp_deploy.report.engines import print_build
 from s2mlp_deploy.report.html import render_report
 from s2mlp_deploy.report.layers import print_layers
@@ -144,6 +149,9 @@ _PRINTERS: dict[type[Any], Callable[[Console, Any], None]] = {
     CalibrationReport: _print_calibration,
     TuneReport: print_tune,
     EngineLayers: print_engine_layers,
+    RunTimes: print_times,
+    DifferenceReport: print_difference,
+    EngineDifference: print_engine_difference,
     Evidence: _print_evidence,
     Profile: lambda console, profile: print_profile(console, "a run", profile),
 }

@@ -15,10 +15,14 @@ from report_samples import report as parity_report
 from s2mlp_deploy import api, report
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.evidence import notebook
+from s2mlp_deploy.evidence.difference import DifferenceReport
+from s2mlp_deploy.evidence.engine_difference import EngineDifference, EngineFacts
+from s2mlp_deploy.evidence.engine_layers import RunTimes, Spread
 from s2mlp_deploy.evidence.store import KINDS
 from s2mlp_deploy.report.html import write_report
 from s2mlp_deploy.report.notebook import NotebookPage
 
+ENGINE = EngineFacts("a.engine.layers.json", "11.x", 1, 0, {"float32": 1}, None, ())
 RECORDS = {
     "parity": (parity_report(), "Parity of model.fp32.onnx: holds"),
     "accuracy": (accuracy(), "top-1 accuracy, in points, on 1000 photos"),
@@ -29,6 +33,12 @@ RECORDS = {
     "build": (build(), "Built model.fp32.tensorrt-rtx.sm86.engine"),
     "bench": (bench(), "Bench, single-stream"),
     "tune": (tune(), "Tune, batch 1"),
+    "times": (RunTimes("times.json", 9, (Spread("latency", 1.0, 2.0, 3.0, 4.0),)), "9 runs in times.json"),
+    "difference": (DifferenceReport("a", "b", (), ("model.fp16.onnx",)), "only in A: model.fp16.onnx"),
+    "two engines": (
+        EngineDifference(ENGINE, ENGINE, (), (), False),
+        "The layers are the same",
+    ),
     "profile": (bench().results[0].profile, "Where the time goes in a run"),
 }
 
