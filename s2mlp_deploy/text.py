@@ -51,6 +51,16 @@ def join_names(names: Iterable[object], *, limit: int | None = 8, last: str = "a
     return f" {last} ".join([separator.join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
+def first_of(places: Iterable[str]) -> str:
+    """Places of a fault that ``inspect`` lists, in a line of an error.
+
+    >>> first_of(["net.py:3", "net.py:3"]), first_of(["net.py:3", "net.py:7"])
+    ('net.py:3', '2 places, the first: net.py:3; all: inspect')
+    """
+    first, *others = dict.fromkeys(places)
+    return f"{len(others) + 1} places, the first: {first}; all: inspect" if others else first
+
+
 _DIGITS = 18
 
 

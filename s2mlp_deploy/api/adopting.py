@@ -18,7 +18,7 @@ from s2mlp_deploy.errors import BuildError, ExportError, InputError
 from s2mlp_deploy.export.adopt import GraphAnalysis, adopt
 from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.sources.onnx_model import EXAMPLE_BATCH, OnnxModel
-from s2mlp_deploy.text import join_names
+from s2mlp_deploy.text import first_of, join_names
 
 LOG = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def adopt_model(
     if found.hazards and on_hazard == "error" and not repair_smear:
         raise ExportError(
             f"the file holds {_smears(found.hazards)}, where a shift was meant",
-            where=join_names(dict.fromkeys(hazard.where for hazard in found.hazards)),
+            where=first_of([hazard.where for hazard in found.hazards]),
             fix="--repair-smear to export the shift, or --on-hazard warn to keep what the file computes",
         )
     _check_same(model, found)

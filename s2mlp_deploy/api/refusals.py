@@ -29,6 +29,9 @@ from s2mlp_deploy.precision.options import check_opset as check_precisions
 from s2mlp_deploy.preprocess import Preprocessing, load_sidecar
 from s2mlp_deploy.text import join_names
 
+_WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
+"""How files of weights are called."""
+
 
 def check_source(source: str, *, checkpoint: str | Path | None = None, preprocess: str | Path | None = None) -> None:
     """Refuses a source that cannot be loaded: files that are not there, a zoo name that nobody has.
@@ -55,6 +58,17 @@ def check_source(source: str, *, checkpoint: str | Path | None = None, preproces
                 fix=shlex.join(["s2mlp-deploy", "inspect", source])
                 if artifact
                 else "name a model of the zoo, module:function, file.py:function, model.pt2 or model.onnx",
+            )
+        if source not in MODELS and Path(source).is_file():
+            suffix = Path(source).suffix
+            weights, what = suffix in _WEIGHTS, f"a {suffix}" if suffix else "this"
+            raise SourceError(
+                "weights alone are no model" if weights else f"{what} file is no model",
+                where=source,
+                fix=f"name the network that they are of, then {shlex.join(['--checkpoint', source])}"
+                if weights
+                else "name a model of the zoo, module:function, file.py:function, model.pt2 or model.onnx; a file of "
+                "weights goes to --checkpoint",
             )
         get_model(source)
 

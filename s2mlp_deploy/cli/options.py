@@ -159,7 +159,7 @@ AllowUnproven = Annotated[
 ]
 Precisions = Annotated[
     list[str] | None,
-    typer.Option(**choices(Precision, "Separated by commas, or repeated.", several=True)),
+    typer.Option(**choices(Precision, "Separated by commas, or repeated. Default: fp32.", several=True)),
 ]
 Method = Annotated[CalibrationMethod, typer.Option(**choices(CalibrationMethod, "How ranges are chosen."))]
 Samples = Annotated[int, typer.Option(min=1, help="Measure ranges on at most so many samples.")]

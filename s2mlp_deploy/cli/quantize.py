@@ -10,6 +10,7 @@ from rich.console import Console
 
 from s2mlp_deploy import api
 from s2mlp_deploy.api.refusals import check_quantize, check_quantize_file
+from s2mlp_deploy.choices import Precision
 from s2mlp_deploy.cli import options
 from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.report.accuracy import print_accuracy
@@ -49,9 +50,20 @@ def register(app: typer.Typer) -> None:
                 "--output", "-o", metavar="DIR", parser=options.output_path, help="Of FILE.onnx: where it goes."
             ),
         ] = None,
-        settings: options.Settings = None,
-        preprocess: options.Preprocess = None,
-        precision: options.Precisions = None,
+        settings: Annotated[
+            list[str] | None,
+            typer.Option("--set", metavar="NAME=SIZE", help="Of FILE.onnx: fix a free size; repeat."),
+        ] = None,
+        preprocess: Annotated[
+            Path | None,
+            typer.Option(metavar="FILE.json", help="Of FILE.onnx: how an image becomes the input."),
+        ] = None,
+        precision: Annotated[
+            list[str] | None,
+            typer.Option(
+                **options.choices(Precision, "Separated by commas, or repeated. Default: int8.", several=True)
+            ),
+        ] = None,
         method: options.Method = api.CALIBRATION_METHOD,
         samples: options.Samples = api.CALIBRATION_SAMPLES,
         max_drop: options.MaxDrop = None,
@@ -72,7 +84,7 @@ def register(app: typer.Typer) -> None:
         force: Annotated[
             bool, typer.Option("--force", help="Of FILE.onnx: replace an artifact that is there.")
         ] = False,
-        seed: options.Seed = 0,
+        seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of drawn samples.")] = 0,
         as_json: Json = False,
     ) -> None:
         """Add float16 and quantized files to an artifact (int8 by default), and score them.

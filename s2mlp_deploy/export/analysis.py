@@ -20,7 +20,7 @@ from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.forms import choose
 from s2mlp_deploy.export.rewrite import MovementRecord, NearMissRecord, rewrite_shifts, shifted_tensors, told
 from s2mlp_deploy.graph.axes import DYNAMIC_AXES
-from s2mlp_deploy.text import first_line_of, join_names, with_prompts
+from s2mlp_deploy.text import first_line_of, first_of, with_prompts
 from s2mlp_deploy.torch_internals import exclusive
 
 LOG = logging.getLogger(__name__)
@@ -152,14 +152,13 @@ def _report(found: Sequence[Hazard], on_hazard: str) -> None:
     races = [hazard for hazard in found if hazard.kind == "race"]
     if races:
         places = [f"{with_prompts(hazard.where)}: {hazard.code}" for hazard in races]
-        lines = join_names(places, separator="; ")
         measured = races[0].eager_deviation or {}
         deviation = ", ".join(f"{value:.3g} with {n} thread{'s' * (n != '1')}" for n, value in measured.items())
         if on_hazard == "error":
             raise ExportError(
                 "the module copies a tensor onto itself with overlap, which eager PyTorch does not define "
                 f"(largest difference from the functional meaning: {deviation})",
-                where=lines,
+                where=first_of(places),
                 fix="clone the right-hand side, use s2mlp_deploy.shift.op.shift, or export with --on-hazard warn",
             )
         LOG.warning(

@@ -87,7 +87,7 @@ def told(movements: Sequence[MovementRecord]) -> tuple[str, ...]:
         origin = movement.origin
         places.setdefault((origin.idiom, movement.operators), []).append(origin.line or origin.module or "?")
     return tuple(
-        f"data that moves by a fixed rule that is no shift ({idiom}) is written as {operators}: "
+        f"besides the shifts, other data that moves by a fixed rule ({idiom}) is written as {operators}: "
         f"{join_names(dict.fromkeys(names))}"
         for (idiom, operators), names in places.items()
     )

@@ -90,11 +90,17 @@ def _held(files: Sequence[Standing], every: int) -> list[str]:
         reports = [item.report for item in file.basis]
         key = (
             join_names(dict.fromkeys(report.candidate for report in reports)),
-            join_names(dict.fromkeys(report.reference for report in reports)),
+            join_names(dict.fromkeys(_reference(report.reference) for report in reports)),
             join_names(dict.fromkeys(map(data_in_words, reports))),
         )
         together.setdefault(key, []).append(file)
     return [_held_alike(*key, alike, whole=len(alike) == every) for key, alike in together.items()]
+
+
+def _reference(told: str) -> str:
+    """``torch, resnet18`` in a sentence: ``resnet18 on torch``, as files are on engines."""
+    runtime, comma, what = told.partition(", ")
+    return f"{what} on {runtime}" if comma and not what.startswith("as ") else told
 
 
 def _held_alike(engines: str, references: str, data: str, files: Sequence[Standing], *, whole: bool) -> str:

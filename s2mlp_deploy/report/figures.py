@@ -33,7 +33,8 @@ def sqnr_of(metrics: TensorMetrics) -> float | None:
 def data_in_words(report: ParityReport | LayersReport) -> str:
     """What was compared on, with the number of images where the description does not say it."""
     says_it = str(report.images) in report.data.replace(",", "").split()
-    return report.data if says_it else f"{report.data} ({fmt.count(report.images, 'image')})"
+    data = fmt.data(report.data)
+    return data if says_it else f"{data} ({fmt.count(report.images, 'image')})"
 
 
 def weights_in_words(weights: Weights) -> str:
@@ -135,7 +136,7 @@ def measured_in_words(scores: AccuracyReport) -> str:
         return f"compared with fp32 on {scores.data}"
     several = any(len(row.outputs) > 1 for row in scores.rows)
     of = f" of {scores.output}" if several and scores.output else ""
-    return f"{scores.metric}{of}, in points, on {scores.data}"
+    return f"{scores.metric}{of}, in points, on {fmt.data(scores.data)}"
 
 
 def precision_in_words(record: BuildRecord) -> str:

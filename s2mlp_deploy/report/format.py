@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 MISSING = "-"
 NOT_FINITE = "not finite"
 EQUAL = "equal"
+_OF_ITSELF = re.compile(r"\b(images|samples) of \1$")
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
@@ -145,3 +147,12 @@ def deviation(distances: Mapping[str, float | None] | None) -> str:
         f"{figure(value)} with {threads} thread{'' if threads == '1' else 's'}"
         for threads, value in (distances or {}).items()
     )
+
+
+def data(described: str) -> str:
+    """What was measured on; a folder that is called as what it holds is called a folder.
+
+    >>> data("200 images of images"), data("200 images of photos")
+    ('200 images of the folder images', '200 images of photos')
+    """
+    return _OF_ITSELF.sub(r"\1 of the folder \1", described)

@@ -108,3 +108,25 @@ def test_completion_knows_choices_and_models():
     assert options.choices(choices.Layout, "")["autocompletion"]("c") == ["channels-last", "channels-first"]
     assert options.complete_source("s2mlpv2_n") == ["s2mlpv2_nano"]
     assert options.complete_source("net.py") == []
+
+
+def test_quantize_speaks_of_itself(cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    page = " ".join(cli("quantize", "--help").out.split())
+    for told in ("<checkpoint>.json", "random weights", "of the configuration"):
+        assert told not in page
+    assert "Default: int8." in page
+    assert "Default: fp32." in cli("export", "--help").out
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("w.safetensors", "--checkpoint w.safetensors"), ("README.md", "goes to --checkpoint")]
+)
+def test_a_file_that_is_no_model_is_told_as_one(cli, monkeypatch, tmp_path, name, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(b"")
+    for command in (("inspect", name), ("export", name, "-o", "out")):
+        result = cli(*command)
+        assert result.code == 2
+        assert "unknown model" not in result.text
+        assert told in result.text

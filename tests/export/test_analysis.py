@@ -18,7 +18,9 @@ from s2mlp_deploy.export.analysis import analyze, check_options
 from s2mlp_deploy.export.canonical import to_canonical
 from s2mlp_deploy.export.forms import FORMS
 from s2mlp_deploy.export.lower import lower_shifts
+from s2mlp_deploy.export.rewrite import MovementRecord, told
 from s2mlp_deploy.shift.op import shift
+from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
 
 DOWN = ShiftSpec.equal_groups(4, [(1, 0)], axes=(2, 3), channel_axis=1)
@@ -106,3 +108,10 @@ def test_two_exports_at_once_give_the_bytes_of_one_after_the_other() -> None:
         thread.join()
     assert together == alone
     assert state() == before
+
+
+def test_a_note_on_other_movements_says_that_they_are_no_shift_of_that_line():
+    origin = Origin(line="s2attention.py:15", idiom="slice assignment")
+    (note,) = told([MovementRecord(origin, "Slice, Concat")])
+    assert note.startswith("besides the shifts, other data")
+    assert note.endswith("(slice assignment) is written as Slice, Concat: s2attention.py:15")

@@ -163,3 +163,9 @@ def test_the_layer_that_departs_first_is_named() -> None:
     found = replace(layers(layer("stages.0"), far), file_sha256=report().file_sha256)
     assert beware(described(), report(), found) == "stages.1 departs first in model.fp32.onnx."
     assert beware(described(), report(), replace(found, file_sha256="9" * 64)) == ""
+
+
+def test_references_and_data_are_words_of_a_sentence() -> None:
+    found = replace(report(), reference="torch, s2mlpv2_nano", data="200 images of images", images=200)
+    told = paragraph(described(), found)
+    assert "what s2mlpv2_nano on torch computes over 200 images of the folder images: " in told

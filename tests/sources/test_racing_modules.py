@@ -68,6 +68,8 @@ def test_a_race_can_be_refused(out):
     error = not_exported(racing(), torch.randn(2, 3, 6, 6), out, on_hazard="error")
     assert "eager PyTorch does not define" in error.problem
     assert "x[:, 1:, :, :4] = x[:, :-1, :, :4]" in error.where
+    assert error.where.startswith("2 places, the first: ")
+    assert error.where.endswith("; all: inspect")
     assert "clone" in error.fix
 
 
