@@ -20,6 +20,7 @@ from s2mlp_deploy.cli import (
     diff,
     doctor,
     export,
+    help_pages,
     inspect,
     models,
     package,
@@ -42,6 +43,7 @@ _INTERRUPTED = 130
 
 app = typer.Typer(
     name=_NAME,
+    cls=help_pages.Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -76,6 +78,7 @@ for module in (
     *(predict, batch, serve, package),
 ):
     module.register(app)
+help_pages.use(app)
 
 
 def main() -> None:

@@ -56,7 +56,12 @@ def test_choices_are_shown_and_never_broken(cli, wide):
 def test_a_narrow_terminal_gets_pages_that_cut_off_nothing(cli, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     pages = {command: cli(command, "--help").out for command in ("export", "bench")} | {None: cli("--help").out}
+    pages |= {command: cli(command, "--help").out for command in ("build", "serve", "predict")}
+    assert "docs/how-to/trtexec.md" in pages["build"]
+    assert "[default: 20" in " ".join(pages["export"].split())
     for page in pages.values():
+        assert re.findall(r"[a-z]-$", page, re.MULTILINE) == [], "a name is broken"
+        assert re.findall(r"<list|\}\.\.\.|default:\s+\(", page) == [], "words of Python"
         assert "\u2026" not in page
         assert re.findall(r"(?<=[a-z])\.\.\.", page) == [], "a sentence is cut off"
         assert max(map(len, page.splitlines())) <= 60
