@@ -60,7 +60,7 @@ def test_analysis_of_a_rewritten_program_keeps_its_origins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dynamic", "on_hazard", "says"), [(("depth",), "warn", "no axis is called 'depth'"), ((), "stop", "'stop'")]
+    ("dynamic", "on_hazard", "says"), [(("time",), "warn", "no axis is called 'time'"), ((), "stop", "'stop'")]
 )
 def test_options_are_refused(dynamic: tuple[str, ...], on_hazard: str, says: str) -> None:
     with pytest.raises(ExportError, match=says) as raised:
