@@ -30,6 +30,11 @@ class Run:
         """The messages with all white space as single spaces, since the terminal's width breaks lines."""
         return " ".join(self.err.split())
 
+    @property
+    def told(self) -> str:
+        """What was printed, likewise: where a line breaks depends on how long the name of a test's folder is."""
+        return " ".join(self.out.split())
+
 
 Cli = Callable[..., Run]
 

@@ -24,7 +24,7 @@ def test_a_bare_folder_name_is_inspected(cli, here):
     for name in ("out", "./out", here / "out"):
         result = cli("inspect", name)
         assert result.code == 0, result.err
-        assert result.out.startswith("perceptron-0 in ")
+        assert result.told.startswith("perceptron-0 in ")
         assert "model.fp32.onnx" in result.out
         assert "Parity was not measured yet" in result.out
     document = json.loads(cli("inspect", "out", "--json").out)

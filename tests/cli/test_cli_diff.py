@@ -44,7 +44,7 @@ def test_two_files(cli, files, monkeypatch, width) -> None:
         monkeypatch.setenv("COLUMNS", width)
     result = cli("diff", *files, "--module", "act")
     assert result.code == 0, result.err
-    text = " ".join(result.out.split())
+    text = result.told
     assert "1 node changed, 1 weight differs" in text
     assert "blocks.0" in text
     assert "~ Elu blocks.0.act/Elu: operator Relu > Elu" in text

@@ -25,10 +25,10 @@ def test_what_would_run_and_why(cli, tmp_path, monkeypatch):
     write_image_artifact(tmp_path / "a")
     result = cli("doctor", tmp_path / "a")
     assert result.code == 0
-    assert f"colours in {tmp_path / 'a'} would run" in result.out
+    assert f"colours in {tmp_path / 'a'} would run" in result.told
     assert "model.fp32.onnx" in result.out
-    assert "least changed file whose parity holds" in " ".join(result.out.split())
-    assert "slow: idle threads spin: --no-spin" in result.out
+    assert "least changed file whose parity holds" in result.told
+    assert "slow: idle threads spin: --no-spin" in result.told
     document = json.loads(cli("doctor", tmp_path / "a", "--json").out)
     assert document["engines"]
     found = document["artifact"]
@@ -40,7 +40,7 @@ def test_what_would_not_run_fails_the_check_and_says_what_to_do(cli, tmp_path):
     write_image_artifact(tmp_path / "a", proven=False)
     result = cli("doctor", tmp_path / "a")
     assert result.code == 1
-    assert "would not run" in result.out
+    assert "would not run" in result.told
     assert "parity of model.fp32.onnx was not measured" in result.text
     assert "s2mlp-deploy parity tiny" in result.text
     document = cli("doctor", tmp_path / "a", "--json")

@@ -38,7 +38,7 @@ def test_layers_are_kept_as_evidence_of_the_engine_they_are_of(cli, refused, tmp
     keep = ("inspect", FILES / "objects-10.json", "--profile", FILES / "profile-10.json", "--artifact", out)
     run = cli(*keep)
     assert run.code == 0, run.text
-    assert f"Kept in {out} as evidence of {built.engine}" in run.out
+    assert f"Kept in {out} as evidence of {built.engine}" in run.told
     (kept,) = read_evidence(out).of(EngineLayers)
     assert kept.name == f"engine-layers-{built.engine.removesuffix('.engine')}.json"
     assert (kept.record.engine_sha256, round(kept.record.ms, 6)) == (built.engine_sha256, 0.8)

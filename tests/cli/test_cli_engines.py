@@ -298,7 +298,7 @@ def test_an_engine_of_another_version_is_refused_and_shown(refuse, cli, engine):
     assert "version: built for 1.0.0.1" in text
     assert "build it again" in text
     assert f"s2mlp-deploy build {engine.with_name('model.fp32.onnx')} --engine tensorrt-rtx --target sm89" in text
-    assert "DIFFERS version: built for 1.0.0.1" in " ".join(cli("inspect", engine).out.split())
+    assert "DIFFERS version: built for 1.0.0.1" in cli("inspect", engine).told
 
 
 def test_shapes_outside_the_profile_are_refused(refuse, engine):

@@ -117,7 +117,7 @@ def test_completion_knows_choices_and_models():
 
 def test_quantize_speaks_of_itself(cli, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    page = " ".join(cli("quantize", "--help").out.split())
+    page = cli("quantize", "--help").told
     for told in ("<checkpoint>.json", "random weights", "of the configuration"):
         assert told not in page
     assert "Default: int8." in page
