@@ -102,7 +102,7 @@ def some(tmp_path) -> None:
 BEFORE_LOADING = {
     "an unknown form": ({"shift_form": "diagonal"}, "diagonal"),
     "an opset that is too old": ({"opset": 9}, "opset"),
-    "an unknown axis": ({"dynamic": ("depth",)}, "depth"),
+    "an unknown axis": ({"dynamic": ("time",)}, "time"),
     "an unknown policy": ({"on_hazard": "ignore"}, "ignore"),
     "free sizes of a graph that resizes": (
         {"with_preprocessing": True, "dynamic": ("height",)},
