@@ -259,7 +259,7 @@ class _Finder:
 
     def _looked_up(self, moved: Tensor, free: frozenset[int]) -> Plan | None:
         owners = self._owners(moved)
-        used = sorted(set(owners.flatten().tolist()) - {-1})
+        used = [index for index in owners.unique().tolist() if index != -1]
         leading = 0
         for axis, size in enumerate(moved.shape):
             if any(len(self._shapes[o]) <= axis or self._shapes[o][axis] != size for o in used):
@@ -314,14 +314,15 @@ class _Finder:
             parts.append(part)
             starts[index] = start
             start += inner[index] // block
-        firsts, places = owner[::block].tolist(), place[::block].tolist()
-        if -1 in firsts:
+        firsts, places = owner[::block], place[::block]
+        if bool((firsts == -1).any()):
             amounts = ((0, 0),) * prefix + ((0, 1),) + ((0, 0),) * len(tail)
             parts[-1] = Pad(parts[-1], amounts)
         whole = Join(tuple(parts), prefix) if len(parts) > 1 else parts[0]
-        entries = tuple(
-            start if who == -1 else starts[who] + where // block for who, where in zip(firsts, places, strict=True)
-        )
+        looked_up = torch.full_like(places, start)  # The zeros behind all the others.
+        for index in used:
+            looked_up = torch.where(firsts == index, starts[index] + places // block, looked_up)
+        entries = tuple(looked_up.tolist())
         wanted = [None if axis in free else size for axis, size in enumerate(moved.shape)]
         return _reshaped(Lookup(whole, prefix, entries), [*outer, len(entries), *tail], wanted)
 
