@@ -259,7 +259,7 @@ class _Finder:
 
     def _looked_up(self, moved: Tensor, free: frozenset[int]) -> Plan | None:
         owners = self._owners(moved)
-        used = [index for index in owners.unique().tolist() if index != -1]
+        used = sorted(set(owners.flatten().tolist()) - {-1})
         leading = 0
         for axis, size in enumerate(moved.shape):
             if any(len(self._shapes[o]) <= axis or self._shapes[o][axis] != size for o in used):
