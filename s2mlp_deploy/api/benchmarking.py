@@ -18,7 +18,7 @@ from s2mlp_deploy.bench.elsewhere import beside, is_measurement, read_elsewhere
 from s2mlp_deploy.bench.options import BenchOptions
 from s2mlp_deploy.bench.profile import profile_of
 from s2mlp_deploy.bench.run import measure
-from s2mlp_deploy.errors import ArtifactError, InputError, MissingDependencyError, OutputError
+from s2mlp_deploy.errors import ArtifactError, InputError, OutputError
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult
 from s2mlp_deploy.evidence.profile import Profile
 from s2mlp_deploy.evidence.store import decode, encode
@@ -138,9 +138,6 @@ def keep_bench(directory: Path, report: BenchReport, label: str) -> None:
     except OutputError as error:
         # The figures are printed all the same: an artifact that only others write to is no reason to lose them.
         LOG.warning("the benchmark was not saved in the artifact: %s (%s)", error.problem, error.where)
-    except MissingDependencyError as error:
-        # Where networks only run, nothing that draws pages is installed: the record is saved.
-        LOG.warning("the artifact's report was not written anew: %s", error.problem)
 
 
 def _named(result: BenchResult) -> BenchResult:

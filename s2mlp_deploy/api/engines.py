@@ -25,7 +25,7 @@ from s2mlp_deploy.engines.tensorrt.library import version_here
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions
 from s2mlp_deploy.engines.tensorrt.precision_check import required_precision
 from s2mlp_deploy.engines.tensorrt.preflight import Preflight
-from s2mlp_deploy.errors import ArtifactError, InputError, MissingDependencyError, OutputError
+from s2mlp_deploy.errors import ArtifactError, InputError, OutputError
 from s2mlp_deploy.evidence.build import BuildRecord, Shape
 from s2mlp_deploy.evidence.engine_layers import EngineLayers
 from s2mlp_deploy.files import sha256_of
@@ -190,9 +190,6 @@ def _keep(path: Path, record: BuildRecord, output: str | Path | None) -> None:
     except OutputError as error:
         # The engine is whole, and may lie elsewhere: an artifact that only others write to is no reason to lose it.
         LOG.warning("the record of the build was not saved in the artifact: %s (%s)", error.problem, error.where)
-    except MissingDependencyError as error:
-        # Where networks only run, nothing that draws pages is installed: the record is saved.
-        LOG.warning("the artifact's report was not written anew: %s", error.problem)
 
 
 def preflight(

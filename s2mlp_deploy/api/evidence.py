@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from s2mlp_deploy.artifact import MANIFEST, REPORT, Manifest, is_own_report, lock_artifact, read_manifest
-from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.errors import ArtifactError, MissingDependencyError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.evidence.modules import ModulesReport
@@ -50,8 +50,12 @@ def _write(directory: Path, *records: Any, label: str = "") -> None:
     page = directory / REPORT
     if page.exists() and not has_own_report(directory):
         LOG.warning("%s was left as it is, for this package did not write it: the report is not renewed", page)
-    else:
+        return
+    try:
         write_report(directory)
+    except MissingDependencyError as error:
+        # Where networks only run, nothing that draws pages is installed: the records are saved.
+        LOG.warning("the artifact's report was not written anew: %s", error.problem)
 
 
 def has_own_report(directory: Path) -> bool:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from report_samples import artifact, build
 
-from s2mlp_deploy.api import engines
+from s2mlp_deploy.api import engines, evidence, inspecting_layers
 from s2mlp_deploy.engines.sidecar import layers_of
+from s2mlp_deploy.errors import MissingDependencyError
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.engine_layers import EngineLayers
 from s2mlp_deploy.evidence.store import read_evidence
@@ -41,3 +42,16 @@ def test_layers_of_an_engine_that_was_replaced_meanwhile_are_not_kept(tmp_path, 
     monkeypatch.setattr(engines.builder, "build", lambda *_, **__: record)
     engines.build(out / record.onnx)
     assert read_evidence(out).of(EngineLayers) == ()
+
+
+def test_evidence_is_kept_where_nothing_draws_pages(tmp_path, monkeypatch, caplog):
+    out = artifact(tmp_path / "out")
+    written(out, "old")
+
+    def missing(_):
+        raise MissingDependencyError("jinja2", extra="onnx", purpose="writing HTML reports")
+
+    monkeypatch.setattr(evidence, "write_report", missing)
+    inspecting_layers.keep_layers(layers_of(out / build().engine), out)
+    assert len(read_evidence(out).of(EngineLayers)) == 1
+    assert "the artifact's report was not written anew" in caplog.text

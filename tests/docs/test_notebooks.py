@@ -17,7 +17,8 @@ NAMES = {"a-race-in-public-code", "from-checkpoint-to-service", "int8-with-a-bud
 WARNED = "eager PyTorch does not define these 4 overlapping in-place copies"
 """What a notebook is about."""
 _OF_A_MACHINE = re.compile(
-    r"/tmp/|/home/|/root/|/Users/|/work/|/usr/|site-packages|ipykernel|[A-Z]:\\\\|20\d\d-\d\d-\d\dT\d\d:\d\d"
+    rf"{re.escape(str(TUTORIALS.parents[1]))}/"
+    r"|/tmp/|/home/|/root/|/Users/|/usr/|site-packages|ipykernel|[A-Z]:\\\\|20\d\d-\d\d-\d\dT\d\d:\d\d"
 )
 
 
