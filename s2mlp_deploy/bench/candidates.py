@@ -20,7 +20,7 @@ from s2mlp_deploy.artifact import (
     verify_file,
 )
 from s2mlp_deploy.choices import GRAPH_ENGINE
-from s2mlp_deploy.engines.profiles import text_of
+from s2mlp_deploy.engines.profiles import MAX_SIZE, text_of
 from s2mlp_deploy.engines.record import read_engine, read_sidecar
 from s2mlp_deploy.engines.registry import OF_GRAPHS, check_engine, kind_of
 from s2mlp_deploy.errors import ArtifactError, InputError
@@ -73,14 +73,14 @@ def jobs_of(files: Sequence[str | Path], engines: Sequence[str], batches: Sequen
     Raises:
         TargetError: There is no such engine.
         ArtifactError: A file is no ONNX file or engine, or an artifact is damaged.
-        InputError: Nothing is named, a batch is below 1, or a file runs on none of the engines.
+        InputError: Nothing is named, a batch is below 1 or larger than any size, or a file runs on none of the engines.
     """
     if not files:
         raise InputError("no files to measure", fix="name at least one ONNX file, engine file or artifact")
     for engine in engines:
         check_engine(engine)
-    if any(batch < 1 for batch in batches):
-        raise InputError(f"a batch of {min(batches)} is none", where="--batch", fix="give numbers of at least 1")
+    if wrong := [batch for batch in batches if not 1 <= batch <= MAX_SIZE]:
+        raise InputError(f"a batch of {wrong[0]} is none", where="--batch", fix="give numbers of at least 1")
     found = []
     for path in map(Path, files):
         pairs = list(_pairs(path, list(dict.fromkeys(engines))))

@@ -22,6 +22,9 @@ QUANTILE_RUNS = 100
 PROFILED_RUNS = 20
 """Runs in which every node is timed."""
 
+MOST = 2**32 - 1
+"""The largest number that an option may be. What is longer, neither JSON nor a clock takes."""
+
 SLOW_MS = 100.0
 """From here on so many runs would take too long by default: a warning tells of it instead."""
 
@@ -77,11 +80,11 @@ class BenchOptions:
             ("warmup", self.warmup, 0),
             ("seed", self.seed, 0),
         ):
-            if not (math.isfinite(value) and value >= least):
-                raise InputError(f"{name} is {value}", fix=f"give a number of at least {least}")
+            if not least <= value <= MOST:  # Which a NaN is not either.
+                raise InputError(f"{name} is {value}", fix=f"give a number of at least {least}, at most {MOST:,}")
         for name, bound in (("time-limit", self.time_limit), ("p99", self.bound_ms)):
-            if bound is not None and not (math.isfinite(bound) and bound > 0):
-                raise InputError(f"{name} is {bound}", fix="give a number above 0")
+            if bound is not None and not 0 < bound <= MOST:
+                raise InputError(f"{name} is {bound}", fix=f"give a number above 0, at most {MOST:,}")
         if (self.scenario == "server") != (self.bound_ms is not None):
             problem = (
                 "the server scenario needs a bound of the latency"

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from s2mlp_deploy import api
-from s2mlp_deploy.choices import CalibrationMethod, DynamicAxis, EngineName, Precision
+from s2mlp_deploy.choices import MOST_THREADS, CalibrationMethod, DynamicAxis, EngineName, Precision
 from s2mlp_deploy.errors import CheckFailedError, ExportError, InputError, OutputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.speed import SpeedCheck
@@ -142,7 +142,9 @@ RunEngine = Annotated[
 Threads = Annotated[
     int | None,
     typer.Option(
-        min=0, help="Threads within an operator; 0: the engine's own choice. Default: as `tune` chose, else 0."
+        min=0,
+        max=MOST_THREADS,
+        help="Threads within an operator; 0: the engine's own choice. Default: as `tune` chose, else 0.",
     ),
 ]
 NoSpin = Annotated[

@@ -34,7 +34,7 @@ def parse_shapes(text: str) -> dict[str, Shape]:
             shape = tuple(int(size) for size in inner.strip("[]").split(separator))
         except ValueError:
             shape = ()
-        if not colon or not name or not shape or min(shape) < 1:
+        if not colon or not name or not shape or not 1 <= min(shape) <= max(shape) <= MAX_SIZE:
             raise InputError(f"{part!r} is not a shape", fix="write NAME:1x3x224x224")
         if name in shapes:
             raise InputError(

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy.choices import GRAPH_ENGINE
+from s2mlp_deploy.choices import GRAPH_ENGINE, MOST_THREADS
 from s2mlp_deploy.engines.base import EngineStatus, FileEngine
 from s2mlp_deploy.engines.own_thread import InOwnThread, check_flushing
 from s2mlp_deploy.engines.record import mismatches
-from s2mlp_deploy.errors import TargetError
+from s2mlp_deploy.errors import InputError, TargetError
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.gpu import gpus
 from s2mlp_deploy.text import join_names
@@ -130,6 +130,20 @@ def check_engine(engine: str, among: tuple[str, ...] = OF_FILES) -> None:
     )
 
 
+def check_threads(threads: int) -> None:
+    """Refuses a number of threads that no runtime takes: some end in an error of their own, some start them all.
+
+    Raises:
+        InputError: It is none.
+    """
+    if not 0 <= threads <= MOST_THREADS:
+        raise InputError(
+            f"an engine with {threads} threads",
+            where="--threads",
+            fix=f"give a number from 1 to {MOST_THREADS}; 0 lets the engine choose",
+        )
+
+
 def open_graph_file(
     path: Path,
     engine: str = GRAPH_ENGINE,
@@ -153,6 +167,7 @@ def open_graph_file(
         S2MLPDeployError: The engine is not here, or cannot run the file; says why.
     """
     check_engine(engine, OF_GRAPHS)
+    check_threads(threads)
     kind, _, part = engine.partition(":")
     opener = _function(ENGINES[kind].opens_graph)
     if flush_denormals:
@@ -200,6 +215,7 @@ def open_built_file(path: Path, engine: str, *, threads: int = 0, **options: Any
     Raises:
         S2MLPDeployError: The engine is not here, or cannot run the file; says why.
     """
+    check_threads(threads)
     if not (entry := ENGINES.get(engine)) or not entry.opens_built:
         raise TargetError(f"there is no engine {engine!r} that builds files", where=str(path), fix="build it again")
     opened: FileEngine = _function(entry.opens_built)(path, threads=threads, **options)

@@ -34,6 +34,7 @@ def test_a_name_may_hold_a_colon():
         "1x3x224x224",
         "input:0x3",
         "input:-1x3",
+        "input:9999999999x3",
         "input:1xNx3",
         "input:1.5x3",
         "a:1,",
