@@ -51,7 +51,8 @@ class BoundSession:
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The outputs, in order."""
         with self._lock:
-            arrays = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+            # Not ascontiguousarray, which gives a number without axes one.
+            arrays = {name: np.asarray(array, order="C") for name, array in feeds.items()}
             shapes = {name: (array.shape, array.dtype) for name, array in arrays.items()}
             changed = shapes != self._shapes
             self._shapes = {}  # Until it has run: what failed in between leaves nothing to go on with.

@@ -13,7 +13,7 @@ from s2mlp_deploy.artifact import TensorInfo, check_sizes, read_limits
 from s2mlp_deploy.engines.base import Arrays, EngineStatus
 from s2mlp_deploy.engines.io_binding import BoundSession
 from s2mlp_deploy.engines.optimized import X64_PRECISION, check_optimized, is_optimized, x64_precision
-from s2mlp_deploy.engines.packages import load_onnxruntime, version_of
+from s2mlp_deploy.engines.packages import broken, load_onnxruntime, version_of
 from s2mlp_deploy.errors import BuildError, MissingDependencyError, TargetError
 from s2mlp_deploy.evidence.tune import Optimize
 from s2mlp_deploy.text import first_line_of
@@ -61,9 +61,11 @@ def status() -> EngineStatus:
             "the CUDA and TensorRT providers are gone",
             install_hint="pip uninstall -y onnxruntime onnxruntime-gpu, then install one extra: [cpu] or [gpu]",
         )
-    # Optional, and checked above.
-    onnxruntime = load_onnxruntime()
-
+    try:
+        # Optional, and checked above.
+        onnxruntime = load_onnxruntime()
+    except ImportError as error:
+        return broken("onnxruntime", cpu or gpu, error)
     return EngineStatus(
         "onnxruntime", True, version=cpu or gpu, detail=", ".join(onnxruntime.get_available_providers())
     )

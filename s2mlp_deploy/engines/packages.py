@@ -7,6 +7,9 @@ import sys
 from importlib import metadata
 from typing import Any
 
+from s2mlp_deploy.engines.base import EngineStatus
+from s2mlp_deploy.text import first_line_of
+
 _TELEMETRY = "openvino_telemetry"
 
 
@@ -16,6 +19,23 @@ def version_of(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+def broken(name: str, version: str | None, error: BaseException) -> EngineStatus:
+    """What is told of an engine whose package is there and cannot be imported: a library that it needs is missing.
+
+    Args:
+        name: Of the engine, and of its package.
+        version: Of the package.
+        error: What importing it raised.
+    """
+    return EngineStatus(
+        name,
+        False,
+        version,
+        missing=f"{name} is there and cannot be loaded: {first_line_of(error)}",
+        install_hint=f"python -c 'import {name}' shows the whole error; reinstall the package",
+    )
 
 
 def load_onnxruntime() -> Any:

@@ -12,7 +12,7 @@ import onnx_graphs as og
 import pytest
 
 from s2mlp_deploy.artifact import TensorInfo
-from s2mlp_deploy.errors import BuildError, TargetError
+from s2mlp_deploy.errors import BuildError, InputError, TargetError
 
 ort = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
@@ -226,6 +226,26 @@ def test_status_tells_of_none_and_of_both_builds(monkeypatch, installed, availab
     assert told.available == available
     assert told.missing
     assert hint in told.install_hint
+
+
+@pytest.mark.parametrize("threads", [-1, 10**12])
+def test_a_number_of_threads_that_is_none_is_refused(make_graph, threads):
+    from s2mlp_deploy.engines.registry import open_graph_file
+
+    with pytest.raises(InputError, match=f"an engine with {threads} threads"):
+        open_graph_file(make_graph(["batch", 3]), threads=threads)
+
+
+def test_a_package_that_does_not_load_is_told_and_ends_nothing(monkeypatch):
+    from s2mlp_deploy.engines import onnxruntime as module
+
+    def load():
+        raise ImportError("libsomething.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(module, "load_onnxruntime", load)
+    told = module.status()
+    assert not told.available
+    assert "cannot be loaded: libsomething.so.1" in told.missing
 
 
 def test_running_a_file_writes_nothing_below_the_users_home(tmp_path):

@@ -171,6 +171,35 @@ def test_status_names_version_and_devices():
     assert "CPU" in found.detail
 
 
+def test_inputs_may_be_numbers_without_axes_read_only_and_in_any_order(tmp_path):
+    inputs = [value("x", FLOAT, ["batch", 3]), value("s", FLOAT, [])]
+    made = og.model([node("Add", ["x", "s"], ["y"])], inputs, [value("y", FLOAT, ["batch", 3])])
+    engine = OpenVinoEngine(og.save(made, tmp_path / "a.onnx"), threads=1)
+    x = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))
+    x.flags.writeable = False
+    np.testing.assert_array_equal(engine.run({"x": x, "s": np.array(2, np.float32)})["y"], x + 2)
+
+
+def test_a_package_or_a_device_that_does_not_load_is_told_and_ends_nothing(monkeypatch):
+    class Core:
+        available_devices = ("CPU", "GPU")
+
+        def get_property(self, device, _):
+            if device == "GPU":
+                raise RuntimeError("the driver fails")
+            return "A processor"
+
+    with monkeypatch.context() as patched:
+        patched.setattr(library, "shared_core", Core)
+        assert library.status().detail == "CPU (A processor), GPU"
+    # Not the cached one: no other core may come beside it.
+    monkeypatch.setattr(library, "shared_core", library.shared_core.__wrapped__)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    told = library.status()
+    assert not told.available
+    assert "is there and cannot be loaded: import of openvino halted" in told.missing
+
+
 def test_reasons_are_what_openvino_says_without_places_in_its_source():
     text = "Exception from src/a.cpp:1:\nCheck 'x' failed at src/b.cpp:2:\nSummary:\n-- the reason\n\n"
     assert library.reason_of(RuntimeError(text)) == "the reason"

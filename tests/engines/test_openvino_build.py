@@ -142,6 +142,14 @@ def test_a_float32_graph_in_another_precision_is_no_engine(graph, monkeypatch):
     assert not builder.compiled_path(graph, "CPU").exists()
 
 
+def test_a_file_that_onnx_runtime_optimized_for_itself_is_refused(graph):
+    path = graph.with_name("model.fp32.onnxruntime.cpu.onnx")
+    shutil.copy(graph, path)
+    with pytest.raises(ArtifactError, match="optimized for ONNX Runtime"):
+        api.build(path, engine="openvino")
+    assert not builder.compiled_path(path, "CPU").exists()
+
+
 def test_what_openvino_has_not_is_refused(graph):
     with pytest.raises(InputError, match="one device"):
         api.build(graph, engine="openvino", max_shapes={"x": (1, 2)})

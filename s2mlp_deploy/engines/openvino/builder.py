@@ -86,7 +86,7 @@ def build(
     Raises:
         TargetError: There is no such device here, or it cannot keep what it compiles.
         MissingDependencyError: OpenVINO is not installed.
-        ArtifactError: The file is not ONNX.
+        ArtifactError: The file is not ONNX, or one that ONNX Runtime optimized for itself.
         InputError: The file is in another precision.
         BuildError: OpenVINO cannot load the graph.
         CheckFailedError: A float32 graph is computed in another precision.

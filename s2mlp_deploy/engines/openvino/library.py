@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from s2mlp_deploy.engines.base import EngineStatus
-from s2mlp_deploy.engines.packages import load_openvino, version_of
+from s2mlp_deploy.engines.packages import broken, load_openvino, version_of
 from s2mlp_deploy.errors import MissingDependencyError, TargetError
 from s2mlp_deploy.text import first_line_of, join_names
 
@@ -22,9 +22,20 @@ def status() -> EngineStatus:
     version = version_of(OPENVINO)
     if version is None:
         return EngineStatus(OPENVINO, False, missing=OPENVINO, install_hint="pip install 's2mlp-deploy[openvino]'")
-    core = shared_core()
-    devices = [f"{name} ({core.get_property(name, 'FULL_DEVICE_NAME')})" for name in core.available_devices]
+    try:
+        core = shared_core()
+        devices = [_described(core, name) for name in core.available_devices]
+    except (MissingDependencyError, RuntimeError) as error:
+        # A package that is there and does not load is no reason for others not to be used.
+        return broken(OPENVINO, version, error.__context__ or error)
     return EngineStatus(OPENVINO, True, version=version, detail=", ".join(devices))
+
+
+def _described(core: Any, device: str) -> str:
+    try:
+        return f"{device} ({core.get_property(device, 'FULL_DEVICE_NAME')})"
+    except RuntimeError:  # Of a device whose driver fails.
+        return str(device)
 
 
 def load() -> Any:

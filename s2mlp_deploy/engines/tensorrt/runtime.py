@@ -212,7 +212,7 @@ def _fitting(info: TensorInfo, feeds: Mapping[str, NDArray[Any]]) -> NDArray[Any
     if array is None or array.dtype != np.dtype(info.dtype):
         given = "nothing" if array is None else str(array.dtype)
         raise InputError(f"the input {info.name} is {given}", fix=f"the engine takes {info.dtype} {list(info.shape)}")
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")  # Not ascontiguousarray, which gives a number without axes one.
 
 
 def open_built(path: Path, *, threads: int, **options: Any) -> TensorRTEngine:  # noqa: ARG001 - A GPU has none.

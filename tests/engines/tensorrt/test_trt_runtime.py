@@ -12,6 +12,7 @@ import pytest
 from fake_tensorrt import Library
 from recording_gpu import Gpu
 
+from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.engines import cuda
 from s2mlp_deploy.engines.record import read_engine, read_sidecar, write_sidecar
 from s2mlp_deploy.engines.sidecar import runtime_cache_of
@@ -49,6 +50,11 @@ def test_an_engine_is_checked_before_anything_is_loaded(engine):
     engine.write_bytes(b"something else")
     with pytest.raises(ArtifactError, match="not the one its sidecar describes"):
         TensorRTEngine(engine)
+
+
+def test_a_number_without_axes_stays_one():
+    info = TensorInfo("s", "float32", ())
+    assert runtime._fitting(info, {"s": np.array(2, np.float32)}).shape == ()
 
 
 # On a stand-in for the library and the GPU: what is called, in which order
