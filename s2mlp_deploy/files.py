@@ -163,11 +163,19 @@ def _without_surrogates(value: Any) -> Any:
 
 
 def user_cache() -> Path:
-    """The folder of this package among the user's caches: in ``$XDG_CACHE_HOME``, by default ``~/.cache``."""
+    """The folder of this package among the user's caches: in ``$XDG_CACHE_HOME``, by default ``~/.cache``.
+
+    Raises:
+        OutputError: The user has no home, as in containers that run as a user whom nothing there knows.
+    """
     place = os.environ.get("XDG_CACHE_HOME", "")
     # By the specification a relative path counts as none.
-    root = Path(place) if place and Path(place).is_absolute() else Path("~/.cache").expanduser()
-    return root / "s2mlp-deploy"
+    if place and Path(place).is_absolute():
+        return Path(place) / "s2mlp-deploy"
+    try:
+        return Path("~/.cache").expanduser() / "s2mlp-deploy"
+    except RuntimeError:
+        raise OutputError("this user has no home for caches", where="~/.cache", fix="set XDG_CACHE_HOME") from None
 
 
 def remove_abandoned(directory: Path) -> None:

@@ -52,7 +52,8 @@ def locked(path: Path, *, wait: float = 60.0) -> Iterator[bool]:
     Raises:
         OutputError: Another command held it all the time, or the file cannot be made.
     """
-    made = [folder for folder in path.parents if not folder.exists()]
+    # Not Path.exists, which raises where a folder above may not be looked into.
+    made = [folder for folder in path.parents if not os.path.lexists(folder)]
     try:
         handle, held = _wait_for(path, wait)
         try:

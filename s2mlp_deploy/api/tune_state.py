@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -27,10 +28,13 @@ from s2mlp_deploy.files import (
     write_file,
 )
 from s2mlp_deploy.locks import locked
+from s2mlp_deploy.text import first_line_of
 
 LOG = logging.getLogger(__name__)
 
 _STATE, _VERSION = "state.json", 2
+_WAIT = 600.0
+"""Seconds to wait for another tuning of the same."""
 _OLD = 30 * 24 * 3600.0
 """Seconds after which what nobody went on with is removed."""
 
@@ -130,21 +134,27 @@ def workplace(asked: Any) -> Iterator[Workplace]:
 
     Args:
         asked: Everything that decides what a tuning finds, as JSON holds it: the same gives the same folder.
+
+    Raises:
+        OutputError: Another tuning of the same had it for ten minutes.
     """
     key = hashlib.sha256(to_json(asked)).hexdigest()[:24]
-    place = user_cache() / "tune"
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(locked(place / f".{key}.lock", wait=600.0))
+            place = user_cache() / "tune"
             folder = place / key
             folder.mkdir(parents=True, exist_ok=True)
-            if not os.access(folder, os.W_OK):
-                raise PermissionError(13, "it is not yours to write", str(folder))
+            for path in (place, folder):
+                if not os.access(path, os.W_OK | os.X_OK):
+                    raise PermissionError(errno.EACCES, "it is not yours to write", str(path))
         except (OutputError, OSError) as error:
-            LOG.warning("the cache cannot be written: a tuning that is interrupted begins anew (%s)", place)
-            LOG.debug("%s", error)
+            told = first_line_of(error)
+            LOG.warning("the cache cannot be written: a tuning that is interrupted begins anew (%s)", told)
             folder = stack.enter_context(scratch_directory())
         else:
+            # Two that measure at once disturb each other, so that whoever waits in vain does not go on.
+            stack.enter_context(locked(place / f".{key}.lock", wait=_WAIT))
+            folder.mkdir(parents=True, exist_ok=True)  # Whoever had the lock removed it.
             _remove_old(place, folder)
         yield Workplace(folder, key)
         # What stays is only what an interrupted one goes on with.

@@ -14,7 +14,8 @@ from s2mlp_deploy.api.tune_steps import TuneOptions, Tuning
 from s2mlp_deploy.artifact import ArtifactWriter, Manifest, data_file, read_manifest, tuned_file, verify_file
 from s2mlp_deploy.bench.remembered import Found, machine_key, remember
 from s2mlp_deploy.choices import GRAPH_ENGINE
-from s2mlp_deploy.engines.registry import OF_GRAPHS, check_engine, kind_of, statuses
+from s2mlp_deploy.engines.profiles import MAX_SIZE
+from s2mlp_deploy.engines.registry import OF_GRAPHS, check_engine, check_threads, kind_of, statuses
 from s2mlp_deploy.errors import ArtifactError, InputError, TargetError
 from s2mlp_deploy.evidence.machine import this_machine
 from s2mlp_deploy.evidence.tune import TuneReport
@@ -22,6 +23,8 @@ from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 LOG = logging.getLogger(__name__)
+
+_AGAIN = "run tune again"
 
 
 def tune(
@@ -51,7 +54,7 @@ def tune(
         ArtifactError: There is no artifact, or a file of it was changed.
         InputError: An option is out of range, or a size besides the batch is free and has no shape.
         TargetError: There is no such engine, or it is not installed.
-        OutputError: The artifact cannot be written, or another command had it for ten minutes.
+        OutputError: The artifact cannot be written, or another command or tuning had it for ten minutes.
     """
     root, options = Path(directory), options or TuneOptions()
     if root.suffix == ".onnx" and root.is_file():
@@ -65,6 +68,9 @@ def tune(
         verify_file(root, record)
     manifest.file("fp32")
     engines = installed_engines(options.engines)
+    check_threads(options.threads or 0)
+    if options.batch is not None and options.batch > MAX_SIZE:
+        raise InputError(f"a batch of {options.batch} is none", where="--batch", fix="give a smaller one")
     asked = {
         "place": root.resolve(),
         "files": [(record.path, record.sha256) for record in manifest.files],
@@ -74,8 +80,13 @@ def tune(
         "threads": options.threads,
         "batch": options.batch,
         "shapes": dict(options.shapes),
+        "seed": options.seed,
     }
     with workplace(asked) as place:
+        if read_manifest(root).files != manifest.files:
+            raise ArtifactError(
+                "the artifact was changed while another tuning of it was waited for", where=str(root), fix=_AGAIN
+            )
         if place.resumed:
             LOG.info("going on with the tuning that was interrupted after %.0f s", place.state.seconds)
         run = Tuning(root, manifest, options, engines, place, progress)
@@ -142,7 +153,7 @@ def _adopt(root: Path, manifest: Manifest, report: TuneReport, winners: Sequence
                     raise ArtifactError(
                         "the artifact was changed while it was tuned, and what won is of older files",
                         where=str(root),
-                        fix="run tune again",
+                        fix=_AGAIN,
                     )
                 gone = older | set(names)
                 return replace(
@@ -156,7 +167,12 @@ def _adopt(root: Path, manifest: Manifest, report: TuneReport, winners: Sequence
     else:
         _check(report, {}, root)
     by_hash = {item.variant.sha256: tuned_file(item.variant.precision) for item in new}
-    trials = tuple(replace(trial, file=trial.file or by_hash.get(trial.sha256, "")) for trial in report.trials)
+    # By its name alone, what an earlier tuning made would be taken for what has its place now.
+    gone = older | set(by_hash.values())
+    trials = tuple(
+        replace(trial, file=by_hash.get(trial.sha256, "" if trial.file in gone else trial.file))
+        for trial in report.trials
+    )
     report = replace(report, trials=trials)
     named = ((item, item.variant.file or tuned_file(item.variant.precision)) for item in winners)
     proofs = (run.parity_of(item, file, report.data) for item, file in named)
@@ -178,7 +194,7 @@ def _check(report: TuneReport, made: Mapping[str, Path], root: Path) -> None:
     for trial in report.trials:
         path = root / trial.file if trial.file else made.get(trial.sha256)
         if trial.outcome == "won" and (path is None or not path.is_file() or sha256_of(path) != trial.sha256):
-            raise ArtifactError("the winner was replaced while it was tuned", where=str(root), fix="run tune again")
+            raise ArtifactError("the winner was replaced while it was tuned", where=str(root), fix=_AGAIN)
 
 
 def _remember(manifest: Manifest, report: TuneReport) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from s2mlp_deploy.engines.registry import kind_of
 from s2mlp_deploy.errors import OutputError
 from s2mlp_deploy.evidence.machine import Machine, this_machine
 from s2mlp_deploy.files import from_json, read_file, to_json, user_cache, write_file
@@ -62,7 +64,11 @@ class _Memory:
 
 
 def memory_file() -> Path:
-    """Where it is kept."""
+    """Where it is kept.
+
+    Raises:
+        OutputError: There is no such place.
+    """
     return user_cache() / "tuned.json"
 
 
@@ -93,9 +99,10 @@ def remember(model: str, found: Iterable[Found], *, time: str, machine: Machine 
         time: When, in UTC.
         machine: Where; default this one.
     """
-    path, here = memory_file(), machine_key(machine or this_machine())
+    here = machine_key(machine or this_machine())
     entry = _Entry(here, model, time, tuple(found))
     try:
+        path = memory_file()
         with locked(path.with_name(".tuned.lock"), wait=10):
             others = [item for item in _read(path).entries if (item.machine, item.model) != (here, model)]
             kept = sorted([*others, entry], key=lambda item: item.time)[-_MOST:]
@@ -110,18 +117,21 @@ def recall(model: str, number_type: str, engines: Collection[str], *, machine: M
     Args:
         model: What :func:`model_key` gives.
         number_type: ``fp32``, ``int8``.
-        engines: Those that can run here.
+        engines: Those that can run here, by their own names; what was found on a part of a machine counts too.
         machine: Where; default this one.
     """
-    path = memory_file()
-    if not path.is_file():
+    try:
+        path = memory_file()
+    except OutputError:
+        return None
+    if not os.path.lexists(path):  # Not Path.exists, which raises where a folder above may not be looked into.
         return None
     here = machine_key(machine or this_machine())
     entry = next((item for item in _read(path).entries if (item.machine, item.model) == (here, model)), None)
     fitting = [
         item
         for item in (entry.found if entry is not None else ())
-        if item.number_type == number_type and item.engine in engines
+        if item.number_type == number_type and kind_of(item.engine) in engines
     ]
     return min(fitting, key=lambda item: item.ratio, default=None)
 

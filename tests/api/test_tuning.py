@@ -167,6 +167,16 @@ def test_a_tuned_file_that_wins_no_more_leaves_the_artifact(lab, artifact):
     assert [won.file for won in report.winners] == ["model.fp32.onnx"]
     assert not (artifact / "model.fp32-tuned.onnx").exists()
     assert [record.path for record in read_manifest(artifact).files] == ["model.fp32.onnx"]
+    assert {trial.file for trial in report.trials} == {"model.fp32.onnx", ""}, "what is gone has no name"
+
+
+def test_a_tuned_file_that_another_one_replaces_does_not_share_its_name(lab, artifact):
+    tune(artifact, OPTIONS)
+    lab.times = {"pad-slice": 0.3, "fp32-tuned": 0.9}
+    report = tune(artifact, OPTIONS)
+    (won,) = report.winners
+    assert (won.form, won.file) == ("pad-slice", "model.fp32-tuned.onnx")
+    assert {trial.sha256 for trial in report.trials if trial.file == won.file} == {won.sha256}
 
 
 def failing_at_last(lab, monkeypatch, fails):
@@ -242,7 +252,12 @@ def test_an_interrupted_tuning_goes_on_where_it_was(lab, artifact):
     with pytest.raises(KeyboardInterrupt):
         tune(artifact, OPTIONS)
     assert {record.path for record in read_manifest(artifact).files} == {"model.fp32.onnx"}
-    begun, lab.started, lab.interrupt_at = list(lab.started), [], ""
+    begun, lab.started = list(lab.started), []
+    # Of other noise, nothing is taken over: what was measured is told with its seed.
+    with pytest.raises(KeyboardInterrupt):
+        tune(artifact, replace(OPTIONS, seed=1))
+    assert lab.started == begun
+    lab.started, lab.interrupt_at = [], ""
     report = tune(artifact, OPTIONS)
     assert report.winners[0].form == "grouped-conv"
     assert any("pad-slice" in name or "slice-concat" in name for name in begun)
@@ -303,6 +318,45 @@ def test_a_cache_that_cannot_be_written_is_told_and_tuning_goes_on(lab, artifact
     assert tune(artifact, OPTIONS).winners[0].form == "grouped-conv"
     assert "begins anew" in caplog.text
     assert "not remembered" in caplog.text
+
+
+def test_a_user_without_a_home_tunes_too(lab, artifact, monkeypatch, caplog):
+    from s2mlp_deploy.api import tune_state
+
+    def nowhere():
+        raise OutputError("this user has no home")
+
+    monkeypatch.setattr(tune_state, "user_cache", nowhere)
+    assert tune(artifact, OPTIONS).winners[0].form == "grouped-conv"
+    assert "begins anew (this user has no home)" in caplog.text
+
+
+def test_two_tunings_of_the_same_do_not_measure_at_once(monkeypatch, caplog):
+    from s2mlp_deploy.api import tune_state
+
+    monkeypatch.setattr(tune_state, "_WAIT", 0.05)
+    with tune_state.workplace("the same"):
+        with pytest.raises(OutputError, match="has been writing here"), tune_state.workplace("the same"):
+            pytest.fail("it went on")
+        with tune_state.workplace("another"):
+            pass
+    assert "begins anew" not in caplog.text
+
+
+def test_what_changed_while_another_tuning_was_waited_for_is_not_measured(lab, artifact, monkeypatch):
+    wait = tuning.workplace
+
+    def waiting(asked):
+        path = artifact / "manifest.json"
+        manifest = json.loads(path.read_text())
+        manifest["files"][0]["sha256"] = "0" * 64
+        path.write_text(json.dumps(manifest))
+        return wait(asked)
+
+    monkeypatch.setattr(tuning, "workplace", waiting)
+    with pytest.raises(ArtifactError, match="another tuning"):
+        tune(artifact, OPTIONS)
+    assert lab.started == []
 
 
 def test_a_busy_artifact_is_told_and_nothing_is_measured_twice(lab, artifact, monkeypatch):

@@ -21,6 +21,9 @@ def test_the_fastest_that_can_run_here_is_recalled():
     assert recall("a", "fp32", ["openvino", "onnxruntime"], machine=HERE) == FAST
     assert recall("a", "fp32", ["onnxruntime"], machine=HERE) == PLAIN
     assert recall("a", "fp32", [], machine=HERE) is None
+    named = replace(FAST, engine="openvino:CPU")
+    remember("c", [named], time="1", machine=HERE)
+    assert recall("c", "fp32", ["openvino"], machine=HERE) == named
     assert recall("b", "fp32", ["openvino"], machine=HERE) is None
     assert recall("a", "fp32", ["openvino"], machine=replace(HERE, logical_cores=64, allowed_cores=64)) is None
     assert machine_key(HERE) == machine_key(replace(HERE, python="3.99", system="another kernel"))
@@ -59,6 +62,20 @@ def test_a_cache_that_cannot_be_written_is_told_and_ends_nothing(monkeypatch, ca
     remember("a", [FAST], time="1", machine=HERE)
     assert "not remembered" in caplog.text
     assert recall("a", "fp32", ["openvino"], machine=HERE) is None
+
+
+@pytest.mark.parametrize("reason", ["no home", "a folder that may not be looked into"])
+def test_a_user_without_caches_is_told_and_nothing_ends(monkeypatch, caplog, reason):
+    if reason == "no home":
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(Path, "expanduser", lambda _: (_ for _ in ()).throw(RuntimeError("no home")))
+    else:
+        # The same error class for everybody, the system's administrator too: a name that no file can have.
+        monkeypatch.setenv("XDG_CACHE_HOME", "/" + "x" * 300)
+    assert recall("a", "fp32", ["openvino"], machine=HERE) is None
+    assert caplog.messages == []
+    remember("a", [FAST], time="1", machine=HERE)
+    assert "not remembered" in caplog.text
 
 
 def test_a_relative_cache_counts_as_none(monkeypatch):

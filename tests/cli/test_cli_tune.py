@@ -39,6 +39,8 @@ def test_an_artifact_is_tuned(cli, tmp_path, monkeypatch):
         (("--minutes", 0), "--minutes"),
         (("--engine", "tvm"), "no engine 'tvm'"),
         (("--threads", 0), "--threads"),
+        (("--threads", 10**30), "an engine with 1000"),
+        (("--batch", 10**30), "a batch of 1000"),
         (("--quiet", "--verbose"), "opposite"),
     ],
 )
