@@ -26,13 +26,13 @@ def measure_speed(
     speedup: float = 1.0,
     progress: ProgressCallback = no_progress,
 ) -> BenchReport:
-    """Measures files side by side. Of those that are not fast enough, and of float32 beside them, nodes are timed too.
+    """Measures files side by side. Of those that are not fast enough, or slower than float32, nodes are timed too.
 
     Args:
         files: ONNX files or engine files, float32 first.
         engine: What runs them.
         shapes: By input, where sizes besides the batch are free.
-        speedup: How many times as fast as float32 is fast enough.
+        speedup: How many times as fast as float32 is fast enough. What is slower is told of, and why, whatever it is.
         progress: Called with what is being done.
 
     Raises:
@@ -40,7 +40,7 @@ def measure_speed(
     """
 
     def slow(results: Sequence[BenchResult]) -> list[int]:
-        found = [number for number, result in enumerate(results) if misses(result, speedup)]
+        found = [number for number, result in enumerate(results) if misses(result, max(speedup, 1.0))]
         return [0, *found] if found else []
 
     options = BenchOptions(launches=LAUNCHES, rounds=ROUNDS, warmup=_WARMUP, quantiles=False, shapes=shapes)

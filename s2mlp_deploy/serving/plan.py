@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 from s2mlp_deploy.artifact import Manifest, read_manifest
 from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.registry import ENGINES, OF_GRAPHS, check_engine, fits_here, is_here, kind_of
-from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.errors import ArtifactError, InputError
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.choice import choose
 from s2mlp_deploy.evidence.choice import file_of as timed_file
@@ -108,6 +108,7 @@ def plan_run(
     Raises:
         ArtifactError: The directory is no artifact, has no such file, or none whose parity holds.
         TargetError: There is no such engine.
+        InputError: Subnormal numbers are to count as 0 in an engine file.
     """
     root = Path(directory)
     case = _Case.of(root, precision, engine)
@@ -122,6 +123,12 @@ def plan_run(
         settings = replace(settings, spin=spin)
     if flush_denormals is not None:
         settings = replace(settings, flush_denormals=flush_denormals)
+    if settings.flush_denormals and not pick.file.endswith(".onnx"):
+        raise InputError(
+            "how an engine file takes subnormal numbers was decided when it was built",
+            where=str(root / pick.file),
+            fix="leave --flush-denormals out, or run the graph: --engine onnxruntime",
+        )
     return RunPlan(
         root,
         pick.file,

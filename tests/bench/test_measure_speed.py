@@ -15,7 +15,8 @@ from s2mlp_deploy.bench.trust import doubts
 
 
 @pytest.mark.parametrize(
-    ("ratio", "speedup", "looked_into"), [(1.5, 1.0, [0, 1]), (1.02, 1.0, []), (0.6, 1.0, []), (0.6, 2.0, [0, 1])]
+    ("ratio", "speedup", "looked_into"),
+    [(1.5, 1.0, [0, 1]), (1.02, 1.0, []), (0.6, 1.0, []), (0.6, 2.0, [0, 1]), (1.5, 0.5, [0, 1])],
 )
 def test_nodes_are_timed_where_a_file_is_slow(
     monkeypatch: pytest.MonkeyPatch,

@@ -11,7 +11,7 @@ from report_samples import FILE, INT8
 from tiny_artifact import make_manifest
 
 from s2mlp_deploy.artifact import ArtifactWriter, read_manifest
-from s2mlp_deploy.errors import ArtifactError, TargetError
+from s2mlp_deploy.errors import ArtifactError, InputError, TargetError
 from s2mlp_deploy.evidence.bench import Ratio
 from s2mlp_deploy.evidence.store import save_record
 from s2mlp_deploy.evidence.tune import EngineSettings
@@ -198,6 +198,10 @@ def test_an_engine_for_the_gpu_that_is_here_is_taken_when_it_is_proven(built):
     found = plan_run(artifact)
     assert (found.file, found.engine, found.basis, found.is_built) == (record.engine, "tensorrt-rtx", "engine", True)
     assert plan_run(artifact, engine="onnxruntime").file == FILE
+    # An option that nothing would use.
+    with pytest.raises(InputError, match="decided when it was built"):
+        plan_run(artifact, flush_denormals=True)
+    assert plan_run(artifact, engine="onnxruntime", flush_denormals=True).settings.flush_denormals
 
 
 def prove_engine(artifact, record):
