@@ -11,7 +11,15 @@ from s2mlp_deploy.api.evidence import save_evidence
 from s2mlp_deploy.api.remembering import model_of
 from s2mlp_deploy.api.tune_state import Entrant, workplace
 from s2mlp_deploy.api.tune_steps import TuneOptions, Tuning
-from s2mlp_deploy.artifact import ArtifactWriter, Manifest, data_file, read_manifest, tuned_file, verify_file
+from s2mlp_deploy.artifact import (
+    ArtifactWriter,
+    Manifest,
+    check_output,
+    data_file,
+    read_manifest,
+    tuned_file,
+    verify_file,
+)
 from s2mlp_deploy.bench.remembered import Found, machine_key, remember
 from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.profiles import MAX_SIZE
@@ -67,6 +75,8 @@ def tune(
     for record in manifest.files:
         verify_file(root, record)
     manifest.file("fp32")
+    # What could not be written in the end is refused before minutes are spent.
+    check_output(root, force=True, files={tuned_file(record.precision) for record in manifest.files})
     engines = installed_engines(options.engines)
     check_threads(options.threads or 0)
     if options.batch is not None and options.batch > MAX_SIZE:

@@ -376,6 +376,14 @@ def api_writer(directory):
     return ArtifactWriter(directory, force=True)
 
 
+def test_what_could_not_be_written_is_refused_before_anything_is_measured(lab, artifact):
+    (artifact / "model.fp32-tuned.onnx").write_text("mine")
+    with pytest.raises(OutputError, match=r"holds model\.fp32-tuned\.onnx, which would be replaced"):
+        tune(artifact, OPTIONS)
+    assert lab.started == []
+    assert (artifact / "model.fp32-tuned.onnx").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("options", "kind", "says"),
     [

@@ -282,39 +282,58 @@ def test_images_are_resized_as_the_file_says_or_not_at_all(tmp_path, antialias):
     np.testing.assert_allclose(ours, other, atol=1e-2)
 
 
-def quantized(tmp_path, kind, weight):
-    """A product of 64 ones by 64 ones, in 8 bits at full range."""
+def quantized(tmp_path, kind, weight, factor="integers"):
+    """A product of 64 ones by 64 ones, in 8 bits at full range.
+
+    The second factor is integers, or float32 or float16 with Q and DQ, as TensorRT's tools write it; or it is computed.
+    """
     most = np.iinfo(kind).max
     nodes = [
-        node("QuantizeLinear", ["x", "sx", "zx"], ["xq"]),
-        node("DequantizeLinear", ["xq", "sx", "zx"], ["xd"]),
-        node("DequantizeLinear", ["w", "sw", "zw"], ["wd"]),
+        node("QuantizeLinear", ["x", "sx", "zx"], ["xq"], "x/Q"),
+        node("DequantizeLinear", ["xq", "sx", "zx"], ["xd"], "x/DQ"),
+        node("DequantizeLinear", ["wq", "sw", "zw"], ["wd"], "w/DQ"),
         node("MatMul", ["xd", "wd"], ["y"], "fc/MatMul"),
     ]
     constants = [
         constant("sx", 1 / most, "float32"),
         constant("zx", 0, kind),
-        constant("w", np.full((64, 8), weight), "int8"),
         constant("sw", 1 / weight, "float32"),
         constant("zw", 0, "int8"),
     ]
-    made = og.model(nodes, [value("x", FLOAT, ["batch", 64])], [value("y", FLOAT, ["batch", 8])], constants)
+    inputs = [value("x", FLOAT, ["batch", 64])]
+    if factor == "integers":
+        constants.append(constant("wq", np.full((64, 8), weight), "int8"))
+    else:
+        nodes.insert(0, node("QuantizeLinear", ["w", "sw", "zw"], ["wq"], "w/Q"))
+    if factor == "computed":
+        inputs.append(value("w", FLOAT, [64, 8]))
+    elif factor == "float32":
+        constants.append(constant("w", np.ones((64, 8)), "float32"))
+    elif factor == "float16":
+        nodes.insert(0, node("Cast", ["wh"], ["w"], "w/Cast", to=FLOAT))
+        constants.append(constant("wh", np.ones((64, 8)), "float16"))
+    made = og.model(nodes, inputs, [value("y", FLOAT, ["batch", 8])], constants)
     return og.save(made, tmp_path / "a.onnx")
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int8"])
-def test_int8_is_exact_on_processors_that_would_saturate_too(tmp_path, kind):
-    engine = OpenVinoEngine(quantized(tmp_path, kind, 127), threads=1)
-    np.testing.assert_allclose(engine.run({"x": np.ones((2, 64), np.float32)})["y"], 64, rtol=1e-5)
+@pytest.mark.parametrize("factor", ["integers", "float32", "float16", "computed"])
+def test_int8_is_exact_on_processors_that_would_saturate_too(tmp_path, kind, factor):
+    engine = OpenVinoEngine(quantized(tmp_path, kind, 127, factor), threads=1)
+    feeds = {info.name: np.ones((64, 8) if info.name == "w" else (2, 64), np.float32) for info in engine.inputs}
+    np.testing.assert_allclose(engine.run(feeds)["y"], 64, rtol=1e-5)
 
 
+@pytest.mark.parametrize("factor", ["integers", "float32"])
 @pytest.mark.parametrize("saturates", [False, True])
 @pytest.mark.parametrize("weight", [64, 65])
-def test_only_weights_that_may_saturate_are_kept_from_int8_kernels(tmp_path, monkeypatch, caplog, saturates, weight):
+def test_only_weights_that_may_saturate_are_kept_from_int8_kernels(
+    tmp_path, monkeypatch, caplog, saturates, weight, factor
+):
     here = Processor("x86_64", "", () if saturates else ("avx512_vnni",))
     monkeypatch.setattr(runtime, "processor", lambda: here)
     runtime._warn.cache_clear()
-    path = quantized(tmp_path, "uint8", weight)
+    path = quantized(tmp_path, "uint8", weight, factor)
     compiled, notes = runtime.compiled_of(library.shared_core(), path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     kinds = {op.precision for op in contents_of(compiled).matrix_ops}
     expected = saturates and weight > 64

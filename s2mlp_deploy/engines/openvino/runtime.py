@@ -19,6 +19,7 @@ from s2mlp_deploy.engines.base import Arrays
 from s2mlp_deploy.engines.openvino import library
 from s2mlp_deploy.engines.openvino.counters import Counters
 from s2mlp_deploy.engines.openvino.library import CPU, OPENVINO, reason_of
+from s2mlp_deploy.engines.openvino.saturation import may_saturate
 from s2mlp_deploy.engines.optimized import is_optimized
 from s2mlp_deploy.engines.record import build_again, check_runs_here, read_engine
 from s2mlp_deploy.errors import ArtifactError, BuildError, TargetError
@@ -30,11 +31,6 @@ LOG = logging.getLogger(__name__)
 
 _INT8_KERNELS = "LP_TRANSFORMS_MODE"
 """OpenVINO's setting that replaces Q and DQ by int8 kernels; without it, they round in float32, which is exact."""
-
-_SAFE_WEIGHT = 64
-"""2 · 255 · 64 fits 16 bits. Measured without VNNI: a product of 64 ones at full range is 32.4 with uint8 activations
-and 0.5 with int8 ones, and 64 in both with such weights."""
-
 
 _IN_FLOAT32 = (
     "int8 is computed in float32, without its speed: this processor has no VNNI, and OpenVINO would cut sums off; "
@@ -287,7 +283,7 @@ def compiled_of(core: Any, path: Path, device: str, config: Mapping[str, Any]) -
     chosen = dict(config)
     try:
         model = core.read_model(str(path))
-        if device == CPU and processor().int8_saturates and _saturates(model):
+        if device == CPU and processor().int8_saturates and may_saturate(model):
             chosen[_INT8_KERNELS] = False
         compiled = core.compile_model(model, device, chosen)
     except RuntimeError as error:
@@ -298,17 +294,6 @@ def compiled_of(core: Any, path: Path, device: str, config: Mapping[str, Any]) -
         ) from error
     check_precision(compiled, config, path)
     return compiled, (_IN_FLOAT32,) if _INT8_KERNELS in chosen else ()
-
-
-def _saturates(model: Any) -> bool:
-    """Whether sums of two products with 8-bit weights of a graph may pass 16 bits."""
-    return any(
-        node.get_type_name() == "Constant"
-        and node.get_element_type().to_string() == "i8"
-        and node.data.size > 1  # Not a zero point.
-        and int(np.abs(node.data.astype(np.int16)).max()) > _SAFE_WEIGHT
-        for node in model.get_ops()
-    )
 
 
 @functools.cache
