@@ -156,10 +156,12 @@ def workplace(asked: Any) -> Iterator[Workplace]:
             stack.enter_context(locked(place / f".{key}.lock", wait=_WAIT))
             folder.mkdir(parents=True, exist_ok=True)  # Whoever had the lock removed it.
             _remove_old(place, folder)
-        yield Workplace(folder, key)
-        # What stays is only what an interrupted one goes on with.
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+        try:
+            yield Workplace(folder, key)
+        finally:
+            # What stays is only what an interrupted one goes on with.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _read(folder: Path, key: str) -> TuneState:

@@ -88,6 +88,13 @@ def complete_file_precision(incomplete: str) -> list[str]:
     return [name for name in FILE_PRECISIONS if name.startswith(incomplete)]
 
 
+def _few_threads(value: int | None) -> int | None:
+    """Refuses more threads than any engine takes. Not ``max``: help pages would break at the range."""
+    if value is not None and value > MOST_THREADS:
+        raise InputError(f"an engine with {value} threads", where="--threads", fix=f"at most {MOST_THREADS}")
+    return value
+
+
 Source = Annotated[
     str,
     typer.Argument(
@@ -143,7 +150,7 @@ Threads = Annotated[
     int | None,
     typer.Option(
         min=0,
-        max=MOST_THREADS,
+        callback=_few_threads,
         help="Threads within an operator; 0: the engine's own choice. Default: as `tune` chose, else 0.",
     ),
 ]
