@@ -17,7 +17,6 @@ from s2mlp_deploy.engines.tensorrt.layer_names import (
     module_of_nodes,
     nodes_in,
     operator_of,
-    without_profile,
 )
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.evidence.profile import NodeTime, Profile
@@ -80,12 +79,11 @@ def _of_tensorrt(records: Sequence[dict[str, Any]]) -> Profile:
 
 def _layer_time(layer: _Layer) -> NodeTime:
     """The nodes of the ONNX file that a layer was made of stand in its name, as far as TensorRT keeps them."""
-    name = without_profile(layer.name)
     milliseconds = layer.averageMs if layer.medianMs is None else layer.medianMs
-    if is_reformatting(name):
-        return NodeTime(name, REFORMAT, "", milliseconds)
-    nodes = nodes_in(name)
-    return NodeTime(name, operator_of(nodes), module_of_nodes(nodes), milliseconds)
+    if is_reformatting(layer.name):
+        return NodeTime(layer.name, REFORMAT, "", milliseconds)
+    nodes = nodes_in(layer.name)
+    return NodeTime(layer.name, operator_of(nodes), module_of_nodes(nodes), milliseconds)
 
 
 def _of_openvino(document: bytes) -> Profile:

@@ -147,6 +147,14 @@ def test_a_crash_while_nodes_are_timed_fails_nothing_else(
         ("{ForeignNode[a.0.norm/LayerNormalization...a.0.fc/MatMul_3]}", "MatMul", "a.0"),
         ("Reformatting CopyNode for Input Tensor 0 to fc1/MatMul", "Reformat", ""),
         ("__myl_MulAdd_myl0_3", "(kernel)", ""),
+        # As engines of 10.x that others have published name them.
+        ("a.0.fc1/MatMul_1_myl0_559", "MatMul", "a.0.fc1"),
+        ("a.0.v/MatMul+a.0.k/MatMul+a.0.q/MatMul_myl0_55", "MatMul", "a.0"),
+        ("__mye1041_0_myl0_0", "(kernel)", ""),
+        ("exit^bb^signal^1_myl0_7", "(kernel)", ""),
+        ("PWN(PWN(a.0.act/Sigmoid), a.0.act/Mul)", "Sigmoid+Mul", "a.0.act"),
+        ("a.0/Conv + PWN(a.0/Relu_2)", "Conv", "a.0"),
+        ("a.0/Conv || a.1/Conv_3", "Conv", "a"),
     ],
 )
 def test_layers_of_tensorrt_are_attributed_as_far_as_their_names_tell(tmp_path: Path, name: str, op: str, module: str):

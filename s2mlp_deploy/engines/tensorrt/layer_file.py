@@ -91,17 +91,24 @@ def read_layers(document: Any, file: str) -> EngineLayers:
 def with_times(layers: EngineLayers, profile: Profile) -> tuple[EngineLayers, int, float]:
     """Gives each layer its time in a profile of the same engine. Of layers with one name each takes the next.
 
+    An engine with several profiles has layers for each, which only what their names end with tells apart: a row goes to
+    the layer of its very name, and only what is left then to one that is called so but for that end.
+
     Returns:
         The layers, how many rows of the profile are of none of them, and the ms of these.
     """
     times: defaultdict[str, deque[float]] = defaultdict(deque)
     for node in profile.nodes:
         times[node.name].append(node.ms)
+    found = [rows.popleft() if (rows := times[layer.name]) else None for layer in layers.layers]
+    left: defaultdict[str, deque[float]] = defaultdict(deque)
+    for name, rows in times.items():
+        left[without_profile(name)].extend(rows)
     timed = []
-    for layer in layers.layers:
-        rows = times[without_profile(layer.name)]
-        timed.append(replace(layer, ms=rows.popleft() if rows else None))
-    others = [ms for rows in times.values() for ms in rows]
+    for layer, ms in zip(layers.layers, found, strict=True):
+        rows = left[without_profile(layer.name)]
+        timed.append(replace(layer, ms=rows.popleft() if ms is None and rows else ms))
+    others = [ms for rows in left.values() for ms in rows]
     return replace(layers, layers=tuple(timed)), len(others), sum(others)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from s2mlp_deploy.artifact import common_path, module_of
 from s2mlp_deploy.evidence.profile import MATRIX_OPS
@@ -14,13 +14,18 @@ KERNEL = "(kernel)"
 """The operator of a layer whose name tells no node."""
 
 # What stands between the nodes that a layer was made of, and which profile it is of.
-_BETWEEN = re.compile(r" \+ |\.\.\.|[\x1e\x1f]")
+_BETWEEN = re.compile(r" \+ | \|\| |\.\.\.|[\x1e\x1f]")
 _OF_PROFILE = re.compile(r" \[profile \d+\]$")
 _FOREIGN = re.compile(r"\{ForeignNode\[(.*)\]\}")
 _NUMBER = re.compile(r"(_\d+)+$")
 _REFORMATTING = "Reformatting "
-# Kernels that the compiler inside of TensorRT has fused are named by what is in them: __myl_MulFcAdd_myl0_7.
-_FUSED = "__myl_"
+# Kernels that the compiler inside of TensorRT has fused are named by what is in them: __myl_MulFcAdd_myl0_7. Others of
+# its own, and where streams wait for each other, have no node either: __mye1041_0_myl0_0, exit^bb^signal^1_myl0_7.
+_FUSED = ("__myl_", "__mye", "exit^bb^")
+# GEMMs keep their nodes' names in it, and several that became one are joined: v/MatMul+k/MatMul_myl0_55.
+_COMPILED = re.compile(r"_myl\d+_\d+$")
+# What works element by element is nested: PWN(PWN(act/Sigmoid), act/Mul).
+_POINTWISE = re.compile(r"PWN\((.*)\)")
 
 
 def without_profile(name: str) -> str:
@@ -38,8 +43,22 @@ def nodes_in(name: str) -> tuple[str, ...]:
     name = without_profile(name)
     if is_reformatting(name) or name.startswith(_FUSED):
         return ()
-    foreign = _FOREIGN.search(name)
-    return tuple(part.strip() for part in _BETWEEN.split(foreign[1] if foreign else name) if part.strip())
+    if _COMPILED.search(name):
+        parts = _COMPILED.sub("", name).split("+")
+    else:
+        foreign = _FOREIGN.search(name)
+        parts = _BETWEEN.split(foreign[1] if foreign else name)
+    return tuple(node for part in parts for node in _unnested(part.strip()) if node)
+
+
+def _unnested(part: str) -> Iterator[str]:
+    """What stands in nested ``PWN(..., ...)``; else the part itself."""
+    if (nested := _POINTWISE.fullmatch(part)) is None:
+        yield part
+        return
+    for inner in nested[1].split(", "):
+        # Splitting has torn deeper ones apart.
+        yield inner.replace("PWN(", "").rstrip(")").strip()
 
 
 def operator_of(nodes: Iterable[str]) -> str:

@@ -106,8 +106,8 @@ def check_precision(file: OnnxFile, precision: str | None, contents: Contents) -
 def check_engine(file: OnnxFile, precision: str | None, contents: Contents) -> None:
     """The same for what the inspector tells of an engine, which has fused layers and speaks a language of its own.
 
-    A GEMM that is a layer alone and reads fp32 is a violation. In a fused layer the fp32 may be that of another part,
-    and what is not known proves nothing: both are warnings.
+    A layer of nothing but GEMMs that reads fp32 is a violation. In a layer with other parts the fp32 may be that of one
+    of these, and what is not known proves nothing: both are warnings.
 
     Raises:
         CheckFailedError: A GEMM or convolution was left in fp32; names the layers.
@@ -116,14 +116,15 @@ def check_engine(file: OnnxFile, precision: str | None, contents: Contents) -> N
         _LOG.warning("the inspector of the engine: %s", line)
     alone = {node.name for node in file.nodes if node.op_type in MATRIX_OPS}
     found = violations(file, precision, contents)
-    unsure = tuple(op for op in found if op.name not in alone)
+    sure = tuple(op for op in found if alone.issuperset(op.name.split(" + ")))
+    unsure = tuple(op for op in found if op not in sure)
     if unsure:
         _LOG.warning(
             "%d fused layers of the engine read fp32, which may be that of a part that is no GEMM: %s",
             len(unsure),
             join_names(op.name for op in unsure),
         )
-    _refuse(file, precision, contents, tuple(op for op in found if op.name in alone))
+    _refuse(file, precision, contents, sure)
 
 
 def _refuse(file: OnnxFile, precision: str | None, contents: Contents, found: tuple[MatrixOp, ...]) -> None:

@@ -94,6 +94,10 @@ def test_names_that_follow_each_other_without_a_separator_are_told_apart():
     assert onnx_names({"Name": "a + b"}) == ("a", "b")
     assert onnx_names({"Name": "a", "Metadata": ""}) == ("a",)
     assert onnx_names({"Name": "__myl_Fc_0"}) == ()
+    assert onnx_names({"Name": "b/MatMul+a/MatMul_myl0_2"}) == ("b/MatMul", "a/MatMul")
+    assert onnx_names({"Name": "PWN(PWN(a/Sigmoid), a/Mul)"}) == ("a/Sigmoid", "a/Mul")
+    assert onnx_names({"Name": "PWN(PWN(PWN(a/Neg), a/Exp), PWN(a/Add))"}) == ("a/Neg", "a/Exp", "a/Add")
+    assert onnx_names({"Name": "(Unnamed Layer* 3) [Shuffle]"}) == ("(Unnamed Layer* 3) [Shuffle]",)
 
 
 def test_what_is_not_known_is_told_and_no_reason_to_stop():
@@ -126,6 +130,13 @@ def test_a_gemm_that_stands_alone_in_fp32_fails_the_build(file):
     with pytest.raises(CheckFailedError, match="fc1/MatMul: fp32") as caught:
         check_engine(file, "fp16", contents(("fc1/MatMul", "fp32"), ("fc2/MatMul", "other"), ("fc3/MatMul", "fp32")))
     assert "fc3" not in str(caught.value)
+
+
+def test_gemms_that_became_one_fail_the_build_like_each_of_them(file):
+    """As the compiler inside of TensorRT 10 names them."""
+    layer = {"Name": "fc1/MatMul+fc2/MatMul_myl0_7", "LayerType": "gemm", "Inputs": [tensor("Float")]}
+    with pytest.raises(CheckFailedError, match=r"fc1/MatMul \+ fc2/MatMul: fp32"):
+        check_engine(file, "fp16", contents_of_engine([layer]))
 
 
 @pytest.mark.parametrize("name", ["fc1/MatMul + fc1/Cast", "__myl_FcCast_myl0_1"])

@@ -73,6 +73,20 @@ def test_times_come_from_a_profile_in_order_of_equal_names():
     assert ten.by_operator()[0].name == "MatMul"
 
 
+def test_times_go_to_the_layers_of_the_profile_that_was_run(tmp_path):
+    """An engine with two profiles has layers for each: `trtexec --useProfile=1` times those of the second."""
+    of_both = ("fc1/MatMul", "head/Gemm", "fc1/MatMul [profile 1]", "head/Gemm [profile 1]")
+    document = {"Layers": list(of_both), "Bindings": ["x", "y", "x [profile 1]", "y [profile 1]"]}
+    (tmp_path / "layers.json").write_text(json.dumps(document))
+    for ran, expected in ((of_both[2:], [None, None, 1.0, 2.0]), (of_both[:2], [1.0, 2.0, None, None])):
+        rows = [{"name": name, "averageMs": ms} for name, ms in zip(ran, (1.0, 2.0), strict=True)]
+        found = api.inspect_json(tmp_path / "layers.json", profile=write(tmp_path, [{"count": 9}, *rows]))
+        assert [layer.ms for layer in found.layers] == expected
+    # A name without that end in one of the files alone still fits.
+    found = layers("names-10.json", "profile-10.json")
+    assert found.layers[-1].ms == 0.03
+
+
 def test_what_costs_time_for_nothing_is_told_with_what_mends_it():
     found = layers("objects-10.json", "profile-10.json").findings
     assert [(item.kind, item.layers, item.ms) for item in found] == [
