@@ -173,7 +173,7 @@ def register(app: typer.Typer) -> None:
             for note in line.notes:
                 _LOG.warning("%s", note)
             file, precision = line.onnx, cast(RequiredPrecision | None, line.precision)
-            output = output or line.output
+            output, target = output or line.output, target or list(line.targets)
             if "engine" not in given_options(context):
                 engine = cast(EngineName, line.engine)
         if file is None:

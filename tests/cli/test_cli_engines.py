@@ -116,6 +116,10 @@ def test_a_line_of_trtexec_is_printed_and_builds_again(cli, refused, graph, tmp_
     assert "leave --workspace out" in text
     assert "name an ONNX file" in refused("build", "--target", "sm89")
     assert "no option --fp17" in refused("build", "--from-trtexec", f"trtexec --onnx={graph} --fp17")
+    rtx = f"tensorrt_rtx --onnx={graph} --computeCapabilities=86,89"
+    for given, targets in ((), ["sm86", "sm89"]), (("--target", "sm120"), ["sm120"]):
+        told = cli("build", "--from-trtexec", rtx, *given, "--dry-run", "--json")
+        assert json.loads(told.out)["targets"] == targets
     half = cli("build", "--from-trtexec", f"trtexec --onnx={graph} --fp16", "--dry-run")
     assert half.code == 2
     assert "--fp16 is a condition and converts nothing" in half.text

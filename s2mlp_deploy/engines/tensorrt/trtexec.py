@@ -1,11 +1,12 @@
 """trtexec's command line: a line of it read as a build of ours, and a build of ours written as such a line.
 
-The names are those of the help text of trtexec 10 and 11. Two defaults differ: trtexec allows TF32, and keeps names
-alone of the layers.
+The names are those of the help text of trtexec 10 and 11, and of ``tensorrt_rtx``, the same tool for TensorRT-RTX. Two
+defaults differ: trtexec allows TF32, and keeps names alone of the layers.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from s2mlp_deploy.text import join_names, whole_number
 _TOOLS = {"trtexec": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 _LEVELS = {"none": "none", "ampere+": "ampere+", "sameComputeCapability": "same-compute-capability"}
 _MEGABYTE = 2**20
+_CAPABILITIES = "computeCapabilities"
 _PRECISIONS = ("fp8", "int8", "bf16", "fp16")
 """Flags for a precision, the one that decides first: int8 with fp16 was int8 over fp16."""
 
@@ -34,7 +36,8 @@ _OF_MEASURING = frozenset(
     includeDataTransfers noDataTransfers useManagedMemory noSpinWait useSpinWait threads noCudaGraph useCudaGraph
     timeDeserialize timeRefit separateProfileRun persistentCacheRatio useProfile allocationStrategy avgRuns percentile
     dumpRefit dumpOutput dumpRawBindingsToFile dumpProfile dumpLayerInfo dumpOptimizationProfile exportTimes
-    exportOutput exportProfile exportLayerInfo accuracyAlgorithm accuracyThreshold atol rtol refPair nvtxMode""".split()  # noqa: SIM905
+    exportOutput exportProfile exportLayerInfo accuracyAlgorithm accuracyThreshold atol rtol refPair nvtxMode
+    runtimeCacheFile specializeStrategyDS rtxCudaGraphStrategy""".split()  # noqa: SIM905
 )
 _EXPORT = "export with --precision {}, and build that file"
 _REFUSED = {
@@ -55,6 +58,7 @@ _REFUSED = {
     "tuneBuildRouteFile": ("trying several build routes is trtexec's work", "give the best one with --setBuildRoute"),
     "loadEngine": ("there is nothing to build in it", "give the engine to the commands bench or inspect"),
     "refitFromOnnx": ("engines are refitted when they are loaded", "TensorRTEngine(path, weights=FILE.onnx)"),
+    "useGpu": ("an engine is for the GPUs that are named", "name yours: --computeCapabilities=89; doctor shows it"),
     "runtimePlatform": ("an engine is for the system that it is built on", "build it there"),
     "model": ("Caffe's format is gone from TensorRT", "give the network as --onnx=FILE"),
     "deploy": ("Caffe's format is gone from TensorRT", "give the network as --onnx=FILE"),
@@ -80,6 +84,7 @@ class TrtexecBuild:
         engine: ``tensorrt``, or ``tensorrt-rtx`` for a line of its tool.
         onnx: The graph.
         output: The engine; None where the line saves none.
+        targets: Compute capabilities, which lines of ``tensorrt_rtx`` name; empty where the line names none.
         min_shapes: Smallest shapes, for each profile.
         opt_shapes: Shapes to tune for, for each profile.
         max_shapes: Largest shapes, for each profile.
@@ -91,6 +96,7 @@ class TrtexecBuild:
     engine: str
     onnx: Path
     output: Path | None = None
+    targets: tuple[str, ...] = ()
     min_shapes: tuple[Shapes, ...] = ()
     opt_shapes: tuple[Shapes, ...] = ()
     max_shapes: tuple[Shapes, ...] = ()
@@ -106,7 +112,8 @@ def parse_line(line: str) -> TrtexecBuild:
         InputError: An option is unknown, has no value or a wrong one, or has no place in a build of ours; says which.
     """
     try:
-        words = shlex.split(line)
+        # As a shell reads them: lines that a backslash continues are one.
+        words = shlex.split(re.sub(r"\\\r?\n", "", line))
     except ValueError as error:
         raise InputError(f"the line of trtexec cannot be read: {error}", fix="close the quotes") from None
     tool = PurePath(words[0].replace("\\", "/")).name.removesuffix(".exe") if words else ""
@@ -128,6 +135,7 @@ def parse_line(line: str) -> TrtexecBuild:
         engine=engine,
         onnx=Path(given["onnx"]),
         output=Path(given["saveEngine"]) if "saveEngine" in given else None,
+        targets=_targets(given.get(_CAPABILITIES)),
         min_shapes=low,
         opt_shapes=mid,
         max_shapes=high,
@@ -234,6 +242,15 @@ def _filled(texts: Mapping[str, str]) -> tuple[Shapes, Shapes, Shapes]:
     return low or some, mid or some, high or some
 
 
+def _targets(text: str | None) -> tuple[str, ...]:
+    numbers = [] if text is None else [whole_number(part) for part in text.split(",")]
+    if None in numbers:
+        raise InputError(
+            f"--{_CAPABILITIES}={text:.100} of trtexec names no GPUs", fix="write numbers joined by commas: 86,89"
+        )
+    return tuple(f"sm{number}" for number in numbers)
+
+
 def _pool(text: str) -> dict[str, Any]:
     found = {}
     for part in text.split(","):
@@ -289,6 +306,7 @@ _FLAGS: dict[str, dict[str, Any]] = {
 _READERS: dict[str, Callable[[str], dict[str, Any]]] = {
     "onnx": lambda _: {},
     "saveEngine": lambda _: {},
+    _CAPABILITIES: lambda _: {},
     "memPoolSize": _pool,
     "workspace": lambda text: _pool(f"workspace:{text}"),
     "builderOptimizationLevel": lambda text: {"builder_optimization_level": _number("builderOptimizationLevel", text)},

@@ -36,6 +36,22 @@ def test_a_whole_line_is_read():
     assert note.startswith("--iterations and --useCudaGraph are of measuring")
 
 
+def test_a_line_over_several_lines_is_one():
+    read = parse_line("trtexec --onnx=m.onnx \\\n    --noTF32 \\\r\n    --saveEngine=m.plan\n")
+    assert (read.onnx, read.output, read.options.tf32) == (Path("m.onnx"), Path("m.plan"), False)
+
+
+def test_a_line_of_the_tool_of_rtx_names_the_gpus_that_it_builds_for():
+    read = parse_line(
+        "tensorrt_rtx --onnx=m.onnx --saveEngine=m.plan --computeCapabilities=75,86,120 --skipInference "
+        "--runtimeCacheFile=kernels.bin --specializeStrategyDS=eager --rtxCudaGraphStrategy=wholeGraph"
+    )
+    assert (read.engine, read.targets) == ("tensorrt-rtx", ("sm75", "sm86", "sm120"))
+    (note,) = read.notes
+    assert "--runtimeCacheFile" in note
+    assert parse_line("trtexec --onnx=m.onnx").targets == ()
+
+
 @pytest.mark.parametrize(
     ("words", "values"),
     [
@@ -118,6 +134,9 @@ def test_profiles_are_kept_apart():
         ("--profilingVerbosity=loud", "detailed, layer_names_only or none"),
         ("--hardwareCompatibilityLevel=hopper+", "none, ampere[+] or sameComputeCapability"),
         ("--tempdir='", "close the quotes"),
+        ("--computeCapabilities=86,current", "numbers joined by commas: 86,89"),
+        ("--computeCapabilities=", "has no value"),
+        ("--useGpu", "--computeCapabilities=89"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_what_to_do(words, says):
