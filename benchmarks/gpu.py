@@ -209,6 +209,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--parts", nargs="+", choices=[part.name for part in PARTS], help="default: all")
     parser.add_argument("--dry-run", action="store_true", help="on the CPU, with tiny sizes; figures mean nothing")
     args = parser.parse_args(arguments)
+    # As nvidia-smi counts, here and in every part: CUDA's own order is by speed, and the table would name another GPU.
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     found = () if args.dry_run else gpus()
     if not found and not args.dry_run:
         print("error: this benchmark needs an NVIDIA GPU, and there is none here; no table is written", file=sys.stderr)

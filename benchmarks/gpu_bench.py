@@ -81,5 +81,10 @@ class Bench:
         return {"kind": "result", **names, **measured, **counts}
 
 
+def in_full(error: BaseException) -> str:
+    """All that an error says, in one line: what does not match stands below the first."""
+    return f"{type(error).__name__}: {' '.join(str(getattr(error, 'problem', error)).split())}"
+
+
 def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"

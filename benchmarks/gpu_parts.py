@@ -13,6 +13,7 @@ import copy
 import importlib.metadata
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -25,7 +26,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # A bare machine has no package installed.
 
-from gpu_bench import NONE, ROUNDS, WARMUP, Bench, Record, apart, fact, first_line, images, missing
+from gpu_bench import NONE, ROUNDS, WARMUP, Bench, Record, apart, fact, first_line, images, in_full, missing
 
 from s2mlp_deploy.gpu import cuda_version, gpus
 
@@ -87,16 +88,16 @@ def execution(bench: Bench) -> Iterator[Record]:
         text=True,
         check=False,
     )
-    last = (done.stdout.strip().splitlines() or ["it said nothing"])[-1]
-    if done.returncode == 0:
-        yield fact(f"the state machine with a real kernel: {last}")
-    elif "No module named pytest" in done.stdout:
-        yield missing("pytest is not installed")
-    elif done.returncode == 5:
-        yield missing(f"cuda-bindings is not installed, so the state machine was not tried: {last}")
+    lines = done.stdout.strip().splitlines() or ["it said nothing"]
+    if done.returncode == 0 and " passed" in lines[-1]:
+        yield fact(f"the state machine with a real kernel: {lines[-1]}")
+    elif lacking := re.search(r"No module named \S+", done.stdout):
+        yield missing(f"the state machine was not tried: {lacking[0]}")
+    elif done.returncode in (0, 5):  # All was left out: cuda-bindings or NVRTC is missing.
+        yield missing(f"the state machine was not tried: {' / '.join(lines[-2:])}")
     else:
         # In a dry run there is no GPU to pass on.
-        text = f"the state machine: {' / '.join(done.stdout.strip().splitlines()[-6:])}"
+        text = f"the state machine: {' / '.join(lines[-6:])}"
         yield {"kind": "missing" if bench.dry else "failure", "text": text}
 
 
@@ -332,7 +333,7 @@ def foreign(bench: Bench, engine: Record) -> Iterator[Record]:
         if isinstance(error, ImportError) or type(error).__name__ == "MissingDependencyError":
             yield missing(f"{name}: this package was not asked: {first_line(error)}")
         else:
-            yield fact(f"{name}: this package refuses it: {first_line(error)}")
+            yield fact(f"{name}: this package refuses it: {in_full(error)}")
     try:
         from s2mlp_deploy.engines.tensorrt import library
         from s2mlp_deploy.engines.tensorrt.flavours import flavour

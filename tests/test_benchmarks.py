@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -156,6 +157,50 @@ def test_every_part_has_code(gpu_benchmark):
     import gpu_parts
 
     assert list(gpu_parts.RUNS) == [part.name for part in gpu_benchmark.PARTS]
+
+
+def test_the_gpu_that_is_named_is_the_one_that_ran(gpu_benchmark, monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    seen = []
+    monkeypatch.setattr(gpu_benchmark, "gpus", lambda: tuple(seen.append(os.environ["CUDA_DEVICE_ORDER"]) or ()))
+    assert gpu_benchmark.main([str(tmp_path)]) == 2
+    assert seen == ["PCI_BUS_ID"]
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "kind", "text"),
+    [
+        (0, "....\n4 passed in 2.1s", "fact", "4 passed"),
+        (0, "SKIPPED [4] test.py:45: no NVRTC of the bindings' version\n4 skipped in 0.1s", "missing", "no NVRTC"),
+        (5, "SKIPPED [1] test.py:11: could not import 'cuda.bindings'\n1 skipped", "missing", "cuda.bindings"),
+        (1, "/usr/bin/python: No module named pytest", "missing", "No module named pytest"),
+        (1, "ImportError\nE   ModuleNotFoundError: No module named 'pygments'\n", "missing", "'pygments'"),
+        (1, "E   assert 1 == 2\n1 failed, 3 passed", "failure", "assert 1 == 2"),
+    ],
+)
+def test_a_state_machine_that_was_not_tried_did_not_fail(gpu_benchmark, monkeypatch, status, said, kind, text):
+    import gpu_parts
+
+    monkeypatch.setattr(gpu_parts.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=status, stdout=said))
+    (record,) = gpu_parts.execution(SimpleNamespace(dry=False))
+    assert record["kind"] == kind
+    assert text in record["text"]
+
+
+def test_why_an_engine_of_another_gpu_is_refused_is_told_in_full(gpu_benchmark, monkeypatch, tmp_path):
+    import gpu_parts
+
+    from s2mlp_deploy.engines.tensorrt import library, runtime
+    from s2mlp_deploy.errors import ArtifactError
+
+    def refuse(*_):
+        raise ArtifactError("it was not built for this machine\n    targets: built for sm80, here is sm90", where="e")
+
+    monkeypatch.setattr(runtime, "TensorRTEngine", refuse)
+    monkeypatch.setattr(library, "load", refuse)
+    engine = {"path": "e", "flavour": "tensorrt-rtx", "targets": ["sm80"]}
+    ours, _ = gpu_parts.foreign(SimpleNamespace(kit=tmp_path), engine)
+    assert ours["text"].endswith("this machine targets: built for sm80, here is sm90")
 
 
 def test_graphs_of_a_kit_share_weights_and_compute_the_same(gpu_kit, tmp_path):

@@ -40,10 +40,14 @@ def device() -> cuda.Device:
 def kernel(device: cuda.Device) -> object:
     from cuda.bindings import driver, nvrtc
 
-    program = check(nvrtc.nvrtcCreateProgram(SOURCE, b"shifted.cu", 0, None, None))
-    check(nvrtc.nvrtcCompileProgram(program, 1, [f"--gpu-architecture=compute_{device.capability[2:]}".encode()]))
-    code = b" " * check(nvrtc.nvrtcGetPTXSize(program))
-    check(nvrtc.nvrtcGetPTX(program, code))
+    try:
+        program = check(nvrtc.nvrtcCreateProgram(SOURCE, b"shifted.cu", 0, None, None))
+    except RuntimeError as error:  # The bindings come without the library, which is found beside torch or a toolkit.
+        pytest.skip(f"no NVRTC of the bindings' version: {error}")
+    # Code of this very GPU: PTX of an NVRTC that is newer than the driver would be refused.
+    check(nvrtc.nvrtcCompileProgram(program, 1, [f"--gpu-architecture=sm_{device.capability[2:]}".encode()]))
+    code = b" " * check(nvrtc.nvrtcGetCUBINSize(program))
+    check(nvrtc.nvrtcGetCUBIN(program, code))
     # The runtime has made the device's context current in this thread.
     cuda.call(cuda.runtime().cudaFree, 0)
     module = check(driver.cuModuleLoadData(code))
