@@ -13,7 +13,7 @@ from s2mlp_deploy.artifact import TensorInfo, check_sizes, read_limits
 from s2mlp_deploy.engines.base import Arrays, EngineStatus
 from s2mlp_deploy.engines.io_binding import BoundSession
 from s2mlp_deploy.engines.optimized import X64_PRECISION, check_optimized, is_optimized, x64_precision
-from s2mlp_deploy.engines.packages import broken, load_onnxruntime, version_of
+from s2mlp_deploy.engines.packages import broken, load_cuda_libraries, load_onnxruntime, version_of
 from s2mlp_deploy.errors import BuildError, MissingDependencyError, TargetError
 from s2mlp_deploy.evidence.tune import Optimize
 from s2mlp_deploy.text import first_line_of
@@ -118,6 +118,7 @@ class OnnxRuntimeEngine:
         except ImportError:
             raise MissingDependencyError("onnxruntime", extra="cpu", purpose="running ONNX files") from None
         self._provider = find_provider(provider, onnxruntime.get_available_providers())
+        lacking = load_cuda_libraries(onnxruntime) if self._provider in _ON_GPU else ""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -149,7 +150,8 @@ class OnnxRuntimeEngine:
             ) from error
         if self._session.get_providers()[0] != self._provider:
             raise TargetError(
-                f"ONNX Runtime fell back to {self._session.get_providers()[0]} instead of {self._provider}",
+                f"ONNX Runtime fell back to {self._session.get_providers()[0]} instead of {self._provider}"
+                + (f": {lacking}" if lacking else ""),
                 where=where,
                 fix="`s2mlp-deploy doctor` shows what this machine lacks",
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 from importlib import metadata
@@ -52,6 +54,25 @@ def load_onnxruntime() -> Any:
     import onnxruntime
 
     return onnxruntime
+
+
+def load_cuda_libraries(onnxruntime: Any) -> str:
+    """Loads CUDA and cuDNN out of NVIDIA's packages, which torch brings and where ONNX Runtime does not look by itself.
+
+    Without it, a process that has not imported torch falls back to the CPU on a machine without a CUDA of its own.
+
+    Args:
+        onnxruntime: The module.
+
+    Returns:
+        What could not be loaded, in the words that ONNX Runtime would print beside our own output; empty where nothing.
+    """
+    told = io.StringIO()
+    # From 1.21 on; a build without CUDA does nothing.
+    if (preload := getattr(onnxruntime, "preload_dlls", None)) is not None:
+        with contextlib.redirect_stdout(told):
+            preload()
+    return " ".join(told.getvalue().split())
 
 
 def load_openvino() -> Any:
