@@ -19,6 +19,10 @@ from numpy.typing import NDArray
 
 from s2mlp_deploy.engines import gpu_protocols
 from s2mlp_deploy.errors import MissingDependencyError, TargetError
+from s2mlp_deploy.gpu import cuda_version
+
+_OLD_DRIVER, _NO_DEVICE = 35, 100
+"""CUDA's statuses where there is no driver or one of an older CUDA, and where a driver finds no GPU."""
 
 
 def runtime() -> Any:
@@ -45,12 +49,14 @@ def call(function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
     """
     status, *values = function(*arguments)
     if int(status) != 0:
-        cudart = runtime()
-        (_, name), (_, text) = cudart.cudaGetErrorName(status), cudart.cudaGetErrorString(status)
-        raise TargetError(
-            f"CUDA: {_decoded(text)} ({_decoded(name)})", fix="`s2mlp-deploy doctor` shows GPU and driver"
-        )
+        raise TargetError(_words_of(status), fix="`s2mlp-deploy doctor` shows GPU and driver")
     return values[0] if len(values) == 1 else tuple(values) or None
+
+
+def _words_of(status: Any) -> str:
+    cudart = runtime()
+    (_, name), (_, text) = cudart.cudaGetErrorName(status), cudart.cudaGetErrorString(status)
+    return f"CUDA: {_decoded(text)} ({_decoded(name)})"
 
 
 def _decoded(value: str | bytes) -> str:
@@ -98,10 +104,18 @@ def use_device(number: int) -> Device:
 
     Raises:
         MissingDependencyError: CUDA's bindings are not installed.
-        TargetError: There is no GPU, or none of that number.
+        TargetError: There is no GPU, none of that number, or none that CUDA can use; says why.
     """
     cudart = runtime()
     status, count = cudart.cudaGetDeviceCount()
+    if int(status) not in (0, _NO_DEVICE) and (driver := cuda_version()) is not None:
+        # With a driver here it is not for want of a GPU. Without one CUDA calls it too old as well.
+        raise TargetError(
+            f"no GPU can be used: {_words_of(status)}; the driver here is for CUDA {driver}",
+            fix=f"update the driver, or pip install 'cuda-bindings=={driver.partition('.')[0]}.*'"
+            if int(status) == _OLD_DRIVER
+            else "`nvidia-smi` shows what the driver says of the GPU",
+        )
     if int(status) != 0 or not count:
         raise TargetError(
             "running an engine needs an NVIDIA GPU, and there is none here",

@@ -216,7 +216,7 @@ def _runs_on(record: BuildRecord, capability: str) -> bool:
     if record.flags.get("hardware_compatible") != "ampere+":
         return False
     # Hopper and later run what was built for Ampere; fp8 needs arithmetic that Ampere has not.
-    lowest = FP8_CAPABILITY if record.precision == "fp8" else _AMPERE
+    lowest = FP8_CAPABILITY if "fp8" in (record.precision, *record.layer_dtypes) else _AMPERE
     return all(capability_of(target) >= lowest for target in (capability, *record.targets))
 
 

@@ -103,8 +103,11 @@ def fits_here(record: BuildRecord) -> bool:
     if not here or record.flavour not in ENGINES:
         return False
     status: EngineStatus = _function(ENGINES[record.flavour].status)()
-    return status.available and not any(
-        mismatches(record, version=status.version, capability=gpu.capability) for gpu in here
+    # What builds here may lack what runs engines.
+    return (
+        status.available
+        and not status.missing
+        and not any(mismatches(record, version=status.version, capability=gpu.capability) for gpu in here)
     )
 
 

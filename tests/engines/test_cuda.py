@@ -126,6 +126,22 @@ def test_a_device_is_known_by_cudas_number_and_its_uuid(recorded):
             cuda.use_device(number)
 
 
+@pytest.mark.parametrize(
+    ("status", "driver", "says"),
+    [
+        (35, "12.4", r"the driver here is for CUDA 12\.4[\s\S]*pip install 'cuda-bindings==12\.\*'"),
+        (802, "13.0", r"no GPU can be used: CUDA: [\s\S]*nvidia-smi"),
+        (35, None, "there is none here"),
+        (100, "13.0", "there is none here"),
+    ],
+)
+def test_a_gpu_that_cuda_cannot_use_is_not_called_missing(recorded, monkeypatch, status, driver, says):
+    recorded.cudaGetDeviceCount = lambda: (status, 0)
+    monkeypatch.setattr(cuda, "cuda_version", lambda: driver)
+    with pytest.raises(TargetError, match=says):
+        cuda.use_device(0)
+
+
 def test_a_staging_buffer_holds_arrays_of_any_type_and_shape(monkeypatch):
     memory = np.zeros(64, np.uint8)
     staging = cuda.PinnedBuffer()

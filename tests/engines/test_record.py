@@ -108,9 +108,11 @@ def test_the_versions_of_an_engine_follow_its_flavour(built, compatible, loads):
 
 
 def test_an_fp8_engine_does_not_run_on_ampere(built):
-    record = replace(built[1], targets=("sm89",), precision="fp8", flags={"hardware_compatible": "ampere+"})
-    assert mismatches(record, version=None, capability="sm90") == ()
-    assert [item.field for item in mismatches(record, version=None, capability="sm86")] == ["targets"]
+    told = replace(built[1], targets=("sm89",), precision="fp8", flags={"hardware_compatible": "ampere+"})
+    # Of a file that states no precision its layers tell.
+    for record in (told, replace(told, precision=None, layer_dtypes={"fp8": 2, "half": 9})):
+        assert mismatches(record, version=None, capability="sm90") == ()
+        assert [item.field for item in mismatches(record, version=None, capability="sm86")] == ["targets"]
 
 
 def test_another_gpu_of_the_same_capability_is_a_warning(built, monkeypatch):

@@ -240,6 +240,10 @@ def test_an_engine_fits_where_every_gpu_runs_it(monkeypatch, targets, fits):
     status = EngineStatus("tensorrt-rtx", True, version=record.version)
     monkeypatch.setattr(registry, "_function", lambda _: lambda: status)
     assert registry.fits_here(record) is fits
+    lacking = replace(status, missing="cuda-bindings, which runs engines")
+    monkeypatch.setattr(registry, "_function", lambda _: lambda: lacking)
+    assert not registry.fits_here(record)
+    monkeypatch.setattr(registry, "_function", lambda _: lambda: status)
     # CUDA's first may be either of them.
     both = (Gpu("Some GPU", "sm89", "570", 8192), Gpu("Another", "sm86", "570", 8192))
     monkeypatch.setattr(registry, "gpus", lambda: both)

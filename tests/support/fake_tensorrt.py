@@ -39,6 +39,9 @@ class Library:
         return self._note("init_libnvinfer_plugins", namespace)
 
     def Runtime(self, logger: Any) -> Any:  # noqa: N802 - The library's name.
+        if "Runtime" in self.refuse:
+            logger.log(self.ILogger.ERROR, "CUDA initialization failure with error: 35")
+            raise TypeError("pybind11::init(): factory function returned nullptr")
         return Runtime(self, logger)
 
     def Refitter(self, engine: Any, logger: Any) -> Any:  # noqa: N802

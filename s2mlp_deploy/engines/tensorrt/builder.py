@@ -134,7 +134,8 @@ def _parsed(plan: Plan) -> _Parsed:
     trt = library.load(plan.flavour)
     logger = library.logger_of(trt)
     logger.begin(verbose=plan.options.verbose)
-    builder = trt.Builder(logger)
+    with library.starting(plan.flavour.title, logger):
+        builder = trt.Builder(logger)
     # TensorRT 10 has to be asked for it; later ones know nothing else.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
@@ -219,6 +220,8 @@ def _inspect(trt: Any, logger: Any, plan: Plan, serialized: Any) -> str | None:
         return None
     try:
         here = cuda.use_device(plan.options.device)
+        with library.starting(plan.flavour.title, logger):
+            runtime = trt.Runtime(logger)
     except S2MLPDeployError as error:
         _LOG.warning("the engine was not inspected: %s", error.problem)
         return None
@@ -227,7 +230,6 @@ def _inspect(trt: Any, logger: Any, plan: Plan, serialized: Any) -> str | None:
     if plan.options.strip_plan:
         _LOG.warning("the engine was not inspected: it has no weights before it is refitted")
         return None
-    runtime = trt.Runtime(logger)
     # It holds a runtime of its own, which is code: ours, for it was built a moment ago.
     runtime.engine_host_code_allowed = plan.options.version_compatible
     engine = runtime.deserialize_cuda_engine(serialized)

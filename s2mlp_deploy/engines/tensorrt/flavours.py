@@ -45,6 +45,7 @@ _TACTIC_SOURCES = ("EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
 # Gone with 11: these libraries are no longer asked for kernels.
 _TACTIC_SOURCES_OF_10 = ("CUBLAS", "CUBLAS_LT", "CUDNN")
 _BUILD_ROUTES_SINCE = (11, 1)
+_LEVELS_SINCE = {"same-compute-capability": (10, 9)}
 
 Version = tuple[int, ...]
 _VERSION = re.compile(r"(?P<numbers>\d{1,9}(\.\d{1,9})*)((a|b|rc|\.post|\.dev|\+).*)?", re.ASCII)
@@ -216,7 +217,14 @@ def flavour(name: str, version: str | None = None) -> Flavour:
     if found is _TENSORRT_RTX:
         return replace(found, version=meant)
     sources = found.tactic_sources + (_TACTIC_SOURCES_OF_10 if meant[0] == 10 else ())
-    return replace(found, version=meant, tactic_sources=sources, build_routes=meant >= _BUILD_ROUTES_SINCE)
+    levels = {name: level for name, level in found.hardware_levels.items() if meant >= _LEVELS_SINCE.get(name, ())}
+    return replace(
+        found,
+        version=meant,
+        tactic_sources=sources,
+        build_routes=meant >= _BUILD_ROUTES_SINCE,
+        hardware_levels=levels,
+    )
 
 
 def capability_of(target: str) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import importlib
 import importlib.util
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 from s2mlp_deploy.engines.base import EngineStatus
@@ -115,6 +117,28 @@ def logger_of(trt: Any) -> Any:
     return logger
 
 
+@contextlib.contextmanager
+def starting(title: str, logger: Any) -> Iterator[None]:
+    """While a library makes its builder or its runtime, which it may not: its bindings raise a TypeError then.
+
+    That is what becomes of a driver older than the library's CUDA, say (NVIDIA/TensorRT #2913).
+
+    Args:
+        title: Of the library.
+        logger: Where it says why.
+
+    Raises:
+        BuildError: It made none.
+    """
+    try:
+        yield
+    except TypeError as error:
+        raise BuildError(
+            f"{title} cannot start: {logger.reason()}",
+            fix="`s2mlp-deploy doctor` shows the driver and its CUDA version: the library's must not be a later major",
+        ) from error
+
+
 def tensorrt_status() -> EngineStatus:
     """Whether TensorRT is installed; does not import it."""
     name = "tensorrt"
@@ -133,8 +157,9 @@ def tensorrt_status() -> EngineStatus:
         return EngineStatus(name, False, version, missing=error.problem, install_hint=error.fix or "")
     found = gpus()
     names = dict.fromkeys(f"{gpu.name} ({gpu.capability})" for gpu in found)
-    detail = f"builds for and runs on {', '.join(names)}" if names else ""
-    return EngineStatus(name, bool(found), version, detail, "" if found else "an NVIDIA GPU: it builds only on one", "")
+    if not found:
+        return EngineStatus(name, False, version, missing="an NVIDIA GPU: it builds only on one")
+    return EngineStatus(name, True, version, f"builds for and runs on {', '.join(names)}", *_bindings_missing())
 
 
 def rtx_status() -> EngineStatus:
@@ -142,5 +167,14 @@ def rtx_status() -> EngineStatus:
     name, version = "tensorrt-rtx", version_of("tensorrt-rtx")
     if version is None:
         return EngineStatus(name, False, missing="tensorrt-rtx", install_hint="pip install 's2mlp-deploy[rtx]'")
-    runs = "" if gpus() else "; runs engines only where an NVIDIA GPU is"
-    return EngineStatus(name, True, version, f"builds for {', '.join(flavour(name).targets)}{runs}")
+    detail = f"builds for {', '.join(flavour(name).targets)}"
+    if not gpus():
+        return EngineStatus(name, True, version, f"{detail}; runs engines only where an NVIDIA GPU is")
+    return EngineStatus(name, True, version, detail, *_bindings_missing())
+
+
+def _bindings_missing() -> tuple[str, str]:
+    """What an engine needs to run on the GPU that is here and has not, and the command that installs it."""
+    if version_of("cuda-bindings") is not None:
+        return "", ""
+    return "cuda-bindings, which runs engines", "pip install 's2mlp-deploy[cuda]'"

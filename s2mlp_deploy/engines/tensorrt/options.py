@@ -133,12 +133,7 @@ def check_options(options: BuildOptions, flavour: Flavour, *, gpu: bool) -> None
     for option, reason in flavour.refused.items():
         if getattr(options, option):
             raise TargetError(f"{flavour.title} has no {_spelled(option)}: {reason}", fix="leave the option out")
-    if options.hardware_compatible != "none" and options.hardware_compatible not in flavour.hardware_levels:
-        levels = ", ".join(flavour.hardware_levels)
-        raise TargetError(
-            f"{flavour.title} has no hardware compatibility {options.hardware_compatible!r}",
-            fix=f"choose one of {levels}" if levels else "name every GPU with --target instead",
-        )
+    _check_level(options, flavour, flavour.title)
     if options.timing_cache is not None and not flavour.timing_cache:
         raise TargetError(
             f"{flavour.title} keeps no timing cache: it chooses kernels on the user's GPU",
@@ -170,10 +165,20 @@ def check_version(options: BuildOptions, flavour: Flavour) -> None:
     """
     if options.tactic_sources is not None:
         chosen_sources(options.tactic_sources, flavour)
+    _check_level(options, flavour, f"{flavour.title} {flavour.version_text}")
     if options.build_route is not None and not flavour.build_routes:
         raise TargetError(
             f"{flavour.title} {flavour.version_text} has no build routes: they came with TensorRT 11.1",
             fix="leave --build-route out, or build with a later version",
+        )
+
+
+def _check_level(options: BuildOptions, flavour: Flavour, title: str) -> None:
+    if options.hardware_compatible != "none" and options.hardware_compatible not in flavour.hardware_levels:
+        levels = ", ".join(flavour.hardware_levels)
+        raise TargetError(
+            f"{title} has no hardware compatibility {options.hardware_compatible!r}",
+            fix=f"choose one of {levels}" if levels else "name every GPU with --target instead",
         )
 
 

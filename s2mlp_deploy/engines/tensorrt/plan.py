@@ -136,6 +136,6 @@ def _gpu_here(wanted: Flavour, targets: tuple[str, ...], options: BuildOptions) 
     if targets and targets != (here.capability,):
         raise TargetError(
             f"{wanted.title} builds for the GPU at hand, which is {here.capability}, not {targets[0]}",
-            fix="build on such a GPU, or pass --hardware-compatible ampere+",
+            fix="build on such a GPU; or leave --target out, and for other GPUs too pass --hardware-compatible ampere+",
         )
     return here

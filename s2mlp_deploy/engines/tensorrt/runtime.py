@@ -54,7 +54,7 @@ class TensorRTEngine:
     Raises:
         ArtifactError: The engine was changed, has no sidecar, or was built for another version, platform or GPU; the
             message has the command that builds it again. Or it has no weights, and its graph is not there.
-        InputError: Weights were given, and the engine takes none.
+        InputError: Weights were given, and the engine takes none; or it takes or gives a type that NumPy has not.
         MissingDependencyError: The library or cuda-python is not installed.
         TargetError: There is no such GPU.
         BuildError: The library cannot load the engine.
@@ -74,6 +74,8 @@ class TensorRTEngine:
         # What can be known without a GPU is said first.
         check_runs_here(path, self.record, version=library.version_here(wanted), capability=None)
         source = weights_for(path, self.record, weights)
+        for info in (*self.inputs, *self.outputs):
+            _dtype_of(info)
         trt = library.load(wanted)
         here = cuda.use_device(device)
         check_runs_here(path, self.record, version=str(trt.__version__), capability=here.capability)
@@ -81,7 +83,8 @@ class TensorRTEngine:
             _LOG.warning("%s", warning)
         self._logger = library.logger_of(trt)
         self._logger.begin()
-        self._runtime = trt.Runtime(self._logger)
+        with library.starting(wanted.title, self._logger):
+            self._runtime = trt.Runtime(self._logger)
         # A version-compatible engine holds a runtime of its own, which is code. The hash in its sidecar was compared.
         self._runtime.engine_host_code_allowed = bool(self.record.flags.get("version_compatible"))
         self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
@@ -116,7 +119,7 @@ class TensorRTEngine:
             make_context,
             here,
             tuple(info.name for info in self.inputs),
-            {info.name: np.dtype(info.dtype) for info in self.outputs},
+            {info.name: _dtype_of(info) for info in self.outputs},
             capture=cuda_graph and not wanted.own_cuda_graphs,
         )
         self.name = f"{self.record.flavour} {trt.__version__} ({here.capability})"
@@ -213,6 +216,16 @@ def _fitting(info: TensorInfo, feeds: Mapping[str, NDArray[Any]]) -> NDArray[Any
         given = "nothing" if array is None else str(array.dtype)
         raise InputError(f"the input {info.name} is {given}", fix=f"the engine takes {info.dtype} {list(info.shape)}")
     return np.asarray(array, order="C")  # Not ascontiguousarray, which gives a number without axes one.
+
+
+def _dtype_of(info: TensorInfo) -> np.dtype[Any]:
+    try:
+        return np.dtype(info.dtype)
+    except TypeError:
+        raise InputError(
+            f"{info.name} of the engine is {info.dtype}, which NumPy has not",
+            fix="write the graph with inputs and outputs of float32 or float16, and build that",
+        ) from None
 
 
 def open_built(path: Path, *, threads: int, **options: Any) -> TensorRTEngine:  # noqa: ARG001 - A GPU has none.

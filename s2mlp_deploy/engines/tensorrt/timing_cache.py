@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.errors import ArtifactError, S2MLPDeployError
 from s2mlp_deploy.files import read_file, write_file
 from s2mlp_deploy.locks import locked
 
@@ -33,27 +33,32 @@ def load_into(config: Any, path: Path) -> None:
         )
 
 
-def save_from(config: Any, path: Path) -> str:
+def save_from(config: Any, path: Path) -> str | None:
     """Adds what a build has measured to the file, as it is now: others may have written it meanwhile.
+
+    A file that cannot be written costs what was measured and no engine: that is told.
 
     Args:
         config: The library's ``IBuilderConfig``, after the build.
         path: The file.
 
     Returns:
-        Hash of what the file holds then.
-
-    Raises:
-        OutputError: It cannot be written.
+        Hash of what the file holds then; None where it could not be written.
     """
     timing_cache = config.get_timing_cache()
-    with locked(path.with_name(f".{path.name}.lock")):
-        # What both have measured stays as it is here; a file that has become another version's is replaced.
-        there = config.create_timing_cache(_read(path))
-        if there is not None and not timing_cache.combine(there, False):
-            _LOG.warning("the timing cache %s became one of another version or GPU meanwhile, and is replaced", path)
-        written = bytes(timing_cache.serialize())
-        write_file(path, written)
+    try:
+        with locked(path.with_name(f".{path.name}.lock")):
+            # What both have measured stays as it is here; a file that has become another version's is replaced.
+            there = config.create_timing_cache(_read(path))
+            if there is not None and not timing_cache.combine(there, False):
+                _LOG.warning(
+                    "the timing cache %s became one of another version or GPU meanwhile, and is replaced", path
+                )
+            written = bytes(timing_cache.serialize())
+            write_file(path, written)
+    except S2MLPDeployError as error:
+        _LOG.warning("what was measured is not kept: %s (%s)", error.problem, error.where)
+        return None
     return hashlib.sha256(written).hexdigest()
 
 

@@ -27,7 +27,9 @@ pytest.importorskip("onnx_ir")
 import tensorrt_rtx as trt
 
 from s2mlp_deploy import api
-from s2mlp_deploy.engines.tensorrt import plan
+from s2mlp_deploy.engines import cuda
+from s2mlp_deploy.engines.tensorrt import builder, plan
+from s2mlp_deploy.engines.tensorrt.flavours import flavour
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions
 from s2mlp_deploy.gpu import gpus
 
@@ -115,6 +117,35 @@ def test_a_network_of_another_precision_writes_no_engine(tmp_path):
     path = og.save(og.perceptron(metadata={"precision": "fp16"}), tmp_path / "model.fp16.onnx")
     text = refuse(CheckFailedError, path)
     assert "fc1/MatMul: fp32" in text
+
+
+def no_object(*_):
+    """What the bindings do where the library returns none."""
+    raise TypeError("pybind11::init(): factory function returned nullptr")
+
+
+def test_a_builder_that_cannot_start_is_told(graph, monkeypatch):
+    monkeypatch.setattr(trt, "Builder", no_object)
+    text = refuse(BuildError, graph)
+    assert "TensorRT-RTX cannot start" in text
+    assert "doctor" in text
+
+
+def test_a_runtime_that_cannot_start_costs_the_inspection_alone(graph, monkeypatch, caplog):
+    here = cuda.Device(0, "NVIDIA L4", "sm89", "GPU-1")
+    monkeypatch.setattr(builder, "gpus", lambda: (here,))
+    monkeypatch.setattr(cuda, "use_device", lambda _: here)
+    monkeypatch.setattr(trt, "Runtime", no_object)
+    assert api.build(graph, targets=["sm89"]).engine_contents is None
+    assert "the engine was not inspected: TensorRT-RTX cannot start" in caplog.text
+
+
+def test_a_target_that_is_not_the_gpu_at_hand_is_refused_with_what_builds_for_others(monkeypatch):
+    monkeypatch.setattr(cuda, "use_device", lambda _: cuda.Device(0, "NVIDIA A100", "sm80", "GPU-1"))
+    options = BuildOptions(hardware_compatible="ampere+")
+    with pytest.raises(TargetError, match="leave --target out"):
+        plan._gpu_here(flavour("tensorrt"), ("sm89",), options)
+    assert plan._gpu_here(flavour("tensorrt"), (), options).capability == "sm80"
 
 
 @pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")

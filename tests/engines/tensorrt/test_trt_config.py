@@ -117,6 +117,14 @@ def test_many_builds_add_to_a_cache_at_once(tmp_path):
     assert path.read_bytes() == b"a,b,c,d,e,f"
 
 
+def test_a_cache_that_cannot_be_written_costs_no_engine(tmp_path, caplog):
+    (tmp_path / "file").write_bytes(b"")
+    config = Config()
+    config.set_timing_cache(Cache({"a"}), False)
+    assert timing_cache.save_from(config, tmp_path / "file" / "kernels.bin") is None
+    assert "what was measured is not kept" in caplog.text
+
+
 def test_a_cache_of_another_version_or_gpu_is_refused_and_left(tmp_path):
     path = tmp_path / "kernels.bin"
     path.write_bytes(b"other")

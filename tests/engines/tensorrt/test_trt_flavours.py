@@ -11,7 +11,7 @@ from s2mlp_deploy.engines.tensorrt import library
 from s2mlp_deploy.engines.tensorrt.flavours import check_targets, flavour
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions, check_options, check_version, chosen_sources, parse_size
 from s2mlp_deploy.errors import BuildError, InputError, TargetError
-from s2mlp_deploy.gpu import gpus
+from s2mlp_deploy.gpu import Gpu, gpus
 
 RTX, TENSORRT = flavour("tensorrt-rtx"), flavour("tensorrt")
 without_gpu = pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")
@@ -109,6 +109,19 @@ def test_what_fails_without_a_gpu_is_refused_before_the_build(option):
     check_options(BuildOptions(**{option: True}), RTX, gpu=True)
 
 
+@pytest.mark.parametrize("status", [library.tensorrt_status, library.rtx_status])
+def test_where_a_gpu_is_what_runs_engines_must_be_too(monkeypatch, status):
+    versions = {"tensorrt": "11.4.0", "tensorrt-rtx": "1.7.1"}
+    monkeypatch.setattr(library, "version_of", versions.get)
+    monkeypatch.setattr(library.importlib.util, "find_spec", lambda _: True)
+    monkeypatch.setattr(library, "gpus", lambda: (Gpu("NVIDIA L4", "sm89", "580", 1),))
+    found = status()
+    assert (found.available, found.install_hint) == (True, "pip install 's2mlp-deploy[cuda]'")
+    assert "cuda-bindings" in found.missing
+    versions["cuda-bindings"] = "13.0"
+    assert status().missing == ""
+
+
 @pytest.mark.slow
 @without_gpu
 @pytest.mark.parametrize("flag", ["REFIT", "STRIP_PLAN"])
@@ -161,6 +174,8 @@ def test_options_of_another_flavour_are_refused(options, found, says):
         (BuildOptions(tactic_sources="-"), "10.16", "write [+]NAME or -NAME"),
         (BuildOptions(build_route="-knob=on"), "11.0", "came with TensorRT 11.1"),
         (BuildOptions(build_route="-knob=on"), "10.16", "came with TensorRT 11.1"),
+        # Its release notes: "Added a new hardware compatibility level, kSAME_COMPUTE_CAPABILITY".
+        (BuildOptions(hardware_compatible="same-compute-capability"), "10.8", "TensorRT 10.8 has no hardware compat"),
     ],
 )
 def test_options_that_a_version_has_not_are_refused(options, version, says):
@@ -171,6 +186,8 @@ def test_options_that_a_version_has_not_are_refused(options, version, says):
 
 def test_options_that_a_version_has_are_taken():
     check_version(BuildOptions(build_route="-knob=on other=3"), flavour("tensorrt", "11.1"))
+    for version in ("10.9", "10", "11.4"):
+        check_version(BuildOptions(hardware_compatible="same-compute-capability"), flavour("tensorrt", version))
     ten = flavour("tensorrt", "10.16")
     assert chosen_sources("-CUBLAS,-cudnn,+JIT_CONVOLUTIONS", ten) == (
         "EDGE_MASK_CONVOLUTIONS",

@@ -133,6 +133,17 @@ def test_an_engine_that_does_not_load_says_why(fakes):
         fakes.open("tensorrt", "11.4.0", refuse=("deserialize_cuda_engine",))
 
 
+def test_a_library_that_cannot_start_says_why(fakes):
+    with pytest.raises(BuildError, match="TensorRT cannot start: CUDA initialization failure with error: 35"):
+        fakes.open("tensorrt", "11.4.0", refuse=("Runtime",))
+
+
+def test_a_type_that_numpy_has_not_is_refused_before_anything_is_loaded(fakes):
+    with pytest.raises(InputError, match="y of the engine is float7, which NumPy has not"):
+        fakes.open("tensorrt", "11.4.0", changes={"outputs": (TensorInfo("y", "float7", (2,)),)})
+    assert fakes.asked() == []
+
+
 def test_another_gpu_of_the_same_capability_warns(fakes, caplog):
     fakes.open("tensorrt", "11.4.0", changes={"gpu": "NVIDIA GH200"}).close()
     assert "chosen on NVIDIA GH200; on this NVIDIA H100" in caplog.text
