@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from s2mlp_deploy import api
 from s2mlp_deploy.calibration.observe import Observer, Statistics
 from s2mlp_deploy.engines.registry import open_graph_file
-from s2mlp_deploy.export import canonical
+from s2mlp_deploy.export import faster
 from s2mlp_deploy.export.forms import FORMS
 from s2mlp_deploy.export.lower import lower_shifts
 from s2mlp_deploy.export.write import save_model
@@ -39,7 +39,7 @@ FIRST = "without"
 
 def graphs(model: str, layout: str) -> Iterator[tuple[str, ir.Model]]:
     """The float32 graph without passes, and with one more each time; steps that change nothing are left out."""
-    with mock.patch.object(canonical, "FASTER", ()):
+    with mock.patch.object(faster, "FASTER", ()):
         captured = api.capture(api.load(model, overrides={"layout": layout}))
     graph = captured.canonical.clone()
     forms = ("slice-concat", "row-gather" if layout == "channels-last" else "grouped-conv")
@@ -47,7 +47,7 @@ def graphs(model: str, layout: str) -> Iterator[tuple[str, ir.Model]]:
     yield FIRST, lower_shifts(graph, FORMS[forms[0]])[0]
     if layout == "channels-first":
         yield forms[1], lower_shifts(graph, FORMS[forms[1]])[0]
-    for kind in canonical.FASTER:
+    for kind in faster.FASTER:
         if kind()(graph).modified:
             steps.append(f"+ {kind.__name__}")
             yield steps[-1], lower_shifts(graph, FORMS[forms[0]])[0]

@@ -16,7 +16,7 @@ from inplace import inplace_shifts
 from s2mlp_deploy import api
 from s2mlp_deploy.calibration.observe import Observer, Statistics
 from s2mlp_deploy.choices import ShiftFormName
-from s2mlp_deploy.export import canonical
+from s2mlp_deploy.export import faster
 from s2mlp_deploy.export.write import file_metadata, save_model
 from s2mlp_deploy.graph.loading import load_graph
 from s2mlp_deploy.models.registry import get_model
@@ -89,11 +89,11 @@ def prepare(model: str, root: Path, python: str | None) -> None:
 
 def without_passes(model: str, folder: Path) -> None:
     """What an export wrote before there were passes, with every shift as Slice and Concat."""
-    passes, canonical.FASTER = canonical.FASTER, ()
+    passes, faster.FASTER = faster.FASTER, ()
     try:
         captured = api.capture(api.load(model, overrides={"layout": "channels-last"}))
     finally:
-        canonical.FASTER = passes
+        faster.FASTER = passes
     api.export(captured, folder, shift_form="slice-concat")
 
 

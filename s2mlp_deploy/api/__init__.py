@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.api.serving import serve
     from s2mlp_deploy.api.sources import from_module, load
     from s2mlp_deploy.api.trtexec import read_trtexec, write_trtexec
-    from s2mlp_deploy.api.tune_steps import TuneOptions
+    from s2mlp_deploy.api.tune_options import TuneOptions
     from s2mlp_deploy.api.tuning import tune
     from s2mlp_deploy.api.zoo import models
     from s2mlp_deploy.artifact import (
@@ -177,7 +177,7 @@ _HOMES = {
     "s2mlp_deploy.serving.service.options": _Home(("EngineOptions", "ServeOptions", "ServiceLimits")),
     "s2mlp_deploy.api.sources": _Home(("from_module", "load"), _TORCH, "export"),
     "s2mlp_deploy.api.trtexec": _Home(("read_trtexec", "write_trtexec")),
-    "s2mlp_deploy.api.tune_steps": _Home(("TuneOptions",), _GRAPH, "onnx"),
+    "s2mlp_deploy.api.tune_options": _Home(("TuneOptions",)),
     "s2mlp_deploy.api.tuning": _Home(("tune",), _GRAPH, "onnx"),
     "s2mlp_deploy.api.zoo": _Home(("models",)),
     "s2mlp_deploy.artifact": _Home(

@@ -32,7 +32,7 @@ from s2mlp_deploy.text import first_line_of
 
 LOG = logging.getLogger(__name__)
 
-_STATE, _VERSION = "state.json", 2
+_STATE, _VERSION = "state.json", 3
 _WAIT = 600.0
 """Seconds to wait for another tuning of the same."""
 _OLD = 30 * 24 * 3600.0
@@ -51,7 +51,17 @@ class Entrant:
     def trial(self) -> Trial:
         """What is kept of it before it is measured."""
         of = self.variant
-        return Trial(of.file, of.sha256, of.precision, of.layout, of.form, self.engine, self.settings, "untried")
+        return Trial(
+            of.file,
+            of.sha256,
+            of.precision,
+            of.layout,
+            of.form,
+            self.engine,
+            self.settings,
+            "untried",
+            passes=of.passes,
+        )
 
     @property
     def name(self) -> str:

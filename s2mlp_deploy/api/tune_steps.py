@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from s2mlp_deploy.api.tune_gates import Gates, Verdict
+from s2mlp_deploy.api.tune_options import TuneOptions
 from s2mlp_deploy.api.tune_state import Entrant, Workplace
 from s2mlp_deploy.api.variants import Variant, Variants
 from s2mlp_deploy.artifact import Manifest
@@ -20,14 +21,11 @@ from s2mlp_deploy.bench.run import measure
 from s2mlp_deploy.bench.track import Track
 from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.registry import kind_of, statuses
-from s2mlp_deploy.errors import ArtifactError, ExportError, InputError, S2MLPDeployError
+from s2mlp_deploy.errors import ArtifactError, ExportError, S2MLPDeployError
 from s2mlp_deploy.evidence.machine import environment_here, this_machine
 from s2mlp_deploy.evidence.parity import ParityReport
-from s2mlp_deploy.evidence.tune import EngineSettings, Outcome, Trial, TuneReport
+from s2mlp_deploy.evidence.tune import EngineSettings, GraphPasses, Outcome, Trial, TuneReport
 from s2mlp_deploy.progress import ProgressCallback
-
-MINUTES = 4.0
-"""Of a tuning by default."""
 
 _RESERVE = 0.2
 """Share of the time that is kept for measuring the winners once more, beside what ran before."""
@@ -41,41 +39,6 @@ _COPIES = 5
 _ROUNDS, _FINAL_LAUNCHES, _FINAL_ROUNDS = 12, 3, 6
 _FORMS = ("grouped-conv", "pad-slice", "slice-concat", "row-gather")
 """Forms of shifts in the order in which they are tried; ``gather`` was never the fastest (docs/reference/forms.md)."""
-
-
-@dataclass(frozen=True)
-class TuneOptions:
-    """How an artifact is tuned.
-
-    Attributes:
-        minutes: The time that it may take.
-        engines: ``onnxruntime[:PROVIDER]``, ``openvino[:DEVICE]``; none for all of them that are installed.
-        threads: Within an operator; None tries one and as many as there are processors.
-        batch: Samples in a run; None for the files' own, or 1.
-        shapes: By input, where sizes besides the batch are free.
-        seed: Of the noise and the order of rounds.
-
-    Raises:
-        InputError: A number is out of range.
-    """
-
-    minutes: float = MINUTES
-    engines: Sequence[str] = ()
-    threads: int | None = None
-    batch: int | None = None
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.minutes <= 24 * 60:
-            raise InputError(
-                f"{self.minutes:g} minutes is no time to measure in",
-                where="--minutes",
-                fix=f"give a number above 0, at most a day; the default is {MINUTES:g}",
-            )
-        for name, value in (("threads", self.threads), ("batch", self.batch)):
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}", where=f"--{name}", fix="give a number of at least 1")
 
 
 class Tuning:
@@ -138,6 +101,7 @@ class Tuning:
         self._other_layouts()
         self._other_forms()
         self._other_settings()
+        self._other_passes()
         leaders = [self._entrants[name] for name in self._state.leaders.values() if name in self._entrants]
         trials = self._final(leaders)
         environment = environment_here()
@@ -192,7 +156,7 @@ class Tuning:
             for form in _FORMS:
                 if form == leader.variant.form:
                     continue
-                name = f"{leader.variant.precision}, {leader.variant.layout}, {form}"
+                name = replace(leader.variant, form=form).name
                 made = self._state.variants.get(name)
                 if made is None and self._may_go_on:
                     self._step(f"writing shifts as {form}", 0, None)
@@ -213,6 +177,26 @@ class Tuning:
         for group in list(self._state.leaders):
             leader = self._entrants[self._state.leaders[group]]
             self._race(f"settings of {group}", [replace(leader, settings=item) for item in self._settings(leader)])
+
+    def _other_passes(self) -> None:
+        """Last, because it takes the longest: torch builds the network again where its passes are to be left out."""
+        for group in list(self._state.leaders):
+            leader = self._entrants[self._state.leaders[group]]
+            of = leader.variant
+            if of.passes != "as exported":
+                continue  # It has won in an earlier go, or tuning.
+            names = {replace(of, passes=passes).name for passes in get_args(GraphPasses)} - {of.name}
+            made = next((item for name, item in self._state.variants.items() if name in names), None)
+            if made is None and not self._may_go_on:
+                self._note(f"there was no time for other graph passes in {group}")
+                continue
+            try:
+                made = made or self.variants.of_passes(of)
+            except S2MLPDeployError as error:
+                self._note(f"other graph passes of {of.name} were not tried: {error.problem}")
+                continue
+            self._keep(made)
+            self._race(f"graph passes of {group}", [replace(leader, variant=made)])
 
     def _settings(self, leader: Entrant) -> list[EngineSettings]:
         now, found = leader.settings, []

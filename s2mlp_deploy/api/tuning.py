@@ -9,8 +9,9 @@ from pathlib import Path
 
 from s2mlp_deploy.api.evidence import save_evidence
 from s2mlp_deploy.api.remembering import model_of
+from s2mlp_deploy.api.tune_options import TuneOptions
 from s2mlp_deploy.api.tune_state import Entrant, workplace
-from s2mlp_deploy.api.tune_steps import TuneOptions, Tuning
+from s2mlp_deploy.api.tune_steps import Tuning
 from s2mlp_deploy.artifact import (
     ArtifactWriter,
     Manifest,

@@ -1,8 +1,9 @@
-"""The same network in other files: another inner layout, other forms of its shifts, in every precision that it has.
+"""The same network in other files: another inner layout, other forms of its shifts, with graph passes and without.
 
 Another form is made from the artifact's own file alone (:mod:`s2mlp_deploy.export.relower`). Another layout is another
 program of the same network: the zoo builds it, with the artifact's weights, and torch must be there. Its quantized file
-gets the ranges of the artifact's own one, layer by layer: a layout moves numbers and changes none.
+gets the ranges of the artifact's own one, layer by layer: a layout moves numbers and changes none. Passes that a graph
+lacks, one that was an ONNX file say, run on the artifact's own file; to leave them out the zoo builds the network again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import msgspec
 import onnx_ir as ir
@@ -31,9 +32,11 @@ from s2mlp_deploy.artifact import (
     tuned_file,
 )
 from s2mlp_deploy.errors import ArtifactError, ExportError, QuantizationError
-from s2mlp_deploy.export.forms import find_form
+from s2mlp_deploy.evidence.tune import GraphPasses, graph_in_words
+from s2mlp_deploy.export.faster import make_faster
+from s2mlp_deploy.export.forms import FORMS, ShiftForm, find_form
 from s2mlp_deploy.export.lower import lower_shifts
-from s2mlp_deploy.export.relower import relower
+from s2mlp_deploy.export.relower import lift, lower_again, relower
 from s2mlp_deploy.export.write import file_metadata, save_model, tensor_infos
 from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.graph.loading import load_graph
@@ -44,11 +47,13 @@ from s2mlp_deploy.preprocess import Preprocessing
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
-    from s2mlp_deploy.api.capturing import CapturedSource
+    from s2mlp_deploy.export.analysis import Analysis
 
 LAYOUTS = ("channels-last", "channels-first")
 PRECISIONS = ("fp32", "int8", "int8-trt")
 """Of files that a processor runs faster than others: float16 is computed in float32 there, and fp8 is for GPUs."""
+_PASSES = "graph_passes"
+"""What a file says of itself whose graph passes are not those of its export."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class Variant:
         shifts: With their forms.
         file: Its name in the artifact; empty where it is not part of one.
         exceptions: Layers that it computes in higher precision.
+        passes: Which graph passes it has had.
     """
 
     precision: str
@@ -76,11 +82,12 @@ class Variant:
     shifts: tuple[ShiftRecord, ...] = ()
     file: str = ""
     exceptions: tuple[PrecisionException, ...] = ()
+    passes: GraphPasses = "as exported"
 
     @property
     def name(self) -> str:
         """What it is, in words."""
-        return f"{self.precision}, {self.layout}, {self.form}"
+        return f"{self.precision}, {self.layout}, {graph_in_words(self.form, self.passes)}"
 
     @property
     def path(self) -> Path:
@@ -107,7 +114,8 @@ class Variants:
     def __init__(self, root: Path, manifest: Manifest, work: Path, *, progress: ProgressCallback = no_progress) -> None:
         self._root, self._manifest, self._work = root, manifest, work
         self._progress = progress
-        self._captured: dict[str, CapturedSource] = {}
+        self._captured: dict[str, Analysis] = {}
+        self._canonical: dict[tuple[str, bool], ir.Model] = {}
 
     def own(self) -> tuple[Variant, ...]:
         """The artifact's own files that may be the fastest, those of the export before those that were tuned."""
@@ -125,9 +133,9 @@ class Variants:
             ExportError: There are none; says why.
         """
         source = self._manifest.source
-        if source.reference not in MODELS or "layout" not in source.config:
+        if not self._is_zoo:
             raise ExportError("other layouts are the zoo's: the layout of other networks is in their code")
-        if importlib.util.find_spec("torch") is None:
+        if not _has_torch():
             raise ExportError("another layout is built by torch, which is not installed here")
         return tuple(name for name in LAYOUTS if name != source.config["layout"])
 
@@ -140,18 +148,13 @@ class Variants:
         Raises:
             S2MLPDeployError: The network cannot be built, or its weights are not found.
         """
-        captured = self._capture(layout)
-        model, shifts = lower_shifts(captured.canonical)
-        model = self._finished(model)
-        files = [self._write(model, "fp32", layout, shifts)]
-        notes = []
-        for precision in PRECISIONS[1:]:
+        model, shifts = self._built(layout, None)
+        files, notes = [], []
+        for precision in PRECISIONS:
             if not any(record.precision == precision for record in self._manifest.files):
                 continue
-            self._progress(f"converting to {precision}", 0, None)
             try:
-                made = derive_as(model, precision, manifest=self._manifest, home=self._root)
-                files.append(self._write(made.model, precision, layout, shifts, made.exceptions))
+                files.append(self._in_precision(model, shifts, precision, layout))
             except (ArtifactError, QuantizationError) as error:
                 notes.append(f"{precision} in {layout} was not tried: {error.problem}")
         return tuple(files), tuple(notes)
@@ -168,6 +171,34 @@ class Variants:
         """
         model, shifts = relower(load_graph(variant.path).model, variant.shifts, find_form(form))
         return self._write(model, variant.precision, variant.layout, shifts, variant.exceptions)
+
+    def of_passes(self, variant: Variant) -> Variant:
+        """A file with the graph passes that it lacks, or, where it has had them all, with none.
+
+        Args:
+            variant: As exported; of either layout.
+
+        Returns:
+            The file, in the same precision, layout and form.
+
+        Raises:
+            ExportError: It cannot be made; says why.
+            QuantizationError: The ranges that are needed were not measured, or are not there.
+            S2MLPDeployError: The network cannot be built, or its weights are not found.
+        """
+        form = find_form(variant.form) if variant.form in FORMS else None
+        own = next(item for item in self.own() if item.precision == "fp32")
+        if variant.layout == own.layout:
+            canonical = lift(load_graph(own.path).model, own.shifts)
+            if make_faster(canonical):
+                model, shifts = lower_again(canonical, own.shifts, form)
+                return self._in_precision(model, shifts, variant.precision, variant.layout, "all")
+        if not self._is_zoo:
+            raise ExportError("it has had every graph pass that applies, and without them only the zoo's are built")
+        if not _has_torch():
+            raise ExportError("a graph without passes is built by torch, which is not installed here")
+        model, shifts = self._built(variant.layout, form, faster=False)
+        return self._in_precision(model, shifts, variant.precision, variant.layout, "none")
 
     def adopted(self, variant: Variant, staging: Path) -> dict[str, tuple[str, int]]:
         """Copies a file into an artifact's staging, by the name that it has there.
@@ -191,6 +222,7 @@ class Variants:
         shifts = msgspec.convert(told["shifts"], tuple[ShiftRecord, ...]) if "shifts" in told else self._manifest.shifts
         layout = (told.get("source") or {}).get("config", {}).get("layout", "as-is")
         exceptions = tuple(item for item in self._manifest.precision_exceptions if item.file == record.path)
+        passes = told.get(_PASSES, "as exported")
         return Variant(
             record.precision,
             layout if layout in LAYOUTS else "as-is",
@@ -201,6 +233,7 @@ class Variants:
             shifts,
             record.path,
             exceptions,
+            passes if passes in get_args(GraphPasses) else "as exported",
         )
 
     def _write(
@@ -210,9 +243,10 @@ class Variants:
         layout: str,
         shifts: tuple[ShiftRecord, ...],
         exceptions: tuple[PrecisionException, ...] = (),
+        passes: GraphPasses = "as exported",
     ) -> Variant:
         form, name = form_of(shifts), tuned_file(precision)
-        folder = self._work / f"{precision}.{layout}.{form}"
+        folder = self._work / f"{precision}.{layout}.{form}.{passes.replace(' ', '-')}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         manifest, source = self._manifest, self._manifest.source
@@ -226,14 +260,38 @@ class Variants:
             outputs=tensor_infos(model.graph.outputs),
         )
         model.metadata_props.clear()
-        model.metadata_props.update(file_metadata(described, precision))
+        own = {} if passes == "as exported" else {_PASSES: passes}
+        model.metadata_props.update(file_metadata(described, precision, **own))
         save_model(model, folder / name)
-        nodes = len(model.graph)
+        nodes, path = len(model.graph), folder / name
         named = tuple(replace(item, file=name) for item in exceptions)
-        return Variant(precision, layout, form, str(folder / name), sha256_of(folder / name), nodes, shifts, "", named)
+        return Variant(precision, layout, form, str(path), sha256_of(path), nodes, shifts, "", named, passes)
 
-    def _finished(self, model: ir.Model) -> ir.Model:
-        """A float32 graph as the artifact has it: preprocessing, and no subnormal weights where it has none."""
+    @property
+    def _is_zoo(self) -> bool:
+        source = self._manifest.source
+        return source.reference in MODELS and "layout" in source.config
+
+    def _in_precision(
+        self,
+        model: ir.Model,
+        shifts: tuple[ShiftRecord, ...],
+        precision: str,
+        layout: str,
+        passes: GraphPasses = "as exported",
+    ) -> Variant:
+        """A float32 graph as a file, quantized as the artifact's own one where that is wanted."""
+        if precision == "fp32":
+            return self._write(model, precision, layout, shifts, passes=passes)
+        self._progress(f"converting to {precision}", 0, None)
+        made = derive_as(model, precision, manifest=self._manifest, home=self._root)
+        return self._write(made.model, precision, layout, shifts, made.exceptions, passes)
+
+    def _built(
+        self, layout: str, form: ShiftForm | None, *, faster: bool = True
+    ) -> tuple[ir.Model, tuple[ShiftRecord, ...]]:
+        """A network of the zoo in float32, with preprocessing and subnormal weights where the artifact has them."""
+        model, shifts = lower_shifts(self._translated(layout, faster), form)
         described = self._manifest.preprocessing
         if self._manifest.preprocessing_in_graph and described is not None:
             from s2mlp_deploy.export.preprocessing import add_preprocessing
@@ -241,11 +299,22 @@ class Variants:
             model = add_preprocessing(model, Preprocessing.from_dict(described))
         if not subnormal_weights(load_graph(self._root / self._manifest.file("fp32").path).model):
             flush_weights(model)
-        return model
+        return model, shifts
 
-    def _capture(self, layout: str) -> CapturedSource:
+    def _translated(self, layout: str, faster: bool) -> ir.Model:
+        from s2mlp_deploy.export.canonical import to_canonical
+
+        known = self._canonical.get((layout, faster))
+        if known is None:
+            captured = self._capture(layout).captured
+            self._progress("translating to ONNX", 0, None)
+            known = self._canonical[layout, faster] = to_canonical(captured, opset=self._manifest.opset, faster=faster)
+        return known
+
+    def _capture(self, layout: str) -> Analysis:
         # torch is not everywhere, and takes seconds to import.
-        from s2mlp_deploy.api.capturing import capture
+        from s2mlp_deploy.api.capturing import analyze
+        from s2mlp_deploy.export.analysis import Analysis
         from s2mlp_deploy.sources.load import load_source
 
         if layout not in self._captured:
@@ -263,13 +332,14 @@ class Variants:
                 shape = manifest.inputs[0].shape
                 axes = ("batch",) if manifest.preprocessing_in_graph else ("batch", None, "height", "width")
                 free = [name for name, size in zip(axes, shape, strict=False) if name and not isinstance(size, int)]
-                self._captured[layout] = capture(
-                    source,
-                    opset=manifest.opset,
-                    dynamic=free,  # type: ignore[arg-type]
-                    progress=self._progress,
-                )
+                found = analyze(source, dynamic=free)  # type: ignore[arg-type]
+                assert isinstance(found, Analysis), "the zoo's are modules"
+                self._captured[layout] = found
         return self._captured[layout]
+
+
+def _has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None
 
 
 @contextlib.contextmanager

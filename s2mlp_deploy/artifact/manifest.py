@@ -221,21 +221,25 @@ class Manifest:
     limits: tuple[SizeLimit, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
-    def timeless(self, precision: str) -> str:
+    def timeless(self, precision: str, **own: str) -> str:
         """The part that goes into the metadata of a file of the given precision, as JSON.
 
         What is said of other files is left out, so that a file's bytes do not depend on which others were made.
+
+        Args:
+            precision: Of the file.
+            **own: What else that file says of itself.
         """
         name = model_file(precision)
         data = asdict(self)
         del data["files"]
         data["precision_exceptions"] = [asdict(item) for item in self.precision_exceptions if item.file == name]
         if self.calibration is not None:
-            own = name in self.calibration.files
+            has_own = name in self.calibration.files
             # float16 asks for the largest magnitudes, by whatever method the ranges beside it were chosen.
             method = "maxima" if precision == "fp16" else self.calibration.method
-            data["calibration"] = asdict(replace(self.calibration, files=(name,), method=method)) if own else None
-        return msgspec.json.encode(data | {"precision": precision}, order="sorted").decode()
+            data["calibration"] = asdict(replace(self.calibration, files=(name,), method=method)) if has_own else None
+        return msgspec.json.encode(data | {"precision": precision} | own, order="sorted").decode()
 
     def file(self, precision: str) -> FileRecord:
         """The file of a precision.

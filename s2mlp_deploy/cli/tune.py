@@ -9,13 +9,11 @@ import typer
 from rich.console import Console
 
 from s2mlp_deploy import api
+from s2mlp_deploy.api.tune_options import MINUTES
 from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.options import complete_graph_engine, examples, refuse_options
 from s2mlp_deploy.errors import CheckFailedError
 from s2mlp_deploy.evidence.store import document_of
-
-_MINUTES = 4.0
-"""See :data:`s2mlp_deploy.api.tune_steps.MINUTES`; that needs onnx, which ``--help`` does not."""
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +26,7 @@ def register(app: typer.Typer) -> None:
         directory: Annotated[Path, typer.Argument(metavar="DIR", help="An artifact.")],
         minutes: Annotated[
             float, typer.Option(help="The time that it may take; an interrupted one goes on.")
-        ] = _MINUTES,
+        ] = MINUTES,
         engine: Annotated[
             list[str] | None,
             typer.Option(

@@ -18,6 +18,14 @@ turn."""
 Optimize: TypeAlias = Literal["all", "extended", "basic", "off"]
 """How far ONNX Runtime fuses and folds."""
 
+GraphPasses: TypeAlias = Literal["as exported", "all", "none"]
+"""Which of this package's graph passes a file has had: those of its export, those that it lacked too, or none."""
+
+
+def graph_in_words(form: str, passes: GraphPasses) -> str:
+    """How a graph is written: the form of its shifts, and which passes it has had where that is not its export's."""
+    return {"as exported": form, "all": f"{form}, every graph pass", "none": f"{form}, no graph pass"}[passes]
+
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -68,6 +76,7 @@ class Trial:
             it was not measured.
         difference: Largest absolute difference of the outputs from the artifact's float32 file; None where they were
             not compared.
+        passes: Which graph passes its file has had.
     """
 
     file: str
@@ -83,11 +92,17 @@ class Trial:
     rounds: int = 0
     ratio: Ratio | None = None
     difference: float | None = None
+    passes: GraphPasses = "as exported"
+
+    @property
+    def graph(self) -> str:
+        """How its graph is written, in words."""
+        return graph_in_words(self.form, self.passes)
 
     @property
     def name(self) -> str:
         """What it is, in words."""
-        return f"{self.precision}, {self.layout}, {self.form} on {self.engine}, {self.settings.words}"
+        return f"{self.precision}, {self.layout}, {self.graph} on {self.engine}, {self.settings.words}"
 
     @property
     def number_type(self) -> str:

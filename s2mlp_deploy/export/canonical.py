@@ -19,16 +19,13 @@ from s2mlp_deploy.capture.frames import line_of_stack
 from s2mlp_deploy.capture.program import Captured
 from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.decompositions import decomposed
-from s2mlp_deploy.export.passes.gemm_with_bias import GemmWithBias
+from s2mlp_deploy.export.faster import make_faster
 from s2mlp_deploy.export.passes.merge_shifts import MergeEqualShifts
 from s2mlp_deploy.export.passes.name_after_modules import NameAfterModules
 from s2mlp_deploy.export.passes.name_dynamic_axes import NameDynamicAxes
 from s2mlp_deploy.export.passes.note_example_sizes import NoteExampleSizes
 from s2mlp_deploy.export.passes.simplify import Simplify
-from s2mlp_deploy.export.passes.split_weights import SplitWeights
-from s2mlp_deploy.export.passes.stay_in_rows import StayInRows
 from s2mlp_deploy.export.passes.strip import StripProvenance
-from s2mlp_deploy.export.passes.token_sums import TokenSums
 from s2mlp_deploy.export.shift_node import shift_opset, translate_shift
 from s2mlp_deploy.graph.editing import drop_unused_initializers
 from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, DEFORM_CONV_OPSET, MAX_OPSET, check_opset
@@ -42,14 +39,6 @@ from s2mlp_deploy.torch_internals import (
     tracing,
     untranslated_nodes,
 )
-
-FASTER: tuple[type[ir.passes.InPlacePass], ...] = (
-    TokenSums,
-    SplitWeights,
-    GemmWithBias,
-    StayInRows,
-)
-"""What makes graphs faster, in this order, each kept for what it gains: ``benchmarks/passes.md``."""
 
 
 def _translations(program: ExportedProgram, opset: int) -> dict[Any, Any]:
@@ -83,11 +72,16 @@ def _line_of(nodes: Iterable[Node]) -> str | None:
     return next((str(line) for line in lines if line), None)
 
 
-def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
+def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET, faster: bool = True) -> ir.Model:
     """Translates a captured program with torch's exporter and cleans what it leaves.
 
     Every node and value is named after the module it comes from (``stages.0.blocks.1.mlp.fc1/MatMul``), dynamic axes
     have the names they were captured with, and nothing speaks of the machine that exported.
+
+    Args:
+        captured: The program.
+        opset: Of the graph.
+        faster: Whether the passes that make it faster run (:mod:`s2mlp_deploy.export.faster`).
 
     Raises:
         ExportError: The exporter has no translation, fails, or wrote another opset than it was asked for.
@@ -123,10 +117,11 @@ def to_canonical(captured: Captured, *, opset: int = DEFAULT_OPSET) -> ir.Model:
         NameAfterModules(),
         NameDynamicAxes(),
         StripProvenance(),
-        *(fast() for fast in FASTER),
     )
     cleaned = clean(model).model
     drop_unused_initializers(cleaned.graph)
+    if faster:
+        make_faster(cleaned)
     # The exporter gives an input that is returned as it is the name of the output.
     for value, name in zip(cleaned.graph.inputs, captured.input_names, strict=True):
         value.name = name

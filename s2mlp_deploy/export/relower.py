@@ -36,6 +36,19 @@ def relower(
     Raises:
         ExportError: The nodes of a shift are not those that were written, or it cannot take this form.
     """
+    return lower_again(lift(model, shifts), shifts, form)
+
+
+def lift(model: ir.Model, shifts: Sequence[ShiftRecord]) -> ir.Model:
+    """Takes the form of every shift back, in a copy of the model; weights are shared, not copied.
+
+    Args:
+        model: Of any precision; its types are known.
+        shifts: As the manifest has them.
+
+    Raises:
+        ExportError: The nodes of a shift are not those that were written.
+    """
     canonical = model.clone()
     for shift in shifts:
         if shift.nodes:
@@ -46,6 +59,25 @@ def relower(
         if str(value.name).startswith("shift."):
             value.name = f"earlier.{number}.{value.name}"
     canonical.opset_imports[DOMAIN] = 1
+    return canonical
+
+
+def lower_again(
+    canonical: ir.Model, shifts: Sequence[ShiftRecord], form: ShiftForm | None
+) -> tuple[ir.Model, tuple[ShiftRecord, ...]]:
+    """Writes the shifts of what :func:`lift` returned.
+
+    Args:
+        canonical: It.
+        shifts: As they were given there.
+        form: How they are written; None is ``auto``.
+
+    Returns:
+        See :func:`relower`.
+
+    Raises:
+        ExportError: A shift cannot take this form.
+    """
     lowered, written = lower_shifts(canonical, form, others=True)
     drop_unused_initializers(lowered.graph)
     by_name = {record.name: record for record in written}

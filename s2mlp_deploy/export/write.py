@@ -84,9 +84,9 @@ def stage(writer: ArtifactWriter, manifest: Manifest, files: Sequence[GraphFile]
     return facts
 
 
-def file_metadata(manifest: Manifest, precision: str) -> Mapping[str, str]:
-    """What a lone file says of itself: the timeless part of the manifest."""
-    return {METADATA_KEY: manifest.timeless(precision)}
+def file_metadata(manifest: Manifest, precision: str, **own: str) -> Mapping[str, str]:
+    """What a lone file says of itself: the timeless part of the manifest, and what is its own."""
+    return {METADATA_KEY: manifest.timeless(precision, **own)}
 
 
 def save_model(model: ir.Model, path: Path) -> None:

@@ -73,7 +73,7 @@ def rows_of(report: TuneReport) -> list[tuple[str, ...]]:
             str(number),
             trial.precision,
             trial.layout,
-            trial.form,
+            trial.graph,
             trial.engine,
             trial.settings.words,
             fmt.milliseconds(trial.ms),

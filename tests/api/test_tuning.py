@@ -13,7 +13,7 @@ from proven import parity_of
 
 from s2mlp_deploy import api
 from s2mlp_deploy.api import tune_steps, tuning
-from s2mlp_deploy.api.tune_steps import TuneOptions
+from s2mlp_deploy.api.tune_options import TuneOptions
 from s2mlp_deploy.api.tuning import tune
 from s2mlp_deploy.artifact import read_manifest
 from s2mlp_deploy.bench.candidates import Graph
@@ -25,6 +25,7 @@ from s2mlp_deploy.evidence.parity import ParityReport, Weights
 from s2mlp_deploy.evidence.store import read_evidence, save_record
 from s2mlp_deploy.evidence.tune import TuneReport
 from s2mlp_deploy.files import sha256_of, user_cache
+from s2mlp_deploy.graph.loading import load_graph
 from s2mlp_deploy.serving.plan import plan_run
 
 OPTIONS = TuneOptions(engines=("onnxruntime",), threads=1)
@@ -108,7 +109,11 @@ def lab(monkeypatch, artifact):
     def no_layouts(_):
         raise ExportError("there is one layout alone")
 
+    def no_passes(_, __):
+        raise ExportError("every graph pass has run")
+
     monkeypatch.setattr(tune_steps.Variants, "other_layouts", no_layouts)
+    monkeypatch.setattr(tune_steps.Variants, "of_passes", no_passes)
     return made
 
 
@@ -141,6 +146,41 @@ def test_the_fastest_form_becomes_part_of_the_artifact(lab, artifact):
     assert all(trial.reason for trial in report.trials), "each says why"
     assert "there is one layout alone" in report.notes
     assert not [path for path in (user_cache() / "tune").rglob("*") if path.is_file()], "nothing is left to go on with"
+
+
+def test_graph_passes_are_tried_on_the_best_file_last(lab, artifact, monkeypatch):
+    made = []
+
+    def of_passes(variants, variant):
+        made.append(variant)
+        return variants._write(load_graph(variant.path).model, "fp32", variant.layout, variant.shifts, passes="none")
+
+    monkeypatch.setattr(tune_steps.Variants, "of_passes", of_passes)
+    lab.times = {".none": 0.3, "grouped-conv": 0.5}
+    (won,) = tune(artifact, OPTIONS).winners
+    assert (won.form, won.passes, won.file) == ("grouped-conv", "none", "model.fp32-tuned.onnx")
+    assert "no graph pass" in won.name
+    assert [item.form for item in made] == ["grouped-conv"], "of what led"
+    # It is known for what it is when it is tuned again, and its passes are not tried again.
+    lab.times["fp32-tuned"] = 0.3
+    report = tune(artifact, OPTIONS)
+    assert [(trial.passes, trial.file) for trial in report.winners] == [("none", won.file)]
+    assert len(made) == 1
+
+
+def test_passes_there_is_no_time_for_are_told(lab, artifact, monkeypatch):
+    def of_passes(*_):
+        raise AssertionError("nothing is made")
+
+    monkeypatch.setattr(tune_steps.Variants, "of_passes", of_passes)
+    settings = tune_steps.Tuning._other_settings
+
+    def slowly(run):
+        settings(run)
+        run._place._since -= 3600
+
+    monkeypatch.setattr(tune_steps.Tuning, "_other_settings", slowly)
+    assert "there was no time for other graph passes in fp32" in tune(artifact, OPTIONS).notes
 
 
 def test_what_computes_something_else_does_not_win(lab, artifact):
