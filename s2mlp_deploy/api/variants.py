@@ -3,7 +3,7 @@
 Another form is made from the artifact's own file alone (:mod:`s2mlp_deploy.export.relower`). Another layout is another
 program of the same network: the zoo builds it, with the artifact's weights, and torch must be there. Its quantized file
 gets the ranges of the artifact's own one, layer by layer: a layout moves numbers and changes none. Passes that a graph
-lacks, one that was an ONNX file say, run on the artifact's own file; to leave them out the zoo builds the network again.
+lacks (of an ONNX file, say) run on the artifact's own file; to leave them out the zoo builds the network again.
 """
 
 from __future__ import annotations
