@@ -48,8 +48,10 @@ def open_engine(
                 fix="leave --flush-denormals out, or name ONNX files alone",
             )
         # Kernels that are compiled beside the first runs would be measured with them.
-        compiling = {"kernels": "eager"} if kind == "tensorrt-rtx" else {}
-        built = open_built_file(path, kind, threads=settings.threads, **compiling)
+        options: dict[str, Any] = {"kernels": "eager"} if kind == "tensorrt-rtx" else {}
+        if kind == "openvino":
+            options = {"throughput": throughput}
+        built = open_built_file(path, kind, threads=settings.threads, **options)
         return built, built.name
     own: dict[str, Any] = {"throughput": throughput}
     if kind == GRAPH_ENGINE:

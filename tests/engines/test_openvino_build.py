@@ -16,6 +16,7 @@ pytest.importorskip("openvino")
 from s2mlp_deploy import api
 from s2mlp_deploy.api.opening import open_file
 from s2mlp_deploy.bench.candidates import jobs_of
+from s2mlp_deploy.bench.engines import open_engine
 from s2mlp_deploy.engines.openvino import builder
 from s2mlp_deploy.engines.openvino.builder import find_compiled
 from s2mlp_deploy.engines.openvino.runtime import CompiledEngine, OpenVinoEngine
@@ -23,6 +24,7 @@ from s2mlp_deploy.engines.record import read_engine, write_sidecar
 from s2mlp_deploy.engines.sidecar import sidecar_of
 from s2mlp_deploy.evidence.build import BuildRecord, MatrixOp
 from s2mlp_deploy.evidence.store import read_evidence
+from s2mlp_deploy.evidence.tune import EngineSettings
 from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.serving.predictor import Predictor
 
@@ -93,6 +95,16 @@ def test_what_was_compiled_for_another_machine_is_refused_with_the_difference(gr
     assert "build model.fp32.onnx" in str(caught.value) or "--engine openvino" in str(caught.value)
     assert find_compiled(graph, "CPU") is None
     assert len(api.inspect_engine(path).mismatches) == 1
+
+
+@pytest.mark.parametrize("throughput", [False, True])
+def test_what_was_compiled_is_opened_for_many_runs_or_for_one(graph, throughput):
+    path, settings = built(graph), EngineSettings(threads=2)
+    engine, _ = open_engine(path, "openvino", settings=settings, throughput=throughput)
+    assert engine.properties["PERFORMANCE_HINT"].endswith("THROUGHPUT" if throughput else "LATENCY")
+    assert (engine.properties["NUM_STREAMS"] == "1") is not throughput
+    feeds = {info.name: np.zeros((2, *info.shape[1:]), np.float32) for info in engine.inputs}
+    engine.run_many(feeds, 3)
 
 
 def test_a_file_that_was_changed_never_reaches_openvino(graph):

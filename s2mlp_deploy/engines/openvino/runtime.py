@@ -189,6 +189,7 @@ class CompiledEngine(OpenVinoEngine):
     Args:
         path: The file.
         threads: On a CPU; 0 lets OpenVINO choose.
+        throughput: Whether many runs at once count (:meth:`run_many`), not the time of one.
 
     Raises:
         ArtifactError: It was changed, has no sidecar, or was compiled for another version, platform or processor; the
@@ -198,7 +199,7 @@ class CompiledEngine(OpenVinoEngine):
         BuildError: OpenVINO cannot load it.
     """
 
-    def __init__(self, path: Path, *, threads: int = 0) -> None:
+    def __init__(self, path: Path, *, threads: int = 0, throughput: bool = False) -> None:
         record = read_engine(path)
         self._openvino = library.load()
         check_runs_here(path, record, version=str(self._openvino.get_version()), capability=None)
@@ -207,7 +208,7 @@ class CompiledEngine(OpenVinoEngine):
         kept = {"precision": record.precision, "preprocessing_in_graph": record.preprocessing_in_graph}
         described = {**kept, "limits": record.limits}
         told = OnnxInterface(record.inputs, record.outputs, {METADATA_KEY: to_json(described).decode()})
-        config = configuration_of(told, path, self.device, threads=threads)
+        config = configuration_of(told, path, self.device, threads=threads, throughput=throughput)
         try:
             compiled = core.import_model(io.BytesIO(path.read_bytes()), self.device, dict(config))
         except RuntimeError as error:
@@ -322,6 +323,6 @@ def open_graph(path: Path, part: str, *, threads: int, **options: Any) -> OpenVi
     return OpenVinoEngine(path, device=part or CPU, threads=threads, **options)
 
 
-def open_built(path: Path, *, threads: int) -> CompiledEngine:
+def open_built(path: Path, *, threads: int, **options: Any) -> CompiledEngine:
     """The registry's way to open a compiled file; see :class:`CompiledEngine`."""
-    return CompiledEngine(path, threads=threads)
+    return CompiledEngine(path, threads=threads, **options)
