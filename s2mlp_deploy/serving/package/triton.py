@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s2mlp_deploy.artifact import Manifest, SizeLimit, TensorInfo, data_file, fitting_batch, verify_graph
-from s2mlp_deploy.engines.record import read_sidecar
+from s2mlp_deploy.engines.record import read_engine
 from s2mlp_deploy.engines.registry import kind_of
 from s2mlp_deploy.errors import InputError, OutputError, TargetError
 from s2mlp_deploy.evidence.build import Profile
@@ -70,16 +70,25 @@ def write_triton(output: Path, manifest: Manifest, plan: RunPlan, options: Packa
 
     Raises:
         TargetError: Triton has no backend for what runs it.
-        InputError: An element type has no name in Triton.
+        InputError: An element type has no name in Triton, or the engine has no weights.
         OutputError: The version is there, or the model with another configuration.
         ArtifactError: The file is not the one that was exported or built.
     """
     backend = _backend_of(plan)
-    profile = None
+    profile, command = None, f"tritonserver --model-repository={output.resolve()}"
     path = plan.path
     if plan.is_built:
-        profiles = read_sidecar(path).profiles
-        profile = profiles[0] if profiles else None
+        record = read_engine(path)
+        if record.flags.get("strip_plan"):
+            raise InputError(
+                "the engine has no weights (--strip-plan), and Triton gives it none",
+                where=str(path),
+                fix="build it without --strip-plan",
+            )
+        if record.flags.get("version_compatible"):
+            # It holds a runtime of its own, which is code: the backend loads that only where it is told to.
+            command += " --backend-config=tensorrt,version-compatible=true"
+        profile = record.profiles[0] if record.profiles else None
     else:
         path = verify_graph(plan.directory, manifest, plan.file)
     config, notes = _configuration(manifest, plan, backend, profile, options)
@@ -114,7 +123,7 @@ def write_triton(output: Path, manifest: Manifest, plan: RunPlan, options: Packa
         plan.engine,
         plan.why,
         tuple(notes),
-        (f"tritonserver --model-repository={output.resolve()}",),
+        (command,),
     )
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import report_samples
 from image_artifact import CLASSES, write_image_artifact
 
 from s2mlp_deploy.artifact import SizeLimit, read_manifest
-from s2mlp_deploy.errors import InputError, OutputError, TargetError
+from s2mlp_deploy.engines.record import write_sidecar
+from s2mlp_deploy.errors import ArtifactError, InputError, OutputError, TargetError
 from s2mlp_deploy.evidence.build import InputProfile
 from s2mlp_deploy.evidence.tune import EngineSettings
 from s2mlp_deploy.serving.package import triton
@@ -116,13 +118,18 @@ def test_what_the_model_takes_bounds_the_batch(write, tmp_path, limit, batch, no
     assert any(note in told for told in package.notes) if note else not package.notes
 
 
-def test_an_engine_is_batched_within_its_profile(tmp_path, monkeypatch):
+def plan_of_engine(folder: Path, **flags: bool) -> RunPlan:
+    engine = folder / "model.fp32.tensorrt.sm89.engine"
+    record = replace(report_samples.build(), flavour="tensorrt", engine=engine.name, profiles=(PROFILE,), flags=flags)
+    engine.write_bytes(b"plan")
+    write_sidecar(engine, replace(record, engine_sha256=hashlib.sha256(b"plan").hexdigest()))
+    return RunPlan(folder, engine.name, "fp32", "tensorrt", EngineSettings(), "engine", "asked", "holds")
+
+
+def test_an_engine_is_batched_within_its_profile(tmp_path):
     write_image_artifact(tmp_path / "a")
     manifest = read_manifest(tmp_path / "a")
-    engine = tmp_path / "a" / "model.fp32.tensorrt.sm89.engine"
-    engine.write_bytes(b"plan")
-    monkeypatch.setattr(triton, "read_sidecar", lambda path: SimpleNamespace(profiles=(PROFILE,)))
-    plan = RunPlan(tmp_path / "a", engine.name, "fp32", "tensorrt", EngineSettings(), "engine", "asked", "holds")
+    plan = plan_of_engine(tmp_path / "a")
     package = write_triton(tmp_path / "repository", manifest, plan, PackageOptions(max_batch=16, instances=2))
     config = read(tmp_path / "repository" / "colours" / "config.pbtxt")
     assert (config.backend, config.max_batch_size) == ("tensorrt", 6)
@@ -131,6 +138,26 @@ def test_an_engine_is_batched_within_its_profile(tmp_path, monkeypatch):
     assert [item.batch_size for item in config.model_warmup] == [1, 6]
     assert (tmp_path / "repository" / "colours" / "1" / "model.plan").read_bytes() == b"plan"
     assert any("at most 6 samples" in note for note in package.notes)
+    assert "version-compatible" not in " ".join(package.commands)
+
+
+def test_an_engine_that_loads_in_later_versions_is_said_to_triton(tmp_path):
+    write_image_artifact(tmp_path / "a")
+    plan = plan_of_engine(tmp_path / "a", version_compatible=True)
+    package = write_triton(tmp_path / "repository", read_manifest(tmp_path / "a"), plan, PackageOptions())
+    assert package.commands[0].endswith(" --backend-config=tensorrt,version-compatible=true")
+
+
+def test_an_engine_without_weights_or_that_was_changed_is_not_packaged(tmp_path):
+    write_image_artifact(tmp_path / "a")
+    manifest, plan = read_manifest(tmp_path / "a"), plan_of_engine(tmp_path / "a", strip_plan=True)
+    with pytest.raises(InputError, match="no weights"):
+        write_triton(tmp_path / "r", manifest, plan, PackageOptions())
+    plan = plan_of_engine(tmp_path / "a")
+    plan.path.write_bytes(b"another plan")
+    with pytest.raises(ArtifactError, match="not the one its sidecar describes"):
+        write_triton(tmp_path / "r", manifest, plan, PackageOptions())
+    assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize(
