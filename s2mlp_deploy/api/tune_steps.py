@@ -69,7 +69,8 @@ class Tuning:
         self._place, self._state, self._progress = place, place.state, progress
         cores = int(this_machine().usable_cores or 1)
         self._threads = options.threads or max(cores, 1)
-        on_processor = all(engine.partition(":")[2].lower() in ("", "cpu") for engine in engines)
+        parts = (engine.partition(":")[2].lower().removesuffix("executionprovider") for engine in engines)
+        on_processor = all(part in ("", "cpu") for part in parts)
         self._clock: Literal["cpu", "wall"] = "cpu" if self._threads == 1 and on_processor else "wall"
         self.variants: Variants = Variants(root, manifest, place.folder, progress=self._step)
         self._own = self.variants.own()
@@ -102,6 +103,7 @@ class Tuning:
         self._other_forms()
         self._other_settings()
         self._other_passes()
+        self.variants.release()
         leaders = [self._entrants[name] for name in self._state.leaders.values() if name in self._entrants]
         trials = self._final(leaders)
         environment = environment_here()
@@ -145,6 +147,8 @@ class Tuning:
                     self._note(note)
             plain = {item.precision: item for item in reversed(made)}
             self._race(layout, [self._entrant(plain[p], engine) for p in plain for engine in self._engines])
+        leading = {self._entrants[name].variant.layout for name in self._state.leaders.values()}
+        self.variants.release(keep=leading)
 
     def _other_forms(self) -> None:
         if not any(shift.nodes for shift in self._manifest.shifts):
@@ -221,7 +225,7 @@ class Tuning:
         size = self._heat_size()
         for start in range(0, len(new), size):
             heat = new[start : start + size]
-            if not self._may_go_on:
+            if not self._may_go_on and self._state.leaders:  # The first heat runs, however little time was granted.
                 for entrant in heat:
                     self._set(entrant, "untried", "there was no time left")
                 continue

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from s2mlp_deploy import __version__
 from s2mlp_deploy.api.evidence import save_evidence
 from s2mlp_deploy.api.remembering import model_of
 from s2mlp_deploy.api.tune_options import TuneOptions
@@ -87,7 +88,7 @@ def tune(
         "files": [(record.path, record.sha256) for record in manifest.files],
         "machine": machine_key(this_machine()),
         "engines": engines,
-        "versions": {item.name: item.version for item in statuses()},
+        "versions": {"s2mlp_deploy": __version__} | {item.name: item.version for item in statuses()},
         "threads": options.threads,
         "batch": options.batch,
         "shapes": dict(options.shapes),

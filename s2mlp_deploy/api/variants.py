@@ -12,7 +12,7 @@ import contextlib
 import importlib.util
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -116,6 +116,11 @@ class Variants:
         self._progress = progress
         self._captured: dict[str, Analysis] = {}
         self._canonical: dict[tuple[str, bool], ir.Model] = {}
+
+    def release(self, keep: Collection[str] = ()) -> None:
+        """Forgets the programs and graphs of other layouts than these: each holds the network's weights."""
+        self._captured = {layout: found for layout, found in self._captured.items() if layout in keep}
+        self._canonical.clear()
 
     def own(self) -> tuple[Variant, ...]:
         """The artifact's own files that may be the fastest, those of the export before those that were tuned."""

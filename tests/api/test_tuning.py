@@ -14,6 +14,7 @@ from proven import parity_of
 from s2mlp_deploy import api
 from s2mlp_deploy.api import tune_steps, tuning
 from s2mlp_deploy.api.tune_options import TuneOptions
+from s2mlp_deploy.api.tune_state import Workplace
 from s2mlp_deploy.api.tuning import tune
 from s2mlp_deploy.artifact import read_manifest
 from s2mlp_deploy.bench.candidates import Graph
@@ -26,6 +27,7 @@ from s2mlp_deploy.evidence.store import read_evidence, save_record
 from s2mlp_deploy.evidence.tune import TuneReport
 from s2mlp_deploy.files import sha256_of, user_cache
 from s2mlp_deploy.graph.loading import load_graph
+from s2mlp_deploy.progress import no_progress
 from s2mlp_deploy.serving.plan import plan_run
 
 OPTIONS = TuneOptions(engines=("onnxruntime",), threads=1)
@@ -166,6 +168,38 @@ def test_graph_passes_are_tried_on_the_best_file_last(lab, artifact, monkeypatch
     report = tune(artifact, OPTIONS)
     assert [(trial.passes, trial.file) for trial in report.winners] == [("none", won.file)]
     assert len(made) == 1
+
+
+def test_however_little_time_there_is_what_ran_before_is_measured(lab, artifact, monkeypatch):
+    monkeypatch.setattr(tune_steps.Tuning, "_may_go_on", False)
+    report = tune(artifact, OPTIONS)
+    assert [trial.file for trial in report.winners] == ["model.fp32.onnx"]
+    assert report.trials[0].rounds
+
+
+@pytest.mark.parametrize(
+    ("engine", "clock"),
+    [
+        ("onnxruntime", "cpu"),
+        ("onnxruntime:CPUExecutionProvider", "cpu"),
+        ("openvino:cpu", "cpu"),
+        ("openvino:GPU", "wall"),
+    ],
+)
+def test_processor_time_counts_on_a_processor_however_it_is_named(artifact, tmp_path, engine, clock):
+    manifest = read_manifest(artifact)
+    run = tune_steps.Tuning(artifact, manifest, OPTIONS, (engine,), Workplace(tmp_path, "key"), no_progress)
+    assert run._clock == clock
+
+
+def test_what_another_version_has_begun_is_done_again(lab, artifact, monkeypatch):
+    lab.interrupt_at = "optimized extended"
+    with pytest.raises(KeyboardInterrupt):
+        tune(artifact, OPTIONS)
+    lab.started, lab.interrupt_at = [], ""
+    monkeypatch.setattr(tuning, "__version__", "99.0.0")
+    tune(artifact, OPTIONS)
+    assert any("pad-slice" in name or "slice-concat" in name for name in lab.started), "by other passes, maybe"
 
 
 def test_passes_there_is_no_time_for_are_told(lab, artifact, monkeypatch):

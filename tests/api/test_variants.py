@@ -100,6 +100,11 @@ def test_passes_are_left_out_of_the_zoos_and_run_on_what_lacks_them(tmp_path, im
     assert (quantized.precision, quantized.passes) == ("int8-trt", "none")
     near = decibels(wanted, outputs(own["int8-trt"].path, x))
     assert decibels(wanted, outputs(quantized.path, x)) > near - 1
+    # Programs hold the weights, and are built again when they are wanted.
+    assert list(variants._captured) == ["channels-last"]
+    variants.release(keep=["channels-first"])
+    assert not variants._captured
+    assert not variants._canonical
     # An ONNX file has had none of them, whatever is known of its network.
     foreign = tmp_path / "foreign"
     api.export(api.load(str(none.path)), foreign, shift_form="pad-slice")
