@@ -1,4 +1,4 @@
-"""What tuning brings: models tuned on this machine, over today's default, in float32 and int8.
+"""What tuning brings: models tuned on this machine, over the file that they are exported as, in float32 and int8.
 
     python benchmarks/tune.py s2mlpv2_small_7 s2mlp_deep --data DIR --work /tmp/tuned
 

@@ -190,16 +190,18 @@ class Tuning:
             if of.passes != "as exported":
                 continue  # It has won in an earlier go, or tuning.
             names = {replace(of, passes=passes).name for passes in get_args(GraphPasses)} - {of.name}
-            made = next((item for name, item in self._state.variants.items() if name in names), None)
+            # An earlier tuning may have left it in the artifact.
+            made = next((item for item in (*self._own, *self._state.variants.values()) if item.name in names), None)
             if made is None and not self._may_go_on:
                 self._note(f"there was no time for other graph passes in {group}")
                 continue
-            try:
-                made = made or self.variants.of_passes(of)
-            except S2MLPDeployError as error:
-                self._note(f"other graph passes of {of.name} were not tried: {error.problem}")
-                continue
-            self._keep(made)
+            if made is None:
+                try:
+                    made = self.variants.of_passes(of)
+                except S2MLPDeployError as error:
+                    self._note(f"other graph passes of {of.name} were not tried: {error.problem}")
+                    continue
+                self._keep(made)
             self._race(f"graph passes of {group}", [replace(leader, variant=made)])
 
     def _settings(self, leader: Entrant) -> list[EngineSettings]:

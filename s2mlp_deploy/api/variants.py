@@ -175,7 +175,7 @@ class Variants:
             ExportError: A shift cannot take that form, or is not where the manifest says.
         """
         model, shifts = relower(load_graph(variant.path).model, variant.shifts, find_form(form))
-        return self._write(model, variant.precision, variant.layout, shifts, variant.exceptions)
+        return self._write(model, variant.precision, variant.layout, shifts, variant.exceptions, variant.passes)
 
     def of_passes(self, variant: Variant) -> Variant:
         """A file with the graph passes that it lacks, or, where it has had them all, with none.

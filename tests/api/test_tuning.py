@@ -168,6 +168,12 @@ def test_graph_passes_are_tried_on_the_best_file_last(lab, artifact, monkeypatch
     report = tune(artifact, OPTIONS)
     assert [(trial.passes, trial.file) for trial in report.winners] == [("none", won.file)]
     assert len(made) == 1
+    assert {trial.passes for trial in report.trials if trial.form == "slice-concat"} == {"none"}, "made of what leads"
+    # Where it wins no more, it is still what would be made.
+    lab.times = {"grouped-conv": 0.5, "fp32-tuned": 2.0}
+    (won,) = tune(artifact, OPTIONS).winners
+    assert (won.form, won.passes) == ("grouped-conv", "as exported")
+    assert len(made) == 1
 
 
 def test_however_little_time_there_is_what_ran_before_is_measured(lab, artifact, monkeypatch):

@@ -22,6 +22,7 @@ from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from s2mlp_deploy.engines.openvino import library, runtime  # noqa: E402
 from s2mlp_deploy.engines.openvino.builder import contents_of  # noqa: E402
 from s2mlp_deploy.engines.openvino.runtime import OpenVinoEngine  # noqa: E402
+from s2mlp_deploy.engines.openvino.saturation import may_saturate  # noqa: E402
 from s2mlp_deploy.processor import Processor  # noqa: E402
 from s2mlp_deploy.serving.predictor import Predictor  # noqa: E402
 
@@ -282,16 +283,18 @@ def test_images_are_resized_as_the_file_says_or_not_at_all(tmp_path, antialias):
     np.testing.assert_allclose(ours, other, atol=1e-2)
 
 
-def quantized(tmp_path, kind, weight, factor="integers"):
+def quantized(tmp_path, kind, weight, factor="integers", between=()):
     """A product of 64 ones by 64 ones, in 8 bits at full range.
 
     The second factor is integers, or float32 or float16 with Q and DQ, as TensorRT's tools write it; or it is computed.
+    Nodes between make its ``wd`` of what its DQ gives, ``raw``.
     """
     most = np.iinfo(kind).max
     nodes = [
         node("QuantizeLinear", ["x", "sx", "zx"], ["xq"], "x/Q"),
         node("DequantizeLinear", ["xq", "sx", "zx"], ["xd"], "x/DQ"),
-        node("DequantizeLinear", ["wq", "sw", "zw"], ["wd"], "w/DQ"),
+        node("DequantizeLinear", ["wq", "sw", "zw"], ["raw" if between else "wd"], "w/DQ"),
+        *between,
         node("MatMul", ["xd", "wd"], ["y"], "fc/MatMul"),
     ]
     constants = [
@@ -299,6 +302,7 @@ def quantized(tmp_path, kind, weight, factor="integers"):
         constant("zx", 0, kind),
         constant("sw", 1 / weight, "float32"),
         constant("zw", 0, "int8"),
+        constant("one", 1, "float32"),
     ]
     inputs = [value("x", FLOAT, ["batch", 64])]
     if factor == "integers":
@@ -322,6 +326,34 @@ def test_int8_is_exact_on_processors_that_would_saturate_too(tmp_path, kind, fac
     engine = OpenVinoEngine(quantized(tmp_path, kind, 127, factor), threads=1)
     feeds = {info.name: np.ones((64, 8) if info.name == "w" else (2, 64), np.float32) for info in engine.inputs}
     np.testing.assert_allclose(engine.run(feeds)["y"], 64, rtol=1e-5)
+
+
+@pytest.mark.parametrize("between", [("Identity", "raw"), ("Mul", "one", "raw")], ids=lambda between: between[0])
+def test_what_stands_between_a_quantized_factor_and_its_product_hides_nothing(tmp_path, between):
+    path = quantized(tmp_path, "uint8", 127, "computed", [node(between[0], between[1:], ["wd"])])
+    assert may_saturate(library.shared_core().read_model(str(path)))
+
+
+@pytest.mark.parametrize("reshaped", ["before its Q", "behind its DQ"])
+def test_weights_of_a_convolution_may_be_reshaped(tmp_path, reshaped):
+    before = reshaped == "before its Q"
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "zx"], ["xq"]),
+        node("DequantizeLinear", ["xq", "s", "zx"], ["xd"]),
+        node("Reshape", ["w" if before else "dq", "shape"], ["r"]),
+        node("QuantizeLinear", ["r" if before else "w", "s", "zw"], ["wq"]),
+        node("DequantizeLinear", ["wq", "s", "zw"], ["dq"]),
+        node("Conv", ["xd", "dq" if before else "r"], ["y"]),
+    ]
+    if not before:
+        nodes[2:5] = [*nodes[3:5], nodes[2]]
+    constants = [constant("s", 1 / 127, "float32"), constant("zx", 0, "uint8"), constant("zw", 0, "int8")]
+    constants += [constant("w", np.ones((8, 64)), "float32"), constant("shape", [8, 64, 1, 1], "int64")]
+    inputs, results = [value("x", FLOAT, ["batch", 64, 4, 4])], [value("y", FLOAT, ["batch", 8, 4, 4])]
+    path = og.save(og.model(nodes, inputs, results, constants), tmp_path / "a.onnx")
+    assert may_saturate(library.shared_core().read_model(str(path)))
+    ones = np.ones((1, 64, 4, 4), np.float32)
+    np.testing.assert_allclose(OpenVinoEngine(path, threads=1).run({"x": ones})["y"], 64, rtol=1e-5)
 
 
 @pytest.mark.parametrize("factor", ["integers", "float32"])

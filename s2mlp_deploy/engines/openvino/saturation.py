@@ -14,11 +14,26 @@ and 0.5 with int8 ones, and 64 in both with such weights."""
 _PASSED = frozenset(
     (
         *("Convert", "Subtract", "Multiply"),  # DQ.
-        *("Broadcast", "Concat", "Gather", "Relu", "Reshape", "Slice", "Split", "Squeeze", "StridedSlice"),
-        *("Transpose", "Unsqueeze", "VariadicSplit"),
+        *(
+            "AvgPool",
+            "BatchToSpace",
+            "Broadcast",
+            "Clamp",
+            "Concat",
+            "DepthToSpace",
+            "Gather",
+            "Identity",
+            "Interpolate",
+        ),
+        *("MaxPool", "Pad", "ReduceMax", "ReduceMin", "Relu", "Reshape", "ShuffleChannels", "Slice", "SpaceToBatch"),
+        *("SpaceToDepth", "Split", "Squeeze", "StridedSlice", "Transpose", "Unsqueeze", "VariadicSplit"),
     )
 )
-"""What integers pass through on their way to a product."""
+"""What integers pass through on their way to a product, as OpenVINO's transformations for low precision move them."""
+
+_PRODUCTS = frozenset(
+    ("Convolution", "ConvolutionBackpropData", "GroupConvolution", "GroupConvolutionBackpropData", "MatMul")
+)
 
 
 def may_saturate(model: Any) -> bool:
@@ -57,15 +72,25 @@ def _folded(node: Any) -> NDArray[np.float32] | None:
 
 
 def _multiplies_activations(node: Any) -> bool:
-    """Whether a node multiplies two quantized tensors that are computed, whose numbers may be any."""
-    return node.get_type_name() == "MatMul" and all(_is_quantized(node.input_value(index)) for index in (0, 1))
+    """Whether a node multiplies two quantized tensors that are computed, whose numbers may be any.
+
+    Weights that are reshaped before their Q count as such: what they become is known only when it is folded.
+    """
+    return node.get_type_name() in _PRODUCTS and all(_is_quantized(node.input_value(index)) for index in (0, 1))
 
 
 def _is_quantized(value: Any) -> bool:
-    node = value.get_node()
-    while node.get_type_name() in _PASSED:
-        node = node.input_value(0).get_node()
-    return node.get_type_name() == "FakeQuantize" and _constant(node.input_value(0)) is None
+    to_see, seen = [value.get_node()], set[str]()
+    while to_see:
+        node = to_see.pop()
+        if node.get_name() in seen:
+            continue
+        seen.add(node.get_name())
+        if node.get_type_name() == "FakeQuantize" and _constant(node.input_value(0)) is None:
+            return True
+        if node.get_type_name() in _PASSED:
+            to_see.extend(source.get_node() for source in node.input_values())
+    return False
 
 
 def _constant(value: Any) -> NDArray[np.float32] | None:

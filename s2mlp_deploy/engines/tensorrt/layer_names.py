@@ -20,8 +20,9 @@ _FOREIGN = re.compile(r"\{ForeignNode\[(.*)\]\}")
 _NUMBER = re.compile(r"(_\d+)+$")
 _REFORMATTING = "Reformatting "
 # Kernels that the compiler inside of TensorRT has fused are named by what is in them: __myl_MulFcAdd_myl0_7. Others of
-# its own, and where streams wait for each other, have no node either: __mye1041_0_myl0_0, exit^bb^signal^1_myl0_7.
-_FUSED = ("__myl_", "__mye", "exit^bb^")
+# its own, and where streams wait for each other, have no node either: __mye1041_0_myl0_0, entry^bb^wait^2_myl4_1,
+# exit^bb^signal^1_myl0_7.
+_FUSED = ("__myl_", "__mye", "entry^bb^", "exit^bb^")
 # GEMMs keep their nodes' names in it, and several that became one are joined: v/MatMul+k/MatMul_myl0_55.
 _COMPILED = re.compile(r"_myl\d+_\d+$")
 # What works element by element is nested: PWN(PWN(act/Sigmoid), act/Mul).

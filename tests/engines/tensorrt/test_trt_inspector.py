@@ -94,6 +94,7 @@ def test_names_that_follow_each_other_without_a_separator_are_told_apart():
     assert onnx_names({"Name": "a + b"}) == ("a", "b")
     assert onnx_names({"Name": "a", "Metadata": ""}) == ("a",)
     assert onnx_names({"Name": "__myl_Fc_0"}) == ()
+    assert onnx_names({"Name": "entry^bb^signal^1_myl4_0"}) == ()
     assert onnx_names({"Name": "b/MatMul+a/MatMul_myl0_2"}) == ("b/MatMul", "a/MatMul")
     assert onnx_names({"Name": "PWN(PWN(a/Sigmoid), a/Mul)"}) == ("a/Sigmoid", "a/Mul")
     assert onnx_names({"Name": "PWN(PWN(PWN(a/Neg), a/Exp), PWN(a/Add))"}) == ("a/Neg", "a/Exp", "a/Add")
