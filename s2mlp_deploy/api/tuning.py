@@ -82,7 +82,7 @@ def tune(
     engines = installed_engines(options.engines)
     check_threads(options.threads or 0)
     if options.batch is not None and options.batch > MAX_SIZE:
-        raise InputError(f"a batch of {options.batch} is none", where="--batch", fix="give a smaller one")
+        raise InputError(f"a batch of {options.batch} is none", where="--batch", fix=f"give one from 1 to {MAX_SIZE}")
     asked = {
         "place": root.resolve(),
         "files": [(record.path, record.sha256) for record in manifest.files],

@@ -80,7 +80,7 @@ def jobs_of(files: Sequence[str | Path], engines: Sequence[str], batches: Sequen
     for engine in engines:
         check_engine(engine)
     if wrong := [batch for batch in batches if not 1 <= batch <= MAX_SIZE]:
-        raise InputError(f"a batch of {wrong[0]} is none", where="--batch", fix="give numbers of at least 1")
+        raise InputError(f"a batch of {wrong[0]} is none", where="--batch", fix=f"give numbers from 1 to {MAX_SIZE}")
     found = []
     for path in map(Path, files):
         pairs = list(_pairs(path, list(dict.fromkeys(engines))))

@@ -113,7 +113,7 @@ def test_a_failed_candidate_is_shown_and_only_all_of_them_are_an_error(cli, arti
         (("--time-limit", 0), "time-limit is 0"),
         (("--time-limit", 1e300), "time-limit is 1e+300"),
         (("--threads", 10**30), "threads is 1000"),
-        (("--batch", 10**30), "a batch of 1000"),
+        (("--batch", 10**30), "give numbers from 1 to 2147483647"),
         (("--shape", f"input:1x{10**30}"), "is not a shape"),
         (("--save", "nope/run.json"), "no folder to write to"),
         (("--csv", "nope/run.csv"), "no folder to write to"),

@@ -40,7 +40,7 @@ def test_an_artifact_is_tuned(cli, tmp_path, monkeypatch):
         (("--engine", "tvm"), "no engine 'tvm'"),
         (("--threads", 0), "--threads"),
         (("--threads", 10**30), "an engine with 1000"),
-        (("--batch", 10**30), "a batch of 1000"),
+        (("--batch", 10**30), "give one from 1 to 2147483647"),
         (("--quiet", "--verbose"), "opposite"),
     ],
 )
