@@ -10,6 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from s2mlp_deploy.export import faster
 from s2mlp_deploy.export.passes.gemm_with_bias import GemmWithBias
 from s2mlp_deploy.export.passes.split_weights import SplitWeights
 from s2mlp_deploy.export.passes.stay_in_rows import StayInRows
@@ -262,3 +263,17 @@ def test_other_splits_stay(case: str) -> None:
         net.graph.outputs.append(net.last)
     net.last = parts[0]
     assert not SplitWeights()(net.model()).modified
+
+
+def test_a_measurement_may_leave_all_of_them_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = Net((None, 3, 2, 4))
+    net.op("MatMul", noise(4, 6), shape=(3, 2, 6))
+    net.op("Add", noise(6))
+    model = net.model()
+    before = ops(model)
+    with monkeypatch.context() as patched:
+        patched.setattr(faster, "FASTER", ())
+        assert faster.make_faster(model) is False
+    assert ops(model) == before
+    assert faster.make_faster(model) is True
+    assert ops(model) == {"Gemm": 1}
