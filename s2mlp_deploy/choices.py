@@ -35,9 +35,6 @@ EngineName: TypeAlias = Literal["tensorrt-rtx", "tensorrt", "openvino", "onnxrun
 GRAPH_ENGINE = "onnxruntime"
 """What runs ONNX files where no engine is named."""
 
-MOST_THREADS = 4096
-"""Of an engine: more than any machine has processors."""
-
 Scenario: TypeAlias = Literal["single-stream", "offline", "server"]
 """What ``bench`` measures, by the names of MLPerf Inference."""
 

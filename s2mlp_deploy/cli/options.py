@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from s2mlp_deploy import api
-from s2mlp_deploy.choices import MOST_THREADS, CalibrationMethod, DynamicAxis, EngineName, Precision
+from s2mlp_deploy.choices import CalibrationMethod, DynamicAxis, EngineName, Precision
 from s2mlp_deploy.errors import CheckFailedError, ExportError, InputError, OutputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.speed import SpeedCheck
@@ -90,8 +90,10 @@ def complete_file_precision(incomplete: str) -> list[str]:
 
 def _few_threads(value: int | None) -> int | None:
     """Refuses more threads than any engine takes. Not ``max``: help pages would break at the range."""
-    if value is not None and value > MOST_THREADS:
-        raise InputError(f"an engine with {value} threads", where="--threads", fix=f"at most {MOST_THREADS}")
+    if value is not None:
+        from s2mlp_deploy.engines.registry import check_threads  # It brings numpy, which --help does not need.
+
+        check_threads(value)
     return value
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy.choices import GRAPH_ENGINE, MOST_THREADS
+from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.base import EngineStatus, FileEngine
 from s2mlp_deploy.engines.own_thread import InOwnThread, check_flushing
 from s2mlp_deploy.engines.record import mismatches
@@ -18,6 +18,9 @@ from s2mlp_deploy.errors import InputError, TargetError
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.gpu import gpus
 from s2mlp_deploy.text import join_names
+
+_MOST_THREADS = 4096
+"""Of an engine: more than any machine has processors."""
 
 
 @dataclass(frozen=True)
@@ -139,11 +142,11 @@ def check_threads(threads: int) -> None:
     Raises:
         InputError: It is none.
     """
-    if not 0 <= threads <= MOST_THREADS:
+    if not 0 <= threads <= _MOST_THREADS:
         raise InputError(
             f"an engine with {threads} threads",
             where="--threads",
-            fix=f"give a number from 1 to {MOST_THREADS}; 0 lets the engine choose",
+            fix=f"give a number from 1 to {_MOST_THREADS}; 0 lets the engine choose",
         )
 
 

@@ -91,7 +91,7 @@ def test_numbers_that_are_not_finite_fail_the_check(cli, tmp_path, folder):
         (("a", "images", "--output", "logit"), "no output 'logit'"),
         (("a", "images", "--output", "features"), "no list of scores"),
         (("a", "images", "--precision", "int8"), "no int8 file"),
-        (("a", "images", "--threads", "1" + "0" * 12), "--threads"),
+        (("a", "images", "--threads", "1" + "0" * 12), "give a number from 1 to 4096"),
     ],
 )
 def test_what_cannot_be_is_refused_in_words(refused, tmp_path, folder, monkeypatch, arguments, says):
