@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+import threading
 from importlib import metadata
 from typing import Any
 
@@ -13,6 +14,8 @@ from s2mlp_deploy.engines.base import EngineStatus
 from s2mlp_deploy.text import first_line_of
 
 _TELEMETRY = "openvino_telemetry"
+_REDIRECTING = threading.Lock()
+"""Of two threads that redirect stdout at once, one would give it back to the other, and it would stay there."""
 
 
 def version_of(distribution: str) -> str | None:
@@ -70,7 +73,7 @@ def load_cuda_libraries(onnxruntime: Any) -> str:
     told = io.StringIO()
     # From 1.21 on; a build without CUDA does nothing.
     if (preload := getattr(onnxruntime, "preload_dlls", None)) is not None:
-        with contextlib.redirect_stdout(told):
+        with _REDIRECTING, contextlib.redirect_stdout(told):
             preload()
     return " ".join(told.getvalue().split())
 
