@@ -202,6 +202,8 @@ class Variants:
             raise ExportError("it has had every graph pass that applies, and without them only the zoo's are built")
         if not _has_torch():
             raise ExportError("a graph without passes is built by torch, which is not installed here")
+        if not make_faster(self._translated(variant.layout, faster=False).clone()):
+            raise ExportError("no graph pass applies")
         model, shifts = self._built(variant.layout, form, faster=False)
         return self._in_precision(model, shifts, variant.precision, variant.layout, "none")
 
@@ -296,7 +298,7 @@ class Variants:
         self, layout: str, form: ShiftForm | None, *, faster: bool = True
     ) -> tuple[ir.Model, tuple[ShiftRecord, ...]]:
         """A network of the zoo in float32, with preprocessing and subnormal weights where the artifact has them."""
-        model, shifts = lower_shifts(self._translated(layout, faster), form)
+        model, shifts = lower_shifts(self._translated(layout, faster=faster), form)
         described = self._manifest.preprocessing
         if self._manifest.preprocessing_in_graph and described is not None:
             from s2mlp_deploy.export.preprocessing import add_preprocessing
@@ -306,7 +308,7 @@ class Variants:
             flush_weights(model)
         return model, shifts
 
-    def _translated(self, layout: str, faster: bool) -> ir.Model:
+    def _translated(self, layout: str, *, faster: bool) -> ir.Model:
         from s2mlp_deploy.export.canonical import to_canonical
 
         known = self._canonical.get((layout, faster))

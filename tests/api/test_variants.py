@@ -75,7 +75,7 @@ def operators(variant):
     return Counter(node.op_type for node in load_graph(variant.path).model.graph)
 
 
-def test_passes_are_left_out_of_the_zoos_and_run_on_what_lacks_them(tmp_path, images):
+def test_passes_are_left_out_of_the_zoos_and_run_on_what_lacks_them(tmp_path, images, monkeypatch):
     from tiny_network import another
 
     root = tmp_path / "out"
@@ -100,6 +100,10 @@ def test_passes_are_left_out_of_the_zoos_and_run_on_what_lacks_them(tmp_path, im
     assert (quantized.precision, quantized.passes) == ("int8-trt", "none")
     near = decibels(wanted, outputs(own["int8-trt"].path, x))
     assert decibels(wanted, outputs(quantized.path, x)) > near - 1
+    monkeypatch.setattr("s2mlp_deploy.export.faster.FASTER", ())
+    with pytest.raises(ExportError, match="no graph pass applies"):
+        variants.of_passes(own["fp32"])
+    monkeypatch.undo()
     # Programs hold the weights, and are built again when they are wanted.
     assert list(variants._captured) == ["channels-last"]
     variants.release(keep=["channels-first"])
