@@ -22,7 +22,7 @@ from s2mlp_deploy.engines.tensorrt import preflight as checks
 from s2mlp_deploy.engines.tensorrt.flavours import flavour
 from s2mlp_deploy.engines.tensorrt.graph import read_onnx
 from s2mlp_deploy.engines.tensorrt.library import version_here
-from s2mlp_deploy.engines.tensorrt.options import BuildOptions
+from s2mlp_deploy.engines.tensorrt.options import BuildOptions, check_options, check_version
 from s2mlp_deploy.engines.tensorrt.precision_check import required_precision
 from s2mlp_deploy.engines.tensorrt.preflight import Preflight
 from s2mlp_deploy.errors import ArtifactError, InputError, OutputError
@@ -202,6 +202,7 @@ def preflight(
     opt_shapes: ShapesOption = None,
     max_shapes: ShapesOption = None,
     precision: str | None = None,
+    options: BuildOptions | None = None,
 ) -> Preflight:
     """Says what would fail in a build, from the file alone; the builder need not be installed.
 
@@ -214,13 +215,17 @@ def preflight(
         opt_shapes: As for :func:`build`.
         max_shapes: As for :func:`build`.
         precision: As for :func:`build`.
+        options: As for :func:`build`; what needs a GPU is taken, for the builder may have one.
 
     Raises:
-        TargetError: Unknown engine, version or target.
+        TargetError: Unknown engine, version or target, or an option that the builder has not.
         ArtifactError: The file is not ONNX.
         InputError: Given shapes do not fit, or the file cannot have the precision.
     """
     wanted = flavour(engine, version)
+    if options is not None:
+        check_options(options, wanted, gpu=True)
+        check_version(options, wanted)
     file = read_onnx(graph_of(onnx_file, engine, precision))
     required_precision(file, precision)
     shapes = map(profiles_given, (min_shapes, opt_shapes, max_shapes))

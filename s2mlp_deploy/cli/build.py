@@ -39,6 +39,7 @@ _OF_TRTEXEC = frozenset(
     {"from_trtexec", "engine", "target", "output", "dry_run", "engine_version", "force", "verbose", "as_json"}
 )
 _OF_OPENVINO = frozenset({"file", "engine", "target", "precision", "output", "force", "as_json"})
+_NOT_IN_A_LINE = frozenset({"target", "force"})
 _ENGINES = "What to build for; onnxruntime with --optimize-for."
 
 
@@ -199,7 +200,13 @@ def register(app: typer.Typer) -> None:
         if dry_run:
             refuse_options(_given_beside(context, _OF_DRY_RUN), "a dry run builds nothing that it could change")
             report = api.preflight(
-                file, engine=engine, version=engine_version, targets=target or [], precision=precision, **shapes
+                file,
+                engine=engine,
+                version=engine_version,
+                targets=target or [],
+                precision=precision,
+                options=None if line is None else line.options,
+                **shapes,
             )
             _show_dry_run(report, as_json)
             return
@@ -231,6 +238,8 @@ def register(app: typer.Typer) -> None:
         if print_trtexec:
             if engine != "tensorrt":
                 raise InputError(f"trtexec builds no engines of {engine}", fix="add --engine tensorrt")
+            unused = [option for name, option in given_options(context).items() if name in _NOT_IN_A_LINE]
+            refuse_options(unused, "trtexec always builds, for the GPU where it runs, and has no word for that")
             text = api.write_trtexec(file, output=output, precision=precision, options=options, **shapes)
             emit({"trtexec": text}, as_json=as_json, render=lambda console: console.print(Text(text), soft_wrap=True))
             return

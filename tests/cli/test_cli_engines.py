@@ -29,6 +29,19 @@ def graph(tmp_path):
 
 
 @pytest.fixture
+def scatter_add(tmp_path):
+    """A graph that no TensorRT parses, whose only node is of a shift."""
+    made = og.model(
+        [og.node("ScatterND", ["x", "i", "u"], ["y"], "net.shift/Shift/ScatterND", reduction="add")],
+        [og.value("x", og.FLOAT, [2, 4]), og.value("u", og.FLOAT, [1, 4])],
+        [og.value("y", og.FLOAT, [2, 4])],
+        [og.constant("i", [[0]], "int64")],
+        metadata={"shifts": [{"origin": {"module": "net.shift", "line": "net.py:12"}}]},
+    )
+    return og.save(made, tmp_path / "model.onnx")
+
+
+@pytest.fixture
 def refuse(refused, tmp_path):
     """Runs a command that must be refused and leave the folder as it was."""
 
@@ -120,10 +133,36 @@ def test_a_line_of_trtexec_is_printed_and_builds_again(cli, refused, graph, tmp_
     for given, targets in ((), ["sm86", "sm89"]), (("--target", "sm120"), ["sm120"]):
         told = cli("build", "--from-trtexec", rtx, *given, "--dry-run", "--json")
         assert json.loads(told.out)["targets"] == targets
+    kept = refused("build", "--from-trtexec", f"{rtx} --versionCompatible", "--dry-run")
+    assert "its engines load in no other release" in kept
     half = cli("build", "--from-trtexec", f"trtexec --onnx={graph} --fp16", "--dry-run")
     assert half.code == 2
     assert "--fp16 is a condition and converts nothing" in half.text
     assert "the metadata of the file says fp32" in half.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--precision", "int8"), "no Q/DQ"),
+        (("--precision", "fp16"), "the metadata of the file says fp32"),
+        (("--target", "sm89"), "leave --target out"),
+        (("--force",), "leave --force out"),
+        (("--tactic-sources", "-NO_SUCH"), "has no tactic source NO_SUCH"),
+        (("--tactic-sources", "-CUDNN", "--build-route", "-a=on"), "no build routes"),
+    ],
+    ids=" ".join,
+)
+def test_a_line_of_trtexec_drops_nothing_that_was_asked(refuse, graph, arguments, says):
+    assert says in refuse("build", graph, "--engine", "tensorrt", "--print-trtexec", *arguments)
+
+
+def test_a_line_of_trtexec_is_printed_only_of_what_builds(cli, refuse, graph, scatter_add):
+    assert "cannot parse ScatterND with a reduction" in refuse(
+        "build", scatter_add, "--engine", "tensorrt", "--print-trtexec"
+    )
+    # Of 10 alone, which the trtexec may be of that reads the line.
+    assert cli("build", graph, "--engine", "tensorrt", "--print-trtexec", "--tactic-sources", "-CUDNN").code == 0
 
 
 def test_another_precision_is_status_1_with_the_layers_named(cli, tmp_path):
@@ -159,15 +198,8 @@ def test_a_dry_run_of_a_good_graph_writes_nothing(cli, graph, tmp_path):
     assert list(tmp_path.iterdir()) == [graph]
 
 
-def test_a_dry_run_that_finds_something_is_status_1(cli, tmp_path):
-    made = og.model(
-        [og.node("ScatterND", ["x", "i", "u"], ["y"], "net.shift/Shift/ScatterND", reduction="add")],
-        [og.value("x", og.FLOAT, [2, 4]), og.value("u", og.FLOAT, [1, 4])],
-        [og.value("y", og.FLOAT, [2, 4])],
-        [og.constant("i", [[0]], "int64")],
-        metadata={"shifts": [{"origin": {"module": "net.shift", "line": "net.py:12"}}]},
-    )
-    path = og.save(made, tmp_path / "model.onnx")
+def test_a_dry_run_that_finds_something_is_status_1(cli, scatter_add, tmp_path):
+    path = scatter_add
     result = cli("build", path, "--dry-run", "--engine", "tensorrt", "--engine-version", "10.16")
     assert result.code == 1
     assert "cannot parse ScatterND with a reduction" in result.out
