@@ -94,6 +94,7 @@ def _facts(found: EngineLayers, path: Path) -> EngineFacts:
         found.ms,
         found.findings,
         found.source,
+        found.unclear,
     )
 
 

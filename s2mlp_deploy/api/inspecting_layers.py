@@ -45,7 +45,8 @@ def inspect_json(path: str | Path, *, profile: str | Path | None = None) -> Engi
 
     Raises:
         ArtifactError: It is none of them, or damaged.
-        InputError: A profile is given to what has no layers, or is of another engine.
+        InputError: A profile is given to what has no layers, or is of another engine: most of its time is of no layer,
+            and most layers have no row in it.
     """
     file = Path(path)
     try:
@@ -175,14 +176,18 @@ def _timed(layers: EngineLayers, file: Path, profile: Path) -> EngineLayers:
             where=str(profile),
             fix=_BOTH,
         )
-    timed, others, left = with_times(layers, profile_of(profile))
-    if timed.ms is None:
+    rows = profile_of(profile)
+    timed, others, left = with_times(layers, rows)
+    without = sum(layer.ms is None for layer in timed.layers)
+    lost = f"{others} of {len(rows.nodes)} rows of the profile, {left:.3g} of {rows.ms:.3g} ms, "
+    # One of the same engine may have more rows than layers are told, or times of one of its profiles alone; not both.
+    if without == len(timed.layers) or (2 * without > len(timed.layers) and 2 * left > rows.ms):
         raise InputError(
-            f"the profile times none of the layers in {file}: it is of another engine",
+            f"the profile is of another engine than {file}: {lost}are of no layer of it, and {without} of its "
+            f"{len(timed.layers)} layers have no row",
             where=str(profile),
             fix=_BOTH,
         )
     if others:
-        note = f"{others} rows of the profile, {left:.3g} ms together, are of no layer that the file names"
-        timed = replace(timed, unclear=(*timed.unclear, note))
+        timed = replace(timed, unclear=(*timed.unclear, f"{lost}are of no layer that the file names"))
     return timed

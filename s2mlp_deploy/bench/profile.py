@@ -11,6 +11,7 @@ import msgspec
 
 from s2mlp_deploy.artifact import common_path, module_of
 from s2mlp_deploy.engines.openvino.counters import CountersFile
+from s2mlp_deploy.engines.tensorrt.layer_file import is_layers, is_times
 from s2mlp_deploy.engines.tensorrt.layer_names import (
     REFORMAT,
     is_reformatting,
@@ -24,6 +25,7 @@ from s2mlp_deploy.files import from_json, read_file
 from s2mlp_deploy.text import first_line_of
 
 _SUFFIX = "_kernel_time"
+_NO_RUN = "no run was profiled"
 
 
 class _Event(msgspec.Struct):
@@ -50,6 +52,10 @@ def profile_of(path: Path) -> Profile:
         if document.lstrip()[:1] == b"{":
             return _of_openvino(document)
         records = from_json(document, list[dict[str, Any]])
+        if is_times(records):
+            raise ValueError("it has the times of whole runs (--exportTimes), and none of layers")
+        if records and is_layers(records):
+            raise ValueError("it has layers (--exportLayerInfo), and no times of them")
         if records and "count" in records[0]:
             return _of_tensorrt(records)
         return read_profile(document, warmup=1 if document.count(b'"model_run"') > 1 else 0)
@@ -73,6 +79,8 @@ class _Layer(msgspec.Struct):
 def _of_tensorrt(records: Sequence[dict[str, Any]]) -> Profile:
     runs = msgspec.convert(records[0]["count"], int)
     layers = msgspec.convert(records[1:], list[_Layer])
+    if runs < 1 or not layers:
+        raise ValueError(_NO_RUN if runs < 1 else "it times no layers")
     nodes = tuple(_layer_time(layer) for layer in layers)
     return Profile(runs, sum(node.ms for node in nodes), nodes)
 
@@ -113,7 +121,7 @@ def read_profile(document: bytes, *, warmup: int) -> Profile:
     events: list[_Event] = from_json(document, list[_Event])
     totals = [event.dur / 1e3 for event in events if event.cat == "Session" and event.name == "model_run"]
     if len(totals) <= warmup:
-        raise ValueError(f"{len(totals)} runs were profiled, and {warmup} of them do not count")
+        raise ValueError(f"{len(totals)} runs were profiled, and {warmup} of them do not count" if totals else _NO_RUN)
     times: dict[tuple[str, str, str], list[float]] = {}
     for event in events:
         if event.cat == "Node" and event.name.endswith(_SUFFIX):

@@ -21,6 +21,7 @@ class EngineFacts:
         ms: Of all layers; None where they were not timed.
         findings: What costs time for nothing.
         source: ``engine`` or ``network``, as of :class:`~s2mlp_deploy.evidence.engine_layers.EngineLayers`.
+        unclear: What its file says that is not known here, and what of its profile is of no layer, in words.
     """
 
     file: str
@@ -31,6 +32,7 @@ class EngineFacts:
     ms: float | None
     findings: tuple[LayerFinding, ...]
     source: str = "engine"
+    unclear: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

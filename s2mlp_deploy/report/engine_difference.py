@@ -34,6 +34,9 @@ def print_engine_difference(console: Console, found: EngineDifference) -> None:
     ]
     # What neither tells needs no row.
     print_table(console, None, ("", "A", "B"), [(name, a or None, b or None) for name, a, b in rows if a or b])
+    for name, facts in (("A", one), ("B", other)):
+        for line in facts.unclear:
+            print_words(console, visible_text(console, f"Note: {name}: {line}"))
     timed = one.ms is not None or other.ms is not None
     for title, pairs in (("module", found.modules), ("operator", found.operators)):
         shown = [pair for pair in pairs if pair.differs or pair.ms]

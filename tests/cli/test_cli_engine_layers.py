@@ -84,6 +84,7 @@ def test_two_engines_are_compared_by_their_layers(cli, refused, tmp_path) -> Non
     profile = FILES / "profile-10.json"
     run = cli("diff", before, after, "--profile", profile, "--profile", profile, "--exit-code")
     assert (run.code, "The engines differ." in run.out) == (1, True), run.text
+    assert "Note: B: 1 of 8 rows of the profile, 0.03 of 0.8 ms, are of no layer" in " ".join(run.out.split())
     told = json.loads(cli("diff", before, after, "--json").out)
     assert (told["before"]["reformats"], told["after"]["reformats"]) == (2, 1)
     names = [pair["name"] for pair in told["modules"]]

@@ -152,7 +152,19 @@ def test_a_profile_of_another_engine_is_refused_and_rows_of_no_layer_are_told(tm
         FILES / "objects-11.json", profile=write(tmp_path, [*rows, {"name": "x", "averageMs": 1.0}])
     )
     assert isinstance(found, EngineLayers)
-    assert found.unclear == ("1 rows of the profile, 1 ms together, are of no layer that the file names",)
+    assert found.unclear == ("1 of 5 rows of the profile, 1 of 1.16 ms, are of no layer that the file names",)
+
+
+@pytest.mark.parametrize(
+    ("name", "profile", "lost"),
+    [("objects-11.json", "profile-10.json", "7 of 8 rows"), ("objects-10.json", "profile-11.json", "3 of 4 rows")],
+)
+def test_a_profile_that_shares_a_layer_alone_is_of_another_engine(name, profile, lost):
+    """Both have a `head/Gemm`."""
+    with pytest.raises(InputError, match=f"of another engine .*: {lost}") as caught:
+        layers(name, profile)
+    assert "export both in one run" in str(caught.value)
+    assert layers("names-10.json", "profile-10.json").ms == pytest.approx(0.34)
 
 
 def test_the_layers_of_a_parsed_network_take_no_times(tmp_path):
@@ -197,6 +209,10 @@ def write(folder: Path, document: object) -> Path:
         ({"Layers": []}, "is empty"),
         ([{"computeMs": 1.0}, {"computeMs": "fast"}], "run 1 has no computeMs"),
         ({"nodes": 3}, "no profile of"),
+        ([{"count": 0}], "no run was profiled"),
+        ([{"count": -1}, {"name": "a", "averageMs": 1.0}], "no run was profiled"),
+        ([{"count": 7}], "it times no layers"),
+        ([{"cat": "Node", "name": "a"}], "no run was profiled"),
         ("[]", "no layers|is empty"),
         ("", "truncated"),
     ],
@@ -212,6 +228,10 @@ def test_a_profile_is_only_for_layers(tmp_path):
         api.inspect_json(FILES / "times.json", profile=FILES / "profile-10.json")
     with pytest.raises(ArtifactError, match="no profile of"):
         layers("objects-10.json", "objects-10.json")
+    with pytest.raises(ArtifactError, match="times of whole runs"):
+        layers("objects-10.json", "times.json")
+    with pytest.raises(ArtifactError, match="it has layers"):
+        layers("objects-10.json", "objects-list.json")
 
 
 @pytest.mark.parametrize("tensors", [5, "x", {"Name": "x"}, [None, 7], True])
