@@ -11,6 +11,7 @@ from s2mlp_deploy.evidence.accuracy import AGREEMENT, AccuracyReport, AccuracyRo
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult
 from s2mlp_deploy.evidence.standing import Standing, hashes_of
 from s2mlp_deploy.evidence.store import Evidence
+from s2mlp_deploy.evidence.tune import Trial, TuneReport
 
 _SCENARIOS = ("single-stream", "offline")
 _UNASKED, _UNASKED_AGREEMENT = 1.0, 5.0
@@ -79,20 +80,66 @@ def choose(
     sound = [name for name, objection in objections.items() if not objection]
     objections = {name: text for name, text in objections.items() if text}
     proven = {(item.file, engine) for item in own for engine in _engines(item)}
-    results = [result for result in _results(manifest, evidence) if file_of(result) in sound and runs(result)]
-    timed = [result for result in results if (file_of(result), _runtime(result)) in proven]
-    others = [result for result in results if result not in timed]
-    if not timed:
-        return Choice(next(iter(sound), ""), None, (), tuple(others), objections)
-    taken = min(timed, key=_share)
+    taken: BenchResult | None = None
     tied: tuple[BenchResult, ...] = ()
+    others: list[BenchResult] = []
+    for timings in every_timings(manifest, evidence):
+        results = [result for result in timings.results if file_of(result) in sound and runs(result)]
+        timed = [result for result in results if (file_of(result), _runtime(result)) in proven]
+        others += [result for result in results if result not in timed]
+        if timed:
+            best, as_fast = _fastest(timed)
+            if taken is None or _clearly_faster(best, taken):
+                taken, tied = best, as_fast
+    if taken is None:
+        return Choice(next(iter(sound), ""), None, (), tuple(others), objections)
+    beside = next(item.results for item in every_timings(manifest, evidence) if taken in item.results)
+    faster = tuple(
+        result
+        for result in others
+        if (_share(result) < _share(taken) if result in beside else _clearly_faster(result, taken))
+    )
+    return Choice(file_of(taken), taken, tied, faster, objections)
+
+
+def _fastest(timed: Sequence[BenchResult]) -> tuple[BenchResult, tuple[BenchResult, ...]]:
+    """Of results that were measured side by side, and what is as fast within the noise."""
+    taken = min(timed, key=_share)
     # The manifest names float32 first: of two that are as fast, what was changed less is taken.
     baseline = next((result for result in timed if result.ratio is None), None)
-    if baseline is not None and taken.ratio is not None and not taken.ratio.differs:
-        tied = tuple(result for result in timed if result.ratio is not None and not result.ratio.differs)
-        taken = baseline
-    faster = tuple(result for result in others if _share(result) < _share(taken))
-    return Choice(file_of(taken), taken, tied, faster, objections)
+    if baseline is None or taken.ratio is None or taken.ratio.differs:
+        return taken, ()
+    return baseline, tuple(result for result in timed if result.ratio is not None and not result.ratio.differs)
+
+
+def _clearly_faster(result: BenchResult, other: BenchResult) -> bool:
+    """Whether its slowest round was faster than the other's fastest: they were not measured side by side."""
+    own, others = _rounds(result), _rounds(other)
+    return bool(own and others) and max(own) < min(others)
+
+
+def _rounds(result: BenchResult) -> list[float]:
+    return [time for launch in result.launches for time in launch.wall_ms]
+
+
+def tuned(manifest: Manifest, evidence: Evidence, objections: dict[str, str]) -> Trial | None:
+    """What is to be taken because ``tune`` chose it: its fastest winner that is there and that nothing speaks against.
+
+    Args:
+        manifest: Of the artifact.
+        evidence: Of the artifact.
+        objections: By file, why it is not to be taken, as :func:`choose` found them.
+    """
+    report, present = evidence.one(TuneReport), hashes_of(manifest, evidence)
+    for trial in report.winners if report is not None else ():
+        if present.get(trial.file) == trial.sha256 and trial.file not in objections:
+            return trial
+    return None
+
+
+def time_of(result: BenchResult) -> float | None:
+    """Milliseconds a run took: the median of single runs, else of the rounds."""
+    return result.latency.p50 if result.latency is not None else result.wall_ms
 
 
 def file_of(result: BenchResult) -> str:
@@ -102,14 +149,45 @@ def file_of(result: BenchResult) -> str:
 
 def newest_timings(manifest: Manifest, evidence: Evidence) -> Timings | None:
     """The newest benchmark of files that are there: of single runs, else of throughput, at the least batch."""
+    return next(iter(every_timings(manifest, evidence)), None)
+
+
+def every_timings(manifest: Manifest, evidence: Evidence) -> tuple[Timings, ...]:
+    """The newest benchmark and those of the same scenario, batch, inputs and machine, the newest first.
+
+    A file on an engine that was measured again counts as it was measured last.
+
+    Args:
+        manifest: Of the artifact.
+        evidence: Of the artifact.
+    """
     present = hashes_of(manifest, evidence)
     for scenario in _SCENARIOS:
+        found: list[Timings] = []
+        seen: set[tuple[str, str]] = set()
         for report in evidence.newest(BenchReport):
             known = [item for item in report.measured if item.candidate.sha256 == present.get(file_of(item))]
-            if report.scenario == scenario and known:
-                batch = min(item.candidate.batch for item in known)
-                return Timings(report, tuple(item for item in known if item.candidate.batch == batch))
-    return None
+            if report.scenario != scenario or not known:
+                continue
+            batch, inputs = min(item.candidate.batch for item in known), None
+            if found:
+                first = found[0]
+                batch, inputs = first.results[0].candidate.batch, first.results[0].candidate.inputs
+                if report.environment.machine != first.report.environment.machine:
+                    continue
+            results = tuple(
+                item
+                for item in known
+                if item.candidate.batch == batch
+                and inputs in (None, item.candidate.inputs)
+                and (file_of(item), item.candidate.engine) not in seen
+            )
+            if results:
+                found.append(Timings(report, results))
+                seen |= {(file_of(item), item.candidate.engine) for item in results}
+        if found:
+            return tuple(found)
+    return ()
 
 
 def current_score(
@@ -121,11 +199,6 @@ def current_score(
         if row is not None and not {file, scores.rows[0].file} & scores.outdated(manifest):
             return scores, row
     return None, None
-
-
-def _results(manifest: Manifest, evidence: Evidence) -> tuple[BenchResult, ...]:
-    timings = newest_timings(manifest, evidence)
-    return timings.results if timings is not None else ()
 
 
 def _runtime(result: BenchResult) -> str:
@@ -146,7 +219,8 @@ def _share(result: BenchResult) -> float:
 def _objection(manifest: Manifest, evidence: Evidence, standing: Standing, precision: str) -> str:
     """Why a file is not to be taken; empty where nothing speaks against it."""
     if standing.state != "holds":
-        return {"fails": "parity FAILS", "unclear": "parity is unclear"}.get(standing.state, UNMEASURED)
+        where = " and ".join(sorted(_engines(standing)))
+        return {"fails": f"parity FAILS on {where}", "unclear": "parity is unclear"}.get(standing.state, UNMEASURED)
     told = accuracy_objection(manifest, evidence, standing.file)
     if told is None:
         noise = standing.on_noise and precision not in _NOISE_WILL_DO

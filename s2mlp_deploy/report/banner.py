@@ -9,7 +9,7 @@ from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
 from s2mlp_deploy.evidence.standing import Comparison, Standing, comparable, comparisons, file_of, standings
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.figures import data_in_words, worst_of
+from s2mlp_deploy.report.figures import data_in_words, runtimes_in_words, worst_of
 from s2mlp_deploy.report.verdict import Verdict, parity_command
 from s2mlp_deploy.text import join_names
 
@@ -89,7 +89,7 @@ def _held(files: Sequence[Standing], every: int) -> list[str]:
     for file in files:
         reports = [item.report for item in file.basis]
         key = (
-            join_names(dict.fromkeys(report.candidate for report in reports)),
+            runtimes_in_words(report.candidate for report in reports),
             join_names(dict.fromkeys(_reference(report.reference) for report in reports)),
             join_names(dict.fromkeys(map(data_in_words, reports))),
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from s2mlp_deploy.evidence.accuracy import AccuracyReport, BudgetSearch
@@ -13,6 +14,7 @@ from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Weights
 from s2mlp_deploy.metrics import TensorMetrics
 from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.text import join_names
 
 
 def measured(value: float | None, shown: Callable[[float | None], str] = fmt.figure) -> str:
@@ -35,6 +37,20 @@ def data_in_words(report: ParityReport | LayersReport) -> str:
     says_it = str(report.images) in report.data.replace(",", "").split()
     data = fmt.data(report.data)
     return data if says_it else f"{data} ({fmt.count(report.images, 'image')})"
+
+
+_VERSION = re.compile(r" \d[^ ]*")
+
+
+def runtimes_in_words(names: Iterable[str]) -> str:
+    """Names of what ran, each one once: where one of them has a version, the same one without is left out.
+
+    >>> runtimes_in_words(["openvino 2026.4.1 (CPU)", "openvino (CPU)", "onnxruntime (CPU)"])
+    'openvino 2026.4.1 (CPU) and onnxruntime (CPU)'
+    """
+    found = dict.fromkeys(names)
+    told = {_VERSION.sub("", name, count=1) for name in found if _VERSION.search(name)}
+    return join_names(name for name in found if name not in told)
 
 
 def weights_in_words(weights: Weights) -> str:

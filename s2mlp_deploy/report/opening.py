@@ -11,17 +11,30 @@ from s2mlp_deploy.artifact import Manifest
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult
 from s2mlp_deploy.evidence.build import BuildRecord
-from s2mlp_deploy.evidence.choice import UNMEASURED, Choice, Timings, choose, current_score, file_of, newest_timings
+from s2mlp_deploy.evidence.choice import (
+    UNMEASURED,
+    Choice,
+    Timings,
+    choose,
+    current_score,
+    every_timings,
+    file_of,
+    time_of,
+    tuned,
+)
 from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.speed import causes
 from s2mlp_deploy.evidence.standing import Standing, comparable, comparisons, hashes_of, standings
 from s2mlp_deploy.evidence.store import Evidence
-from s2mlp_deploy.evidence.tune import TuneReport
+from s2mlp_deploy.evidence.tune import Trial, TuneReport
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.banner import parity_verdict
+from s2mlp_deploy.report.figures import runtimes_in_words
 from s2mlp_deploy.report.verdict import Verdict, parity_command
 from s2mlp_deploy.text import join_names
 
+_USUAL = "onnxruntime"
+"""What runs a file where nothing else is named."""
 _TOLD = 4
 """Files whose times are told in the paragraph."""
 
@@ -39,7 +52,8 @@ def opening(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict:
     """
     verdict = parity_verdict(manifest, evidence, directory)
     files = standings(manifest, comparisons(manifest, evidence))
-    timings = newest_timings(manifest, evidence)
+    every = every_timings(manifest, evidence)
+    timings = next(iter(every), None)
     choice = choose(manifest, evidence, files)
     sentences = [_what(manifest), *verdict.sentences]
     commands = verdict.commands
@@ -47,11 +61,15 @@ def opening(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict:
         return replace(verdict, sentences=tuple(sentences))
     if timings is not None:
         sentences.append(_how_fast(timings))
+        sentences += [f"In another benchmark, {_how_fast(other, begun=True)}" for other in every[1:]]
     else:
         sentences.append(f"How fast {'it is' if len(comparable(manifest)) == 1 else 'they are'} was not measured.")
     if timings is None or _outdated_times(manifest, evidence):
         commands = (*commands, shlex.join(["s2mlp-deploy", "bench", directory]))
-    sentences.append(_which(manifest, evidence, choice, timings))
+    trial = tuned(manifest, evidence, choice.objections)
+    # It asks for parity alone.
+    runs = tuned(manifest, evidence, {item.file: item.state for item in files if item.state != "holds"})
+    sentences.append(_which(manifest, evidence, choice, every, trial, runs=runs is trial))
     sentences += _tuned(manifest, evidence)
     if choice.unproven:
         first = choice.unproven[0]
@@ -78,44 +96,53 @@ def _what(manifest: Manifest) -> str:
     return f"This is {source.reference} with {weights}, {made}{classes}."
 
 
-def _how_fast(timings: Timings) -> str:
+def _how_fast(timings: Timings, *, begun: bool = False) -> str:
     """The times of files side by side, each with its interval."""
     first, *others = timings.results
     alone = all(result.ratio is not None for result in timings.results)  # What it is compared with is not there.
-    told = [_time(result, alone=alone) for result in (first, *others[: _TOLD - 1])]
+    kinds = {result.candidate.engine for result in timings.results}
+    # What ran them all is told once, at the end.
+    engine = next(iter(kinds)) if len(kinds) == 1 else _USUAL
+    told = [_time(result, engine, alone=alone) for result in (first, *others[: _TOLD - 1])]
     batch, threads = first.candidate.batch, first.candidate.threads
-    what = "One image takes" if batch == 1 else f"{batch} images take"
-    engines = join_names(
-        dict.fromkeys(result.candidate.runtime or result.candidate.engine for result in timings.results)
-    )
+    what = f"{'one' if begun else 'One'} image takes" if batch == 1 else f"{batch} images take"
+    engines = runtimes_in_words(result.candidate.runtime or result.candidate.engine for result in timings.results)
     where = timings.report.environment.machine.processor.name
     how = ", ".join(filter(None, (f"on {engines}", fmt.count(threads, "thread") if threads else "", where)))
     more = f" ({len(others) - _TOLD + 1} more below)" if len(others) >= _TOLD else ""
     return f"{what} {join_names(told)} {how}{more}."
 
 
-def _named(result: BenchResult, engine: str = "onnxruntime") -> str:
+def _named(result: BenchResult, engine: str) -> str:
     """The file, and what ran it where that is another engine."""
     return file_of(result) + ("" if result.candidate.engine == engine else f" on {result.candidate.engine}")
 
 
-def _time(result: BenchResult, *, alone: bool) -> str:
-    time = result.latency.p50 if result.latency is not None else result.wall_ms
+def _time(result: BenchResult, engine: str, *, alone: bool) -> str:
+    time = time_of(result)
     if (ratio := result.ratio) is None:
         rounds = [value for launch in result.launches for value in launch.wall_ms]
         spread = (
             f" ({fmt.milliseconds(min(rounds))} to {fmt.milliseconds(max(rounds))} over its rounds)" if rounds else ""
         )
-        return f"{fmt.milliseconds(time)} ms in {_named(result)}{spread}"
+        return f"{fmt.milliseconds(time)} ms in {_named(result, engine)}{spread}"
     if not ratio.differs:
-        return f"{fmt.milliseconds(time)} ms in {_named(result)} (no difference measured)"
+        return f"{fmt.milliseconds(time)} ms in {_named(result, engine)} (no difference measured)"
     fast = ratio.value < 1
     low, high = (1 / ratio.high, 1 / max(ratio.low, 1e-9)) if fast else (ratio.low, ratio.high)
     over = f" as {ratio.over}, which is not there any more" if alone else ""
-    return f"{fmt.milliseconds(time)} ms in {_named(result)} ({ratio.verdict}{over}, {low:.2f} to {high:.2f})"
+    return f"{fmt.milliseconds(time)} ms in {_named(result, engine)} ({ratio.verdict}{over}, {low:.2f} to {high:.2f})"
 
 
-def _which(manifest: Manifest, evidence: Evidence, choice: Choice, timings: Timings | None) -> str:
+def _which(
+    manifest: Manifest,
+    evidence: Evidence,
+    choice: Choice,
+    every: Sequence[Timings],
+    trial: Trial | None,
+    *,
+    runs: bool,
+) -> str:
     """The file to take, and why not another."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in choice.objections.items():
@@ -126,29 +153,48 @@ def _which(manifest: Manifest, evidence: Evidence, choice: Choice, timings: Timi
     by_reason.pop(UNMEASURED, None)  # The sentences on parity have told.
     refused = [f"{join_names(names, last='or')} ({reason})" for reason, names in by_reason.items()]
     beside = f" Not {'; not '.join(refused)}." if refused else ""
-    scores, row = current_score(manifest, evidence, choice.file)
+    file = trial.file if trial is not None else choice.file
+    scores, row = current_score(manifest, evidence, file)
     drop = scores.drop(row) if scores is not None and row is not None else None
     loses = ""
     if scores is not None and drop is not None:
         side = "below" if drop >= 0 else "above"
         loses = f", {fmt.points(abs(drop))} points {side} fp32 on {fmt.count(scores.images, 'image')}"
+    if trial is not None:
+        how = f"{trial.engine} ({trial.settings.words})"
+        why = "what tune found fastest of those whose parity and accuracy hold" + ", and what predict runs" * runs
+        return f"Take {file} on {how}: {why}{loses}.{beside}{_faster_since(choice, every, trial)}"
     if choice.timed is None:
         sound = len(comparable(manifest)) - len(choice.objections)
         untimed = "until that is measured, it is the one that was changed least"
-        known = "its parity holds" if sound == 1 or timings is not None else untimed
+        known = "its parity holds" if sound == 1 or every else untimed
         return f"Take {choice.file}: {known}{loses}.{beside}"
     engine = f" on {choice.timed.candidate.engine}"
     if choice.tied:
         tied = join_names(_named(result, choice.timed.candidate.engine) for result in choice.tied)
         return f"Take {choice.file}{engine}: {tied} was not measured to be faster{loses}.{beside}"
-    assert timings is not None
-    alone = len({file_of(result) for result in timings.results} - set(choice.objections)) == 1
+    timed = {file_of(result) for timings in every for result in timings.results}
+    alone = len(timed - set(choice.objections)) == 1
     why = "the only one timed whose parity holds" if alone else "the fastest whose parity and accuracy hold"
     return f"Take {choice.file}{engine}: {why}{loses}.{beside}"
 
 
+def _faster_since(choice: Choice, every: Sequence[Timings], trial: Trial) -> str:
+    """What a benchmark measured faster than what tune chose; empty where there is nothing."""
+    best = choice.timed
+    if best is None or (file_of(best), best.candidate.engine) == (trial.file, trial.engine):
+        return ""
+    known = (result for timings in every for result in timings.results)
+    same = next((r for r in known if (file_of(r), r.candidate.engine) == (trial.file, trial.engine)), None)
+    before, time = time_of(same) if same is not None else None, time_of(best)
+    if before is None or time is None or time >= before:
+        return ""
+    faster = f"{fmt.milliseconds(time)} ms of {fmt.milliseconds(before)} ms"
+    return f" {file_of(best)} on {best.candidate.engine} took less time in a benchmark ({faster}): tune again."
+
+
 def _tuned(manifest: Manifest, evidence: Evidence) -> Iterator[str]:
-    """What `tune` chose, where those files are there."""
+    """What tune chose, where those files are there."""
     report, present = evidence.one(TuneReport), hashes_of(manifest, evidence)
     told = [
         f"{trial.file} on {trial.engine} ({trial.settings.words})"
@@ -158,7 +204,7 @@ def _tuned(manifest: Manifest, evidence: Evidence) -> Iterator[str]:
     ]
     if told and report is not None:
         where = report.environment.machine.processor.name or "its machine"
-        yield f"`tune` tried {len(report.trials)} ways on {where} and chose {join_names(told)}."
+        yield f"tune tried {len(report.trials)} ways on {where} and chose {join_names(told)}."
 
 
 def _dangers(
@@ -184,7 +230,7 @@ def _dangers(
     for item in evidence.of(LayersReport):
         report = item.record
         if report.file_sha256 in hashes_of(manifest, evidence).values() and report.first is not None:
-            yield f"{report.first.path} departs first in {PurePath(report.file).name}"
+            yield f"{report.first.path} departs first in {PurePath(report.file).name}{_elsewhere(report.candidate)}"
     if timings is not None:
         slow = [
             r for r in timings.results if r.ratio is not None and r.ratio.low > 1 and r.candidate.precision != "fp32"
@@ -194,11 +240,17 @@ def _dangers(
             processor, base = timings.report.environment.machine.processor, timings.results[0]
             why = dict.fromkeys(cause.words for r in slow for cause in causes(r, base, processor))
             told = f" ({'; '.join(why)})" if why else ""
-            yield f"{names} as {file_of(base)} on this machine{told}"
+            yield f"{names} as {file_of(base)}{_elsewhere(base.candidate.engine)} on this machine{told}"
         if timings.doubtful:
             yield f"the times are doubtful ({timings.doubtful[0].partition(':')[0]})"
     if old := _outdated(manifest, evidence):
         yield f"evidence of older files is marked and counts no more: {join_names(old, separator='; ', last='and')}"
+
+
+def _elsewhere(runtime: str) -> str:
+    """What ran it where that is not the engine of every artifact."""
+    engine = next(iter(runtime.split()), _USUAL)
+    return "" if engine == _USUAL else f" on {engine}"
 
 
 def _outdated(manifest: Manifest, evidence: Evidence) -> list[str]:

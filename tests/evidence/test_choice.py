@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from report_samples import FILE, INT8, accuracy, bench, on_noise, quantized_manifest
+from report_samples import FILE, INT8, accuracy, bench, on_noise, quantized_manifest, tune
 from two_files import BOTH, evidence, int8, timed
 
 from s2mlp_deploy.evidence.accuracy import AGREEMENT
-from s2mlp_deploy.evidence.bench import Ratio
-from s2mlp_deploy.evidence.choice import Choice, choose, newest_timings
+from s2mlp_deploy.evidence.bench import BenchReport, Ratio
+from s2mlp_deploy.evidence.choice import Choice, choose, every_timings, newest_timings, tuned
 from s2mlp_deploy.evidence.standing import comparisons, standings
 
 MANIFEST = quantized_manifest()
@@ -40,7 +40,7 @@ def test_a_slower_file_is_not_taken() -> None:
 def test_what_does_not_hold_is_not_taken_however_fast() -> None:
     failing = replace(BOTH[1], failures=("far off",))
     for records, reason in (
-        ((BOTH[0], failing), "parity FAILS"),
+        ((BOTH[0], failing), "parity FAILS on onnxruntime"),
         ((BOTH[0],), "parity was not measured"),
         ((BOTH[0], replace(BOTH[1], file_sha256="9" * 64)), "parity was not measured"),
         ((BOTH[0], replace(BOTH[1], images=0)), "parity is unclear"),
@@ -102,3 +102,40 @@ def test_times_are_of_files_that_are_there_and_of_the_least_batch() -> None:
     found = newest_timings(MANIFEST, evidence(offline, bench()))
     assert found is not None
     assert found.report.scenario == "single-stream"
+
+
+def later(*milliseconds: float, time: str = "2027") -> BenchReport:
+    """The float32 file alone on OpenVINO, timed after :func:`bench`."""
+    first = bench().results[0]
+    launches = tuple(replace(launch, wall_ms=milliseconds) for launch in first.launches)
+    there = replace(first, candidate=replace(first.candidate, engine="openvino"), launches=launches)
+    return replace(bench(), results=(there,), environment=replace(bench().environment, time=time))
+
+
+def test_every_benchmark_of_the_machine_is_looked_at() -> None:
+    there = replace(BOTH[0], candidate="openvino (CPU)")
+    for slow, taken in ((later(3.0, 4.0), "onnxruntime"), (later(0.9, 4.0), "openvino")):
+        choice = chosen(*BOTH, there, bench(), slow)
+        assert choice.timed is not None
+        # What was not measured side by side is faster where no round of the other one was as fast.
+        assert choice.timed.candidate.engine == taken
+    machine = replace(bench().environment.machine, memory=1)
+    elsewhere = replace(bench(), environment=replace(bench().environment, machine=machine))
+    assert chosen(*BOTH, there, elsewhere, later(3.0, 4.0)).file == FILE
+    again = replace(later(3.0), results=bench().results[:1])
+    first, second = every_timings(MANIFEST, evidence(bench(), again))
+    assert (first.results, second.results) == (again.results, bench().results[1:2])
+
+
+def test_a_faster_result_of_an_older_benchmark_without_parity_there_is_named() -> None:
+    old = later(0.5, time="2020")
+    assert chosen(*BOTH, old, bench()).unproven == old.results
+    assert chosen(*BOTH, later(0.5, 1.5, time="2020"), bench()).unproven == ()
+
+
+def test_what_tune_chose_is_taken_where_nothing_is_objected() -> None:
+    first, other, int8, *_ = tune().trials
+    known = evidence(replace(tune(), trials=(first, other, int8)))
+    assert tuned(MANIFEST, known, {}) == int8
+    assert tuned(MANIFEST, known, {INT8: "parity is unclear"}) is None, "the other winner's file is not there"
+    assert tuned(MANIFEST, evidence(), {}) is None

@@ -59,11 +59,51 @@ def test_what_tune_chose_is_told_while_it_is_there() -> None:
     first, _, int8, *others = tune().trials
     text = paragraph(quantized_manifest(), *BOTH, replace(tune(), trials=(first, int8, *others)))
     assert (
-        "`tune` tried 4 ways on A processor and chose model.int8.onnx on openvino (1 thread), 2.00 times as fast as "
+        "tune tried 4 ways on A processor and chose model.int8.onnx on openvino (1 thread), 2.00 times as fast as "
         "before." in text
     )
+    assert (
+        "Take model.int8.onnx on openvino (1 thread): what tune found fastest of those whose parity and accuracy hold, "
+        "and what predict runs. tune tried" in text
+    )
     changed = replace(tune(), trials=(first, replace(int8, sha256="d" * 64), *others))
-    assert "`tune`" not in paragraph(quantized_manifest(), *BOTH, changed)
+    assert "tune" not in paragraph(quantized_manifest(), *BOTH, changed)
+
+
+def test_no_slower_file_than_that_of_tune_is_recommended() -> None:
+    first, _, int8, *others = tune().trials
+    known = replace(tune(), trials=(first, replace(int8, engine="onnxruntime"), *others))
+    slower = timed(Ratio("first", 1.25, 1.1, 1.3))
+    text = paragraph(quantized_manifest(), *BOTH, bench(), known)
+    assert "Take model.int8.onnx on onnxruntime (1 thread): what tune found fastest" in text
+    assert "tune again" not in text
+    # It loses more than is allowed, which predict does not ask.
+    low = replace(accuracy(), rows=(accuracy().rows[0], replace(accuracy().rows[1], failures=("below",))))
+    first_won = replace(known, trials=(replace(first, outcome="won"), *known.trials[1:]))
+    text = paragraph(quantized_manifest(), *BOTH, low, bench(), first_won)
+    assert "Take model.fp32.onnx on onnxruntime (1 thread): what tune found fastest of those whose" in text
+    assert "predict runs" not in text
+    latency = slower.results[1].latency
+    assert latency is not None
+    slower = replace(slower, results=(slower.results[0], replace(slower.results[1], latency=replace(latency, p50=2.5))))
+    text = paragraph(quantized_manifest(), *BOTH, slower, known)
+    assert "model.fp32.onnx on onnxruntime took less time in a benchmark (2 ms of 2.5 ms): tune again." in text
+
+
+def test_a_second_benchmark_is_told_with_its_engine_and_one_runtime_once() -> None:
+    first, second, _ = bench().results
+    ahead = [
+        replace(r, candidate=replace(r.candidate, engine="openvino", runtime=f"openvino{version} (CPU)"))
+        for r, version in ((first, " 2026.4.1"), (second, ""))
+    ]
+    later = replace(bench(), results=tuple(ahead), environment=replace(bench().environment, time="2027"))
+    text = paragraph(quantized_manifest(), *BOTH, later, bench())
+    assert (
+        "One image takes 2 ms in model.fp32.onnx (2 to 2 over its rounds) and 1 ms in model.int8.onnx (2.00 times as "
+        "fast, 1.92 to 2.08) on openvino 2026.4.1 (CPU), 1 thread, A processor. In another benchmark, one image takes "
+        "2 ms in model.fp32.onnx" in text
+    )
+    assert "Take model.int8.onnx on onnxruntime: the fastest whose parity" in text
 
 
 def test_a_faster_file_that_fails_is_named_with_the_reason() -> None:
@@ -163,6 +203,8 @@ def test_the_layer_that_departs_first_is_named() -> None:
     found = replace(layers(layer("stages.0"), far), file_sha256=report().file_sha256)
     assert beware(described(), report(), found) == "stages.1 departs first in model.fp32.onnx."
     assert beware(described(), report(), replace(found, file_sha256="9" * 64)) == ""
+    elsewhere = replace(found, candidate="openvino (CPU)")
+    assert beware(described(), report(), elsewhere) == "stages.1 departs first in model.fp32.onnx on openvino."
 
 
 def test_references_and_data_are_words_of_a_sentence() -> None:
