@@ -21,6 +21,7 @@ from s2mlp_deploy.artifact import (
     current_fields,
     model_file,
     read_manifest,
+    tuned_file,
     verify_file,
 )
 from s2mlp_deploy.choices import GRAPH_ENGINE
@@ -232,4 +233,7 @@ def _proof(
         if manifest.calibration is not None and path.name in manifest.calibration.files:
             saved = read_record(path.parent, CalibrationReport)
             calibration = saved if saved is not None and saved.calibration == manifest.calibration else None
-    return prove(graph, told, shifts, module=origin.module, float32=float32, calibration=calibration)
+    rewritten = path.name == tuned_file(str(description.get("precision")))
+    return prove(
+        graph, told, shifts, module=origin.module, float32=float32, rewritten=rewritten, calibration=calibration
+    )

@@ -17,6 +17,8 @@ ENGINE_LAYERS = ".layers.json"
 """What an engine's name is followed by in that of the inspector's account of its layers."""
 RUNTIME_CACHE = ".runtime-cache"
 """The same for the kernels that TensorRT-RTX has compiled for an engine on its GPU."""
+OF_SHIFTS = "shift."
+"""What the names of constants begin with that only the form of a shift needs: sizes, places, kernels."""
 METADATA_KEY = "s2mlp_deploy"
 """The ONNX metadata entry that holds the manifest's timeless part."""
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from s2mlp_deploy.artifact import ShiftRecord
+from s2mlp_deploy.artifact import OF_SHIFTS, ShiftRecord
 from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.forms import ShiftForm
 from s2mlp_deploy.export.lower import lower_shifts
@@ -56,7 +56,7 @@ def lift(model: ir.Model, shifts: Sequence[ShiftRecord]) -> ir.Model:
     drop_unused_initializers(canonical.graph)
     for number, value in enumerate(list(canonical.graph.initializers.values())):
         # What is left of an earlier lowering would have the name of a constant of this one.
-        if str(value.name).startswith("shift."):
+        if str(value.name).startswith(OF_SHIFTS):
             value.name = f"earlier.{number}.{value.name}"
     canonical.opset_imports[DOMAIN] = 1
     return canonical

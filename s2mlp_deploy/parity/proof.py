@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from torch import nn
 
-from s2mlp_deploy.artifact import ShiftRecord
+from s2mlp_deploy.artifact import OF_SHIFTS, ShiftRecord
 from s2mlp_deploy.evidence.calibration import CalibrationReport
 from s2mlp_deploy.evidence.parity import GraphProof
 from s2mlp_deploy.graph.loading import load_graph
@@ -28,6 +29,7 @@ def prove(
     *,
     module: Any = None,
     float32: Path | None = None,
+    rewritten: bool = False,
     calibration: CalibrationReport | None = None,
 ) -> GraphProof:
     """Compares what is data in a file with what it was made of: exactly, or but for the rounding of its types.
@@ -38,11 +40,19 @@ def prove(
         source: The shifts of the module that it is compared with; None where they are not known.
         module: That module, where the file's constants are its own.
         float32: The float32 file that a file of another precision was made of, where it is there.
+        rewritten: Whether the graph is written otherwise than that file, as ``tune`` does: in another form, layout or
+            with other passes. What names sizes, axes and places there names others here.
         calibration: The ranges that it was quantized by, where they are known.
     """
     proof = prove_shifts(graph, shifts, source)
     if float32 is not None:
         originals = constants_of(load_graph(float32, valid=False).model.graph)
+        if rewritten:
+            originals = {
+                name: array
+                for name, array in originals.items()
+                if np.issubdtype(array.dtype, np.floating) and not name.startswith(OF_SHIFTS)
+            }
     elif module is not None:
         originals = state_of(module)
     else:

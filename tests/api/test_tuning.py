@@ -12,11 +12,11 @@ import pytest
 from proven import parity_of
 
 from s2mlp_deploy import api
-from s2mlp_deploy.api import tune_steps, tuning
+from s2mlp_deploy.api import comparing, tune_steps, tuning
 from s2mlp_deploy.api.tune_options import TuneOptions
 from s2mlp_deploy.api.tune_state import Workplace
 from s2mlp_deploy.api.tuning import tune
-from s2mlp_deploy.artifact import read_manifest
+from s2mlp_deploy.artifact import METADATA_KEY, read_description, read_manifest
 from s2mlp_deploy.bench.candidates import Graph
 from s2mlp_deploy.bench.remembered import memory_file
 from s2mlp_deploy.bench.timing import Run
@@ -42,6 +42,7 @@ class Lab:
         self.wrong: set[str] = set()
         self.started: list[str] = []
         self.interrupt_at = ""
+        self.warnings: tuple[str, ...] = ()
 
     def ms(self, job) -> float:
         form = next((form for form in self.times if form in str(job.path)), "")
@@ -98,7 +99,7 @@ class Lab:
             results.append(
                 SimpleNamespace(failure="", cpu_ratio=ratio, ratio=ratio, cpu_ms=ms, wall_ms=ms, launches=launches)
             )
-        return SimpleNamespace(results=results)
+        return SimpleNamespace(results=results, warnings=self.warnings)
 
 
 @pytest.fixture
@@ -239,6 +240,32 @@ def test_who_is_faster_by_chance_alone_takes_nobodys_place(lab, artifact):
     assert won.file == "model.fp32.onnx"
 
 
+def test_one_whose_rounds_scatter_hides_no_other_that_is_faster(lab, artifact, monkeypatch):
+    times = {"grouped-conv": (0.3, 2.0, 0.3), "slice-concat": (0.7, 0.7, 0.7)}
+
+    def track(job, options):
+        made = Lab.track(lab, job, options)
+        form = next((form for form in times if form in str(job.path)), "")
+        if form:
+
+            def run_round():
+                ms = times[form][len(made.rounds) % 3]
+                made.rounds += (Run(ms, ms),)
+
+            made.run_round = run_round
+        return made
+
+    lab.times = {"grouped-conv": 0.6, "slice-concat": 0.7}
+    lab.warnings = ("other programs kept 1.5 processors busy",)
+    monkeypatch.setattr(tune_steps, "Track", track)
+    report = tune(artifact, OPTIONS)
+    (won,) = report.winners
+    assert won.form == "slice-concat"
+    scattered = next(trial for trial in report.trials if trial.form == "grouped-conv")
+    assert "beyond chance" in scattered.reason
+    assert "1.5 processors busy" in "".join(report.notes)
+
+
 def test_a_tuned_file_that_wins_no_more_leaves_the_artifact(lab, artifact):
     tune(artifact, OPTIONS)
     assert (artifact / "model.fp32-tuned.onnx").is_file()
@@ -267,7 +294,7 @@ def failing_at_last(lab, monkeypatch, fails):
         for job, result in zip(jobs, results, strict=True):
             if fails(str(job.path)):
                 result.failure, result.ratio, result.cpu_ratio = "it was killed", None, None
-        return SimpleNamespace(results=results)
+        return SimpleNamespace(results=results, warnings=())
 
     monkeypatch.setattr(tune_steps, "measure", measure)
 
@@ -344,12 +371,20 @@ def test_an_interrupted_tuning_goes_on_where_it_was(lab, artifact):
     assert not any("pad-slice" in name or "slice-concat" in name for name in lab.started), "it was measured before"
 
 
-def test_quantized_files_win_with_accuracy_and_go_with_their_ranges(lab, artifact, images):
+def test_quantized_files_win_with_accuracy_and_go_with_their_ranges(lab, artifact, captured, images):
     options = api.PrecisionOptions(data=images, samples=8, eval_samples=8, speed_check=False)
     api.quantize(artifact, options)
     lab.times = {"int8.channels-last.grouped-conv": 0.1, "int8-tuned": 0.1}
     first, second = tune(artifact, OPTIONS).winners
     assert (first.file, second.file) == ("model.int8-tuned.onnx", "model.fp32.onnx")
+    # Its weights are those of float32; what names sizes and places in another form is of another form.
+    graph = load_graph(artifact / first.file).model
+    text = graph.metadata_props[METADATA_KEY]
+    described = read_description(text, artifact / first.file)
+    shifts = [shift.spec for shift in read_manifest(artifact).shifts]
+    proof = comparing._proof(artifact / first.file, graph.graph, described, captured.source, shifts)
+    assert proof.failures == ()
+    assert proof.constants > 10
     assert (artifact / first.file).is_file()
     saved = {path: path.read_bytes() for path in (artifact / "evidence").glob("accuracy-*.json")}
     for path in saved:
