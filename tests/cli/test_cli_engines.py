@@ -271,6 +271,9 @@ def test_options_that_need_a_gpu_say_so(refuse, graph, option):
 @pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")
 def test_tensorrt_without_a_gpu_says_what_can_be_done(refuse, graph):
     assert "--engine tensorrt-rtx" in refuse("build", graph, "--engine", "tensorrt")
+    # Not before what is wrong with the file: whoever mistypes it on the wrong machine is told both, that one first.
+    missing = f"trtexec --onnx={graph.with_name('missing.onnx')}"
+    assert "missing.onnx" in refuse("build", "--from-trtexec", missing)
 
 
 @pytest.mark.parametrize("content", [b"", b"text", bytes(range(256)) * 9])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from s2mlp_deploy.artifact import check_onnx
 from s2mlp_deploy.engines import cuda
 from s2mlp_deploy.engines.profiles import Shapes
 from s2mlp_deploy.engines.record import key_of, profile_arguments, this_platform
@@ -101,6 +102,7 @@ def make_plan(
     wanted, chosen = flavour(engine), tuple(dict.fromkeys(targets))
     if chosen or wanted.targets:
         check_targets(wanted, chosen)
+    check_onnx(onnx_file)
     check_options(options, wanted, gpu=bool(gpus()))
     file = read_onnx(onnx_file, extra=wanted.extra)
     required = required_precision(file, precision)

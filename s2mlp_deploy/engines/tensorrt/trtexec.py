@@ -22,6 +22,10 @@ from s2mlp_deploy.text import join_names, whole_number
 
 _TOOLS = {"trtexec": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 _LEVELS = {"none": "none", "ampere+": "ampere+", "sameComputeCapability": "same-compute-capability"}
+_OF_SHELL = re.compile(r"(?:.*(?=;$))?((?:\d*|&)>[>&]?|<|\|\|?|&&?|;)", re.DOTALL)
+"""What a word that leads away from the tool begins with; a semicolon may also be its end."""
+
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _MEGABYTE = 2**20
 _CAPABILITIES = "computeCapabilities"
 _PRECISIONS = ("fp8", "int8", "bf16", "fp16")
@@ -111,14 +115,9 @@ def parse_line(line: str) -> TrtexecBuild:
     Raises:
         InputError: An option is unknown, has no value or a wrong one, or has no place in a build of ours; says which.
     """
-    try:
-        # As a shell reads them: lines that a backslash continues are one.
-        words = shlex.split(re.sub(r"\\\r?\n", "", line))
-    except ValueError as error:
-        raise InputError(f"the line of trtexec cannot be read: {error}", fix="close the quotes") from None
-    tool = PurePath(words[0].replace("\\", "/")).name.removesuffix(".exe") if words else ""
+    tool, words = _split(line)
     engine = _TOOLS.get(tool, "tensorrt")
-    given, shapes = _sorted_out(words[1:] if tool in _TOOLS else words)
+    given, shapes = _sorted_out(words)
     if "onnx" not in given:
         raise InputError("the line of trtexec names no graph", fix="add --onnx=FILE")
     flags = [name for name in _PRECISIONS if name in given]
@@ -186,6 +185,47 @@ def line_of(onnx: Path, output: Path, profiles: Sequence[Profile], options: Buil
         elif value is not None and value is not False:
             words.append(f"--{name}={value}")
     return shlex.join(words)
+
+
+def _split(line: str) -> tuple[str, list[str]]:
+    """The tool that a line calls, empty where it begins with options, and the words that it gives it.
+
+    Raises:
+        InputError: The line calls something else, or more than the tool.
+    """
+    try:
+        # As a shell reads them: lines that a backslash continues are one.
+        words = shlex.split(re.sub(r"\\\r?\n", "", line))
+    except ValueError as error:
+        raise InputError(f"the line of trtexec cannot be read: {error}", fix="close the quotes") from None
+    tools = [_tool_of(word) for word in words]
+    start = next((index for index, tool in enumerate(tools) if tool in _TOOLS), None)
+    if start is None and words and not words[0].startswith("-"):
+        raise InputError(
+            f"{words[0]!r:.100} is neither {join_names(_TOOLS, last='nor')}",
+            fix="give a line of one of them; what another tool builds `build FILE.onnx` builds with options of its own",
+        )
+    if start:
+        before = " ".join(words[:start])
+        raise InputError(
+            f"{before!r:.100} stands before {tools[start]}, and is for the shell",
+            fix=f"leave it out of the line, and write {before:.100} before s2mlp-deploy"
+            if all(map(_ASSIGNMENT.match, words[:start]))
+            else "leave it out of the line: s2mlp-deploy builds, and runs no trtexec",
+        )
+    for index, word in enumerate(words):
+        if found := _OF_SHELL.match(word):
+            rest = [word[found.start(1) :], *words[index + 1 :]]
+            raise InputError(
+                f"{found[1]!r} is for the shell, and no option of trtexec",
+                fix=f"leave {' '.join(rest)!r:.100} out of the line, and write it behind s2mlp-deploy's own words",
+            )
+    return ("", words) if start is None else (tools[0], words[1:])
+
+
+def _tool_of(word: str) -> str:
+    """The name of a program, however its path is written; empty for an option."""
+    return "" if word.startswith("-") else PurePath(word.replace("\\", "/")).name.removesuffix(".exe")
 
 
 def _sorted_out(words: Sequence[str]) -> tuple[dict[str, str], dict[int, dict[str, str]]]:

@@ -41,6 +41,36 @@ def test_a_line_over_several_lines_is_one():
     assert (read.onnx, read.output, read.options.tf32) == (Path("m.onnx"), Path("m.plan"), False)
 
 
+@pytest.mark.parametrize(
+    ("line", "says", "fix"),
+    [
+        (
+            "CUDA_VISIBLE_DEVICES=1 A='b c' trtexec --onnx=m.onnx",
+            "before trtexec",
+            "write CUDA_VISIBLE_DEVICES=1 A=b c",
+        ),
+        ("sudo -E ./trtexec --onnx=m.onnx", "'sudo -E' stands before trtexec", "runs no trtexec"),
+        ("trtexec --onnx=m.onnx > log.txt 2>&1", "'>' is for the shell", "leave '> log.txt 2>&1' out"),
+        ("trtexec --onnx=m.onnx 2>/dev/null", "'2>' is for the shell", "leave '2>/dev/null' out"),
+        ("trtexec --onnx=m.onnx &>> log", "'&>>' is for the shell", "leave '&>> log' out"),
+        ("trtexec --onnx=m.onnx --fp16 | tee log", "'|' is for the shell", "leave '| tee log' out"),
+        ("trtexec --onnx=m.onnx && echo done", "'&&' is for the shell", "leave '&& echo done' out"),
+        ("--onnx=m.onnx; echo done", "';' is for the shell", "leave '; echo done' out"),
+        ("polygraphy run m.onnx --trt", "'polygraphy' is neither trtexec nor tensorrt_rtx", "build FILE.onnx"),
+        ("trtexec m.onnx", "'m.onnx' is no option", "--option=value"),
+    ],
+)
+def test_what_a_line_has_beside_the_tool_is_told_with_where_it_goes(line, says, fix):
+    with pytest.raises(InputError) as caught:
+        parse_line(line)
+    assert says in caught.value.problem
+    assert fix in caught.value.fix
+
+
+def test_signs_of_the_shell_between_quotes_are_of_the_name():
+    assert parse_line("trtexec --onnx='a (1) & b.onnx' --saveEngine=c#1").onnx == Path("a (1) & b.onnx")
+
+
 def test_a_line_of_the_tool_of_rtx_names_the_gpus_that_it_builds_for():
     read = parse_line(
         "tensorrt_rtx --onnx=m.onnx --saveEngine=m.plan --computeCapabilities=75,86,120 --skipInference "
