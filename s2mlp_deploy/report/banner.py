@@ -9,7 +9,7 @@ from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
 from s2mlp_deploy.evidence.standing import Comparison, Standing, comparable, comparisons, file_of, standings
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.figures import data_in_words, runtimes_in_words, worst_of
+from s2mlp_deploy.report.figures import data_in_words, engine_of, runtimes_in_words, worst_of
 from s2mlp_deploy.report.verdict import Verdict, parity_command
 from s2mlp_deploy.text import join_names
 
@@ -22,7 +22,8 @@ def parity_verdict(manifest: Manifest, evidence: Evidence, directory: str) -> Ve
         evidence: Of the artifact.
         directory: How commands name the artifact.
     """
-    files = standings(manifest, comparisons(manifest, evidence))
+    found = comparisons(manifest, evidence)
+    files, several = standings(manifest, found), on_several_engines(found)
     missing = [item.file for item in files if item.state == "missing"]
     command = (parity_command(manifest, directory, missing),) if missing else ()
     unreadable = sum(item.record is ParityReport for item in evidence.unreadable)
@@ -31,15 +32,23 @@ def parity_verdict(manifest: Manifest, evidence: Evidence, directory: str) -> Ve
     never = [name for name in missing if name not in older]
     told = (*gap, f"Not measured: {join_names(never)}.") if never else gap
     if failing := [item for item in files if item.state == "fails"]:
+        where = join_names(dict.fromkeys(engine_of(item.report) for file in failing for item in file.basis))
+        elsewhere = {item.file: holding_elsewhere(item, found) for item in failing}
+        names = join_names(
+            f"{item.file} on {join_names(dict.fromkeys(engine_of(one.report) for one in item.basis))}"
+            if elsewhere[item.file]
+            else item.file
+            for item in failing
+        )
         return Verdict(
             "bad",
-            "Parity FAILS",
+            f"Parity FAILS on {where}" if any(elsewhere.values()) else "Parity FAILS",
             (
-                f"Do not deploy {join_names(item.file for item in failing)}: the outputs differ from the reference by "
-                "more than allowed.",
+                f"Do not deploy {names}: the outputs differ from the reference by more than allowed.",
+                *(f"Parity of {name} holds on {join_names(other)}." for name, other in elsewhere.items() if other),
                 *told,
             ),
-            tuple(line for item in failing for line in _failures(item.basis)),
+            tuple(line for item in failing for line in _failures(item.basis, several=several)),
             command,
         )
     unclear = [item.name for file in files if file.state == "unclear" for item in file.basis]
@@ -62,7 +71,7 @@ def parity_verdict(manifest: Manifest, evidence: Evidence, directory: str) -> Ve
         return Verdict("warn", "Parity was not measured yet", (*gap, sentence), (), command)
     sentences = _held(holding, len(comparable(manifest)))
     excused = [item for item in holding if item.excused]
-    failures = tuple(line for item in excused for line in _failures(item.excused))
+    failures = tuple(line for item in excused for line in _failures(item.excused, several=several))
     if excused:
         sentences.append(
             f"On noise, whose values lie outside the ranges that were calibrated, parity FAILS for "
@@ -75,9 +84,27 @@ def parity_verdict(manifest: Manifest, evidence: Evidence, directory: str) -> Ve
     return Verdict("good", "Parity holds", tuple(sentences))
 
 
-def _failures(found: Sequence[Comparison]) -> list[str]:
+def on_several_engines(found: Sequence[Comparison]) -> bool:
+    """Whether the comparisons that count are of more engines than one, so that a figure must say of which it is."""
+    return len({engine_of(item.report) for item in found if item.counts}) > 1
+
+
+def holding_elsewhere(standing: Standing, found: Sequence[Comparison]) -> tuple[str, ...]:
+    """The engines on which parity of a file holds that it does not hold on everywhere.
+
+    Args:
+        standing: Of the file.
+        found: Every comparison.
+    """
+    own = [item for item in found if file_of(item.report) == standing.file]
+    holding = dict.fromkeys(engine_of(item.report) for item in own if item.state == "holds")
+    refused = {engine_of(item.report) for item in standing.basis} if standing.state == "fails" else set(holding)
+    return tuple(name for name in holding if name not in refused)
+
+
+def _failures(found: Sequence[Comparison], *, several: bool) -> list[str]:
     return [
-        f"{file_of(item.report)} on {data_in_words(item.report)}: {failure}"
+        f"{file_of(item.report)} on {f'{engine_of(item.report)}, ' * several}{data_in_words(item.report)}: {failure}"
         for item in found
         for failure in item.report.failures
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from report_samples import INT8, on_noise, quantized_manifest, report
+from report_samples import FILE, INT8, on_noise, quantized_manifest, report
 from report_samples import manifest as described
 
 from s2mlp_deploy.artifact import Hazard
@@ -43,6 +43,27 @@ def test_a_quantized_file_that_fails_on_noise_alone_is_told_and_not_condemned() 
     verdict = parity_verdict(quantized_manifest(), evidence(report(), noise), "out")
     assert (verdict.tone, verdict.headline) == ("bad", "Parity FAILS")
     assert f"Do not deploy {INT8}" in verdict.sentences[0]
+
+
+def test_a_failure_says_on_which_engine_where_there_are_several() -> None:
+    bad = int8(report(max_abs=3.1))
+    there = replace(bad, candidate="openvino 2026.4.1 (CPU)")
+    verdict = parity_verdict(quantized_manifest(), evidence(report(), int8(report()), there), "out")
+    assert verdict.headline == "Parity FAILS on openvino"
+    assert verdict.sentences[:2] == (
+        f"Do not deploy {INT8} on openvino: the outputs differ from the reference by more than allowed.",
+        f"Parity of {INT8} holds on onnxruntime.",
+    )
+    assert verdict.failures[0].startswith(f"{INT8} on openvino, held-out digits (1,000 images): output 'logits'")
+    alone = parity_verdict(quantized_manifest(), evidence(report(), bad), "out")
+    assert alone.headline == "Parity FAILS"
+    assert alone.failures[0].startswith(f"{INT8} on held-out digits (1,000 images): output 'logits'")
+
+
+def test_one_runtime_is_named_once() -> None:
+    told = (replace(report(), candidate="openvino 2026.4.1 (CPU)"), replace(report(), candidate="openvino (CPU)"))
+    (sentence,) = parity_verdict(described(), evidence(*told), "out").sentences
+    assert f"{FILE} on openvino 2026.4.1 (CPU) computes" in sentence
 
 
 def test_evidence_with_other_weights_neither_holds_nor_fails() -> None:

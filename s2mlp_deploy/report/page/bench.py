@@ -16,6 +16,7 @@ from s2mlp_deploy.report.bench import ELSEWHERE, NOT_OF_ONE_RUN, candidate_names
 from s2mlp_deploy.report.environment import time_in_words
 from s2mlp_deploy.report.page.cells import Cell, Table
 from s2mlp_deploy.report.verdict import STATES
+from s2mlp_deploy.text import join_names
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,14 @@ class BenchView:
     """One benchmark.
 
     Attributes:
-        scenario: What was measured.
+        title: What was measured, and on which engines where the page has several.
         conditions: How, in words.
         bars: The time of each candidate that was measured; none of ``server``, which is about rates.
         table: A row for each candidate.
         doubts: Why figures are not to be trusted.
     """
 
-    scenario: str
+    title: str
     conditions: str
     bars: tuple[TimeBar, ...]
     table: Table
@@ -61,10 +62,16 @@ class BenchView:
 def view_benches(manifest: Manifest, evidence: Evidence) -> tuple[BenchView, ...]:
     """The saved benchmarks of an artifact's files."""
     present = hashes_of(manifest, evidence)
-    return tuple(_view(item.record, present) for item in evidence.of(BenchReport))
+    reports = [item.record for item in evidence.of(BenchReport)]
+    several = len({engine for report in reports for engine in _engines(report)}) > 1
+    return tuple(_view(report, present, several=several) for report in reports)
 
 
-def _view(report: BenchReport, present: dict[str, str]) -> BenchView:
+def _engines(report: BenchReport) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(result.candidate.engine for result in report.measured))
+
+
+def _view(report: BenchReport, present: dict[str, str], *, several: bool) -> BenchView:
     names = candidate_names(report.results)
     old = [present.get(file_of(result)) != result.candidate.sha256 for result in report.results]
     columns, rows = figures(report.scenario, report.measured, report.elsewhere)
@@ -90,8 +97,9 @@ def _view(report: BenchReport, present: dict[str, str]) -> BenchView:
         f"{name}: {text}" for name, result in zip(names, report.results, strict=True) for text in result.warnings
     ]
     doubts += [f"{item.file}: {item.doubt}" for item in report.elsewhere]
+    engines = join_names(_engines(report)) if several else ""
     return BenchView(
-        report.scenario,
+        f"{report.scenario} on {engines}" if engines else report.scenario,
         f"{', '.join(filter(None, conditions))}; {time_in_words(report.environment)}",
         () if report.scenario == "server" else _bars(names, report.results, old),
         Table(("Candidate", *columns, "Time over the first"), tuple(cells), frozenset(range(1, len(columns) + 1))),
