@@ -9,15 +9,13 @@ from typing import get_args
 
 from s2mlp_deploy.choices import Scenario
 from s2mlp_deploy.errors import InputError
+from s2mlp_deploy.evidence.bench import QUANTILE_RUNS
 
 ROUND_MS = 100.0
 """Milliseconds of a round at least: longer than what interrupts a process for a moment."""
 
 MAX_RUNS = 2000
 """Runs in a round at most: each has a time of its own to tell."""
-
-QUANTILE_RUNS = 100
-"""Runs from which on the 99th percentile is another one than the slowest."""
 
 PROFILED_RUNS = 20
 """Runs in which every node is timed."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import statistics
 
-from s2mlp_deploy.bench.options import QUANTILE_RUNS, BenchOptions
+from s2mlp_deploy.bench.options import BenchOptions
 from s2mlp_deploy.bench.statistics import MAX_SPREAD, spread
-from s2mlp_deploy.evidence.bench import BenchResult
+from s2mlp_deploy.evidence.bench import QUANTILE_RUNS, BenchResult
 
 _MIN_LAUNCHES = 3
 _MIN_ROUNDS = 10

@@ -11,6 +11,9 @@ from s2mlp_deploy.evidence.machine import Environment
 from s2mlp_deploy.evidence.notebook import ShownInNotebooks
 from s2mlp_deploy.evidence.profile import Profile
 
+QUANTILE_RUNS = 100
+"""Runs from which on the 99th percentile is another one than the slowest."""
+
 NO_DIFFERENCE = "no difference measured"
 """What is said of two candidates whose interval holds a ratio of 1: there is no winner inside the noise."""
 
@@ -261,7 +264,14 @@ class MeasuredElsewhere:
         """Why its figures are not to be compared like the others."""
         how = "a sum of layers that were timed one by one, " if self.profile is not None else ""
         told = {"": "", "runs": "; the ratio is of runs with their copies"}.get(self.of, "; the ratio is of computing")
-        return f"{how}measured by trtexec in a run of its own; its file tells no machine, no batch and no time{told}"
+        few = (
+            f"; p99 of {self.runs} runs is the slowest of them"
+            if self.p99 is not None and self.runs < QUANTILE_RUNS
+            else ""
+        )
+        return (
+            f"{how}measured by trtexec in a run of its own; its file tells no machine, no batch and no time{told}{few}"
+        )
 
 
 def _median(values: Iterable[float]) -> float | None:

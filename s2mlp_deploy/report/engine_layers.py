@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from s2mlp_deploy.evidence.bench import QUANTILE_RUNS
 from s2mlp_deploy.evidence.engine_layers import EngineLayers, LayerShare, RunTimes
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.tables import print_pairs, print_table, print_words, visible_text
@@ -75,6 +76,10 @@ def print_times(console: Console, found: RunTimes) -> None:
             for item in found.spreads
         ],
     )
+    if found.runs < QUANTILE_RUNS:
+        print_words(
+            console, visible_text(console, f"Note: 99 % of {fmt.count(found.runs, 'run')} is the slowest of them")
+        )
 
 
 def columns_of(found: EngineLayers) -> tuple[str, ...]:

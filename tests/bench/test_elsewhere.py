@@ -29,6 +29,9 @@ def test_times_and_profiles_are_read_with_what_they_do_not_tell() -> None:
     assert times.profile is None
     assert (profile.p50, profile.p90) == (pytest.approx(0.8), None)
     assert "no machine" in times.doubt
+    assert "p99 of 10 runs is the slowest of them" in times.doubt
+    assert "p99" not in replace(times, runs=100).doubt
+    assert "p99" not in profile.doubt
     assert profile.doubt.startswith("a sum of layers")
 
 

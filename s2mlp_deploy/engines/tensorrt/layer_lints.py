@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from math import prod
 
+from s2mlp_deploy.engines.tensorrt.layer_names import without_profile
 from s2mlp_deploy.evidence.engine_layers import EngineLayer, EngineLayers, LayerFinding
 from s2mlp_deploy.graph.operators import DATA_MOVEMENT_OPS
 
@@ -47,7 +49,7 @@ def _reformats(engine: EngineLayers) -> Iterator[LayerFinding]:
 
 
 def _conversions(engine: EngineLayers) -> Iterator[LayerFinding]:
-    own = set(engine.bindings)
+    own = _own_tensors(engine)
     found = [
         layer
         for layer in engine.layers
@@ -90,7 +92,7 @@ def _unfused(engine: EngineLayers) -> Iterator[LayerFinding]:
     for layer in engine.layers:
         for tensor in layer.inputs:
             readers.setdefault(tensor.name, []).append(layer)
-    own = set(engine.bindings)
+    own = _own_tensors(engine)
 
     def at_the_edge(layer: EngineLayer) -> bool:
         # Somebody must quantize what comes in and dequantize what goes out.
@@ -102,7 +104,12 @@ def _unfused(engine: EngineLayers) -> Iterator[LayerFinding]:
                 touched |= {tensor.name for tensor in (*item.inputs, *item.outputs)}
         return bool(own & touched)
 
-    found = [layer for layer in engine.layers if _is_qdq(layer) and not at_the_edge(layer)]
+    ends = _before_and_after_all_work(engine.layers)
+    found = [
+        layer
+        for index, layer in enumerate(engine.layers)
+        if _is_qdq(layer) and not (at_the_edge(layer) if layer.inputs or layer.outputs else index in ends)
+    ]
     if found:
         yield _finding(
             "Q/DQ not fused",
@@ -178,6 +185,29 @@ def _finding(kind: str, problem: str, layers: Sequence[EngineLayer], fix: str) -
     times = [layer.ms for layer in layers if layer.ms is not None]
     names = tuple(" + ".join(layer.nodes) or layer.name for layer in layers)
     return LayerFinding(kind, problem, names, sum(times) if times else None, fix)
+
+
+def _own_tensors(engine: EngineLayers) -> set[str]:
+    """Inputs and outputs of the engine; of a file that does not list them what no layer writes, or none reads."""
+    if engine.bindings:
+        return set(engine.bindings)
+    read = {tensor.name for layer in engine.layers for tensor in layer.inputs}
+    return read ^ {tensor.name for layer in engine.layers for tensor in layer.outputs}
+
+
+def _before_and_after_all_work(layers: Sequence[EngineLayer]) -> set[int]:
+    """Which only reformat, quantize or dequantize and come before all others of their profile, or after them.
+
+    Where layers are told by name alone, these are the ones at inputs and outputs: there is nothing else to work on yet.
+    """
+    profiles: dict[str, list[int]] = {}
+    for index, layer in enumerate(layers):
+        profiles.setdefault(layer.name.removeprefix(without_profile(layer.name)), []).append(index)
+    ends: set[int] = set()
+    for indices in profiles.values():
+        for ordered in (indices, indices[::-1]):
+            ends.update(takewhile(lambda index: layers[index].reformat or _is_qdq(layers[index]), ordered))
+    return ends
 
 
 def _types(layer: EngineLayer) -> set[str]:

@@ -99,6 +99,21 @@ def test_what_costs_time_for_nothing_is_told_with_what_mends_it():
     assert layers("objects-11.json").findings == ()
 
 
+def test_quantizing_at_the_edge_is_seen_in_files_that_do_not_list_inputs_and_outputs(tmp_path):
+    """A list of layers alone; and layers by name alone, of which only the order tells."""
+    listed = [(item.kind, item.layers) for item in layers("objects-list.json").findings]
+    assert listed == [(item.kind, item.layers) for item in layers("objects-10.json").findings]
+    assert "Q/DQ not fused" not in {item.kind for item in layers("names-10.json").findings}
+    names = [f"Reformatting CopyNode for {name}" if name == "in" else name for name in ("in", *NAMES)]
+    (found,) = api.inspect_json(
+        write(tmp_path, {"Layers": [*names, *(f"{name} [profile 1]" for name in NAMES)], "Bindings": ["x", "y"]})
+    ).findings
+    assert found.layers == ("b/DequantizeLinear", "b/DequantizeLinear")
+
+
+NAMES = ("x_QuantizeLinear", "a/MatMul", "b/DequantizeLinear", "b/Relu", "y_DequantizeLinear")
+
+
 def tensor(name: str, dtype: str, shape: tuple[int, ...] = (4, 8)) -> dict:
     return {"Name": name, "Dimensions": list(shape), "Format": "kLINEAR", "Datatype": dtype}
 
