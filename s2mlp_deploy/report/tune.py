@@ -11,7 +11,7 @@ from s2mlp_deploy.report.tables import print_pairs, print_table, print_words, vi
 
 COLUMNS = ("trial", "precision", "layout", "shifts", "engine", "settings", "ms", "of before", "outcome")
 
-_CLOCKS = {"cpu": "processor time", "wall": "time by the clock"}
+CLOCKS = {"cpu": "processor time", "wall": "time by the clock"}
 _OUTCOMES = {
     "won": "WON",
     "slower": "slower",
@@ -41,7 +41,7 @@ def print_tune(console: Console, report: TuneReport, *, reasons: bool = True) ->
                 f"{machine.usable_cores or 0:g} processors usable",
             ),
             ("inputs", f"{', '.join(map(fmt.shape, report.inputs)) or fmt.MISSING}; {report.data}"),
-            ("measured", f"{_CLOCKS.get(report.clock, report.clock)}, in turn, each in a process of its own"),
+            ("measured", f"{CLOCKS.get(report.clock, report.clock)}, in turn, each in a process of its own"),
             ("took", f"{report.seconds:.0f} s of {report.minutes:g} min"),
         ],
     )

@@ -24,6 +24,7 @@ from s2mlp_deploy.report.page.measurements import MachineView, view_machines
 from s2mlp_deploy.report.page.parity import ParityView, state_cell, view_parity
 from s2mlp_deploy.report.page.precision import PrecisionView, view_precision
 from s2mlp_deploy.report.page.tiles import FileTile, file_tiles
+from s2mlp_deploy.report.page.tune import TuneView, view_tune
 from s2mlp_deploy.report.shifts import ShiftSummary, summarise
 from s2mlp_deploy.report.verdict import Verdict, build_command, shown_directory
 
@@ -53,6 +54,7 @@ class ArtifactView:
         engines: Engines built.
         engine_layers: What layers engines have.
         benches: How long files take.
+        tune: What tune tried; None where nothing was.
         build: The command that builds one; empty where there is no file to build.
         hazards: Lines that mean different things to different runtimes.
         deviation: How far eager is from the functional meaning, in words; empty where nothing races.
@@ -80,6 +82,7 @@ class ArtifactView:
     engines: Table
     engine_layers: tuple[EngineLayersView, ...]
     benches: tuple[BenchView, ...]
+    tune: TuneView | None
     build: str
     hazards: Table
     shifts: tuple[ShiftSummary, ...]
@@ -132,6 +135,7 @@ def view_artifact(directory: Path, *, base: str = "./") -> ArtifactView:
         engines=engine_table(directory, manifest, evidence, base),
         engine_layers=view_engine_layers(manifest, evidence),
         benches=view_benches(manifest, evidence),
+        tune=view_tune(manifest, evidence),
         build=build_command(name) if manifest.files else "",
         hazards=_hazards(manifest),
         precision=view_precision(manifest, evidence),
