@@ -79,12 +79,18 @@ def choose(
     objections = {item.file: _objection(manifest, evidence, item, precisions[item.file]) for item in own}
     sound = [name for name, objection in objections.items() if not objection]
     objections = {name: text for name, text in objections.items() if text}
+    known = {item.file: item for item in own}
+
+    def fit(result: BenchResult) -> bool:
+        there = known[file_of(result)].on(_runtime(result)) if file_of(result) in known else None
+        return there is not None and not _objection(manifest, evidence, there, precisions[there.file])
+
     proven = {(item.file, engine) for item in own for engine in _engines(item)}
     taken: BenchResult | None = None
     tied: tuple[BenchResult, ...] = ()
     others: list[BenchResult] = []
     for timings in every_timings(manifest, evidence):
-        results = [result for result in timings.results if file_of(result) in sound and runs(result)]
+        results = [result for result in timings.results if runs(result) and fit(result)]
         timed = [result for result in results if (file_of(result), _runtime(result)) in proven]
         others += [result for result in results if result not in timed]
         if timed:
@@ -99,6 +105,7 @@ def choose(
         for result in others
         if (_share(result) < _share(taken) if result in beside else _clearly_faster(result, taken))
     )
+    objections.pop(file_of(taken), None)  # Of another engine.
     return Choice(file_of(taken), taken, tied, faster, objections)
 
 
@@ -122,17 +129,26 @@ def _rounds(result: BenchResult) -> list[float]:
     return [time for launch in result.launches for time in launch.wall_ms]
 
 
-def tuned(manifest: Manifest, evidence: Evidence, objections: dict[str, str]) -> Trial | None:
+def tuned(
+    manifest: Manifest, evidence: Evidence, files: Sequence[Standing], *, parity_alone: bool = False
+) -> Trial | None:
     """What is to be taken because ``tune`` chose it: its fastest winner that is there and that nothing speaks against.
 
     Args:
         manifest: Of the artifact.
         evidence: Of the artifact.
-        objections: By file, why it is not to be taken, as :func:`choose` found them.
+        files: What is known of each file.
+        parity_alone: Whether accuracy does not matter.
     """
+    precisions = {record.path: record.precision for record in manifest.files}
+    known = {item.file: item for item in files if item.file in precisions}
     report, present = evidence.one(TuneReport), hashes_of(manifest, evidence)
     for trial in report.winners if report is not None else ():
-        if present.get(trial.file) == trial.sha256 and trial.file not in objections:
+        if present.get(trial.file) != trial.sha256 or trial.file not in known:
+            continue
+        there = known[trial.file].on(trial.engine.partition(":")[0])
+        told = _objection(manifest, evidence, there, precisions[trial.file])
+        if there.state == "holds" and (parity_alone or not told):
             return trial
     return None
 
@@ -207,8 +223,9 @@ def _runtime(result: BenchResult) -> str:
 
 
 def _engines(standing: Standing) -> set[str]:
-    """What the comparisons that count ran on: a name begins with the engine's, and a version or a device follows."""
-    return {name for item in standing.basis for name in item.report.candidate.split()[:1]}
+    """On which its parity holds."""
+    found = {item.engine: standing.on(item.engine) for item in standing.judged}
+    return {engine for engine, there in found.items() if there.state == "holds" and engine in there.engines}
 
 
 def _share(result: BenchResult) -> float:
@@ -219,7 +236,7 @@ def _share(result: BenchResult) -> float:
 def _objection(manifest: Manifest, evidence: Evidence, standing: Standing, precision: str) -> str:
     """Why a file is not to be taken; empty where nothing speaks against it."""
     if standing.state != "holds":
-        where = " and ".join(sorted(_engines(standing)))
+        where = " and ".join(standing.engines)
         return {"fails": f"parity FAILS on {where}", "unclear": "parity is unclear"}.get(standing.state, UNMEASURED)
     told = accuracy_objection(manifest, evidence, standing.file)
     if told is None:

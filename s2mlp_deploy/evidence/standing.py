@@ -6,6 +6,9 @@ outside the ranges that were calibrated, do not overrule images that hold.
 
 A comparison with other files of the artifact proves no more than theirs do: where parity of one of those does not hold,
 it is worth what theirs is, and nothing beside a comparison with the source itself.
+
+A file on one engine is judged by what was compared on that engine (:meth:`Standing.on`): int8 kernels of another one may
+fail where those hold.
 """
 
 from __future__ import annotations
@@ -41,6 +44,11 @@ class Comparison:
     borrowed: bool = False
 
     @property
+    def engine(self) -> str:
+        """What ran the file, without its version or device: ``onnxruntime``."""
+        return next(iter(self.report.candidate.split()), "")
+
+    @property
     def counts(self) -> bool:
         """Whether it is of the file that is there, and of its weights."""
         return self.state not in ("stale", "weights")
@@ -56,6 +64,7 @@ class Standing:
         basis: The comparisons that the state rests on.
         excused: Comparisons on noise that fail and do not overrule images.
         superseded: Whether it was only measured before it changed, or with other weights.
+        judged: All that count, but for those excused.
     """
 
     file: str
@@ -63,11 +72,32 @@ class Standing:
     basis: tuple[Comparison, ...] = ()
     excused: tuple[Comparison, ...] = ()
     superseded: bool = False
+    judged: tuple[Comparison, ...] = ()
 
     @property
     def on_noise(self) -> bool:
         """Whether noise is all it was compared on."""
         return bool(self.basis) and all(item.report.noise for item in self.basis)
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """What the comparisons that the state rests on ran on."""
+        return tuple(sorted({item.engine for item in self.basis}))
+
+    def on(self, engine: str) -> Standing:
+        """What is known of the file on one engine: what was compared there, or all where that says too little.
+
+        What is wrong with the graph itself counts everywhere, and images on another engine outrank noise on this one.
+
+        Args:
+            engine: Its own name, without a part of the machine: ``openvino``.
+        """
+        there = [item for item in self.judged if item.engine == engine]
+        images = [item for item in self.judged if not item.report.noise]
+        if not there or (images and all(item.report.noise for item in there)):
+            return self
+        wrong = [item for item in self.judged if item not in there and item.report.proof and item.report.proof.failures]
+        return _settled(self.file, [*there, *wrong], self.excused)
 
 
 def state_of(report: ParityReport) -> State:
@@ -118,7 +148,8 @@ def _resting(item: Comparison, with_source: Sequence[Comparison], present: dict[
     for name, sha256 in item.report.rests_on:
         if present.get(name) != sha256:
             return replace(item, state="stale")
-        state = _standing(name, [other for other in with_source if file_of(other.report) == name]).state
+        known = _standing(name, [other for other in with_source if file_of(other.report) == name])
+        state = known.on(item.report.reference.partition(" ")[0]).state
         if state != "holds":
             return replace(item, state=state, borrowed=True)
     return item
@@ -155,12 +186,16 @@ def _standing(file: str, found: list[Comparison]) -> Standing:
         current = own
     images = any(item.state == "holds" and not item.report.noise for item in current)
     excused = tuple(item for item in current if images and _excusable(item))
-    judged = [item for item in current if item not in excused]
+    return _settled(file, [item for item in current if item not in excused], excused)
+
+
+def _settled(file: str, judged: Sequence[Comparison], excused: tuple[Comparison, ...]) -> Standing:
+    """What comparisons amount to: the worst of them, and where all hold, those on images."""
     for state in ("fails", "unclear", "missing"):
         if basis := tuple(item for item in judged if item.state == state):
-            return Standing(file, state, basis, excused)
+            return Standing(file, state, basis, excused, judged=tuple(judged))
     best = tuple(item for item in judged if not item.report.noise)
-    return Standing(file, "holds", best or tuple(judged), excused)
+    return Standing(file, "holds", best or tuple(judged), excused, judged=tuple(judged))
 
 
 def _excusable(item: Comparison) -> bool:

@@ -66,9 +66,9 @@ def opening(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict:
         sentences.append(f"How fast {'it is' if len(comparable(manifest)) == 1 else 'they are'} was not measured.")
     if timings is None or _outdated_times(manifest, evidence):
         commands = (*commands, shlex.join(["s2mlp-deploy", "bench", directory]))
-    trial = tuned(manifest, evidence, choice.objections)
+    trial = tuned(manifest, evidence, files)
     # It asks for parity alone.
-    runs = tuned(manifest, evidence, {item.file: item.state for item in files if item.state != "holds"})
+    runs = tuned(manifest, evidence, files, parity_alone=True)
     sentences.append(_which(manifest, evidence, choice, every, trial, runs=runs is trial))
     sentences += _tuned(manifest, evidence)
     if choice.unproven:

@@ -113,7 +113,7 @@ def plan_run(
     root = Path(directory)
     case = _Case.of(root, precision, engine)
     pick = _tuned(case) or _built(case) or _measured(case) or _by_rule(case)
-    state = case.state(pick.file)
+    state = case.state(pick.file, pick.engine)
     if state != "holds" and not allow_unproven:
         raise _unproven(case, pick)
     settings = pick.settings
@@ -175,8 +175,9 @@ class _Case:
         found = {item.file: item for item in standings(manifest, comparisons(manifest, evidence))}
         return cls(root, manifest, evidence, found, precision, engine, [], {})
 
-    def state(self, file: str) -> str:
-        return self.standings[file].state if file in self.standings else "missing"
+    def state(self, file: str, engine: str) -> str:
+        """What is known of the parity of a file on an engine."""
+        return self.standings[file].on(kind_of(engine)).state if file in self.standings else "missing"
 
     def wants(self, precision: str | None, engine: str) -> bool:
         """Whether a file on an engine is what was asked for, and can run here as far as packages tell."""
@@ -193,7 +194,7 @@ def _tuned(case: _Case) -> _Pick | None:
             continue
         if present.get(trial.file) != trial.sha256:
             case.notes.append(f"`tune` chose {trial.file}, which has changed since: tune again")
-        elif (state := case.state(trial.file)) != "holds":
+        elif (state := case.state(trial.file, trial.engine)) != "holds":
             case.notes.append(f"`tune` chose {trial.file}, whose parity {_STATES[state]}")
         else:
             ms = f", {trial.ms:.3g} ms" if trial.ms is not None else ""
@@ -207,10 +208,10 @@ def _built(case: _Case) -> _Pick | None:
     asked = case.engine is not None and case.engine not in OF_GRAPHS and not ENGINES[kind_of(case.engine)].opens_graph
     candidates = [record for record in _records(case) if asked or fits_here(record)]
     for record in candidates:
-        if case.state(record.engine) == "holds" and fits_here(record):
+        if case.state(record.engine, record.flavour) == "holds" and fits_here(record):
             return _built_pick(record, "it was built for the GPU that is here, and its parity holds")
         if not asked:
-            state = _STATES[case.state(record.engine)]
+            state = _STATES[case.state(record.engine, record.flavour)]
             case.notes.append(f"{record.engine} was built for the GPU that is here, and its parity {state}")
     if not asked:
         return None
@@ -223,7 +224,9 @@ def _built(case: _Case) -> _Pick | None:
             fix=f"build one: {shlex.join(words)}, or leave --engine out",
         )
     # What does not fit is told when it is opened, with the command that builds it again.
-    best = min(candidates, key=lambda record: (not fits_here(record), case.state(record.engine) != "holds"))
+    best = min(
+        candidates, key=lambda record: (not fits_here(record), case.state(record.engine, record.flavour) != "holds")
+    )
     return _built_pick(best, f"{case.engine} was asked for")
 
 
@@ -279,9 +282,9 @@ def _by_rule(case: _Case) -> _Pick:
         raise ArtifactError("the artifact has no files", where=str(case.root), fix="export again with --force")
     sound = [name for name in graphs if name not in case.objections]
     # The manifest names float32 first: what was changed least.
-    file = next(iter([*sound, *(name for name in graphs if case.state(name) == "holds"), *graphs]))
+    file = next(iter([*sound, *(name for name in graphs if case.state(name, engine) == "holds"), *graphs]))
     why = f"nothing was measured that runs here, and {file} is the least changed file whose parity holds"
-    if case.state(file) != "holds":
+    if case.state(file, engine) != "holds":
         why = f"parity holds of no file, and {file} was changed least"
     return _Pick(file, graphs[file], engine, EngineSettings(), "rule", why)
 
@@ -296,30 +299,33 @@ def _default_engine() -> str:
 
 
 def _doubts(case: _Case, pick: _Pick) -> Iterator[str]:
-    standing = case.standings.get(pick.file)
-    ran = {name for item in standing.basis for name in item.report.candidate.split()[:1]} if standing else set()
-    kind = kind_of(pick.engine)
+    standing, kind = case.standings.get(pick.file), kind_of(pick.engine)
+    ran = standing.on(kind).engines if standing else ()
     if ran and kind not in ran:
-        yield (
-            f"parity of {pick.file} was measured on {join_names(sorted(ran))}, not on {kind}: "
-            f"{_parity_command(case)} --engine {kind}"
-        )
+        yield (f"parity of {pick.file} was measured on {join_names(ran)}, not on {kind}: {_parity_command(case, pick)}")
 
 
-def _parity_command(case: _Case) -> str:
-    return shlex.join(["s2mlp-deploy", "parity", case.manifest.source.reference, str(case.root)])
+def _parity_command(case: _Case, pick: _Pick) -> str:
+    """Measures what is to run, where it is to run."""
+    built = not pick.file.endswith(".onnx")
+    source, place = case.manifest.source, str(case.root / pick.file if built else case.root)
+    engine = [] if built or pick.engine == GRAPH_ENGINE else ["--engine", pick.engine]
+    return shlex.join(["s2mlp-deploy", "parity", source.reference, place, *engine])
 
 
 def _unproven(case: _Case, pick: _Pick) -> ArtifactError:
-    standing = case.standings.get(pick.file)
-    state = _STATES[case.state(pick.file)]
+    standing, kind = case.standings.get(pick.file), kind_of(pick.engine)
+    known = case.state(pick.file, pick.engine)
+    ran = standing.on(kind).engines if standing else ()
+    elsewhere = bool(ran) and kind not in ran
+    state = _STATES[known] + (f" on {join_names(ran)}" if ran else "")
     if standing is not None and standing.superseded:
         state = "was measured of an older file, or of other weights"
     told = f"parity of {pick.file} {state}"
     if case.precision is None and pick.basis == "rule" and len(case.standings) > 1:
-        files = [f"{name}: parity {_STATES[case.state(name)]}" for name in case.standings]
+        files = [f"{name}: parity {_STATES[case.state(name, pick.engine)]}" for name in case.standings]
         told = "the artifact has no file whose parity holds\n    " + "\n    ".join(files)
-    measure = "" if case.state(pick.file) == "fails" else f"measure it: {_parity_command(case)}; "
+    measure = "" if known == "fails" and not elsewhere else f"measure it: {_parity_command(case, pick)}; "
     return ArtifactError(
         f"{told}, and only files whose parity holds are run" if "\n" not in told else told,
         where=str(case.root / pick.file),

@@ -84,6 +84,18 @@ def test_parity_on_one_engine_says_nothing_of_another() -> None:
     assert (alone.file, alone.timed, alone.unproven) == (FILE, None, (elsewhere,))
 
 
+def test_a_file_that_fails_on_one_engine_is_taken_on_another() -> None:
+    wrong = replace(BOTH[1], candidate="openvino (CPU)", failures=("far off",))
+    choice = chosen(*BOTH, wrong, bench())
+    assert (choice.file, choice.objections) == (INT8, {})
+    assert choice.timed is not None
+    first, second, _ = bench().results
+    elsewhere = replace(second, candidate=replace(second.candidate, engine="openvino:CPU"))
+    choice = chosen(*BOTH, wrong, replace(bench(), results=(first, elsewhere)))
+    assert (choice.file, choice.objections) == (FILE, {INT8: "parity FAILS on openvino"})
+    assert choice.unproven == ()
+
+
 def test_without_times_the_file_that_changed_least_is_taken() -> None:
     choice = chosen(*BOTH)
     assert (choice.file, choice.timed) == (FILE, None)

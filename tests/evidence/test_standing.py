@@ -71,6 +71,28 @@ def test_what_fails_without_the_noise_is_never_excused(changes: dict[str, Any]) 
     assert standing(int8(report()), bad, file=INT8).state == "fails"
 
 
+def test_a_file_on_an_engine_is_judged_by_what_was_compared_there() -> None:
+    there = {"candidate": "openvino (CPU)"}
+    held, wrong = report(), replace(failing(report()), **there)
+    found = standing(held, wrong)
+    assert [found.state, *(found.on(name).state for name in ("onnxruntime", "openvino", "tensorrt"))] == [
+        *("fails", "holds", "fails", "fails")
+    ]
+    assert found.on("onnxruntime").engines == ("onnxruntime",)
+    # Noise there does not outrank images elsewhere, and a graph that is wrong is wrong for every engine.
+    assert standing(on_noise(), wrong).on("onnxruntime").state == "fails"
+    assert standing(on_noise(), replace(failing(on_noise()), **there)).on("onnxruntime").state == "holds"
+    proof = GraphProof(1, failures=("shift1 moves other elements",))
+    assert standing(held, replace(wrong, proof=proof)).on("onnxruntime").state == "fails"
+
+
+def test_a_comparison_with_a_file_rests_on_the_engine_that_ran_that_file() -> None:
+    wrong = replace(failing(report()), candidate="openvino (CPU)")
+    against = int8(report(), rests_on=((FILE, SHA),), reference=f"onnxruntime (CPU), {FILE}")
+    assert standing(report(), wrong, against, file=INT8).state == "holds"
+    assert standing(wrong, against, file=INT8).state == "fails"
+
+
 def test_a_comparison_of_other_bytes_or_weights_does_not_count() -> None:
     for old, state in (
         (replace(report(), file_sha256="1" * 64), "stale"),

@@ -159,6 +159,25 @@ def test_a_file_that_fails_is_not_said_to_be_unmeasured(artifact):
     assert plan_run(artifact, allow_unproven=True).parity == "fails"
 
 
+def test_parity_that_fails_on_another_engine_counts_where_nothing_else_was_compared(artifact):
+    prove(artifact, candidate="openvino (CPU)", failures=("far off",))
+    with pytest.raises(ArtifactError, match=r"fp32\.onnx FAILS on openvino") as caught:
+        plan_run(artifact, precision="fp32")
+    assert f"s2mlp-deploy parity tiny {artifact};" in (caught.value.fix or "")
+    prove(artifact)
+    found = plan_run(artifact, precision="fp32", engine="onnxruntime")
+    assert (found.parity, found.notes) == ("holds", ())
+    assert picked(plan_run(artifact)) == (FILE, "onnxruntime", "rule")
+    with pytest.raises(ArtifactError, match=r"fp32\.onnx FAILS on openvino"):
+        plan_run(artifact, precision="fp32", engine="openvino")
+
+
+def test_what_measures_parity_names_the_engine(artifact):
+    with pytest.raises(ArtifactError) as caught:
+        plan_run(artifact, engine="openvino:CPU")
+    assert f"parity tiny {artifact} --engine openvino:CPU" in (caught.value.fix or "")
+
+
 def test_parity_of_an_older_file_is_none(artifact):
     prove(artifact, file_sha256="1" * 64)
     with pytest.raises(ArtifactError, match="older file"):
@@ -212,6 +231,13 @@ def prove_engine(artifact, record):
     weights = Weights.of(read_manifest(artifact).source)
     held = parity_of(record.engine, record.engine_sha256, candidate="tensorrt-rtx 1.7 (sm86)", weights=weights)
     save_record(artifact, held)
+
+
+def test_an_engine_is_measured_by_its_own_name(built):
+    artifact, record = built
+    with pytest.raises(ArtifactError) as caught:
+        plan_run(artifact, engine="tensorrt-rtx")
+    assert f"parity tiny {artifact / record.engine};" in (caught.value.fix or "")
 
 
 def test_an_engine_for_another_gpu_is_left_alone(built):
