@@ -113,10 +113,7 @@ class OnnxRuntimeEngine:
         flush_denormals: bool = False,
         provider_options: Mapping[str, str] | None = None,
     ) -> None:
-        try:
-            onnxruntime = load_onnxruntime()
-        except ImportError:
-            raise MissingDependencyError("onnxruntime", extra="cpu", purpose="running ONNX files") from None
+        onnxruntime = _load()
         self._provider = find_provider(provider, onnxruntime.get_available_providers())
         lacking = load_cuda_libraries(onnxruntime) if self._provider in _ON_GPU else ""
         options = onnxruntime.SessionOptions()
@@ -196,6 +193,23 @@ class OnnxRuntimeEngine:
                 fix=f"the graph takes {', '.join(f'{i.name} {list(i.shape)} {i.dtype}' for i in self.inputs)}",
             ) from error
         return {info.name: np.asarray(value) for info, value in zip(self.outputs, values, strict=True)}
+
+
+def check_provider(name: str) -> None:
+    """Refuses a provider that is not here; empty for the CPU's.
+
+    Raises:
+        MissingDependencyError: ONNX Runtime is not installed.
+        TargetError: See :func:`find_provider`.
+    """
+    find_provider(name or CPU, _load().get_available_providers())
+
+
+def _load() -> Any:
+    try:
+        return load_onnxruntime()
+    except ImportError:
+        raise MissingDependencyError("onnxruntime", extra="cpu", purpose="running ONNX files") from None
 
 
 def open_graph(path: Path, part: str, *, threads: int, **options: Any) -> OnnxRuntimeEngine:

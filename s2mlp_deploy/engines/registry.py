@@ -35,6 +35,8 @@ class Entry:
         finds_built: Finds what the engine has built of an ONNX file for this machine: takes its path and the part of
             the machine, returns a path or None. Empty where there is no such thing.
         parts: What the engine calls the parts of a machine that it can run on.
+        checks_part: Refuses a part of the machine that is not here, or an engine that is not: takes its name, empty for
+            the default. Empty where there are no parts.
         one_at_a_time: Whether a file that is open may not be run by several threads at once.
     """
 
@@ -43,13 +45,17 @@ class Entry:
     opens_built: str = ""
     finds_built: str = ""
     parts: str = ""
+    checks_part: str = ""
     one_at_a_time: bool = False
 
 
 ENGINES = {
     "torch": Entry("s2mlp_deploy.engines.torch:status"),
     GRAPH_ENGINE: Entry(
-        "s2mlp_deploy.engines.onnxruntime:status", "s2mlp_deploy.engines.onnxruntime:open_graph", parts="PROVIDER"
+        "s2mlp_deploy.engines.onnxruntime:status",
+        "s2mlp_deploy.engines.onnxruntime:open_graph",
+        parts="PROVIDER",
+        checks_part="s2mlp_deploy.engines.onnxruntime:check_provider",
     ),
     "openvino": Entry(
         "s2mlp_deploy.engines.openvino.library:status",
@@ -57,6 +63,7 @@ ENGINES = {
         "s2mlp_deploy.engines.openvino.runtime:open_built",
         "s2mlp_deploy.engines.openvino.builder:find_compiled",
         parts="DEVICE",
+        checks_part="s2mlp_deploy.engines.openvino.library:check_device",
     ),
     "tensorrt": Entry(
         "s2mlp_deploy.engines.tensorrt.library:tensorrt_status",
@@ -134,6 +141,22 @@ def check_engine(engine: str, among: tuple[str, ...] = OF_FILES) -> None:
         fix=f"choose {join_names(among, last='or')}; {join_names(parts, last='or')} for other parts of the machine "
         "than the CPU",
     )
+
+
+def check_here(engine: str) -> None:
+    """Refuses an engine, or a part of the machine, on which no file could be opened here; opens nothing.
+
+    Args:
+        engine: A name that :func:`check_engine` takes.
+
+    Raises:
+        TargetError: There is no such engine, or no such part of a machine here.
+        MissingDependencyError: It is not installed.
+    """
+    check_engine(engine)
+    kind, _, part = engine.partition(":")
+    if check := ENGINES[kind].checks_part:
+        _function(check)(part)
 
 
 def check_threads(threads: int) -> None:

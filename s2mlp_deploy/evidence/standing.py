@@ -7,8 +7,8 @@ outside the ranges that were calibrated, do not overrule images that hold.
 A comparison with other files of the artifact proves no more than theirs do: where parity of one of those does not hold,
 it is worth what theirs is, and nothing beside a comparison with the source itself.
 
-A file on one engine is judged by what was compared on that engine (:meth:`Standing.on`): int8 kernels of another one may
-fail where those hold.
+A file on one engine is judged by what was compared on that engine (:meth:`Standing.on`): int8 kernels of another one
+may fail where those hold.
 """
 
 from __future__ import annotations

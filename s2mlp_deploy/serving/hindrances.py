@@ -123,6 +123,8 @@ def _denormals(plan: RunPlan) -> Iterator[Hindrance]:
 
 
 def _int8(plan: RunPlan, here: Machine) -> Iterator[Hindrance]:
+    if plan.basis in ("tune", "bench"):
+        return  # It was measured, and taken for what that found.
     if plan.precision.startswith(_QUANTIZED) and here.processor.int8_saturates:
         yield Hindrance(
             "int8",

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import typer
 from image_artifact import write_image_artifact
+from proven import parity_of
 
 from s2mlp_deploy.cli.main import app
+from s2mlp_deploy.evidence.parity import Weights
 from s2mlp_deploy.serving import hindrances
 
 pytest.importorskip("onnxruntime")
@@ -50,12 +52,56 @@ def test_what_would_not_run_fails_the_check_and_says_what_to_do(cli, tmp_path):
     assert "--allow-unproven" in refused.text
 
 
+def test_an_engine_that_is_not_installed_would_not_run(cli, tmp_path, monkeypatch):
+    from s2mlp_deploy.engines import onnxruntime
+
+    def gone():
+        raise ImportError
+
+    monkeypatch.setattr(onnxruntime, "load_onnxruntime", gone)
+    write_image_artifact(tmp_path / "a")
+    result = cli("doctor", tmp_path / "a", "--engine", "onnxruntime")
+    assert result.code == 1
+    assert "would not run" in result.told
+    assert "s2mlp-deploy[cpu]" in result.text
+
+
+def test_an_engine_file_of_another_machine_would_not_run(cli, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    import report_samples
+
+    from s2mlp_deploy.api import diagnosing
+    from s2mlp_deploy.artifact import read_manifest
+    from s2mlp_deploy.engines.record import write_engine
+    from s2mlp_deploy.evidence.store import save_record
+    from s2mlp_deploy.files import sha256_of
+
+    root = tmp_path / "a"
+    write_image_artifact(root)
+    record = replace(report_samples.build(), onnx_sha256=read_manifest(root).files[0].sha256, precision="fp32")
+    write_engine(root / record.engine, memoryview(b"engine"), record)
+    record = replace(record, engine_sha256=sha256_of(root / record.engine))
+    write_engine(root / record.engine, memoryview(b"engine"), record)
+    save_record(root, record, "fp32")
+    held = parity_of(record.engine, record.engine_sha256, candidate=record.flavour)
+    save_record(root, replace(held, weights=Weights.of(read_manifest(root).source)))
+    monkeypatch.setattr(diagnosing, "fits_here", lambda _: False)
+    result = cli("doctor", root, "--engine", record.flavour)
+    assert (result.code, "would not run" in result.told) == (1, True)
+    assert f"inspect {root / record.engine}" in result.text
+    monkeypatch.setattr(diagnosing, "fits_here", lambda _: True)
+    assert cli("doctor", root, "--engine", record.flavour).code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (("nothing",), "not an artifact"),
         (("--engine", "openvino"), "no artifact is named"),
         (("a", "--precision", "int8"), "no int8 file"),
+        (("a", "--engine", "onnxruntime:nope"), "ONNX Runtime has no nope here"),
+        (("a", "--engine", "openvino:nope"), "OpenVINO has no device 'nope' here"),
     ],
 )
 def test_bad_input_is_refused(refused, tmp_path, monkeypatch, arguments, says):

@@ -102,6 +102,8 @@ def test_a_gpu_has_none_of_these(plan, engine):
 def test_int8_without_vnni(plan, precision, instructions, found):
     machine = replace(EIGHT, processor=Processor("x86_64", "Old", instructions))
     assert kinds(replace(plan, precision=precision), machine) == found
+    for measured in ("tune", "bench"):  # Nobody need measure it again.
+        assert kinds(replace(plan, precision=precision, basis=measured), machine) == []
 
 
 def test_subnormal_weights_and_activations(plan, tmp_path):

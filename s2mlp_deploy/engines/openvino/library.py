@@ -85,6 +85,16 @@ def find_device(name: str, there: Sequence[str], where: str = "--engine") -> str
     )
 
 
+def check_device(name: str) -> None:
+    """Refuses a device that is not here; empty for the CPU.
+
+    Raises:
+        MissingDependencyError: OpenVINO is not installed.
+        TargetError: See :func:`find_device`.
+    """
+    find_device(name or CPU, shared_core().available_devices)
+
+
 def configuration(
     device: str, *, half: bool, threads: int, throughput: bool, flush_denormals: bool, profile: bool
 ) -> dict[str, Any]:
