@@ -85,11 +85,12 @@ def jobs_of(files: Sequence[str | Path], engines: Sequence[str], batches: Sequen
     for path in map(Path, files):
         pairs = list(_pairs(path, list(dict.fromkeys(engines))))
         if not pairs:
+            built = path.suffix in ENGINE_SUFFIXES
             raise InputError(
                 f"nothing of it runs on {', '.join(engines)}",
                 where=str(path),
-                fix="leave --engine out, or build an engine first: "
-                + shlex.join(["s2mlp-deploy", "build", str(path), "--target", "sm89"]),
+                fix="leave --engine out, or "
+                + ("name the ONNX file that it was built from" if built else _how_to_build(path, engines)),
             )
         found += [(file, sha256_of(file), engine) for file, engine in pairs]
     jobs = tuple(Job(*item, batch) for batch in dict.fromkeys(batches or (None,)) for item in found)
@@ -99,6 +100,14 @@ def jobs_of(files: Sequence[str | Path], engines: Sequence[str], batches: Sequen
             fix=f"measure at most {MAX_CANDIDATES} together: fewer files, engines or batches",
         )
     return jobs
+
+
+def _how_to_build(path: Path, engines: Sequence[str]) -> str:
+    """The command that builds what would run on the first of some engines, which run no graphs."""
+    kind = kind_of(engines[0])
+    words = ["s2mlp-deploy", "build", str(path), "--engine", kind]
+    words += ["--target", "sm89"] if kind == "tensorrt-rtx" else []
+    return f"build an engine first: {shlex.join(words)}"
 
 
 def _pairs(path: Path, engines: Sequence[str]) -> Iterator[tuple[Path, str]]:

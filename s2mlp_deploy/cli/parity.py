@@ -131,7 +131,7 @@ def register(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Compare ONNX or engine files with their model, or with another file. Exit status 1 where they differ."""
-        from s2mlp_deploy.api.opening import is_engine
+        from s2mlp_deploy.api.opening import check_built_by, is_engine
         from s2mlp_deploy.parity.tolerances import parse_limits
 
         absolute, relative = parse_limits(atol or [], "--atol"), parse_limits(rtol or [], "--rtol")
@@ -164,6 +164,9 @@ def register(app: typer.Typer) -> None:
         else:
             check_source(source, checkpoint=checkpoint, preprocess=preprocess)
         check_parity(files, data)
+        if "engine" in given_options(context):
+            for file in files:
+                check_built_by(file, engine)
         cuts = bisect and any(is_engine(path) for path in files)
         if cuts and (save is None or len(files) > 1 or against_file):
             raise InputError(

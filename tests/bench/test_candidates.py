@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import report_samples
 from plain_artifact import write_plain
 
 from s2mlp_deploy.artifact import SizeLimit, TensorInfo
+from s2mlp_deploy.bench import candidates
 from s2mlp_deploy.bench.candidates import MAX_CANDIDATES, Graph, jobs_of, shapes_of
 from s2mlp_deploy.bench.options import BenchOptions
 from s2mlp_deploy.errors import ArtifactError, InputError, TargetError
@@ -52,8 +54,9 @@ def test_what_cannot_be_measured_is_refused(perceptron: Callable[..., Path], tmp
         jobs_of([], [], [])
     with pytest.raises(InputError, match="a batch of 0 is none"):
         jobs_of([path], [], [1, 0])
-    with pytest.raises(InputError, match="runs on tensorrt-rtx"):
+    with pytest.raises(InputError, match="runs on tensorrt-rtx") as caught:
         jobs_of([path], ["tensorrt-rtx"], [])
+    assert f"build {path} --engine tensorrt-rtx --target sm89" in (caught.value.fix or "")
     with pytest.raises(InputError, match="candidates at once"):
         jobs_of([path], [], range(1, MAX_CANDIDATES + 2))
     with pytest.raises(ArtifactError, match="no such ONNX file"):
@@ -67,6 +70,13 @@ def test_what_cannot_be_measured_is_refused(perceptron: Callable[..., Path], tmp
     (tmp_path / "a.engine").write_bytes(b"plan")
     with pytest.raises(ArtifactError, match="sidecar"):
         jobs_of([tmp_path / "a.engine"], [], [])
+
+
+def test_an_engine_on_another_one_is_not_advised_to_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(candidates, "read_engine", lambda _: report_samples.build())
+    with pytest.raises(InputError, match="nothing of it runs on onnxruntime") as caught:
+        jobs_of([tmp_path / "a.engine"], ["onnxruntime"], [])
+    assert "name the ONNX file that it was built from" in (caught.value.fix or "")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 import pytest
+import report_samples
 from small_nets import graph, images
 
 from s2mlp_deploy import api
+from s2mlp_deploy.api import opening
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.graph.operators import array_of
 
@@ -74,3 +77,13 @@ def test_what_cannot_be_compared_with_a_file_is_refused(cli, files, tmp_path):
     ir.save(more, tmp_path / "more.onnx")
     with pytest.raises(InputError, match="the number of outputs differs"):
         api.layers_against_file(files / "a.onnx", [tmp_path / "more.onnx"])
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino:GPU"])
+def test_an_engine_file_on_another_engine_than_its_own_is_refused_before_it_is_opened(cli, files, monkeypatch, engine):
+    record = replace(report_samples.build(), flavour="openvino", targets=("CPU",))
+    monkeypatch.setattr(opening, "read_sidecar", lambda _: record)
+    (files / "a.engine").write_bytes(b"engine")
+    result = cli("parity", files / "a.onnx", files / "a.engine", "--engine", engine)
+    assert result.code == 2
+    assert f"nothing else runs it: not {engine}" in result.text

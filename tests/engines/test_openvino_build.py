@@ -86,14 +86,18 @@ def test_an_equal_build_is_found_and_a_forced_one_is_made(graph):
         ({"flags": {"instructions": "amx_int8"}}, "instruction sets: built for amx_int8"),
     ],
 )
-def test_what_was_compiled_for_another_machine_is_refused_with_the_difference(graph, changes, words):
+def test_what_was_compiled_for_another_machine_is_refused_with_the_difference(graph, changes, words, caplog):
     path = built(graph)
     write_sidecar(path, replace(read_engine(path), **changes))
     with pytest.raises(ArtifactError) as caught:
         CompiledEngine(path)
     assert words in str(caught.value)
     assert "build model.fp32.onnx" in str(caught.value) or "--engine openvino" in str(caught.value)
-    assert find_compiled(graph, "CPU") is None
+    with caplog.at_level("INFO", builder.LOG.name):
+        assert find_compiled(graph, "CPU") is None
+    assert [(item.levelname, words.partition(":")[0] in item.getMessage()) for item in caplog.records] == [
+        ("INFO", True)
+    ]
     assert len(api.inspect_engine(path).mismatches) == 1
 
 
@@ -107,7 +111,25 @@ def test_what_was_compiled_is_opened_for_many_runs_or_for_one(graph, throughput)
     engine.run_many(feeds, 3)
 
 
-def test_a_file_that_was_changed_never_reaches_openvino(graph):
+def test_a_device_that_is_not_here_is_the_files_own(graph):
+    path = built(graph)
+    write_sidecar(
+        path, replace(read_engine(path), targets=("NOPE",), arguments=("--engine", "openvino", "--target", "NOPE"))
+    )
+    with pytest.raises(TargetError, match="no device 'NOPE' here") as caught:
+        CompiledEngine(path)
+    assert caught.value.where == str(path)
+    assert (caught.value.fix or "").endswith(f"build {graph} --engine openvino")
+
+
+def test_an_engine_that_did_not_build_the_file_does_not_run_it(graph):
+    path = built(graph)
+    with pytest.raises(InputError, match="not openvino:GPU"):
+        open_file(path, engine="openvino:GPU", batch=1)
+    assert open_file(path, engine="openvino:cpu", batch=1).name == "openvino (CPU)"
+
+
+def test_a_file_that_was_changed_never_reaches_openvino(graph, caplog):
     # Its reader takes a file with foreign weights in the middle, and computes with them.
     path = built(graph)
     content = bytearray(path.read_bytes())
@@ -115,11 +137,17 @@ def test_a_file_that_was_changed_never_reaches_openvino(graph):
     path.write_bytes(content)
     with pytest.raises(ArtifactError, match="not the one its sidecar describes"):
         CompiledEngine(path)
+    # The graph runs in its place, and that is no secret.
+    assert find_compiled(graph, "CPU") is None
+    assert [item.levelname for item in caplog.records] == ["WARNING"]
+    assert "not the one its sidecar describes" in caplog.text
 
 
-def test_a_file_without_its_sidecar_is_refused(graph):
+def test_a_file_without_its_sidecar_is_refused(graph, caplog):
     path = built(graph)
     sidecar_of(path).unlink()
+    assert find_compiled(graph, "CPU") is None
+    assert "no readable sidecar" in caplog.text
     with pytest.raises(ArtifactError, match="no readable sidecar"):
         open_file(path, batch=1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +32,9 @@ from s2mlp_deploy.evidence.machine import environment_here
 from s2mlp_deploy.files import remove_abandoned, sha256_of
 from s2mlp_deploy.locks import locked
 from s2mlp_deploy.progress import ProgressCallback, no_progress
+from s2mlp_deploy.text import join_names
+
+LOG = logging.getLogger(__name__)
 
 _WAIT = 3600.0
 """Seconds to wait for another build of the same engine, which is then found."""
@@ -101,19 +105,29 @@ def build(
 
 
 def find_compiled(onnx_file: Path, device: str) -> Path | None:
-    """What was compiled of a file for a device of this machine, beside the file; None where it does not fit.
+    """What was compiled of a file for a device of this machine, beside the file; None where that does not fit.
+
+    Why it does not is logged: what was changed since it was built is a warning.
 
     Args:
         onnx_file: The graph.
         device: ``CPU``; empty for it too.
     """
     path = compiled_path(onnx_file, device or CPU)
+    if not path.is_file():
+        return None
     try:
         record = read_engine(path)
-    except ArtifactError:
+    except ArtifactError as error:
+        LOG.warning("%s is not taken, and its graph is run: %s (%s)", path.name, error.problem, error.fix)
         return None
-    fits = record.flavour == OPENVINO and record.onnx_sha256 == sha256_of(onnx_file)
-    return path if fits and not mismatches(record, version=library.version_here(), capability=None) else None
+    misfits = [item.field for item in mismatches(record, version=library.version_here(), capability=None)]
+    if record.flavour != OPENVINO or record.onnx_sha256 != sha256_of(onnx_file):
+        misfits.insert(0, "graph")
+    if misfits:
+        LOG.info("%s is not taken, and its graph is run: it was built for another %s", path.name, join_names(misfits))
+        return None
+    return path
 
 
 def _planned(path: Path, target: str, output: Path | None, precision: str | None) -> _Plan:

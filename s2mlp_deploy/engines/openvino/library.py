@@ -65,13 +65,14 @@ def shared_core() -> Any:
     return load().Core()
 
 
-def find_device(name: str, there: Sequence[str], where: str = "--engine") -> str:
+def find_device(name: str, there: Sequence[str], where: str = "--engine", fix: str = "") -> str:
     """The device of that name among those that are there; any case is taken, and the number of the first one may miss.
 
     Args:
         name: ``CPU``, ``gpu``, ``GPU.1``.
         there: OpenVINO's names of what the machine has.
-        where: The option that names it.
+        where: The option, or the file, that names it.
+        fix: What to do where it is not there; default: choose one of those that are.
 
     Raises:
         TargetError: It is not there; lists those that are.
@@ -81,7 +82,7 @@ def find_device(name: str, there: Sequence[str], where: str = "--engine") -> str
         if wanted and wanted in (device.upper(), device.upper().removesuffix(".0")):
             return device
     raise TargetError(
-        f"OpenVINO has no device {name!r} here", where=where, fix=f"choose {join_names(there, last='or')}"
+        f"OpenVINO has no device {name!r} here", where=where, fix=fix or f"choose {join_names(there, last='or')}"
     )
 
 

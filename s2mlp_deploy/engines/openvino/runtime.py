@@ -7,6 +7,7 @@ import io
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,9 @@ class CompiledEngine(OpenVinoEngine):
         self._openvino = library.load()
         check_runs_here(path, record, version=str(self._openvino.get_version()), capability=None)
         core = library.shared_core()
-        self.device = library.find_device(record.targets[0] if record.targets else CPU, core.available_devices)
+        again = build_again(path, replace(record, arguments=("--engine", OPENVINO)))  # For the CPU, which is here.
+        target = record.targets[0] if record.targets else CPU
+        self.device = library.find_device(target, core.available_devices, str(path), again)
         kept = {"precision": record.precision, "preprocessing_in_graph": record.preprocessing_in_graph}
         described = {**kept, "limits": record.limits}
         told = OnnxInterface(record.inputs, record.outputs, {METADATA_KEY: to_json(described).decode()})
