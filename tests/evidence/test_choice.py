@@ -147,7 +147,17 @@ def test_a_faster_result_of_an_older_benchmark_without_parity_there_is_named() -
 
 def test_what_tune_chose_is_taken_where_nothing_is_objected() -> None:
     first, other, int8, *_ = tune().trials
-    known = evidence(replace(tune(), trials=(first, other, int8)))
-    assert tuned(MANIFEST, known, {}) == int8
-    assert tuned(MANIFEST, known, {INT8: "parity is unclear"}) is None, "the other winner's file is not there"
-    assert tuned(MANIFEST, evidence(), {}) is None
+    report = replace(tune(), trials=(first, other, int8))
+
+    def found(*records: object, alone: bool = False) -> object:
+        known = evidence(*records)
+        return tuned(MANIFEST, known, standings(MANIFEST, comparisons(MANIFEST, known)), parity_alone=alone)
+
+    assert found(report, *BOTH) == int8
+    wrong = replace(BOTH[1], failures=("far off",))
+    assert found(report, BOTH[0], wrong) is None, "the other winner's file is not there"
+    assert found(report, *BOTH, replace(wrong, candidate="openvino (CPU)")) == int8, "it is another engine that fails"
+    rows = accuracy().rows
+    below = replace(accuracy(), rows=(rows[0], replace(rows[1], failures=("cosine 0.9 < 0.99",))))
+    assert (found(report, *BOTH, below), found(report, *BOTH, below, alone=True)) == (None, int8)
+    assert found(*BOTH) is None
