@@ -147,6 +147,7 @@ def test_a_faster_result_of_an_older_benchmark_without_parity_there_is_named() -
 
 def test_what_tune_chose_is_taken_where_nothing_is_objected() -> None:
     first, other, int8, *_ = tune().trials
+    int8 = replace(int8, engine="onnxruntime")
     report = replace(tune(), trials=(first, other, int8))
 
     def found(*records: object, alone: bool = False) -> object:
