@@ -127,7 +127,10 @@ def register(app: typer.Typer) -> None:
         strip_plan: Annotated[
             bool, typer.Option("--strip-plan", help="Leave the weights out; loading takes them from the graph.")
         ] = False,
-        device: Annotated[int, typer.Option(help="CUDA's number of the GPU to build on (tensorrt).")] = 0,
+        device: Annotated[
+            int,
+            typer.Option(help="CUDA's number of the GPU to build on; of tensorrt-rtx only to look into the engine."),
+        ] = 0,
         verbose: Annotated[bool, typer.Option("--verbose", help="Show what the builder logs.")] = False,
         dry_run: Annotated[
             bool,

@@ -67,13 +67,15 @@ def print_preflight(console: Console, report: Preflight) -> None:
         _print_finding(console, finding)
     quantization = report.quantization
     if quantization is not None:
+        spared = len(quantization.exceptions)
+        exempt = f", {fmt.count(spared, 'precision exception')}" if spared else ""
         print_pairs(
             console,
             [
                 ("quantized", ", ".join(quantization.types)),
                 (
                     "GEMMs and convolutions",
-                    f"{quantization.quantized} of {quantization.matrix_ops} read quantized values",
+                    f"{quantization.quantized} of {quantization.matrix_ops} read quantized values{exempt}",
                 ),
                 ("around", ", ".join(quantization.around)),
             ],

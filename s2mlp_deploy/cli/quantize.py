@@ -133,7 +133,11 @@ def register(app: typer.Typer) -> None:
         else:
             given = options.given_options(context)
             unused = [given[name] for name in _OF_FILES if name in given]
-            options.refuse_options(unused, "of an ONNX file; an artifact has its own")
+            options.refuse_options(
+                unused,
+                "only for FILE.onnx. What is made of an artifact goes into it, with its own preprocessing, and "
+                "replaces the files of these precisions",
+            )
             place = target
             check_quantize(target, wanted)
             with progress() as report:

@@ -122,21 +122,27 @@ def fits_here(record: BuildRecord) -> bool:
 
 
 def check_engine(engine: str, among: tuple[str, ...] = OF_FILES) -> None:
-    """Refuses a name that no engine has.
+    """Refuses a name that no engine has, or of one that cannot be meant.
 
     Args:
         engine: ``onnxruntime``, ``onnxruntime:cuda``, ``openvino:GPU``, ``tensorrt-rtx``.
         among: Those that can be meant.
 
     Raises:
-        TargetError: There is none; lists those that there are.
+        TargetError: It is none of these; says what it is, and lists those that can be meant.
     """
     kind, colon, part = engine.partition(":")
     if kind in among and bool(colon) == bool(part) and (not colon or ENGINES[kind].parts):
         return
     parts = [f"{name}:{ENGINES[name].parts}" for name in among if ENGINES[name].parts]
+    problem = f"there is no engine {engine!r}"
+    if engine in ENGINES:
+        built = ENGINES[engine].opens_built
+        problem = (
+            f"{engine} runs no ONNX files, only what `build` makes of them" if built else f"{engine} runs no files"
+        )
     raise TargetError(
-        f"there is no engine {engine!r}",
+        problem,
         where="--engine",
         fix=f"choose {join_names(among, last='or')}; {join_names(parts, last='or')} for other parts of the machine "
         "than the CPU",

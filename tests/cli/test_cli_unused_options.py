@@ -76,6 +76,13 @@ def test_options_of_calibration_are_refused_where_nothing_is_calibrated(refused,
     assert f"fix: leave {option[0]} out" in refused(*command, *option)
 
 
+def test_options_of_an_onnx_file_say_what_an_artifact_does_without_them(refused, nothing_runs):
+    for option in (("--force",), ("--output", "new")):
+        text = refused(*QUANTIZE, *option)
+        assert f"fix: leave {option[0]} out" in text
+        assert "replaces the files of these precisions" in text
+
+
 class ReachedError(Exception):
     """The function behind the command was called."""
 

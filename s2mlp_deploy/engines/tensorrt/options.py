@@ -139,6 +139,11 @@ def check_options(options: BuildOptions, flavour: Flavour, *, gpu: bool) -> None
             f"{flavour.title} keeps no timing cache: it chooses kernels on the user's GPU",
             fix="leave --timing-cache out",
         )
+    if options.device and flavour.builds_without_gpu and not gpu:
+        raise TargetError(
+            f"{flavour.title} builds on no GPU, and there is none here to look into the engine on",
+            fix="leave --device out; --target names the GPUs that the engine is for",
+        )
     for option, need in flavour.needs.items():
         if getattr(options, option) and not gpu:
             raise TargetError(

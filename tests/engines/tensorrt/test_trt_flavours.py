@@ -166,6 +166,13 @@ def test_options_of_another_flavour_are_refused(options, found, says):
         check_options(options, found, gpu=True)
 
 
+def test_a_gpu_that_nothing_would_use_is_refused():
+    with pytest.raises(TargetError, match="builds on no GPU") as caught:
+        check_options(BuildOptions(device=3), RTX, gpu=False)
+    assert "leave --device out" in caught.value.fix
+    check_options(BuildOptions(device=3), RTX, gpu=True)
+
+
 @pytest.mark.parametrize(
     ("options", "version", "says"),
     [
