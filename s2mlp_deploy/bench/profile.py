@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,17 +49,10 @@ def profile_of(path: Path) -> Profile:
         ArtifactError: It is neither.
     """
     try:
-        document = read_file(path, "profile")
-        if document.lstrip()[:1] == b"{":
-            return _of_openvino(document)
-        records = from_json(document, list[dict[str, Any]])
-        if is_times(records):
-            raise ValueError("it has the times of whole runs (--exportTimes), and none of layers")
-        if records and is_layers(records):
-            raise ValueError("it has layers (--exportLayerInfo), and no times of them")
-        if records and "count" in records[0]:
-            return _of_tensorrt(records)
-        return read_profile(document, warmup=1 if document.count(b'"model_run"') > 1 else 0)
+        profile = _of_any(read_file(path, "profile"))
+        if not profile.nodes:
+            raise ValueError("it times no layers and no nodes")
+        return profile
     except (OSError, ValueError) as error:
         problem = (error.strerror if isinstance(error, OSError) else None) or first_line_of(error)
         raise ArtifactError(
@@ -66,6 +60,20 @@ def profile_of(path: Path) -> Profile:
             where=str(path),
             fix="name what `trtexec --exportProfile=FILE.json` or ONNX Runtime's profiling wrote",
         ) from error
+
+
+def _of_any(document: bytes) -> Profile:
+    records = from_json(document)
+    if is_times(records):
+        raise ValueError("it has the times of whole runs (--exportTimes), and none of layers")
+    if records and is_layers(records):
+        raise ValueError("it has layers (--exportLayerInfo), and no times of them")
+    if isinstance(records, dict):
+        return _of_openvino(document)
+    records = msgspec.convert(records, list[dict[str, Any]])
+    if records and "count" in records[0]:
+        return _of_tensorrt(records)
+    return read_profile(document, warmup=1 if document.count(b'"model_run"') > 1 else 0)
 
 
 class _Layer(msgspec.Struct):
@@ -79,10 +87,13 @@ class _Layer(msgspec.Struct):
 def _of_tensorrt(records: Sequence[dict[str, Any]]) -> Profile:
     runs = msgspec.convert(records[0]["count"], int)
     layers = msgspec.convert(records[1:], list[_Layer])
-    if runs < 1 or not layers:
-        raise ValueError(_NO_RUN if runs < 1 else "it times no layers")
+    if runs < 1:
+        raise ValueError(_NO_RUN)
     nodes = tuple(_layer_time(layer) for layer in layers)
-    return Profile(runs, sum(node.ms for node in nodes), nodes)
+    total = sum(node.ms for node in nodes)
+    if nodes and not (all(0 <= node.ms < math.inf for node in nodes) and total > 0):
+        raise ValueError("the times of its layers are none")
+    return Profile(runs, total, nodes)
 
 
 def _layer_time(layer: _Layer) -> NodeTime:

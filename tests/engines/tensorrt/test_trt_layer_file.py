@@ -227,6 +227,9 @@ def write(folder: Path, document: object) -> Path:
         ([{"count": 0}], "no run was profiled"),
         ([{"count": -1}, {"name": "a", "averageMs": 1.0}], "no run was profiled"),
         ([{"count": 7}], "it times no layers"),
+        ([{"count": 7}, {"name": "a", "averageMs": 0.0}], "are none"),
+        ([{"count": 7}, {"name": "a", "averageMs": -1.0}], "are none"),
+        ([{"cat": "Session", "name": "model_run", "dur": 5}], "it times no layers"),
         ([{"cat": "Node", "name": "a"}], "no run was profiled"),
         ("[]", "no layers|is empty"),
         ("", "truncated"),
@@ -241,12 +244,11 @@ def test_what_is_none_of_them_is_refused(tmp_path, document, message):
 def test_a_profile_is_only_for_layers(tmp_path):
     with pytest.raises(InputError, match="this file has none"):
         api.inspect_json(FILES / "times.json", profile=FILES / "profile-10.json")
-    with pytest.raises(ArtifactError, match="no profile of"):
-        layers("objects-10.json", "objects-10.json")
     with pytest.raises(ArtifactError, match="times of whole runs"):
         layers("objects-10.json", "times.json")
-    with pytest.raises(ArtifactError, match="it has layers"):
-        layers("objects-10.json", "objects-list.json")
+    for given in ("objects-list.json", "objects-10.json", "names-11.json"):
+        with pytest.raises(ArtifactError, match="it has layers"):
+            layers("objects-10.json", given)
 
 
 @pytest.mark.parametrize("tensors", [5, "x", {"Name": "x"}, [None, 7], True])
