@@ -11,7 +11,7 @@ import nano_artifact
 import numpy as np
 import onnx_graphs as og
 import pytest
-from onnx_graphs import FLOAT, constant, node, value
+from onnx_graphs import FLOAT, HALF, constant, node, value
 
 from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.errors import ArtifactError, BuildError, InputError, MissingDependencyError, TargetError
@@ -332,6 +332,47 @@ def test_int8_is_exact_on_processors_that_would_saturate_too(tmp_path, kind, fac
 def test_what_stands_between_a_quantized_factor_and_its_product_hides_nothing(tmp_path, between):
     path = quantized(tmp_path, "uint8", 127, "computed", [node(between[0], between[1:], ["wd"])])
     assert may_saturate(library.shared_core().read_model(str(path)))
+
+
+def in_front_of_a_q(tmp_path, kind, dtype, numbers, rows=("batch", 64)):
+    """A product or sum per channel, and Q and DQ, in float16 or with float32 around that."""
+    half = dtype == HALF
+    nodes = [
+        *([] if half else [node("Cast", ["given"], ["x"], "in/Cast", to=HALF)]),
+        node(kind, ["x", "w"], ["v"], "m/Op", **({"axis": -1} if kind == "LayerNormalization" else {})),
+        node("QuantizeLinear", ["v", "s", "z"], ["q"]),
+        node("DequantizeLinear", ["q", "s", "z"], ["y" if half else "d"]),
+        *([] if half else [node("Cast", ["d"], ["y"], "out/Cast", to=FLOAT)]),
+    ]
+    constants = [constant("w", numbers, "float16"), constant("s", 0.0263, "float16"), constant("z", 0, "int8")]
+    given = value("x" if half else "given", dtype, rows)
+    return og.save(og.model(nodes, [given], [value("y", dtype, rows)], constants), tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize("integers", [True, False], ids=["integer kernels", "none"])
+@pytest.mark.parametrize("dtype", [HALF, FLOAT], ids=["float16 in and out", "float32 in and out"])
+@pytest.mark.parametrize("kind", ["LayerNormalization", "Mul", "Add"])
+def test_a_channels_own_number_in_front_of_a_q_counts_in_float16_too(tmp_path, monkeypatch, kind, dtype, integers):
+    monkeypatch.setattr(runtime, "processor", lambda: Processor("x86_64", "", ("avx512_vnni",) * integers))
+    monkeypatch.setattr(runtime, "may_saturate", lambda _: True)
+    generator = np.random.default_rng(0)
+    path = in_front_of_a_q(tmp_path, kind, dtype, np.linspace(0.2, 2, 64))
+    x = generator.standard_normal((8, 64)).astype("float16" if dtype == HALF else "float32")
+    name = "x" if dtype == HALF else "given"
+    ours, wanted = (engine(path, threads=1).run({name: x})["y"] for engine in (OpenVinoEngine, OnnxRuntimeEngine))
+    assert (ours.dtype, ours.shape) == (wanted.dtype, wanted.shape)
+    # Rounding in float16 may decide by a step where a value lies between two.
+    error = np.abs(ours.astype(np.float32) - wanted.astype(np.float32))
+    assert error.max() < 0.03
+    assert np.median(error) < 1e-3
+
+
+def test_products_that_openvino_computes_as_others_are_refused(tmp_path):
+    numbers = np.linspace(-1, 2, 64)
+    with pytest.raises(BuildError, match=r"factors below 0 .* m/Op"):
+        OpenVinoEngine(in_front_of_a_q(tmp_path, "Mul", HALF, numbers))
+    for kind, rows in (("Add", ("batch", 64)), ("Mul", ("batch", 3, 64))):
+        OpenVinoEngine(in_front_of_a_q(tmp_path, kind, HALF, numbers, rows))
 
 
 @pytest.mark.parametrize("reshaped", ["before its Q", "behind its DQ"])

@@ -21,6 +21,7 @@ from s2mlp_deploy.engines.openvino import library
 from s2mlp_deploy.engines.openvino.counters import Counters
 from s2mlp_deploy.engines.openvino.library import CPU, OPENVINO, reason_of
 from s2mlp_deploy.engines.openvino.saturation import may_saturate
+from s2mlp_deploy.engines.openvino.widening import in_float32, miscomputed
 from s2mlp_deploy.engines.optimized import is_optimized
 from s2mlp_deploy.engines.record import build_again, check_runs_here, read_engine
 from s2mlp_deploy.errors import ArtifactError, BuildError, TargetError
@@ -287,8 +288,11 @@ def compiled_of(core: Any, path: Path, device: str, config: Mapping[str, Any]) -
     chosen = dict(config)
     try:
         model = core.read_model(str(path))
-        if device == CPU and processor().int8_saturates and may_saturate(model):
-            chosen[_INT8_KERNELS] = False
+        if device == CPU:
+            model = in_float32(library.load(), model)
+            _check_products(model, path)
+            if processor().int8_saturates and may_saturate(model):
+                chosen[_INT8_KERNELS] = False
         compiled = core.compile_model(model, device, chosen)
     except RuntimeError as error:
         raise BuildError(
@@ -298,6 +302,16 @@ def compiled_of(core: Any, path: Path, device: str, config: Mapping[str, Any]) -
         ) from error
     check_precision(compiled, config, path)
     return compiled, (_IN_FLOAT32,) if _INT8_KERNELS in chosen else ()
+
+
+def _check_products(model: Any, path: Path) -> None:
+    if names := miscomputed(model):
+        raise BuildError(
+            f"OpenVINO computes products with factors below 0 in front of a QuantizeLinear as others, here in "
+            f"{join_names(names, limit=3)}",
+            where=str(path),
+            fix="run it with --engine onnxruntime",
+        )
 
 
 @functools.cache
