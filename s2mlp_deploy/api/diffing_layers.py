@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from s2mlp_deploy.api.inspecting_layers import inspect_json, layers_beside
 from s2mlp_deploy.api.opening import is_engine
+from s2mlp_deploy.engines.openvino.library import OPENVINO
+from s2mlp_deploy.engines.record import read_sidecar
 from s2mlp_deploy.errors import ArtifactError, InputError
 from s2mlp_deploy.evidence.engine_difference import EngineDifference, EngineFacts, SharePair
 from s2mlp_deploy.evidence.engine_layers import EngineLayers, LayerShare
@@ -74,6 +77,13 @@ def _layers(path: Path, profile: str | Path | None) -> EngineLayers:
     if not path.is_file():
         raise ArtifactError("no such engine", where=str(path), fix="check the path")
     layers = layers_beside(path, profile=profile)
+    if layers is None and _is_compiled(path):
+        raise InputError(
+            "OpenVINO writes no layers beside what it compiles",
+            where=str(path),
+            fix="compare the ONNX files that they were compiled from; "
+            f"{shlex.join(['s2mlp-deploy', 'inspect', str(path)])} shows what one computes in",
+        )
     if layers is None:
         raise InputError(
             "the engine's layers are not known: another tool or an older version built it",
@@ -82,6 +92,14 @@ def _layers(path: Path, profile: str | Path | None) -> EngineLayers:
             "compare the ONNX files that the engines were built from",
         )
     return layers
+
+
+def _is_compiled(engine: Path) -> bool:
+    """Whether OpenVINO made an engine, by its sidecar."""
+    try:
+        return read_sidecar(engine).flavour == OPENVINO
+    except ArtifactError:
+        return False
 
 
 def _facts(found: EngineLayers, path: Path) -> EngineFacts:

@@ -22,6 +22,7 @@ from s2mlp_deploy.artifact import (
     tuned_file,
     verify_file,
 )
+from s2mlp_deploy.bench.candidates import Graph, shapes_of
 from s2mlp_deploy.bench.remembered import Found, machine_key, remember
 from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.profiles import MAX_SIZE
@@ -62,7 +63,7 @@ def tune(
 
     Raises:
         ArtifactError: There is no artifact, or a file of it was changed.
-        InputError: An option is out of range, or a size besides the batch is free and has no shape.
+        InputError: An option is out of range, a shape does not fit, or a size besides the batch is free and has none.
         TargetError: There is no such engine, or it is not installed.
         OutputError: The artifact cannot be written, or another command or tuning had it for ten minutes.
     """
@@ -81,8 +82,15 @@ def tune(
     check_output(root, force=True, files={tuned_file(record.precision) for record in manifest.files})
     engines = installed_engines(options.engines)
     check_threads(options.threads or 0)
+    usable = this_machine().usable_cores
+    if options.threads and usable and options.threads > usable:
+        LOG.warning(
+            "%d threads share %g processors here, and would be what the artifact runs with", options.threads, usable
+        )
     if options.batch is not None and options.batch > MAX_SIZE:
         raise InputError(f"a batch of {options.batch} is none", where="--batch", fix=f"give one from 1 to {MAX_SIZE}")
+    graph = Graph(manifest.file("fp32").path, manifest.inputs, manifest.limits, "")
+    shapes_of([graph], [options.batch], options.shapes)
     asked = {
         "place": root.resolve(),
         "files": [(record.path, record.sha256) for record in manifest.files],

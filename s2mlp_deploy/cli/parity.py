@@ -26,6 +26,7 @@ from s2mlp_deploy.cli.options import (
 from s2mlp_deploy.errors import CheckFailedError, InputError
 from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.store import document_of
+from s2mlp_deploy.text import join_names
 
 if TYPE_CHECKING:
     from s2mlp_deploy.api import EnginePieces
@@ -224,10 +225,22 @@ def register(app: typer.Typer) -> None:
         if failures:
             raise CheckFailedError(
                 "parity does not hold\n    " + "\n    ".join(failures),
-                fix="check that source, checkpoint and preprocessing are those of the export"
+                fix=_where_to_look([item.candidate for item in reports if item.failures])
                 + _NOISE * (data is None and any(item.precision not in ("fp32", "fp16") for item in reports))
                 + _OTHER_DATA * (data is not None and any(item.failures and item.own_limits for item in reports)),
             )
+
+
+def _where_to_look(candidates: list[str]) -> str:
+    """What to do about files that differ, given the names of the engines that they differ on."""
+    ours = "check that source, checkpoint and preprocessing are those of the export"
+    others = list(dict.fromkeys(name.split()[0] for name in candidates if not name.startswith(GRAPH_ENGINE)))
+    if not others:
+        return ours
+    return (
+        f"compare the ONNX files with --engine {GRAPH_ENGINE} too: where they hold there, it is {join_names(others)} "
+        f"that computes something else, and where they do not, {ours}"
+    )
 
 
 def _show_pieces(made: EnginePieces, directory: Path | None, *, as_json: bool) -> None:

@@ -69,10 +69,13 @@ def reasons(
         data: What was calibrated on, as the user named it.
         reduced: Whether the weights of int8 have 7 bits already.
     """
-    for cause in causes(result, report.results[0], report.environment.machine.processor):
-        if cause.kind == "no-vnni" and reduced:
-            continue
-        yield cause.words, _command(cause.kind, result, directory, data)
+    found = [
+        (cause.words, _command(cause.kind, result, directory, data))
+        for cause in causes(result, report.results[0], report.environment.machine.processor)
+        if cause.kind != "no-vnni" or not reduced
+    ]
+    # A command that fails says that the reason was told.
+    yield from found or [("no known cause stands out", _command("unknown", result, directory, data))]
 
 
 def _command(kind: CauseKind, result: BenchResult, directory: str, data: str | None) -> str:

@@ -313,6 +313,17 @@ def _parity_command(case: _Case, pick: _Pick) -> str:
     return shlex.join(["s2mlp-deploy", "parity", source.reference, place, *engine])
 
 
+def _weights(case: _Case) -> str:
+    """What the command that measures parity needs where the weights are not at hand, in words."""
+    source, name = case.manifest.source, case.manifest.source.checkpoint
+    if not name or not is_plain_name(name) or source.reference.endswith((".pt2", ".onnx")):
+        return ""
+    usual = (Path(), case.root, case.root.parent)
+    if any((place / name).is_file() for place in usual):
+        return ""
+    return f" (with --checkpoint PATH where {name} lies elsewhere than here or beside the artifact)"
+
+
 def _unproven(case: _Case, pick: _Pick) -> ArtifactError:
     standing, kind = case.standings.get(pick.file), kind_of(pick.engine)
     known = case.state(pick.file, pick.engine)
@@ -325,7 +336,8 @@ def _unproven(case: _Case, pick: _Pick) -> ArtifactError:
     if case.precision is None and pick.basis == "rule" and len(case.standings) > 1:
         files = [f"{name}: parity {_STATES[case.state(name, pick.engine)]}" for name in case.standings]
         told = "the artifact has no file whose parity holds\n    " + "\n    ".join(files)
-    measure = "" if known == "fails" and not elsewhere else f"measure it: {_parity_command(case, pick)}; "
+    measure = f"measure it: {_parity_command(case, pick)}{_weights(case)}; "
+    measure = "" if known == "fails" and not elsewhere else measure
     return ArtifactError(
         f"{told}, and only files whose parity holds are run" if "\n" not in told else told,
         where=str(case.root / pick.file),

@@ -514,6 +514,13 @@ def test_numbers_out_of_range_are_refused(options, kind, says):
         TuneOptions(**options)
 
 
+def test_more_threads_than_processors_are_told(lab, artifact, monkeypatch, caplog):
+    monkeypatch.setattr(tuning, "workplace", lambda _: pytest.fail("it is told before anything is measured"))
+    with pytest.raises(pytest.fail.Exception):
+        tune(artifact, replace(OPTIONS, threads=4000))
+    assert "4000 threads share" in caplog.text
+
+
 def test_engines_that_are_not_here_are_refused(lab, artifact, monkeypatch):
     with pytest.raises(TargetError, match="no engine 'tvm'"):
         tune(artifact, replace(OPTIONS, engines=("tvm",)))

@@ -87,3 +87,15 @@ def test_an_engine_file_on_another_engine_than_its_own_is_refused_before_it_is_o
     result = cli("parity", files / "a.onnx", files / "a.engine", "--engine", engine)
     assert result.code == 2
     assert f"nothing else runs it: not {engine}" in result.text
+
+
+def test_what_fails_on_another_engine_is_to_be_compared_on_onnx_runtime(cli, files, monkeypatch):
+    def advice(candidate):
+        wrong = replace(report_samples.report(), candidate=candidate, failures=("far off",))
+        monkeypatch.setattr(api, "parity_against_file", lambda *_, **__: (wrong,))
+        result = cli("parity", files / "a.onnx", files / "b.onnx")
+        assert result.code == 1
+        return result.text
+
+    assert "with --engine onnxruntime too: where they hold there, it is openvino that" in advice("openvino (CPU)")
+    assert "fix: check that source" in advice("onnxruntime (CPU)")

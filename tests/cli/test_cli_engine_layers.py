@@ -6,9 +6,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import report_samples
 from report_samples import artifact, build, manifest, page_of
 
 from s2mlp_deploy.artifact import TensorInfo
+from s2mlp_deploy.engines.record import write_sidecar
 from s2mlp_deploy.evidence.engine_layers import EngineLayers
 from s2mlp_deploy.evidence.store import read_evidence
 
@@ -99,4 +101,8 @@ def test_two_engines_are_compared_by_their_layers(cli, refused, tmp_path) -> Non
     assert "--profile" in refused("diff", tmp_path / "a.onnx", tmp_path / "b.onnx", "--profile", profile)
     (tmp_path / "b.plan.layers.json").unlink()
     assert "exportLayerInfo" in refused("diff", before, after)
+    write_sidecar(after, replace(report_samples.build(), flavour="openvino"))
+    told = refused("diff", before, after)
+    assert f"inspect {after}" in told
+    assert "trtexec" not in told
     assert "no such engine" in refused("diff", before, tmp_path / "c.engine")

@@ -42,6 +42,8 @@ def test_an_artifact_is_tuned(cli, tmp_path, monkeypatch):
         (("--threads", 10**30), "an engine with 1000"),
         (("--batch", 10**30), "give one from 1 to 2147483647"),
         (("--quiet", "--verbose"), "opposite"),
+        (("--shape", "nope:1x3"), "there is no input 'nope'"),
+        (("--shape", "input:1x3x64x64"), "does not fit the input input"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_runs(refused, tmp_path, monkeypatch, arguments, says):

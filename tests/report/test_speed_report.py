@@ -52,6 +52,13 @@ def test_a_file_that_misses_its_floor_is_told_and_a_doubt_with_it():
     failure = f"{INT8} on onnxruntime: 1.25 times as fast as float32 (1.19 to 1.32), where 2 was asked for"
     text = printed(SpeedCheck((report,), failures=(failure,)))
     assert f"TOO SLOW  {failure.partition(',')[0]}" in text
+    # Also where nothing is known of it, or what is known was done: the command that fails sends its reader here.
+    nothing = Profile(20, 1.0, (NodeTime("fc1", "QGemm", "", 1.0),))
+    done = speed_report((FP32, INT8), {"int8": 0.8}, profile=nothing, processor=WITHOUT_VNNI)
+    for found, reduced in ((report, False), (done, True)):
+        text = printed(SpeedCheck((found,), failures=(failure,)), reduced=reduced)
+        assert "no known cause stands out" in text
+        assert "s2mlp-deploy bench 'my out/model.int8.onnx' --per-module" in text
 
 
 def test_float16_on_a_processor_is_sent_to_a_gpu():

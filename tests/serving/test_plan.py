@@ -151,6 +151,22 @@ def test_without_parity_nothing_runs_unless_that_is_asked_for(artifact, asked):
     assert not plan_run(artifact, **asked, allow_unproven=True).proven
 
 
+def test_weights_that_are_not_at_hand_are_asked_for(tmp_path, monkeypatch):
+    source = replace(make_manifest().source, checkpoint="w.safetensors", checkpoint_sha256="c" * 64, seed=None)
+    with ArtifactWriter(tmp_path / "a") as writer:
+        (writer.staging / FILE).write_bytes(b"graph")
+        writer.commit(replace(make_manifest(), source=source), {FILE: ("fp32", 7)})
+
+    def fix():
+        with pytest.raises(ArtifactError) as caught:
+            plan_run(tmp_path / "a")
+        return caught.value.fix or ""
+
+    assert "--checkpoint PATH where w.safetensors lies elsewhere" in fix()
+    (tmp_path / "w.safetensors").write_bytes(b"")
+    assert "--checkpoint" not in fix()
+
+
 def test_a_file_that_fails_is_not_said_to_be_unmeasured(artifact):
     prove(artifact, failures=("far off",))
     with pytest.raises(ArtifactError, match=r"fp32\.onnx FAILS") as caught:
