@@ -32,6 +32,7 @@ from s2mlp_deploy.evidence.machine import this_machine
 from s2mlp_deploy.evidence.tune import TuneReport
 from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.progress import ProgressCallback, no_progress
+from s2mlp_deploy.serving.plan import plan_run
 
 LOG = logging.getLogger(__name__)
 
@@ -114,6 +115,10 @@ def tune(
         report = _adopt(root, manifest, report, kept, run)
         place.clear()
     _remember(manifest, report)
+    try:
+        plan_run(root)
+    except ArtifactError as error:
+        LOG.warning("nothing of it runs yet: %s; %s", error.problem, error.fix)
     return report
 
 

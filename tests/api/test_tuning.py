@@ -124,7 +124,7 @@ def outcomes(report: TuneReport) -> dict[str, str]:
     return {f"{trial.form}, {trial.settings.words}": trial.outcome for trial in report.trials}
 
 
-def test_the_fastest_form_becomes_part_of_the_artifact(lab, artifact):
+def test_the_fastest_form_becomes_part_of_the_artifact(lab, artifact, caplog):
     before = read_manifest(artifact)
     report = tune(artifact, OPTIONS)
     (won,) = report.winners
@@ -144,6 +144,8 @@ def test_the_fastest_form_becomes_part_of_the_artifact(lab, artifact):
     assert parity.rests_on == ((own.path, own.sha256),)
     with pytest.raises(ArtifactError, match="not measured"):
         plan_run(artifact)
+    assert "nothing of it runs yet" in caplog.text
+    assert "s2mlp-deploy parity" in caplog.text
     save_record(artifact, parity_of(own.path, own.sha256, weights=Weights.of(manifest.source)))
     assert plan_run(artifact).file == won.file
     assert all(trial.reason for trial in report.trials), "each says why"
