@@ -8,6 +8,7 @@ from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, Accur
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.figures import budget_sentence, measured_in_words, sqnr_of
 from s2mlp_deploy.report.tables import print_table, print_words, visible_text
+from s2mlp_deploy.text import join_names
 
 _LAYERS_SHOWN = 8
 
@@ -35,9 +36,11 @@ def print_accuracy(console: Console, scores: AccuracyReport) -> None:
                 for row, output in outputs
             ],
         )
-    if any(row.arithmetic != AS_IN_THE_FILE for row in scores.rows):
-        how = "scored" if scores.metric else "compared"
-        console.print(f"Files of float16 were {how} with every result rounded to float16, as a GPU does it.\n")
+    if rounded := [row.file for row in scores.rows if row.arithmetic != AS_IN_THE_FILE]:
+        how = f"{'was' if len(rounded) == 1 else 'were'} {'scored' if scores.metric else 'compared'}"
+        told = f"{join_names(rounded)} {how} with every result rounded to float16, as a GPU does it."
+        print_words(console, visible_text(console, told))
+        console.print()
     for failure in scores.failures:
         print_words(console, visible_text(console, f"BELOW  {failure}", "red"))
     for precision, search in scores.searches.items():

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     import jinja2
 
 _EXPONENT = re.compile(r"\b\d+(?:\.\d+)?e-\d+")
+_LONG = re.compile(r"[^\s&<>]{21,}")
+_JOINT = re.compile(r"[._](?=\w)")
+_UNBREAKABLE = re.compile(r"[^\s._/-]{21,}")
 _OVERVIEW_COLUMNS = (
     "Shift form",
     "Parity",
@@ -213,6 +216,19 @@ def _unbroken(sentence: str) -> str:
     return Markup(_EXPONENT.sub(r'<span class="unbroken">\g<0></span>', str(escape(harmless(sentence)))))
 
 
+def _breakable(text: str) -> str:
+    """Lets long names break after a dot or an underscore, before browsers break them within a word."""
+    from markupsafe import Markup, escape
+
+    escaped = str(escape(harmless(text)))
+    return Markup(_LONG.sub(lambda word: _JOINT.sub(r"\g<0><wbr>", word[0]), escaped))
+
+
+def _is_short(text: str) -> bool:
+    """Whether no word is too long for a column of a table: it need not be broken within."""
+    return not _UNBREAKABLE.search(text)
+
+
 def _harmless(value: object) -> object:
     """Others' text without characters that turn the rest of a line round; what is markup already is ours."""
     return harmless(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
@@ -238,5 +254,7 @@ def _environment() -> jinja2.Environment:
         finalize=_harmless,
     )
     environment.filters["unbroken"] = _unbroken
+    environment.filters["breakable"] = _breakable
+    environment.tests["short"] = _is_short
     environment.globals["legends"] = LEGENDS
     return environment

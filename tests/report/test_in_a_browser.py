@@ -112,7 +112,11 @@ function look(frame) {
     keys.push((page.activeElement.getAttribute("aria-label") || "").split(";")[0] + " " +
       (tree.style.getPropertyValue("--m") || "1"));
   }
-  return {width: view.innerWidth, keys, panel: tree && page.querySelector(".panel").innerText,
+  // A label of two lines is one that was broken within its only word.
+  const labels = [...page.querySelectorAll(".line dt")];
+  const broken = labels.filter(item => item.getBoundingClientRect().height > 30).map(name);
+  return {width: view.innerWidth, keys, labels: labels.length, split: broken,
+    panel: tree && page.querySelector(".panel").innerText,
     page: page.documentElement.scrollWidth, pale, low, out: out.map(name),
     dark: light(parse(style(page.body).backgroundColor)) < 0.5, text: page.body.innerText};
 }
@@ -258,6 +262,8 @@ def test_nothing_sticks_out(browsed: tuple[dict[str, Any], str], frame: str) -> 
     assert seen["out"] == []
     assert seen["width"] == width
     assert seen["page"] <= width
+    assert seen["split"] == []
+    assert seen["labels"] > 0 or "report" not in frame
 
 
 @pytest.mark.parametrize("frame", EVERY)

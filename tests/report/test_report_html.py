@@ -28,7 +28,7 @@ from report_samples import (
     tone,
 )
 
-from s2mlp_deploy.artifact import FileRecord, ShiftRecord, SourceInfo, is_own_report
+from s2mlp_deploy.artifact import FileRecord, ShiftRecord, SourceInfo, TensorInfo, is_own_report
 from s2mlp_deploy.errors import ArtifactError, InputError, OutputError
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
 from s2mlp_deploy.evidence.store import encode
@@ -393,3 +393,20 @@ def test_numbers_never_round_to_perfection() -> None:
     assert fmt.cosine(-1e308) == "-1e+308", "of a damaged record"
     assert [fmt.size(value) for value in (999, 999_960, 2_000_000_000)] == ["999 bytes", "1.0 MB", "2.0 GB"]
     assert [fmt.seconds(value) for value in (0.5, 61)] == ["0.50 s", "1 min 01 s"]
+
+
+def test_long_names_break_at_their_joints_and_short_words_never(tmp_path: Path) -> None:
+    long = replace(build(), engine="model.int8-trt.openvino.cpu.engine", version="2026")
+    text = write_report(artifact(tmp_path, build_a=long, parity_a=report())).read_text("utf-8")
+    assert '<td data-label="Engine" class="words">model.<wbr>int8-trt.<wbr>openvino.<wbr>cpu.<wbr>engine<' in text
+    assert f'<td data-label="Engine" class="words">{FILE}<' not in text
+    hostile = replace(long, engine="a" * 40 + "<b>")
+    text = write_report(artifact(tmp_path, build_a=hostile)).read_text("utf-8")
+    assert f'<td data-label="Engine">{"a" * 40}&lt;b&gt;<' in text
+
+
+def test_an_engine_without_profiles_whose_batch_is_free_is_not_called_fixed(tmp_path: Path) -> None:
+    free = TensorInfo("image", "float32", ("batch", 1, 28, 28))
+    for inputs, told in (((free,), "image: batch×1×28×28any size where named"), ((), "fixed")):
+        page = page_of(artifact(tmp_path, build_a=replace(build(), profiles=(), inputs=inputs)))
+        assert told in page.of("td")

@@ -44,7 +44,7 @@ SECOND = ShiftSpec.equal_groups(96, [DOWN, UP, RIGHT, LEFT], axes=(1, 2), channe
 ONNX = b"not really a graph"
 SHA = hashlib.sha256(ONNX).hexdigest()
 FILE = "model.fp32.onnx"
-VOID = {"meta", "link", "br", "hr", "img", "input"}
+VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
 
 
 class Page(HTMLParser):

@@ -21,11 +21,6 @@ def engine_table(directory: Path, manifest: Manifest, evidence: Evidence, base: 
     for saved in evidence.of(BuildRecord):
         record = saved.record
         stale = record.onnx_sha256 not in hashes
-        shapes = [
-            f"{tensor}: " + " / ".join(fmt.shape(sizes) for sizes in (shape.min, shape.opt, shape.max))
-            for profile in record.profiles
-            for tensor, shape in profile.items()
-        ]
         dtypes = ", ".join(f"{fmt.integer(times)} {dtype}" for dtype, times in record.layer_dtypes.items())
         cells = (
             Cell(
@@ -37,7 +32,7 @@ def engine_table(directory: Path, manifest: Manifest, evidence: Evidence, base: 
             ),
             Cell(f"{record.flavour} {record.version}".strip(), note=record.platform),
             Cell(", ".join(record.targets) or fmt.MISSING),
-            Cell("; ".join(shapes) or "fixed", note="min / opt / max" if shapes else ""),
+            _shapes(record),
             Cell(
                 fmt.integer(record.layers),
                 note="; ".join(filter(None, (precision_in_words(record) if record.precision else "", dtypes))),
@@ -51,6 +46,23 @@ def engine_table(directory: Path, manifest: Manifest, evidence: Evidence, base: 
     return Table(
         ("Artifact", *columns) if label else columns, tuple(rows), frozenset(index + shift for index in (4, 5, 6))
     )
+
+
+def _shapes(record: BuildRecord) -> Cell:
+    """What sizes inputs may have. OpenVINO has no profiles: what is free in the graph stays free."""
+    shapes = [
+        f"{tensor}: " + " / ".join(fmt.shape(sizes) for sizes in (shape.min, shape.opt, shape.max))
+        for profile in record.profiles
+        for tensor, shape in profile.items()
+    ]
+    if shapes:
+        return Cell("; ".join(shapes), note="min / opt / max")
+    free = [item for item in record.inputs if any(isinstance(size, str) for size in item.shape)]
+    if free:
+        return Cell(
+            "; ".join(f"{item.name}: {fmt.shape(item.shape, '×')}" for item in free), note="any size where named"
+        )
+    return Cell("fixed")
 
 
 def _is_beside(directory: Path, name: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from s2mlp_deploy.artifact import FileRecord, Manifest
 from s2mlp_deploy.evidence.accuracy import AccuracyReport, AccuracyRow
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult
-from s2mlp_deploy.evidence.choice import current_score
+from s2mlp_deploy.evidence.choice import current_score, time_of
 from s2mlp_deploy.evidence.standing import Standing, comparisons
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
@@ -116,11 +116,12 @@ def _latency(evidence: Evidence, sha256: str) -> list[tuple[str, Cell]]:
     machines = []
     for report in evidence.newest(BenchReport):
         for result in report.measured:
-            if result.candidate.sha256 == sha256 and result.latency is not None:
+            time = time_of(result) if report.scenario == "single-stream" else None
+            if result.candidate.sha256 == sha256 and time is not None:
                 machines.append(report.environment.machine)
                 if machines[0] == report.environment.machine:
                     key = (result.candidate.batch, result.candidate.engine)
-                    found.setdefault(key, (result.latency.p50, result, report))
+                    found.setdefault(key, (time, result, report))
     if not found:
         return []
     (batch, engine), (time, result, report) = min(found.items(), key=lambda item: (item[0][0], item[1][0]))

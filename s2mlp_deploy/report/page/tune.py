@@ -59,7 +59,9 @@ def view_tune(manifest: Manifest, evidence: Evidence) -> TuneView | None:
             winner_in_words(trial) + ("" if present.get(trial.file) == trial.sha256 else f" ({STATES['stale']})")
             for trial in report.winners
         ),
-        table=Table(tuple(name[:1].upper() + name[1:] for name in COLUMNS), tuple(rows), frozenset({6})),
+        table=Table(
+            tuple(name if name == "ms" else name.capitalize() for name in COLUMNS), tuple(rows), frozenset({6})
+        ),
         folded=len(rows) > _OPEN,
         notes=tuple(f"{note[:1].upper()}{note[1:]}." for note in report.notes),
     )

@@ -65,6 +65,10 @@ def test_a_tile_tells_the_latency_of_the_bytes_that_are_there(tmp_path: Path) ->
     trusted = replace(trusted, results=(larger, first, crashed))
     page = page_of(artifact(tmp_path / "b", quantized, bench_single_stream=trusted))
     assert latencies(page) == ["2 msbatch 1, onnxruntime"]
+    # Too few runs for percentiles.
+    short = replace(trusted, results=(replace(first, latency=None),))
+    page = page_of(artifact(tmp_path / "e", quantized, bench_single_stream=short))
+    assert latencies(page) == ["2 msbatch 1, onnxruntime"]
     # Measured later on another engine, which is slower.
     latency = replace(first.latency, p50=3.0)
     slower = replace(first, candidate=replace(first.candidate, engine="openvino"), latency=latency)
