@@ -67,7 +67,10 @@ def parity_verdict(manifest: Manifest, evidence: Evidence, directory: str) -> Ve
     holding = [item for item in files if item.state == "holds"]
     if not holding:
         what = "this file computes" if len(manifest.files) == 1 else "these files compute"
-        sentence = f"Nothing here shows that {what} what the source computes: the command below measures it."
+        sentence = f"Nothing here shows that {what} what the source computes: the command below measures it"
+        name, source = manifest.source.checkpoint, manifest.source.reference
+        known = not name or source.endswith((".pt2", ".onnx"))
+        sentence += "." if known else f", with --checkpoint PATH where {name} does not lie beside the artifact."
         return Verdict("warn", "Parity was not measured yet", (*gap, sentence), (), command)
     sentences = _held(holding, len(comparable(manifest)))
     excused = [item for item in holding if item.excused]

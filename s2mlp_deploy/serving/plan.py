@@ -249,6 +249,8 @@ def _records(case: _Case) -> Iterator[BuildRecord]:
 def _measured(case: _Case) -> _Pick | None:
     precisions = {record.path: record.precision for record in case.manifest.files}
     files = [item for item in case.standings.values() if case.precision in (None, precisions.get(item.file))]
+    if case.engine is not None:
+        files = [item.on(kind_of(case.engine)) for item in files]
     choice = choose(
         case.manifest,
         case.evidence,
@@ -280,6 +282,9 @@ def _by_rule(case: _Case) -> _Pick:
     }
     if not graphs:
         raise ArtifactError("the artifact has no files", where=str(case.root), fix="export again with --force")
+    there = [item.on(kind_of(engine)) for item in case.standings.values()]
+    case.objections.clear()  # Some may be of another engine.
+    case.objections.update(choose(case.manifest, case.evidence, there, runs=lambda _: False).objections)
     sound = [name for name in graphs if name not in case.objections]
     # The manifest names float32 first: what was changed least.
     file = next(iter([*sound, *(name for name in graphs if case.state(name, engine) == "holds"), *graphs]))

@@ -71,6 +71,7 @@ def test_evidence_with_other_weights_neither_holds_nor_fails() -> None:
     other = replace(other, weights=replace(report().weights or other.weights, sha256="0" * 64))
     verdict = parity_verdict(described(), evidence(other), "out")
     assert (verdict.tone, verdict.headline) == ("warn", "Parity was not measured yet")
+    assert "with --checkpoint PATH where " in verdict.sentences[-1]
     assert parity_verdict(described(), evidence(other, report()), "out").tone == "good"
 
 

@@ -184,6 +184,9 @@ def test_parity_that_fails_on_another_engine_counts_where_nothing_else_was_compa
     found = plan_run(artifact, precision="fp32", engine="onnxruntime")
     assert (found.parity, found.notes) == ("holds", ())
     assert picked(plan_run(artifact)) == (FILE, "onnxruntime", "rule")
+    prove(artifact, "int8", candidate="openvino (CPU)")  # Which does not make it the less changed one.
+    found = plan_run(artifact)
+    assert (picked(found), found.objections) == ((FILE, "onnxruntime", "rule"), {})
     with pytest.raises(ArtifactError, match=r"fp32\.onnx FAILS on openvino"):
         plan_run(artifact, precision="fp32", engine="openvino")
 
