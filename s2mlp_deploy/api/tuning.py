@@ -26,7 +26,7 @@ from s2mlp_deploy.bench.candidates import Graph, shapes_of
 from s2mlp_deploy.bench.remembered import Found, machine_key, remember
 from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.profiles import MAX_SIZE
-from s2mlp_deploy.engines.registry import OF_GRAPHS, check_engine, check_threads, kind_of, statuses
+from s2mlp_deploy.engines.registry import OF_GRAPHS, check_engine, check_here, check_threads, kind_of, statuses
 from s2mlp_deploy.errors import ArtifactError, InputError, TargetError
 from s2mlp_deploy.evidence.machine import this_machine
 from s2mlp_deploy.evidence.tune import TuneReport
@@ -129,7 +129,7 @@ def installed_engines(asked: Sequence[str]) -> tuple[str, ...]:
         asked: Those that are wanted; none for all.
 
     Raises:
-        TargetError: There is no such engine, it is not installed, or none is.
+        TargetError: There is no such engine, or no such part of a machine here, it is not installed, or none is.
     """
     there = {item.name: item for item in statuses() if item.name in OF_GRAPHS}
     for engine in asked:
@@ -139,6 +139,7 @@ def installed_engines(asked: Sequence[str]) -> tuple[str, ...]:
             raise TargetError(
                 f"the engine {kind_of(engine)} is not installed", where="--engine", fix=status.install_hint
             )
+        check_here(engine)
     found = tuple(dict.fromkeys(asked)) or tuple(name for name, item in there.items() if item.available)
     if not found:
         raise TargetError(

@@ -38,6 +38,7 @@ def test_an_artifact_is_tuned(cli, tmp_path, monkeypatch):
     [
         (("--minutes", 0), "--minutes"),
         (("--engine", "tvm"), "no engine 'tvm'"),
+        (("--engine", "onnxruntime:nope"), "has no nope here"),
         (("--threads", 0), "--threads"),
         (("--threads", 10**30), "an engine with 1000"),
         (("--batch", 10**30), "give one from 1 to 2147483647"),
