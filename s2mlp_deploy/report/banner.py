@@ -9,7 +9,7 @@ from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
 from s2mlp_deploy.evidence.standing import Comparison, Standing, comparable, comparisons, file_of, standings
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.figures import data_in_words, engine_of, runtimes_in_words, worst_of
+from s2mlp_deploy.report.figures import data_in_words, runtimes_in_words, worst_of
 from s2mlp_deploy.report.verdict import Verdict, parity_command
 from s2mlp_deploy.text import join_names
 
@@ -32,13 +32,10 @@ def parity_verdict(manifest: Manifest, evidence: Evidence, directory: str) -> Ve
     never = [name for name in missing if name not in older]
     told = (*gap, f"Not measured: {join_names(never)}.") if never else gap
     if failing := [item for item in files if item.state == "fails"]:
-        where = join_names(dict.fromkeys(engine_of(item.report) for file in failing for item in file.basis))
-        elsewhere = {item.file: holding_elsewhere(item, found) for item in failing}
+        where = join_names(dict.fromkeys(name for item in failing for name in item.engines))
+        elsewhere = {item.file: holding_elsewhere(item) for item in failing}
         names = join_names(
-            f"{item.file} on {join_names(dict.fromkeys(engine_of(one.report) for one in item.basis))}"
-            if elsewhere[item.file]
-            else item.file
-            for item in failing
+            f"{item.file} on {join_names(item.engines)}" if elsewhere[item.file] else item.file for item in failing
         )
         return Verdict(
             "bad",
@@ -89,25 +86,22 @@ def parity_verdict(manifest: Manifest, evidence: Evidence, directory: str) -> Ve
 
 def on_several_engines(found: Sequence[Comparison]) -> bool:
     """Whether the comparisons that count are of more engines than one, so that a figure must say of which it is."""
-    return len({engine_of(item.report) for item in found if item.counts}) > 1
+    return len({item.engine for item in found if item.counts}) > 1
 
 
-def holding_elsewhere(standing: Standing, found: Sequence[Comparison]) -> tuple[str, ...]:
-    """The engines on which parity of a file holds that it does not hold on everywhere.
+def holding_elsewhere(standing: Standing) -> tuple[str, ...]:
+    """The engines on which parity of a file holds that fails on another one.
 
     Args:
         standing: Of the file.
-        found: Every comparison.
     """
-    own = [item for item in found if file_of(item.report) == standing.file]
-    holding = dict.fromkeys(engine_of(item.report) for item in own if item.state == "holds")
-    refused = {engine_of(item.report) for item in standing.basis} if standing.state == "fails" else set(holding)
-    return tuple(name for name in holding if name not in refused)
+    ran = dict.fromkeys(item.engine for item in standing.judged)
+    return tuple(name for name in ran if standing.state == "fails" and standing.on(name).state == "holds")
 
 
 def _failures(found: Sequence[Comparison], *, several: bool) -> list[str]:
     return [
-        f"{file_of(item.report)} on {f'{engine_of(item.report)}, ' * several}{data_in_words(item.report)}: {failure}"
+        f"{file_of(item.report)} on {f'{item.engine}, ' * several}{data_in_words(item.report)}: {failure}"
         for item in found
         for failure in item.report.failures
     ]

@@ -39,11 +39,6 @@ def data_in_words(report: ParityReport | LayersReport) -> str:
     return data if says_it else f"{data} ({fmt.count(report.images, 'image')})"
 
 
-def engine_of(report: ParityReport | LayersReport) -> str:
-    """What ran the file, without version and device: ``openvino`` of ``openvino 2026.4.1 (CPU)``."""
-    return next(iter(report.candidate.split()), "")
-
-
 _VERSION = re.compile(r" \d[^ ]*")
 
 

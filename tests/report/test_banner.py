@@ -9,7 +9,7 @@ from report_samples import FILE, INT8, on_noise, quantized_manifest, report
 from report_samples import manifest as described
 
 from s2mlp_deploy.artifact import Hazard
-from s2mlp_deploy.evidence.parity import OutputParity, ParityReport
+from s2mlp_deploy.evidence.parity import GraphProof, OutputParity, ParityReport
 from s2mlp_deploy.evidence.store import Evidence, Saved
 from s2mlp_deploy.report.banner import parity_verdict, race_warning
 
@@ -55,6 +55,11 @@ def test_a_failure_says_on_which_engine_where_there_are_several() -> None:
         f"Parity of {INT8} holds on onnxruntime.",
     )
     assert verdict.failures[0].startswith(f"{INT8} on openvino, held-out digits (1,000 images): output 'logits'")
+    # What is wrong with the graph is wrong everywhere.
+    assert there.proof is None
+    wrong = replace(there, proof=GraphProof(0, 1, ("a constant is another",)), failures=("a constant is another",))
+    verdict = parity_verdict(quantized_manifest(), evidence(report(), int8(report()), wrong), "out")
+    assert verdict.headline == "Parity FAILS"
     alone = parity_verdict(quantized_manifest(), evidence(report(), bad), "out")
     assert alone.headline == "Parity FAILS"
     assert alone.failures[0].startswith(f"{INT8} on held-out digits (1,000 images): output 'logits'")

@@ -398,11 +398,11 @@ def test_numbers_never_round_to_perfection() -> None:
 def test_long_names_break_at_their_joints_and_short_words_never(tmp_path: Path) -> None:
     long = replace(build(), engine="model.int8-trt.openvino.cpu.engine", version="2026")
     text = write_report(artifact(tmp_path, build_a=long, parity_a=report())).read_text("utf-8")
-    assert '<td data-label="Engine" class="words">model.<wbr>int8-trt.<wbr>openvino.<wbr>cpu.<wbr>engine<' in text
-    assert f'<td data-label="Engine" class="words">{FILE}<' not in text
+    assert '<td data-label="Engine">model.<wbr>int8-trt.<wbr>openvino.<wbr>cpu.<wbr>engine<' in text
+    assert f'.json">{FILE}<span class="note">' in text, "it is short"
     hostile = replace(long, engine="a" * 40 + "<b>")
     text = write_report(artifact(tmp_path, build_a=hostile)).read_text("utf-8")
-    assert f'<td data-label="Engine">{"a" * 40}&lt;b&gt;<' in text
+    assert f'<td data-label="Engine" class="long">{"a" * 40}&lt;b&gt;<' in text
 
 
 def test_an_engine_without_profiles_whose_batch_is_free_is_not_called_fixed(tmp_path: Path) -> None:

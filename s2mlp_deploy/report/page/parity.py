@@ -52,9 +52,9 @@ class ParityView:
     uncounted: Table
 
 
-def state_cell(state: str) -> Cell:
-    """A verdict in a table: colour and word."""
-    return Cell(STATES[state], tone=TONES[state])
+def state_cell(state: str, note: str = "") -> Cell:
+    """A verdict in a table: colour and word, and of what it is."""
+    return Cell(STATES[state], note=note, tone=TONES[state])
 
 
 def view_parity(found: Sequence[Comparison]) -> ParityView:

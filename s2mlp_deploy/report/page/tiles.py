@@ -13,7 +13,7 @@ from s2mlp_deploy.evidence.standing import Standing, comparisons
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.banner import holding_elsewhere, on_several_engines
-from s2mlp_deploy.report.figures import data_in_words, engine_of, measured_in_words, worst_of
+from s2mlp_deploy.report.figures import data_in_words, measured_in_words, worst_of
 from s2mlp_deploy.report.page.cells import Cell
 from s2mlp_deploy.report.page.parity import state_cell
 from s2mlp_deploy.report.page.scores import share_of, size_of
@@ -51,8 +51,7 @@ def file_tiles(manifest: Manifest, evidence: Evidence, files: Sequence[Standing]
     """
     records = {record.path: record for record in manifest.files}
     whole = next((size_of(manifest, r.path) for r in manifest.files if r.precision == "fp32"), 0)
-    found = comparisons(manifest, evidence)
-    several = on_several_engines(found)
+    several = on_several_engines(comparisons(manifest, evidence))
     tiles = []
     for standing in files:
         record = records.get(standing.file)
@@ -67,7 +66,7 @@ def file_tiles(manifest: Manifest, evidence: Evidence, files: Sequence[Standing]
                 file=Cell(record.path, note=f"sha256 {fmt.short_hash(record.sha256)}", title=record.sha256),
                 state=state_cell(standing.state),
                 basis=_basis(standing, several=several),
-                caution="; ".join(_cautions(standing, row, record.precision, holding_elsewhere(standing, found))),
+                caution="; ".join(_cautions(standing, row, record.precision, holding_elsewhere(standing))),
                 figures=(
                     *_differences(standing),
                     *_score(scores, row, standing, several=several),
@@ -89,7 +88,7 @@ def _title(record: FileRecord, manifest: Manifest) -> str:
 
 
 def _basis(standing: Standing, *, several: bool) -> str:
-    engines = join_names(dict.fromkeys(engine_of(item.report) for item in standing.basis))
+    engines = join_names(standing.engines)
     data = join_names(dict.fromkeys(data_in_words(item.report) for item in standing.basis), limit=3)
     return f"{data} on {engines}" if several and data else data
 

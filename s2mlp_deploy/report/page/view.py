@@ -12,7 +12,7 @@ from s2mlp_deploy.evidence.standing import Comparison, Standing, comparisons, fi
 from s2mlp_deploy.evidence.store import kind_of, read_evidence
 from s2mlp_deploy.files import inside
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.banner import race_warning
+from s2mlp_deploy.report.banner import holding_elsewhere, race_warning
 from s2mlp_deploy.report.opening import opening
 from s2mlp_deploy.report.page.bench import BenchView, view_benches
 from s2mlp_deploy.report.page.builds import engine_table
@@ -27,6 +27,7 @@ from s2mlp_deploy.report.page.tiles import FileTile, file_tiles
 from s2mlp_deploy.report.page.tune import TuneView, view_tune
 from s2mlp_deploy.report.shifts import ShiftSummary, summarise
 from s2mlp_deploy.report.verdict import Verdict, build_command, shown_directory
+from s2mlp_deploy.text import join_names
 
 
 @dataclass(frozen=True)
@@ -186,8 +187,13 @@ def _facts(manifest: Manifest) -> tuple[tuple[str, Cell], ...]:
     return tuple(facts)
 
 
+def _standing_cell(standing: Standing) -> Cell:
+    """Whether parity holds; where it fails on one engine and not on another, on which."""
+    return state_cell(standing.state, f"on {join_names(standing.engines)}" if holding_elsewhere(standing) else "")
+
+
 def _files(directory: Path, manifest: Manifest, files: Sequence[Standing], base: str) -> Table:
-    states = {item.file: item.state for item in files}
+    known = {item.file: item for item in files}
     rows = []
     for record in manifest.files:
         problem, path = "", inside(directory, record.path)
@@ -195,7 +201,7 @@ def _files(directory: Path, manifest: Manifest, files: Sequence[Standing], base:
             problem = "missing on disk" if path is not None else "leads out of the artifact"
         elif path.stat().st_size != record.bytes:
             problem = f"{fmt.size(path.stat().st_size)} on disk: changed since the export"
-        state = states.get(PurePath(record.path).name)
+        standing = known.get(PurePath(record.path).name)
         rows.append(
             (
                 Cell(
@@ -204,7 +210,7 @@ def _files(directory: Path, manifest: Manifest, files: Sequence[Standing], base:
                     href=base + quote(record.path) if path is not None and path.is_file() else "",
                     tone="bad" if problem else "",
                 ),
-                state_cell(state) if state is not None else Cell("weights of a graph"),
+                _standing_cell(standing) if standing is not None else Cell("weights of a graph"),
                 Cell(record.precision),
                 Cell(fmt.size(record.bytes), title=f"{record.bytes:,} bytes"),
                 Cell(fmt.integer(record.nodes)),

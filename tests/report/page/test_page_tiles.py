@@ -48,6 +48,7 @@ def test_a_tile_names_the_engine_where_evidence_is_of_several(tmp_path: Path) ->
     tile = next(text for text in page.of("section") if text.startswith("int8"))
     assert tile.startswith("int8 FAILS held-out digits (1,000 images) on openvino holds on onnxruntime Max abs3.1")
     assert "drop +0.10, onnxruntime" in tile
+    assert "FAILSon openvino" in page.of("td")
 
 
 def latencies(page: Page) -> list[str]:
