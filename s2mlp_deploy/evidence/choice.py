@@ -191,16 +191,14 @@ def every_timings(manifest: Manifest, evidence: Evidence) -> tuple[Timings, ...]
                 batch, inputs = first.results[0].candidate.batch, first.results[0].candidate.inputs
                 if report.environment.machine != first.report.environment.machine:
                     continue
-            results = tuple(
-                item
-                for item in known
-                if item.candidate.batch == batch
-                and inputs in (None, item.candidate.inputs)
-                and (file_of(item), item.candidate.engine) not in seen
-            )
-            if results:
-                found.append(Timings(report, results))
-                seen |= {(file_of(item), item.candidate.engine) for item in results}
+            alike = [
+                item for item in known if item.candidate.batch == batch and inputs in (None, item.candidate.inputs)
+            ]
+            new = [item for item in alike if (file_of(item), item.candidate.engine) not in seen]
+            if new:
+                # The ratios are over the first one, which may have been measured again.
+                found.append(Timings(report, tuple(item for item in alike if item in new or item.ratio is None)))
+                seen |= {(file_of(item), item.candidate.engine) for item in new}
         if found:
             return tuple(found)
     return ()

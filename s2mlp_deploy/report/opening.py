@@ -79,7 +79,7 @@ def opening(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict:
         sentences.append(f"{named} {takes} parity was not measured there.")
         measure = parity_command(manifest, directory, [file_of(first)])
         commands = (*commands, f"{measure} --engine {shlex.quote(first.candidate.engine)}")
-    if dangers := list(_dangers(manifest, evidence, files, timings)):
+    if dangers := list(_dangers(manifest, evidence, files, every)):
         sentences.append(f"Beware: {'; '.join(dangers)}.")
     return replace(verdict, sentences=tuple(sentences), commands=commands)
 
@@ -208,7 +208,7 @@ def _tuned(manifest: Manifest, evidence: Evidence) -> Iterator[str]:
 
 
 def _dangers(
-    manifest: Manifest, evidence: Evidence, files: Sequence[Standing], timings: Timings | None
+    manifest: Manifest, evidence: Evidence, files: Sequence[Standing], every: Sequence[Timings]
 ) -> Iterator[str]:
     """What a reader would regret not to have known, in short: the page has the rest below."""
     kinds = {hazard.kind: hazard.where for hazard in manifest.hazards}
@@ -231,7 +231,7 @@ def _dangers(
         report = item.record
         if report.file_sha256 in hashes_of(manifest, evidence).values() and report.first is not None:
             yield f"{report.first.path} departs first in {PurePath(report.file).name}{_elsewhere(report.candidate)}"
-    if timings is not None:
+    for timings in every:
         slow = [
             r for r in timings.results if r.ratio is not None and r.ratio.low > 1 and r.candidate.precision != "fp32"
         ]
@@ -241,8 +241,8 @@ def _dangers(
             why = dict.fromkeys(cause.words for r in slow for cause in causes(r, base, processor))
             told = f" ({'; '.join(why)})" if why else ""
             yield f"{names} as {file_of(base)}{_elsewhere(base.candidate.engine)} on this machine{told}"
-        if timings.doubtful:
-            yield f"the times are doubtful ({timings.doubtful[0].partition(':')[0]})"
+    if doubts := [text for timings in every for text in timings.doubtful]:
+        yield f"the times are doubtful ({doubts[0].partition(':')[0]})"
     if old := _outdated(manifest, evidence):
         yield f"evidence of older files is marked and counts no more: {join_names(old, separator='; ', last='and')}"
 

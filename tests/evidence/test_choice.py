@@ -136,7 +136,12 @@ def test_every_benchmark_of_the_machine_is_looked_at() -> None:
     assert chosen(*BOTH, there, elsewhere, later(3.0, 4.0)).file == FILE
     again = replace(later(3.0), results=bench().results[:1])
     first, second = every_timings(MANIFEST, evidence(bench(), again))
-    assert (first.results, second.results) == (again.results, bench().results[1:2])
+    assert (first.results, second.results) == (again.results, bench().results[:2]), "the ratio is over the first one"
+    (once,) = every_timings(
+        MANIFEST,
+        evidence(replace(again, environment=bench().environment), replace(bench(), environment=later(3.0).environment)),
+    )
+    assert once.results == bench().results[:2]
 
 
 def test_a_faster_result_of_an_older_benchmark_without_parity_there_is_named() -> None:

@@ -160,6 +160,16 @@ def test_slow_quantized_files_and_doubtful_times_are_dangers() -> None:
     assert text.endswith("the times are doubtful (other programs kept 1.5 processors busy).")
 
 
+def test_dangers_of_another_benchmark_are_told_with_its_engine() -> None:
+    first = bench().results[0]
+    alone = replace(bench(), results=(first,), warnings=(), environment=replace(bench().environment, time="2027"))
+    slow = timed(Ratio("first", 1.25, 1.1, 1.3))
+    there = [replace(r, candidate=replace(r.candidate, engine="openvino")) for r in slow.results]
+    text = beware(quantized_manifest(), *BOTH, alone, replace(slow, results=tuple(there)))
+    assert text.startswith("model.int8.onnx is 1.25 times as slow as model.fp32.onnx on openvino on this machine; ")
+    assert text.endswith("the times are doubtful (other programs kept 1.5 processors busy).")
+
+
 def test_a_slow_file_has_its_reason_in_the_paragraph() -> None:
     slow = speed_report((FILE, INT8), {"int8": 1.4}, profile=PRODUCTS, processor=WITHOUT_VNNI)
     first, second, _ = bench().results

@@ -153,7 +153,7 @@ def _proofs(counting: Iterable[Comparison]) -> Table:
 
 def _limits(reports: Iterable[ParityReport]) -> tuple[str, ...]:
     """The tolerances that files were judged by, one line for each precision and set of limits."""
-    lines: dict[str, None] = {}
+    lines: dict[tuple[str, str], dict[str, None]] = {}
     for report in reports:
         by_limits: dict[str, list[str]] = {}
         for output in report.outputs:
@@ -171,8 +171,13 @@ def _limits(reports: Iterable[ParityReport]) -> tuple[str, ...]:
                 by_limits.setdefault(text, []).append(output.name)
         for text, names in by_limits.items():
             which = report.precision if len(by_limits) == 1 else f"{report.precision}, {join_names(names)}"
-            lines[f"{which}: {text}"] = None
-    return tuple(lines)
+            lines.setdefault((which, text), {})[file_of(report)] = None
+    # Two files of a precision may be judged by limits of their own.
+    several = [which for which, _ in lines]
+    return tuple(
+        f"{which}{f' ({join_names(files)})' if several.count(which) > 1 else ''}: {text}"
+        for (which, text), files in lines.items()
+    )
 
 
 def _uncounted(items: Iterable[Comparison]) -> Table:

@@ -34,3 +34,12 @@ def test_further_outputs_of_a_file_do_not_name_it_again(tmp_path: Path) -> None:
     two = replace(report(), outputs=(*report().outputs, replace(report().outputs[0], name="features")))
     cells = page_of(artifact(tmp_path, parity_a=two)).of("td")
     assert cells[cells.index("features") - 2 : cells.index("features")] == ["", ""]
+
+
+def test_limits_that_differ_within_a_precision_say_of_which_file(tmp_path: Path) -> None:
+    other = replace(report(), file="copy.onnx", limits="its own")
+    page = page_of(artifact(tmp_path, parity_a=report(), parity_b=other))
+    told = [text.partition(":")[0] for text in page.of("p") if text.startswith("Limits for")]
+    assert told == ["Limits for fp32 (model.fp32.onnx)", "Limits for fp32 (copy.onnx)"]
+    page = page_of(artifact(tmp_path / "alone", parity_a=report(), parity_b=replace(other, limits="")))
+    assert [text.partition(":")[0] for text in page.of("p") if text.startswith("Limits for")] == ["Limits for fp32"]
