@@ -63,7 +63,7 @@ def opening(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict:
         sentences.append(_how_fast(timings))
         sentences += [f"In another benchmark, {_how_fast(other, begun=True)}" for other in every[1:]]
     else:
-        sentences.append(f"How fast {'it is' if len(comparable(manifest)) == 1 else 'they are'} was not measured.")
+        sentences.append(_untimed(manifest, evidence))
     if timings is None or _outdated_times(manifest, evidence):
         commands = (*commands, shlex.join(["s2mlp-deploy", "bench", directory]))
     trial = tuned(manifest, evidence, files)
@@ -111,6 +111,22 @@ def _how_fast(timings: Timings, *, begun: bool = False) -> str:
     how = ", ".join(filter(None, (f"on {engines}", fmt.count(threads, "thread") if threads else "", where)))
     more = f" ({len(others) - _TOLD + 1} more below)" if len(others) >= _TOLD else ""
     return f"{what} {join_names(told)} {how}{more}."
+
+
+def _untimed(manifest: Manifest, evidence: Evidence) -> str:
+    """What is known of times without a benchmark: those of tune, or nothing."""
+    they = "it is" if len(comparable(manifest)) == 1 else "they are"
+    report, present = evidence.one(TuneReport), hashes_of(manifest, evidence)
+    won = [trial for trial in (report.winners if report is not None else ()) if trial.ms is not None]
+    told = [
+        f"{fmt.milliseconds(trial.ms)} ms in {trial.file} on {trial.engine}"
+        for trial in won
+        if present.get(trial.file) == trial.sha256
+    ]
+    if not told or report is None:
+        return f"How fast {they} was not measured."
+    clock = " (processor time)" if report.clock == "cpu" else ""
+    return f"How fast {they} was measured by tune alone{clock}: a run of {report.batch} took {join_names(told)}."
 
 
 def _named(result: BenchResult, engine: str) -> str:
