@@ -75,6 +75,6 @@ def _check_runs(plan: RunPlan) -> None:
         raise ArtifactError(
             f"{plan.file} does not run on the GPUs and with the libraries of this machine",
             where=str(plan.path),
-            fix=f"{shlex.join(['s2mlp-deploy', 'inspect', str(plan.path)])} says what it was built for; or leave "
-            "--engine out",
+            fix="leave --engine out, or see what it was built for: "
+            + shlex.join(["s2mlp-deploy", "inspect", str(plan.path)]),
         )

@@ -81,8 +81,8 @@ def _layers(path: Path, profile: str | Path | None) -> EngineLayers:
         raise InputError(
             "OpenVINO writes no layers beside what it compiles",
             where=str(path),
-            fix="compare the ONNX files that they were compiled from; "
-            f"{shlex.join(['s2mlp-deploy', 'inspect', str(path)])} shows what one computes in",
+            fix="compare the ONNX files that they were compiled from; what one computes in: "
+            + shlex.join(["s2mlp-deploy", "inspect", str(path)]),
         )
     if layers is None:
         raise InputError(

@@ -108,7 +108,7 @@ def _how_to_build(path: Path, engines: Sequence[str]) -> str:
     words = ["s2mlp-deploy", "build", str(path), "--engine", kind]
     if kind == "tensorrt":  # Which builds on its GPU alone.
         told = shlex.join([*words, "--dry-run"])
-        return f"build with --engine tensorrt on the GPU that is to run it; {told} says what would fail there"
+        return f"build with --engine tensorrt on the GPU that is to run it; what would fail there: {told}"
     words += ["--target", "sm89"] if kind == "tensorrt-rtx" else []
     return f"build an engine first: {shlex.join(words)}"
 

@@ -326,7 +326,7 @@ def _weights(case: _Case) -> str:
     usual = (Path(), case.root, case.root.parent)
     if any((place / name).is_file() for place in usual):
         return ""
-    return f" (with --checkpoint PATH where {name} lies elsewhere than here or beside the artifact)"
+    return f"; with --checkpoint PATH where {name} lies elsewhere than here or beside the artifact"
 
 
 def _unproven(case: _Case, pick: _Pick) -> ArtifactError:
