@@ -36,6 +36,8 @@ from s2mlp_deploy.text import join_names
 
 LOG = logging.getLogger(__name__)
 
+_RULES = 2
+"""Raised with every change of what is made of a graph before it is compiled: older engines are built again."""
 _WAIT = 3600.0
 """Seconds to wait for another build of the same engine, which is then found."""
 
@@ -161,6 +163,7 @@ def _planned(path: Path, target: str, output: Path | None, precision: str | None
             "platform": this_platform(),
             INSTRUCTIONS: instructions_here(),
             "flags": {name: str(value) for name, value in config.items()},
+            "rules": _RULES,
         }
     )
     return _Plan(path, sha256, told, description, core, version, device, config, output or usual, key)
