@@ -118,8 +118,10 @@ def _opened(path: Path) -> int:
             # A link would be followed to a file that is nobody's lock.
             return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), MODE)
         except OSError as error:
-            # Another holder may have removed the directory that it had made; /proc lets nobody make one.
-            if not isinstance(error, FileNotFoundError) or not left:
+            # Another holder may have removed the directory that it had made, which mkdir takes for something that is no
+            # directory if that happens within it; /proc lets nobody make one.
+            gone = isinstance(error, FileNotFoundError | FileExistsError)
+            if not gone or not left or (os.path.lexists(path.parent) and not path.parent.is_dir()):
                 raise output_error(path.parent, error) from error
             time.sleep(_POLL)
     raise AssertionError("the last try returns or raises")

@@ -163,6 +163,20 @@ def test_a_directory_that_another_holder_removes_meanwhile_is_made_again(tmp_pat
         assert held
 
 
+def test_a_directory_that_is_removed_within_mkdir_is_made_again(tmp_path, monkeypatch):
+    made = Path.mkdir
+    gone = iter((True, True))
+
+    def mkdir(self: Path, **options) -> None:
+        if next(gone, False):
+            raise FileExistsError(17, "File exists", str(self))  # It was there, and is no directory: it is gone.
+        made(self, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with locked(tmp_path / "a" / ".lock") as held:
+        assert held
+
+
 @pytest.mark.parametrize("below", [(), ("deeper",)])
 def test_a_link_that_leads_nowhere_is_named(tmp_path, below):
     (tmp_path / "link").symlink_to("gone")
