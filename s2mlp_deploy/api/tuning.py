@@ -82,7 +82,7 @@ def tune(
     # What could not be written in the end is refused before minutes are spent.
     check_output(root, force=True, files={tuned_file(record.precision) for record in manifest.files})
     engines = installed_engines(options.engines)
-    check_threads(options.threads or 0)
+    check_threads(options.threads or 1, least=1)
     usable = this_machine().usable_cores
     if options.threads and usable and options.threads > usable:
         LOG.warning(

@@ -165,17 +165,21 @@ def check_here(engine: str) -> None:
         _function(check)(part)
 
 
-def check_threads(threads: int) -> None:
+def check_threads(threads: int, *, least: int = 0) -> None:
     """Refuses a number of threads that no runtime takes: some end in an error of their own, some start them all.
+
+    Args:
+        threads: Within an operator; 0 lets the engine choose.
+        least: 1 where that is no answer.
 
     Raises:
         InputError: It is none.
     """
-    if not 0 <= threads <= _MOST_THREADS:
+    if not least <= threads <= _MOST_THREADS:
         raise InputError(
             f"an engine with {threads} threads",
             where="--threads",
-            fix=f"give a number from 1 to {_MOST_THREADS}; 0 lets the engine choose",
+            fix=f"give a number from 1 to {_MOST_THREADS}" + ("" if least else "; 0 lets the engine choose"),
         )
 
 

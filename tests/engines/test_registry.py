@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from s2mlp_deploy.engines.registry import ENGINES, OF_FILES, OF_GRAPHS, check_engine
-from s2mlp_deploy.errors import TargetError
+from s2mlp_deploy.engines.registry import ENGINES, OF_FILES, OF_GRAPHS, check_engine, check_threads
+from s2mlp_deploy.errors import InputError, TargetError
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,13 @@ def test_every_engine_can_be_meant_where_it_is_listed():
     for engine in OF_FILES:
         check_engine(engine)
     assert set(OF_GRAPHS) < set(OF_FILES) < set(ENGINES)
+
+
+def test_no_engine_gets_so_many_threads_and_the_fix_is_one_that_is_taken():
+    check_threads(0)
+    with pytest.raises(InputError) as caught:
+        check_threads(5000)
+    assert caught.value.fix.endswith("; 0 lets the engine choose")
+    with pytest.raises(InputError) as caught:
+        check_threads(5000, least=1)
+    assert caught.value.fix.endswith("from 1 to 4096"), "where 0 is refused too"
