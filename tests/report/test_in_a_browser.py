@@ -6,16 +6,13 @@ narrower than the browser's window can be, has the colours of whoever holds it, 
 
 from __future__ import annotations
 
-import html
-import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from in_chromium import Listener, needs_browser
 from report_samples import (
     accuracy,
     artifact,
@@ -48,8 +45,7 @@ from s2mlp_deploy.evidence.modules import ModuleRecord
 from s2mlp_deploy.report.html import write_difference, write_report
 from s2mlp_deploy.shift.origin import Origin
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium here: apt-get install chromium")
+pytestmark = needs_browser
 
 WIDTHS, SCHEMES = (390, 1010, 1280), ("light", "dark")
 """A phone, just above the width where rows become cards, a desktop."""
@@ -130,8 +126,7 @@ addEventListener("load", () => setTimeout(() => {
   for (const frame of document.querySelectorAll("iframe")) {
     try { found[frame.id] = look(frame); } catch (error) { found[frame.id] = {broken: String(error)}; }
   }
-  document.body.innerHTML = "<pre></pre>";
-  document.querySelector("pre").textContent = JSON.stringify(found);
+  tell(found);
 }, 200));
 """
 
@@ -235,21 +230,9 @@ def browsed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, dict[st
     # The probe may look inside, and no script of the page's own runs.
     frames += f'<iframe id="no script" sandbox="allow-same-origin" src="{page.as_uri()}" style="width:1280px"></iframe>'
     script = f"const TEXT = {TEXT}, GRAPHICS = {GRAPHICS};{PROBE}"
-    (place / "frames.html").write_text(f"<!DOCTYPE html><body>{frames}<script>{script}</script>")
-    done = subprocess.run(
-        [
-            *(str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"),
-            *(f"--user-data-dir={place}/profile", "--virtual-time-budget=5000", "--window-size=1400,1000"),
-            *("--enable-logging=stderr", "--dump-dom", (place / "frames.html").as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    found = re.search(r"<pre>(.*?)</pre>", done.stdout, re.DOTALL)
-    assert found is not None, done.stdout[-2000:] + done.stderr[-2000:]
-    return json.loads(html.unescape(found[1])), done.stderr
+    with Listener() as listener:
+        (place / "frames.html").write_text(f"<!DOCTYPE html><body>{frames}<script>{listener.script}{script}</script>")
+        return listener.browse((place / "frames.html").as_uri(), place)
 
 
 def test_no_script_fails_and_nobodys_name_is_one(browsed: tuple[dict[str, Any], str]) -> None:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import base64
-import html
-import json
-import re
-import shutil
-import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from in_chromium import Listener, needs_browser
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium here: apt-get install chromium")
+pytestmark = needs_browser
 
 WIDTHS = (390, 1280)
 """A phone and a desktop."""
@@ -24,11 +19,11 @@ const bytes = Uint8Array.from(atob("%s"), c => c.charCodeAt(0));
 const wait = milliseconds => new Promise(done => setTimeout(done, milliseconds));
 async function look(frame) {
   const page = frame.contentDocument, view = page.defaultView, $ = id => page.getElementById(id);
-  for (let i = 0; i < 50 && !$("card").children.length; i++) await wait(50);
+  for (let i = 0; i < 400 && !$("card").children.length; i++) await wait(50);
   const files = new view.DataTransfer();
   files.items.add(new view.File([bytes], "red.png", {type: "image/png"}));
   $("drop").dispatchEvent(new view.DragEvent("drop", {dataTransfer: files, bubbles: true, cancelable: true}));
-  for (let i = 0; i < 100 && !$("classes").children.length && !$("problem").textContent; i++) await wait(50);
+  for (let i = 0; i < 400 && !$("classes").children.length && !$("problem").textContent; i++) await wait(50);
   const every = [...page.querySelectorAll("body *")].filter(item => item.id !== "file");
   return {classes: [...$("classes").children].map(item => item.innerText), latency: $("latency").innerText,
     problem: $("problem").innerText, card: $("card").innerText, models: $("model").innerText,
@@ -41,8 +36,7 @@ addEventListener("load", async () => {
   for (const frame of document.querySelectorAll("iframe")) {
     try { found[frame.id] = await look(frame); } catch (error) { found[frame.id] = {broken: String(error)}; }
   }
-  document.body.innerHTML = "<pre></pre>";
-  document.querySelector("pre").textContent = JSON.stringify(found);
+  tell(found);
 });
 """
 
@@ -52,7 +46,8 @@ def browsed(server, red, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict
     """What was seen at each width, and what the browser logged."""
     place = tmp_path_factory.mktemp("page")
     frames = "".join(f'<iframe id="{w}" src="/" style="width:{w}px;height:900px;border:0"></iframe>' for w in WIDTHS)
-    script = PROBE % base64.b64encode(red).decode()
+    listener = Listener()
+    script = listener.script + PROBE % base64.b64encode(red).decode()
     whole = f"<!DOCTYPE html><link rel=icon href=data:,><body>{frames}<script>{script}</script>".encode()
 
     class Beside(BaseHTTPRequestHandler):
@@ -86,22 +81,11 @@ def browsed(server, red, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict
 
     beside = ThreadingHTTPServer(("127.0.0.1", 0), Beside)
     threading.Thread(target=beside.serve_forever, daemon=True).start()
-    done = subprocess.run(
-        [
-            *(str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000"),
-            *(f"--user-data-dir={place}/profile", "--window-size=1400,1000"),
-            *("--enable-logging=stderr", "--dump-dom", f"http://127.0.0.1:{beside.server_port}/frames.html"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    with listener:
+        seen = listener.browse(f"http://127.0.0.1:{beside.server_port}/frames.html", place)
     beside.shutdown()
     beside.server_close()
-    found = re.search(r"<pre>(.*?)</pre>", done.stdout, re.DOTALL)
-    assert found is not None, done.stdout[-2000:] + done.stderr[-2000:]
-    return json.loads(html.unescape(found[1])), done.stderr
+    return seen
 
 
 @pytest.mark.parametrize("width", WIDTHS)
