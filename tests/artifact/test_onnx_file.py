@@ -168,10 +168,10 @@ def chain(tmp_path, calls: dict[str, list[str]]) -> Path:
 def test_functions_that_double_forty_times_are_refused(tmp_path):
     assert check_onnx(chain(tmp_path, {f"f{i}": [f"f{i + 1}"] for i in range(5000)} | {"f5000": []})) == ()
     assert check_onnx(chain(tmp_path, {f"f{i}": [f"f{i + 1}"] * 2 for i in range(19)} | {"f19": []})) == ()
-    start = time.monotonic()
+    start = time.process_time()
     text = refused(chain(tmp_path, {f"f{i}": [f"f{i + 1}"] * 2 for i in range(40)} | {"f40": []}))
     assert "more than 1,000,000 nodes" in text
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize("calls", [{"f0": ["f0"]}, {"f0": ["f1"], "f1": ["f2"], "f2": ["f1"]}])

@@ -156,13 +156,13 @@ class TestRefusals:
         data = claimed_png(width, height)
         limit = Image.MAX_IMAGE_PIXELS
         tracemalloc.start()
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             error = self.refused(data)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-        assert time.perf_counter() - began < 1
+        assert time.process_time() - began < 1
         assert peak < 20e6
         assert "too large" in error.problem
         assert limit == Image.MAX_IMAGE_PIXELS

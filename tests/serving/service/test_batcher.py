@@ -83,13 +83,13 @@ def test_other_shapes_and_what_cannot_join_run_apart():
 def test_the_first_waits_no_longer_than_it_may():
     async def main():
         fake = Fake()
-        queue = batcher(fake, max_delay=0.05)
+        queue = batcher(fake, max_delay=0.3)
         start = time.monotonic()
         await submit(queue, 0)
-        assert 0.04 < time.monotonic() - start < 0.5
+        assert 0.29 < time.monotonic() - start < 10
         start = time.monotonic()
         await submit(queue, 1, rows=4)  # Full: nobody is waited for.
-        assert time.monotonic() - start < 0.04
+        assert time.monotonic() - start < 0.29
         await queue.close()
 
     asyncio.run(main())

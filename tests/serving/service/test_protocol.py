@@ -182,9 +182,9 @@ def test_a_length_that_is_none_is_told(length):
 
 
 def test_millions_of_booleans_are_checked_at_once():
-    start = time.monotonic()
+    start = time.process_time()
     assert tensor_of(memoryview(bytes(2**24)), np.dtype(bool), (2**24,)).sum() == 0
-    assert time.monotonic() - start < 0.3
+    assert time.process_time() - start < 0.3
     with pytest.raises(RequestError, match="0 or 1"):
         tensor_of(memoryview(b"\0\2"), np.dtype(bool), (2,))
 
