@@ -129,6 +129,16 @@ class Workplace:
         self.state.seconds = self.seconds
         write_file(self.folder / _STATE, to_json(_Document(_VERSION, self.state)))
 
+    def keep(self, *variants: Variant) -> None:
+        """Keeps files that were made, and the state."""
+        self.state.variants |= {variant.name: variant for variant in variants}
+        self.save()
+
+    def note(self, text: str) -> None:
+        """Keeps in words what was left out, once."""
+        if text not in self.state.notes:
+            self.state.notes.append(text)
+
     def clear(self) -> None:
         """Removes everything: it is done."""
         for path in self.folder.iterdir():

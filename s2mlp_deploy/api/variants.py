@@ -9,6 +9,7 @@ lacks (of an ONNX file, say) run on the artifact's own file; to leave them out t
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import logging
 import shutil
@@ -122,6 +123,7 @@ class Variants:
         self._captured = {layout: found for layout, found in self._captured.items() if layout in keep}
         self._canonical.clear()
 
+    @functools.cached_property
     def own(self) -> tuple[Variant, ...]:
         """The artifact's own files that may be the fastest, those of the export before those that were tuned."""
         found = [
@@ -192,7 +194,7 @@ class Variants:
             S2MLPDeployError: The network cannot be built, or its weights are not found.
         """
         form = find_form(variant.form) if variant.form in FORMS else None
-        own = next(item for item in self.own() if item.precision == "fp32")
+        own = next(item for item in self.own if item.precision == "fp32")
         if variant.layout == own.layout:
             canonical = lift(load_graph(own.path).model, own.shifts)
             if make_faster(canonical):
@@ -304,9 +306,13 @@ class Variants:
             from s2mlp_deploy.export.preprocessing import add_preprocessing
 
             model = add_preprocessing(model, Preprocessing.from_dict(described))
-        if not subnormal_weights(load_graph(self._root / self._manifest.file("fp32").path).model):
+        if not self._has_subnormals:
             flush_weights(model)
         return model, shifts
+
+    @functools.cached_property
+    def _has_subnormals(self) -> bool:
+        return bool(subnormal_weights(load_graph(self._root / self._manifest.file("fp32").path).model))
 
     def _translated(self, layout: str, *, faster: bool) -> ir.Model:
         from s2mlp_deploy.export.canonical import to_canonical

@@ -47,3 +47,27 @@ def images(tmp_path_factory):
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
     return root
+
+
+@pytest.fixture
+def lab(monkeypatch, artifact):
+    """Candidates of a tuning whose times are known, and no others than the forms of the artifact's own file."""
+    from tune_lab import Lab
+
+    from s2mlp_deploy.api import tune_final, tune_heats
+    from s2mlp_deploy.api.variants import Variants
+    from s2mlp_deploy.errors import ExportError
+
+    made = Lab(artifact)
+    monkeypatch.setattr(tune_heats, "Track", made.track)
+    monkeypatch.setattr(tune_final, "measure", made.measure)
+
+    def no_layouts(_):
+        raise ExportError("there is one layout alone")
+
+    def no_passes(_, __):
+        raise ExportError("every graph pass has run")
+
+    monkeypatch.setattr(Variants, "other_layouts", no_layouts)
+    monkeypatch.setattr(Variants, "of_passes", no_passes)
+    return made

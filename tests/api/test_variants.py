@@ -34,8 +34,9 @@ def test_another_layout_is_the_same_network_with_the_same_ranges(tmp_path, image
     api.quantize(root, api.PrecisionOptions(data=images, samples=8, eval_samples=8, speed_check=False))
     manifest = read_manifest(root)
     variants = Variants(root, manifest, tmp_path / "work")
-    own = {variant.precision: variant for variant in variants.own()}
+    own = {variant.precision: variant for variant in variants.own}
     assert list(own) == ["fp32", "int8", "int8-trt"]
+    assert variants.own is variants.own, "files are read once"
     assert variants.other_layouts() == ("channels-first",)
     made, notes = variants.of_layout("channels-first")
     assert [(item.precision, item.layout) for item in made] == [
@@ -54,7 +55,7 @@ def test_another_layout_is_the_same_network_with_the_same_ranges(tmp_path, image
     # It explains itself: a later tuning knows what it is.
     listed = replace(manifest.file("fp32"), path="model.fp32-tuned.onnx", sha256=made[0].sha256)
     made[0].path.replace(root / listed.path)
-    again = Variants(root, replace(manifest, files=(*manifest.files, listed)), tmp_path / "work").own()
+    again = Variants(root, replace(manifest, files=(*manifest.files, listed)), tmp_path / "work").own
     assert [(item.layout, item.file) for item in again if item.precision == "fp32"] == [
         ("channels-last", "model.fp32.onnx"),
         ("channels-first", "model.fp32-tuned.onnx"),
@@ -82,7 +83,7 @@ def test_passes_are_left_out_of_the_zoos_and_run_on_what_lacks_them(tmp_path, im
     api.export(another(), root)
     api.quantize(root, api.PrecisionOptions(data=images, samples=8, eval_samples=8, speed_check=False))
     variants = Variants(root, read_manifest(root), tmp_path / "work")
-    own = {variant.precision: variant for variant in variants.own()}
+    own = {variant.precision: variant for variant in variants.own}
     assert {variant.passes for variant in own.values()} == {"as exported"}
     none = variants.of_passes(own["fp32"])
     assert (none.passes, none.precision, none.layout, none.form) == (
@@ -113,7 +114,7 @@ def test_passes_are_left_out_of_the_zoos_and_run_on_what_lacks_them(tmp_path, im
     foreign = tmp_path / "foreign"
     api.export(api.load(str(none.path)), foreign, shift_form="pad-slice")
     of_file = Variants(foreign, read_manifest(foreign), tmp_path / "more")
-    (given,) = of_file.own()
+    (given,) = of_file.own
     every = of_file.of_passes(given)
     assert (every.passes, every.form) == ("all", "pad-slice")
     assert operators(every)["Gemm"] == operators(own["fp32"])["Gemm"]
@@ -122,7 +123,7 @@ def test_passes_are_left_out_of_the_zoos_and_run_on_what_lacks_them(tmp_path, im
     manifest = read_manifest(foreign)
     listed = replace(manifest.file("fp32"), path="model.fp32-tuned.onnx", sha256=every.sha256)
     every.path.replace(foreign / listed.path)
-    again = Variants(foreign, replace(manifest, files=(*manifest.files, listed)), tmp_path / "more").own()
+    again = Variants(foreign, replace(manifest, files=(*manifest.files, listed)), tmp_path / "more").own
     assert [item.passes for item in again] == ["as exported", "all"]
 
 
@@ -131,7 +132,7 @@ def test_passes_that_cannot_be_left_out_are_told(artifact, tmp_path, monkeypatch
     foreign = replace(manifest, source=replace(manifest.source, reference="net.py:make"))
     variants = Variants(artifact, foreign, tmp_path)
     with pytest.raises(ExportError, match="every graph pass that applies"):
-        variants.of_passes(variants.own()[0])
+        variants.of_passes(variants.own[0])
     monkeypatch.setattr("s2mlp_deploy.api.variants.importlib.util.find_spec", lambda _: None)
     with pytest.raises(ExportError, match="torch, which is not installed"):
-        Variants(artifact, manifest, tmp_path).of_passes(variants.own()[0])
+        Variants(artifact, manifest, tmp_path).of_passes(variants.own[0])

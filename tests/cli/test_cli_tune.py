@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime")
 
 def test_an_artifact_is_tuned(cli, tmp_path, monkeypatch):
     monkeypatch.setattr("s2mlp_deploy.bench.options.ROUND_MS", 2.0)
-    monkeypatch.setattr("s2mlp_deploy.api.tune_steps._FINAL_LAUNCHES", 1)
+    monkeypatch.setattr("s2mlp_deploy.api.tune_final._LAUNCHES", 1)
     write_plain(tmp_path / "a")
     result = cli("tune", tmp_path / "a", "--engine", "onnxruntime", "--threads", 1, "--json")
     assert result.code == 0, result.err
