@@ -10,6 +10,7 @@ from typing import Literal, get_args, get_origin
 from wording import code, plain, table
 
 from s2mlp_deploy import api
+from s2mlp_deploy.api.door import HOME_OF
 
 
 def entries(*names: str) -> str:
@@ -35,7 +36,7 @@ def choices(*names: str) -> str:
 
 def _documented(name: str) -> tuple[str, str]:
     """What is assigned to a name of the API, as it is written, and the string under it as Markdown."""
-    body = ast.parse(inspect.getsource(importlib.import_module(api._HOME_OF[name]))).body
+    body = ast.parse(inspect.getsource(importlib.import_module(HOME_OF[name]))).body
     for statement, after in zip(body, [*body[1:], None], strict=True):
         if isinstance(statement, ast.AnnAssign | ast.Assign) and statement.value is not None:
             target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]

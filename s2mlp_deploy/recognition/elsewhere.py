@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Generic
 
-from s2mlp_deploy.recognition.graph import N, SizeDependence, SizedGraph, UnknownValueError
+from s2mlp_deploy.recognition.graph import Graph, N, SizeDependence, SizedGraph, UnknownValueError
 from s2mlp_deploy.recognition.index_maps import IndexMaps
 from s2mlp_deploy.recognition.regions import Region
 from s2mlp_deploy.recognition.sizes import Choice, other_sizes
@@ -74,6 +74,11 @@ def elsewhere(region: Region[N], dependence: SizeDependence) -> list[Elsewhere[N
             return 0  # No such size: a batch that is no whole clip, for example.
 
     return [Elsewhere(region, choice, axes) for choice in other_sizes(region.graph.free_sizes, dependence, elements)]
+
+
+def depends(graph: Graph[N], members: Sequence[N]) -> SizeDependence:
+    """Where a movement has to be compared; nowhere in particular where no size is free."""
+    return graph.size_dependence(members) if graph.free_sizes else SizeDependence()
 
 
 def in_short(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,12 +23,12 @@ from s2mlp_deploy.recognition.plan import (
     Pad,
     Permute,
     Plan,
-    Reshape,
     Slice,
     Source,
+    by_rows,
     cost,
+    reshaped,
     run,
-    shapes,
 )
 
 _MOST_PARTS = 8
@@ -68,7 +68,7 @@ def find_plan(moved: Tensor, entries: Sequence[Entry], free: frozenset[int] = fr
         return None
     plan = _Finder(entries).plan(moved, free, _DEPTH)
     sizes = [tuple(entry.numbers.shape) for entry in entries]
-    return None if plan is None else min(plan, _by_rows(plan, sizes), key=lambda p: cost(p, sizes).microseconds)
+    return None if plan is None else min(plan, by_rows(plan, sizes), key=lambda p: cost(p, sizes).microseconds)
 
 
 class _Finder:
@@ -180,16 +180,16 @@ class _Finder:
         order = sorted(range(len(refined)), key=lambda index: (refined[index].target, refined[index].place))
         wanted = tuple(None if axis in free else size for axis, size in enumerate(moved.shape))
         if order == sorted(order) and not flipped:
-            return _reshaped(plan, cut, wanted)
+            return reshaped(plan, cut, wanted)
         sizes = [None if component.target in free else component.size for component in refined]
-        inner = _reshaped(plan, cut, sizes)
+        inner = reshaped(plan, cut, sizes)
         if inner is None:
             return None
         if flipped:
             inner = Slice(inner, tuple((axis, -1, -END, -1) for axis in flipped))
         if order != sorted(order):
             inner = Permute(inner, tuple(order))
-        return _reshaped(inner, [sizes[index] for index in order], wanted)
+        return reshaped(inner, [sizes[index] for index in order], wanted)
 
     # Parts of one tensor or several, side by side.
 
@@ -252,7 +252,7 @@ class _Finder:
                     continue
                 sizes = [None if other in shifted else n for other, n in enumerate(apart.shape)]
                 wanted = [None if other in free else n for other, n in enumerate(moved.shape)]
-                return _reshaped(plan, sizes, wanted)
+                return reshaped(plan, sizes, wanted)
         return None
 
     # Any map at all: a table of the place of each element, or of each block of them.
@@ -308,7 +308,7 @@ class _Finder:
         starts, start = {}, 0
         for index in used:
             sizes = [None if axis in free else size for axis, size in enumerate(self._shapes[index])]
-            part = _reshaped(Source(index), sizes, [*outer, inner[index] // block, *tail])
+            part = reshaped(Source(index), sizes, [*outer, inner[index] // block, *tail])
             if part is None:
                 return None
             parts.append(part)
@@ -324,36 +324,7 @@ class _Finder:
             looked_up = torch.where(firsts == index, starts[index] + places // block, looked_up)
         entries = tuple(looked_up.tolist())
         wanted = [None if axis in free else size for axis, size in enumerate(moved.shape)]
-        return _reshaped(Lookup(whole, prefix, entries), [*outer, len(entries), *tail], wanted)
-
-
-def _by_rows(plan: Plan, sizes: Sequence[Sequence[int]]) -> Plan:
-    """The plan with whole rows in place of elements where it looks up along an inner axis, between Transposes."""
-    known = shapes(plan, sizes)
-
-    def of(part: Plan) -> Plan:
-        if isinstance(part, Source):
-            return part
-        if isinstance(part, Join):
-            return Join(tuple(of(each) for each in part.parts), part.axis)
-        inner = of(part.of)
-        if isinstance(part, Permute):
-            return _permuted(inner, part.order)
-        if not isinstance(part, Lookup) or not part.axis:
-            return replace(part, of=inner)
-        rest = [axis for axis in range(len(known[id(part)])) if axis != part.axis]
-        order = [part.axis, *rest]
-        back = tuple(order.index(axis) for axis in range(len(order)))
-        return _permuted(Lookup(_permuted(inner, tuple(order)), 0, part.table), back)
-
-    return of(plan)
-
-
-def _permuted(plan: Plan, order: tuple[int, ...]) -> Plan:
-    if isinstance(plan, Permute):
-        inner = plan.order
-        plan, order = plan.of, tuple(inner[axis] for axis in order)
-    return plan if order == tuple(range(len(order))) else Permute(plan, order)
+        return reshaped(Lookup(whole, prefix, entries), [*outer, len(entries), *tail], wanted)
 
 
 def _in_blocks(owner: Tensor, place: Tensor, size: int) -> bool:
@@ -377,20 +348,6 @@ def _without(moved: Tensor, amounts: Sequence[tuple[int, int]]) -> Tensor:
     for axis, (before, after) in enumerate(amounts):
         moved = moved.narrow(axis, before, moved.shape[axis] - before - after)
     return moved
-
-
-def _reshaped(plan: Plan, sizes: Sequence[int | None], wanted: Sequence[int | None]) -> Plan | None:
-    """The plan in another shape; None where more sizes are free than a Reshape can leave open."""
-    if list(sizes) == list(wanted):
-        return plan
-    free = tuple(axis for axis, size in enumerate(sizes) if size is None)
-    there = tuple(axis for axis, size in enumerate(wanted) if size is None)
-    if len(free) != len(there) or (len(free) > 1 and free != there):
-        return None
-    if isinstance(plan, Reshape):
-        free = plan.free  # One is enough.
-        plan = plan.of
-    return Reshape(plan, tuple(wanted), free)
 
 
 def _window(axis: int, start: int, stop: int, step: int, size: int, free: bool) -> tuple[int, int, int, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias, TypeVar
 
 import torch
@@ -255,6 +255,60 @@ def _apart(step: Slice, out: Sequence[int]) -> int:
     """Stretches of a Slice with steps: up to the last axis that is stepped along."""
     last = max((axis for axis, _, _, stride in step.windows if stride != 1), default=None)
     return 0 if last is None else math.prod(out[: last + 1])
+
+
+def by_rows(plan: Plan, sizes: Sequence[Sequence[int]]) -> Plan:
+    """The plan with whole rows in place of elements where it looks up along an inner axis, between Transposes.
+
+    Args:
+        plan: The plan.
+        sizes: The shapes of the tensors that it reads.
+    """
+    known = shapes(plan, sizes)
+
+    def of(part: Plan) -> Plan:
+        if isinstance(part, Source):
+            return part
+        if isinstance(part, Join):
+            return Join(tuple(of(each) for each in part.parts), part.axis)
+        inner = of(part.of)
+        if isinstance(part, Permute):
+            return _permuted(inner, part.order)
+        if not isinstance(part, Lookup) or not part.axis:
+            return replace(part, of=inner)
+        rest = [axis for axis in range(len(known[id(part)])) if axis != part.axis]
+        order = [part.axis, *rest]
+        back = tuple(order.index(axis) for axis in range(len(order)))
+        return _permuted(Lookup(_permuted(inner, tuple(order)), 0, part.table), back)
+
+    return of(plan)
+
+
+def _permuted(plan: Plan, order: tuple[int, ...]) -> Plan:
+    if isinstance(plan, Permute):
+        inner = plan.order
+        plan, order = plan.of, tuple(inner[axis] for axis in order)
+    return plan if order == tuple(range(len(order))) else Permute(plan, order)
+
+
+def reshaped(plan: Plan, sizes: Sequence[int | None], wanted: Sequence[int | None]) -> Plan | None:
+    """The plan in another shape; None where more sizes are free than a Reshape can leave open.
+
+    Args:
+        plan: The plan.
+        sizes: Its shape; None for a size that is free.
+        wanted: The other one.
+    """
+    if list(sizes) == list(wanted):
+        return plan
+    free = tuple(axis for axis, size in enumerate(sizes) if size is None)
+    there = tuple(axis for axis, size in enumerate(wanted) if size is None)
+    if len(free) != len(there) or (len(free) > 1 and free != there):
+        return None
+    if isinstance(plan, Reshape):
+        free = plan.free  # One is enough.
+        plan = plan.of
+    return Reshape(plan, tuple(wanted), free)
 
 
 _WORDS = {Slice: "Slice", Lookup: "Gather", Reshape: "Reshape", Permute: "Transpose", Pad: "Pad", Join: "Concat"}

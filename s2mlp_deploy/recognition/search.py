@@ -13,21 +13,19 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Generic
 
 import torch
 from torch import Tensor
 
 from s2mlp_deploy.recognition.bases import BaseFinder
-from s2mlp_deploy.recognition.elsewhere import Elsewhere, elsewhere, in_short
+from s2mlp_deploy.recognition.claims import Claim, Proven, Prover, holds
+from s2mlp_deploy.recognition.elsewhere import depends, elsewhere, in_short
 from s2mlp_deploy.recognition.graph import (
     IDIOMS,
     ZERO,
-    FreeSize,
     Graph,
     N,
-    SizeDependence,
     SizedGraph,
     UnknownValueError,
 )
@@ -39,7 +37,6 @@ from s2mlp_deploy.recognition.results import Base, CopyMatch, NearMiss, Recognit
 from s2mlp_deploy.recognition.sampling import match_sampling
 from s2mlp_deploy.recognition.sizes import SizeProof
 from s2mlp_deploy.recognition.smear import Smear, match_smear
-from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.spec import ShiftSpec
 from s2mlp_deploy.torch_internals import threads
 
@@ -76,14 +73,6 @@ def recognise(graph: Graph[N], *, repair_smears: bool = False) -> Recognition[N]
     )
 
 
-@dataclass(frozen=True)
-class _Claim(Generic[N]):
-    """What a tensor is at the example's sizes: one of these shifts of the base, or (without any) its copy."""
-
-    base: Base[N]
-    specs: tuple[ShiftSpec, ...]
-
-
 def _search(graph: Graph[N], members: list[N], example: SizedGraph[N], repair: bool) -> Recognition[N]:
     """A region's results. What goes wrong in one ends neither the export nor the search through the others."""
     try:
@@ -114,7 +103,8 @@ class _Search(Generic[N]):
         self._region = Region(graph, members)
         self._maps = IndexMaps(self._region, example, budget=_BUDGET)
         self._example = example
-        self._others = elsewhere(self._region, self._depends(members))
+        self._others = elsewhere(self._region, depends(graph, members))
+        self._prover = Prover(self._region, self._others)
         self._bases = BaseFinder(self._region, self._maps, example)
         self._reasons: dict[N, str | Base[N]] = {}
         self._unlike: set[tuple[int, Base[N]]] = set()
@@ -194,7 +184,7 @@ class _Search(Generic[N]):
         results: dict[N, ShiftMatch[N] | CopyMatch[N] | None] = {}
         waiting = {node: self._claims(node) for node in nodes}
         while waiting:
-            claims: dict[N, _Claim[N]] = {}
+            claims: dict[N, Claim[N]] = {}
             for node, attempts in list(waiting.items()):
                 claim = next(attempts, None)
                 if claim is None:
@@ -203,16 +193,21 @@ class _Search(Generic[N]):
                 else:
                     claims[node] = claim
             # All at once, so that each choice of sizes is run once and only one is in memory.
-            for node, found in self._prove(claims).items():
-                if isinstance(found, str):
-                    if claims[node].specs:
-                        self._reasons.setdefault(node, found)
-                else:
-                    results[node] = found
+            for node, found in self._prover.prove(claims).items():
+                if not isinstance(found, str):
+                    results[node] = self._match(node, claims[node].base, found)
                     del waiting[node]
+                elif claims[node].specs:
+                    self._reasons.setdefault(node, found)
         return results
 
-    def _claims(self, node: N) -> Iterator[_Claim[N]]:
+    def _match(self, node: N, base: Base[N], proven: Proven) -> ShiftMatch[N] | CopyMatch[N]:
+        if proven.spec is None:
+            return CopyMatch(node, base)
+        idiom = self._region.idiom(node, base.node)
+        return ShiftMatch(node, base, proven.spec, idiom, proven.sizes, self._site(node, base))
+
+    def _claims(self, node: N) -> Iterator[Claim[N]]:
         """What the node is at the example's sizes, the furthest base first."""
         moved = self._maps.of(node)
         if moved is None or not moved.numel():
@@ -225,13 +220,13 @@ class _Search(Generic[N]):
                     self._reasons.pop(node, None)
                     return  # Written as plainly as it can be.
                 # Only what is no more than a relabelling here and everywhere else is dropped.
-                yield _Claim(named, ())
+                yield Claim(named, ())
                 continue
             # A chain of writes holds each of its tensors several times, as slices of everything.
             known = (digest(moved), base)
             specs = () if known in self._unlike else match_shifts(moved, numbers)
             if specs:
-                yield _Claim(self._bases.named(node, base, numbers), specs)
+                yield Claim(self._bases.named(node, base, numbers), specs)
             else:
                 self._unlike.add(known)
                 rejected.add(base)
@@ -239,7 +234,7 @@ class _Search(Generic[N]):
         for padded in itertools.islice(self._bases.bordered(node, moved), _MOST_PADDED):
             specs = self._shifts_of_padded(node, padded)
             if specs:
-                yield _Claim(Base(padded), specs)
+                yield Claim(Base(padded), specs)
 
     def _shifts_of_padded(self, node: N, padded: N) -> tuple[ShiftSpec, ...]:
         """What a node is as a shift of a tensor that holds constants or elements twice: those get numbers too."""
@@ -248,7 +243,7 @@ class _Search(Generic[N]):
         specs = match_shifts(_known(maps.of(node)), _known(maps.of(padded)))
         # The proof is the equality of the region's own index maps, as for all others.
         whole, moved = self._maps.of(padded), self._maps.of(node)
-        return tuple(spec for spec in specs if _holds(Base(padded), spec, moved, whole))
+        return tuple(spec for spec in specs if holds(Base(padded), spec, moved, whole))
 
     def _smear(self, node: N) -> SmearMatch[N] | None:
         """The node as what an overlapping copy left of a shift."""
@@ -260,9 +255,9 @@ class _Search(Generic[N]):
             found = match_smear(moved, numbers) if base.axis is None else None
             if found is None:
                 continue
-            depends = self._depends(self._region.between(node, base.node))
-            proof = SizeProof(self._graph.free_sizes, depends.turns)
-            for other in self._others if depends.problem is None else ():
+            dependence = depends(self._graph, self._region.between(node, base.node))
+            proof = SizeProof(self._graph.free_sizes, dependence.turns)
+            for other in self._others if dependence.problem is None else ():
                 maps = other.maps()
                 if isinstance(maps, str):
                     continue
@@ -274,83 +269,10 @@ class _Search(Generic[N]):
                     break
                 proof.confirm(other.choice, other.dull)
             else:
-                if depends.problem is None and not proof.unproven:
+                if dependence.problem is None and not proof.unproven:
                     idiom = self._region.idiom(node, base.node)
                     return SmearMatch(node, base, found, idiom, proof.count, self._site(node, base))
         return None
-
-    def _prove(self, claims: Mapping[N, _Claim[N]]) -> dict[N, ShiftMatch[N] | CopyMatch[N] | str]:
-        """The claims that hold at all other sizes; of others, why not."""
-        free: Sequence[FreeSize] = self._graph.free_sizes
-        depends = {node: self._depends(self._region.between(node, claim.base.node)) for node, claim in claims.items()}
-        proofs = {
-            node: {spec: SizeProof(free, depends[node].turns) for spec in claim.specs or (None,)}
-            for node, claim in claims.items()
-            if depends[node].problem is None
-        }
-        problems: dict[N, str] = {}
-        for other in self._others:
-            open_claims = {node: claim for node, claim in claims.items() if proofs.get(node)}
-            if not open_claims:
-                break
-            for node, result in self._hold(other, open_claims, proofs).items():
-                if isinstance(result, str):
-                    problems.setdefault(node, result)
-                    continue
-                for spec, holds in result.items():
-                    if holds:
-                        proofs[node][spec].confirm(other.choice, other.dull)
-                    else:
-                        del proofs[node][spec]
-            if other.choice.turn is not None:
-                other.forget()
-        return {
-            node: depends[node].problem or self._proven(node, claim, proofs[node], problems.get(node))
-            for node, claim in claims.items()
-        }
-
-    def _depends(self, members: Sequence[N]) -> SizeDependence:
-        """Where a movement has to be compared; nowhere in particular where no size is free."""
-        return self._graph.size_dependence(members) if self._graph.free_sizes else SizeDependence()
-
-    def _proven(
-        self, node: N, claim: _Claim[N], proofs: Mapping[ShiftSpec | None, SizeProof], problem: str | None
-    ) -> ShiftMatch[N] | CopyMatch[N] | str:
-        base = claim.base
-        for spec, proof in proofs.items():
-            if not proof.unproven:
-                if spec is None:
-                    return CopyMatch(node, base)
-                site, idiom = self._site(node, base), self._region.idiom(node, base.node)
-                return ShiftMatch(node, base, spec, idiom, proof.count, site)
-        if proofs:
-            missing = next(iter(proofs.values())).unproven
-            if any("=" in name for name in missing):
-                return f"it could be compared at no other input size where it may change ({'; '.join(missing)})"
-            return f"it could be compared at no other input size: {problem or 'none is allowed'}"
-        return "at another input size the same code moves elements differently"
-
-    def _hold(
-        self,
-        other: Elsewhere[N],
-        claims: Mapping[N, _Claim[N]],
-        proofs: Mapping[N, Mapping[ShiftSpec | None, SizeProof]],
-    ) -> dict[N, dict[ShiftSpec | None, bool] | str]:
-        """Which claims hold at other sizes; of those that cannot be compared there, why not."""
-        maps = other.maps()
-        if isinstance(maps, str):
-            return dict.fromkeys(claims, maps)
-        results: dict[N, dict[ShiftSpec | None, bool] | str] = {}
-        for node, claim in claims.items():
-            try:
-                moved, whole = maps.of(node), maps.of(claim.base.node)
-                results[node] = {spec: _holds(claim.base, spec, moved, whole) for spec in proofs[node]}
-            except (UnknownValueError, RuntimeError, ValueError, IndexError, ZeroDivisionError, MemoryError) as error:
-                # The code does not work at this size (reflection padding of one element), or the machine is too small:
-                # neither confirms anything, and what no other size confirms is left as it was.
-                LOG.debug("%s cannot be run at %s", self._graph.name(node), other.choice.sizes, exc_info=True)
-                results[node] = in_short(error)
-        return results
 
     def _site(self, node: N, base: Base[N]) -> N:
         """The node whose line shows the idiom best: the first typical one that moves only elements of the base.
@@ -376,23 +298,6 @@ class _Search(Generic[N]):
         """Members that use an idiom, those with the most telling one first."""
         words = [(self._graph.idiom(member), member) for member in members]
         return [member for idiom in IDIOMS for word, member in words if word == idiom]
-
-
-def _holds(base: Base[N], spec: ShiftSpec | None, moved: Tensor | None, whole: Tensor | None) -> bool:
-    """Whether a tensor is that shift of its base (without a spec, its copy)."""
-    if moved is None or whole is None:
-        return False
-    if base.axis is not None and base.start + base.length > whole.shape[base.axis]:
-        return False  # The window lies along an axis whose size is free.
-    numbers = base.of(whole)
-    if numbers.shape != moved.shape:
-        return False
-    if spec is not None and numbers.shape[spec.channel_axis] != spec.channels:
-        return False  # The "channels" are an axis whose size is free.
-    try:
-        return torch.equal(shift(numbers, spec) if spec and moved.numel() else numbers, moved)
-    except (RuntimeError, ValueError, IndexError):
-        return False  # The code works at this size, and the shift does not.
 
 
 def _is_left_by(smear: Smear, whole: Tensor, wanted: Tensor) -> bool:

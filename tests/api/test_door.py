@@ -13,6 +13,7 @@ from typing import get_args
 import pytest
 
 from s2mlp_deploy import api, choices
+from s2mlp_deploy.api.door import HOME_OF
 from s2mlp_deploy.errors import MissingDependencyError
 
 
@@ -25,8 +26,8 @@ def imported_for_type_checkers() -> dict[str, str]:
 
 
 def test_type_checkers_see_what_the_door_gives():
-    assert imported_for_type_checkers() == api._HOME_OF
-    assert set(api.__all__) == {*api._HOME_OF, "MissingDependencyError"}
+    assert imported_for_type_checkers() == HOME_OF
+    assert set(api.__all__) == {*HOME_OF, "MissingDependencyError"}
     assert set(api.__all__) <= set(dir(api))
 
 
@@ -43,7 +44,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
 
 def test_public_names_are_defined_where_the_door_says_or_below():
     pytest.importorskip("torch")
-    for name, module in api._HOME_OF.items():
+    for name, module in HOME_OF.items():
         defined = getattr(getattr(api, name), "__module__", None)
         if module.startswith("s2mlp_deploy.api.") and defined is not None:
             assert defined == module, name
