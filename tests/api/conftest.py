@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shutil
 
-import numpy as np
 import pytest
-from PIL import Image
+from image_files import by_class
 
 
 @pytest.fixture(scope="session")
@@ -41,12 +40,7 @@ def artifact(untouched, tmp_path):
 @pytest.fixture(scope="session")
 def images(tmp_path_factory):
     """Forty images of three classes."""
-    root, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    for index in range(40):
-        path = root / str(index % 3) / f"{index}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
-    return root
+    return by_class(tmp_path_factory.mktemp("images"), 40)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Small images for the tests of this folder."""
+"""Small images."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 
@@ -15,6 +16,17 @@ def put(root: Path, *names: str) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4), (number, 0, 0)).save(path, "PNG")
+
+
+def by_class(root: Path, count: int = 12, classes: int = 3, content: np.ndarray | None = None) -> Path:
+    """Images of 8 x 8 in a folder for each class, of noise or all of the same content."""
+    random = np.random.default_rng(0)
+    for index in range(count):
+        path = root / str(index % classes) / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 256, (8, 8, 3), np.uint8) if content is None else content
+        Image.fromarray(pixels).save(path)
+    return root
 
 
 def pack(folder: Path, archive: Path) -> Path:

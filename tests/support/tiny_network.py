@@ -9,12 +9,18 @@ from s2mlp_deploy import api
 
 TINY = {"dims": (8, 8), "depths": (1, 1), "patches": (2, 2), "image_size": (8, 8), "classes": 3}
 """Overrides of s2mlpv2_nano."""
+SMALLER = TINY | {"dims": (8,), "depths": (1,), "patches": (2,)}
+SMALLER_SOURCE = (
+    "s2mlpv2_nano",
+    *("--set", "dims=8", "--set", "depths=1", "--set", "patches=2", "--set", "image_size=8,8", "--set", "classes=3"),
+)
+"""The smaller one on the command line."""
 
 
 @functools.cache
 def another() -> api.CapturedSource:
     """Another network for images of that size, captured once per test run."""
-    return api.capture(api.load("s2mlpv2_nano", overrides=TINY | {"dims": (8,), "depths": (1,), "patches": (2,)}))
+    return api.capture(api.load("s2mlpv2_nano", overrides=SMALLER))
 
 
 def options(data: object, *precisions: str, **changes: object) -> api.PrecisionOptions:
