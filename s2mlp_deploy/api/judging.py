@@ -10,7 +10,7 @@ from s2mlp_deploy.api.opening import is_engine
 from s2mlp_deploy.artifact import MANIFEST
 from s2mlp_deploy.engines.record import read_engine
 from s2mlp_deploy.evidence.accuracy import AccuracyReport, AccuracyRow
-from s2mlp_deploy.evidence.parity import Tolerances
+from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
 from s2mlp_deploy.evidence.store import read_evidence
 from s2mlp_deploy.parity.own_limits import own_limits
 from s2mlp_deploy.parity.tolerances import Limit, default_tolerances, tolerances_by_output
@@ -73,7 +73,8 @@ class Judging:
         if made is None:
             return general, basis
         base = default_tolerances(precision, on_pixels=on_pixels, images=images)
-        own = own_limits(*made, base, images=images, on_noise=on_noise)
+        figures, row, beside = made
+        own = own_limits(figures, row, base, images=images, on_noise=on_noise, beside=beside)
         if own is None or not set(own.tolerances) & set(self.outputs):
             return general, basis
         found = dict(general)
@@ -87,21 +88,33 @@ class Judging:
         return {name: v.get(output, v.get("")) if isinstance(v, Mapping) else v for name, v in given.items()}
 
 
-def made_figures(path: Path, sha256: str) -> tuple[AccuracyReport, AccuracyRow] | None:
+def made_figures(path: Path, sha256: str) -> tuple[AccuracyReport, AccuracyRow, str] | None:
     """What was measured of a file, or of the file that an engine was built from, when it was made.
+
+    ``tune`` measures no accuracy: it compares what it makes with the artifact's own file of the same precision, whose
+    ranges it has. Its figures are taken then.
 
     Args:
         path: The file, in its artifact.
         sha256: Of its bytes.
 
     Returns:
-        None where the artifact keeps no figures of these bytes.
+        The figures, and the name of the file that they are of where that is another one; None where the artifact keeps
+        none of these bytes.
     """
     if not (path.parent / MANIFEST).is_file():
         return None
     if is_engine(path):
         sha256 = read_engine(path).onnx_sha256
-    for made in read_evidence(path.parent).newest(AccuracyReport):
-        if (row := made.row_of(sha256)) is not None:
-            return made, row
+    evidence = read_evidence(path.parent)
+    own = {sha256: ""}
+    for item in evidence.of(ParityReport):
+        if item.record.file_sha256 == sha256 and item.record.rests_on and item.record.passed:
+            # float32 first, and the file of its own precision.
+            name, other = item.record.rests_on[-1]
+            own[other] = name
+    for asked, beside in own.items():
+        for made in evidence.newest(AccuracyReport):
+            if (row := made.row_of(asked)) is not None:
+                return made, row, beside
     return None

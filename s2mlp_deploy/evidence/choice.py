@@ -215,6 +215,27 @@ def current_score(
     return None, None
 
 
+def scored_beside(manifest: Manifest, standing: Standing) -> str:
+    """The file whose scores tell most of one that nobody scored: of its precision, and what it was compared with.
+
+    ``tune`` compares the files that it makes with the artifact's own, and scores none.
+
+    Args:
+        manifest: Of the artifact.
+        standing: Of the file.
+
+    Returns:
+        Its name; empty where there is none that is still there.
+    """
+    precisions = {record.path: record.precision for record in manifest.files}
+    own = precisions.get(standing.file)
+    for item in standing.judged:
+        for name, _ in item.report.rests_on if item.report.passed else ():
+            if name != standing.file and own is not None and precisions.get(name) == own:
+                return name
+    return ""
+
+
 def _runtime(result: BenchResult) -> str:
     """``onnxruntime`` of ``onnxruntime:cuda``."""
     return result.candidate.engine.partition(":")[0]
@@ -237,10 +258,15 @@ def _objection(manifest: Manifest, evidence: Evidence, standing: Standing, preci
         where = " and ".join(standing.engines)
         return {"fails": f"parity FAILS on {where}", "unclear": "parity is unclear"}.get(standing.state, UNMEASURED)
     told = accuracy_objection(manifest, evidence, standing.file)
+    if told is not None:
+        return told
+    if not standing.on_noise or precision in _NOISE_WILL_DO:
+        return ""
+    beside = scored_beside(manifest, standing)
+    told = accuracy_objection(manifest, evidence, beside) if beside else None
     if told is None:
-        noise = standing.on_noise and precision not in _NOISE_WILL_DO
-        return "compared on noise alone" if noise else ""
-    return told
+        return "compared on noise alone"
+    return f"{beside}, which it was compared with, {told}" if told else ""
 
 
 def accuracy_objection(manifest: Manifest, evidence: Evidence, file: str) -> str | None:

@@ -35,13 +35,13 @@ class Comparison:
         name: Of its document.
         report: What was measured.
         state: A key of :data:`~s2mlp_deploy.report.verdict.STATES`.
-        borrowed: Whether that is the state of a file that it was compared with, which does not hold itself.
+        borrowed: The file that it was compared with, where that does not hold and the state is its.
     """
 
     name: str
     report: ParityReport
     state: str
-    borrowed: bool = False
+    borrowed: str = ""
 
     @property
     def engine(self) -> str:
@@ -132,11 +132,12 @@ def hashes_of(manifest: Manifest, evidence: Evidence) -> dict[str, str]:
 
 
 def comparisons(manifest: Manifest, evidence: Evidence) -> tuple[Comparison, ...]:
-    """Every saved comparison, images before noise, else in the order of the documents."""
+    """Every saved comparison, images before noise, else in the order of the artifact's files."""
     present = hashes_of(manifest, evidence)
+    order = {name: place for place, name in enumerate(present)}
     weights = Weights.of(manifest.source)
     found = [Comparison(item.name, item.record, _state(item, present, weights)) for item in evidence.of(ParityReport)]
-    found.sort(key=lambda item: item.report.noise)
+    found.sort(key=lambda item: (item.report.noise, order.get(file_of(item.report), len(order))))
     with_source = [item for item in found if not item.report.rests_on]
     return tuple(_resting(item, with_source, present) for item in found)
 
@@ -151,7 +152,7 @@ def _resting(item: Comparison, with_source: Sequence[Comparison], present: dict[
         known = _standing(name, [other for other in with_source if file_of(other.report) == name])
         state = known.on(item.report.reference.partition(" ")[0]).state
         if state != "holds":
-            return replace(item, state=state, borrowed=True)
+            return replace(item, state=state, borrowed=name)
     return item
 
 

@@ -142,6 +142,11 @@ class TuneReport(ShownInNotebooks):
             raise ValueError("it has no trial")
 
     @property
+    def tried(self) -> int:
+        """How many of them there was time for."""
+        return sum(trial.outcome != "untried" for trial in self.trials)
+
+    @property
     def winners(self) -> tuple[Trial, ...]:
         """The fastest trial of each number type that passed every check, the fastest of them first.
 

@@ -44,7 +44,7 @@ class OwnLimits(NamedTuple):
 
 
 def own_limits(
-    made: AccuracyReport, row: AccuracyRow, base: Tolerances, *, images: int, on_noise: bool
+    made: AccuracyReport, row: AccuracyRow, base: Tolerances, *, images: int, on_noise: bool, beside: str = ""
 ) -> OwnLimits | None:
     """The limits of a file by its own figures.
 
@@ -54,6 +54,7 @@ def own_limits(
         base: The limits of its precision; ``atol`` stays.
         images: How many samples it is judged on now.
         on_noise: Whether those are seeded noise: it is judged by its figures on noise then.
+        beside: The file that the figures are of, where they are another one's.
 
     Returns:
         None where it was not measured on such inputs.
@@ -83,12 +84,17 @@ def own_limits(
         )
         if budget is not None and name == made.output:
             judged = _by_budget(tolerances[name], budget, output, images)
-            kept = f"; its accuracy budget of {budget.max_drop:g} points" if judged != tolerances[name] else ""
+            kept = (
+                f"; its accuracy budget of {budget.max_drop:g} points, and what chance adds"
+                if judged != tolerances[name]
+                else ""
+            )
             tolerances[name] = judged
     if not tolerances:
         return None
     where = "seeded noise" if on_noise else made.data
-    basis = f"its own figures: {worst:.1f} dB on {where} when it was made, less {margin:.1f} dB"
+    whose = f"the figures of {beside}, which it was compared with" if beside else "its own figures"
+    basis = f"{whose}: {worst:.1f} dB on {where} when {'that' if beside else 'it'} was made, less {margin:.1f} dB"
     return OwnLimits(tolerances, basis + kept)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from s2mlp_deploy.evidence.bench import BenchReport, BenchResult, MeasuredElsewhere, Ratio
+from s2mlp_deploy.evidence.bench import BenchReport, BenchResult, Candidate, MeasuredElsewhere, Ratio
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.profile import print_profile
 from s2mlp_deploy.report.tables import print_pairs, print_table, print_words, visible_text
@@ -37,8 +37,17 @@ def candidate_names(results: Sequence[BenchResult]) -> list[str]:
         words += [candidate.engine] * (len({other.engine for other in candidates}) > 1)
         words += [f"batch {candidate.batch}"] * (len({other.batch for other in candidates}) > 1)
         names.append(", ".join(words))
-    numbered = ((name, names[:index].count(name) + 1) for index, name in enumerate(names))
-    return [f"{name} ({number})" if names.count(name) > 1 else name for name, number in numbered]
+    return numbered(names)
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """Names that are told apart: those of which there are several get a number.
+
+    >>> numbered(["fp32", "int8", "fp32"])
+    ['fp32 (1)', 'int8', 'fp32 (2)']
+    """
+    counted = ((name, names[:index].count(name) + 1) for index, name in enumerate(names))
+    return [f"{name} ({number})" if names.count(name) > 1 else name for name, number in counted]
 
 
 def _common_parts(folders: Sequence[Path]) -> list[str]:
@@ -61,12 +70,6 @@ def print_bench(console: Console, report: BenchReport) -> None:
     machine = report.environment.machine
     first = report.results[0].candidate
     cores = machine.usable_cores
-    runtimes = dict.fromkeys(result.candidate.runtime for result in report.measured)
-    inputs = dict.fromkeys(
-        ", ".join(fmt.shape(shape) for shape in result.candidate.inputs) for result in report.measured
-    )
-    launches = max((len(result.launches) for result in report.measured), default=0)
-    rounds = f" of {fmt.count(report.rounds, 'round')}" if report.scenario != "server" else ""
     print_words(console, visible_text(console, f"Bench, {report.scenario}", "bold"))
     print_pairs(
         console,
@@ -76,11 +79,11 @@ def print_bench(console: Console, report: BenchReport) -> None:
                 f"{machine.processor.name or machine.processor.architecture}, {cores or 0:g} processors usable",
             ),
             *(("GPU", gpu.name) for gpu in machine.gpus),
-            ("runtime", ", ".join(runtimes) or fmt.MISSING),
+            ("runtime", runtimes_of(report) or fmt.MISSING),
             ("threads", fmt.integer(first.threads) if first.threads else "as the runtime chooses"),
             *([("subnormal", "numbers count as 0")] if first.flush_denormals else []),
-            ("inputs", f"{'; '.join(inputs) or fmt.MISSING}; {report.data}"),
-            ("measured", f"in turn, {fmt.count(launches, 'process', 'processes')}{rounds} each"),
+            ("inputs", f"{inputs_of(report) or fmt.MISSING}; {report.data}"),
+            ("measured", rounds_of(report)),
         ],
     )
     measured = [(name, result) for name, result in zip(names, report.results, strict=True) if not result.failure]
@@ -110,6 +113,34 @@ def print_bench(console: Console, report: BenchReport) -> None:
             print_words(console, visible_text(console, f"DOUBT  {name}: {warning}", "yellow"))
     for item in report.elsewhere:
         print_words(console, visible_text(console, f"DOUBT  {Path(item.file).name}: {item.doubt}", "yellow"))
+
+
+def runtimes_of(report: BenchReport) -> str:
+    """What ran the candidates, with versions; empty where nothing was measured."""
+    return ", ".join(dict.fromkeys(result.candidate.runtime for result in report.measured))
+
+
+def inputs_of(report: BenchReport, cross: str = "x") -> str:
+    """The shapes of the inputs, all different ones; empty where nothing was measured.
+
+    Args:
+        report: What was measured.
+        cross: Between two sizes.
+    """
+    shapes = (", ".join(fmt.shape(shape, cross) for shape in r.candidate.inputs) for r in report.measured)
+    return "; ".join(dict.fromkeys(shapes))
+
+
+def rounds_of(report: BenchReport) -> str:
+    """``in turn, 5 processes of 8 rounds each``."""
+    launches = max((len(result.launches) for result in report.measured), default=0)
+    rounds = f" of {fmt.count(report.rounds, 'round')}" if report.scenario != "server" else ""
+    return f"in turn, {fmt.count(launches, 'process', 'processes')}{rounds} each"
+
+
+def threads_in_words(candidate: Candidate) -> str:
+    """``2 threads``."""
+    return fmt.count(candidate.threads, "thread") if candidate.threads else "threads as the runtime chooses"
 
 
 def figures(

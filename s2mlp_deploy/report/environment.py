@@ -16,7 +16,18 @@ def time_in_words(environment: Environment) -> str:
 
 def versions_in_words(environment: Environment) -> str:
     """``s2mlp-deploy 0.1.0, torch 2.13.0``."""
-    return ", ".join(f"{_MODULES.get(name, name)} {version}" for name, version in environment.versions.items())
+    return ", ".join(
+        f"{_MODULES.get(name, name)} {release_of(version)}" for name, version in environment.versions.items()
+    )
+
+
+def release_of(version: str) -> str:
+    """A version without the number and the hash of OpenVINO's builds.
+
+    >>> release_of("2026.4.1-22982-e213a147257-releases/2026/4"), release_of("2.13.0+cpu")
+    ('2026.4.1', '2.13.0+cpu')
+    """
+    return version.partition("-")[0] if "-releases/" in version else version
 
 
 def machine_in_words(machine: Machine) -> tuple[tuple[str, str], ...]:

@@ -12,6 +12,7 @@ from s2mlp_deploy.evidence.accuracy import AccuracyReport, BudgetSearch
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Weights
+from s2mlp_deploy.evidence.standing import Standing
 from s2mlp_deploy.metrics import TensorMetrics
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.text import join_names
@@ -33,10 +34,16 @@ def sqnr_of(metrics: TensorMetrics) -> float | None:
 
 
 def data_in_words(report: ParityReport | LayersReport) -> str:
-    """What was compared on, with the number of images where the description does not say it."""
+    """``held-out digits (1,000 images)``: what was compared on, with the number where the description has none."""
     says_it = str(report.images) in report.data.replace(",", "").split()
     data = fmt.data(report.data)
-    return data if says_it else f"{data} ({fmt.count(report.images, 'image')})"
+    if says_it:
+        return data
+    return (
+        f"{fmt.count(report.images, 'sample')} of {data}"
+        if report.noise
+        else f"{data} ({fmt.count(report.images, 'image')})"
+    )
 
 
 _VERSION = re.compile(r" \d[^ ]*")
@@ -78,10 +85,22 @@ def not_finite(output: OutputParity) -> int:
     return output.metrics.not_finite + output.metrics.reference_not_finite
 
 
+def limit_of(output: OutputParity) -> float | None:
+    """What the largest difference may be; None where that is as much as the reference itself, and no limit."""
+    allowed, peak = output.allowed, output.metrics.peak
+    return None if allowed is None or peak is None or allowed >= peak > 0 else allowed
+
+
 def is_over(output: OutputParity) -> bool:
     """Whether the largest difference is more than the tolerances allow."""
     largest, allowed = output.metrics.max_abs, output.allowed
     return output.tolerances is not None and (largest is None or allowed is None or not largest <= allowed)
+
+
+def drop_of(standing: Standing) -> float | None:
+    """Points by which a file's accuracy is below its reference's, where parity was measured on labelled images."""
+    ranks = [output.ranks for item in standing.basis for output in item.report.outputs if output.ranks is not None]
+    return max((item.drop for item in ranks if item.drop is not None), default=None)
 
 
 @dataclass(frozen=True)
@@ -90,8 +109,10 @@ class Worst:
 
     Attributes:
         max_abs: Largest absolute difference.
-        allowed: Smallest limit of it.
+        allowed: Smallest limit of it that is one: some let a value differ by more than the reference's largest.
         psnr: Smallest; ``equal`` where every output is equal.
+        sqnr: Likewise, of those that have one.
+        least_sqnr: Largest limit of it.
         equal: Whether every output is.
         top1: Smallest agreement on the first class.
         reference_accuracy: Smallest.
@@ -101,6 +122,8 @@ class Worst:
     max_abs: str
     allowed: str
     psnr: str
+    sqnr: str
+    least_sqnr: str
     equal: bool
     top1: str
     reference_accuracy: str
@@ -114,13 +137,17 @@ def worst_of(outputs: Sequence[OutputParity]) -> Worst:
     unequal = [item for item in metrics if not item.equal]
     largest = [item.max_abs for item in metrics]
     noise = [item.psnr for item in unequal]
-    allowed = [output.allowed for output in outputs if output.allowed is not None]
+    ratios = [item.sqnr for item in unequal if item.sqnr is not None]
+    least = [output.tolerances.min_sqnr for output in outputs if output.tolerances is not None]
+    allowed = [limit for output in outputs if (limit := limit_of(output)) is not None]
     references = [item.reference_accuracy for item in ranks if item.reference_accuracy is not None]
     candidates = [item.candidate_accuracy for item in ranks if item.candidate_accuracy is not None]
     return Worst(
         max_abs=_extreme(largest, max, fmt.figure),
         allowed=_extreme(allowed, min, fmt.figure),
         psnr=fmt.EQUAL if metrics and not unequal else _extreme(noise, min, fmt.decibels),
+        sqnr=fmt.EQUAL if metrics and not unequal else _extreme(ratios, min, fmt.decibels),
+        least_sqnr=fmt.decibels(max((value for value in least if value is not None), default=None)),
         equal=bool(metrics) and not unequal,
         top1=_extreme([item.top1_agreement for item in ranks], min, fmt.percent),
         reference_accuracy=_extreme(references, min, fmt.percent),

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 MISSING = "-"
 NOT_FINITE = "not finite"
 EQUAL = "equal"
-_OF_ITSELF = re.compile(r"\b(images|samples) of \1$")
+_OF_ITSELF = re.compile(r"\b(images|samples) of \1\b")
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 

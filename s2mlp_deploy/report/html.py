@@ -33,7 +33,8 @@ from s2mlp_deploy.text import harmless, join_names
 if TYPE_CHECKING:
     import jinja2
 
-_EXPONENT = re.compile(r"\b\d+(?:\.\d+)?e-\d+")
+_HYPHENED = re.compile(r"\b\d+(?:\.\d+)?e-\d+|\b\d{4}-\d\d-\d\d\b|(?<![\w-])--[a-z][a-z-]*\b")
+"""Numbers, dates and options."""
 _LONG = re.compile(r"[^\s&<>]{21,}")
 _JOINT = re.compile(r"[._](?=\w)")
 _UNBREAKABLE = re.compile(r"[^\s._/-]{21,}")
@@ -210,10 +211,10 @@ def _base(page: Path, directory: Path) -> str:
 
 
 def _unbroken(sentence: str) -> str:
-    """Keeps 7.63e-06 on one line: browsers break it after the hyphen."""
+    """Keeps 7.63e-06 and 2026-11-28 on one line: browsers break them after a hyphen."""
     from markupsafe import Markup, escape
 
-    return Markup(_EXPONENT.sub(r'<span class="unbroken">\g<0></span>', str(escape(harmless(sentence)))))
+    return Markup(_HYPHENED.sub(r'<span class="unbroken">\g<0></span>', str(escape(harmless(sentence)))))
 
 
 def _breakable(text: str) -> str:

@@ -19,6 +19,7 @@ from s2mlp_deploy.evidence.choice import (
     current_score,
     every_timings,
     file_of,
+    scored_beside,
     time_of,
     tuned,
 )
@@ -29,7 +30,7 @@ from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.evidence.tune import Trial, TuneReport
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.banner import parity_verdict
-from s2mlp_deploy.report.figures import runtimes_in_words
+from s2mlp_deploy.report.figures import data_in_words, drop_of, runtimes_in_words
 from s2mlp_deploy.report.verdict import Verdict, parity_command
 from s2mlp_deploy.text import join_names
 
@@ -69,8 +70,8 @@ def opening(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict:
     trial = tuned(manifest, evidence, files)
     # It asks for parity alone.
     runs = tuned(manifest, evidence, files, parity_alone=True)
-    sentences.append(_which(manifest, evidence, choice, every, trial, runs=runs is trial))
-    sentences += _tuned(manifest, evidence)
+    sentences.append(_which(manifest, evidence, choice, every, trial, files, runs=runs is trial))
+    sentences += _tuned(manifest, evidence, trial)
     if choice.unproven:
         first = choice.unproven[0]
         named = join_names(f"{file_of(result)} on {result.candidate.engine}" for result in choice.unproven)
@@ -156,6 +157,7 @@ def _which(
     choice: Choice,
     every: Sequence[Timings],
     trial: Trial | None,
+    files: Sequence[Standing],
     *,
     runs: bool,
 ) -> str:
@@ -170,12 +172,7 @@ def _which(
     refused = [f"{join_names(names, last='or')} ({reason})" for reason, names in by_reason.items()]
     beside = f" Not {'; not '.join(refused)}." if refused else ""
     file = trial.file if trial is not None else choice.file
-    scores, row = current_score(manifest, evidence, file)
-    drop = scores.drop(row) if scores is not None and row is not None else None
-    loses = ""
-    if scores is not None and drop is not None:
-        side = "below" if drop >= 0 else "above"
-        loses = f", {fmt.points(abs(drop))} points {side} fp32 on {fmt.count(scores.images, 'image')}"
+    loses = _loss(manifest, evidence, file, files)
     if trial is not None:
         how = f"{trial.engine} ({trial.settings.words})"
         why = "what tune found fastest of those whose parity and accuracy hold" + ", and what predict runs" * runs
@@ -195,6 +192,33 @@ def _which(
     return f"Take {choice.file}{engine}: {why}{loses}.{beside}"
 
 
+def _loss(manifest: Manifest, evidence: Evidence, file: str, files: Sequence[Standing]) -> str:
+    """What a file scores beside float32, what parity found, or what the one scores that it was compared with."""
+    scores, row = current_score(manifest, evidence, file)
+    standing = next((item for item in files if item.file == file), None)
+    if row is None and standing is not None:
+        if (drop := drop_of(standing)) is not None:
+            if not round(drop, 2):
+                return ""
+            data = join_names(dict.fromkeys(data_in_words(item.report) for item in standing.basis))
+            return f", {_points_below(drop, 'its source')} on {data}"
+        beside = scored_beside(manifest, standing)
+        scores, row = current_score(manifest, evidence, beside)
+        drop = scores.drop(row) if scores is not None and row is not None else None
+        if scores is None or drop is None:
+            return ""
+        told = f"{_points_below(drop, 'fp32')} on {fmt.count(scores.images, 'image')}"
+        return f"; it was not scored itself: {beside}, which it was compared with, is {told}"
+    drop = scores.drop(row) if scores is not None and row is not None else None
+    if scores is None or drop is None:
+        return ""
+    return f", {_points_below(drop, 'fp32')} on {fmt.count(scores.images, 'image')}"
+
+
+def _points_below(drop: float, reference: str) -> str:
+    return f"{fmt.points(abs(drop))} points {'below' if drop >= 0 else 'above'} {reference}"
+
+
 def _faster_since(choice: Choice, every: Sequence[Timings], trial: Trial) -> str:
     """What a benchmark measured faster than what tune chose; empty where there is nothing."""
     best = choice.timed
@@ -209,18 +233,19 @@ def _faster_since(choice: Choice, every: Sequence[Timings], trial: Trial) -> str
     return f" {file_of(best)} on {best.candidate.engine} took less time in a benchmark ({faster}): tune again."
 
 
-def _tuned(manifest: Manifest, evidence: Evidence) -> Iterator[str]:
-    """What tune chose, where those files are there."""
+def _tuned(manifest: Manifest, evidence: Evidence, taken: Trial | None) -> Iterator[str]:
+    """What tune chose, where those files are there; of the one that is to be taken the settings have been told."""
     report, present = evidence.one(TuneReport), hashes_of(manifest, evidence)
     told = [
-        f"{trial.file} on {trial.engine} ({trial.settings.words})"
+        f"{trial.file} on {trial.engine}"
+        + ("" if trial is taken else f" ({trial.settings.words})")
         + (f", {trial.ratio.verdict} as before" if trial.ratio is not None and trial.ratio.differs else "")
         for trial in (report.winners if report is not None else ())
         if present.get(trial.file) == trial.sha256
     ]
     if told and report is not None:
         where = report.environment.machine.processor.name or "its machine"
-        yield f"tune tried {len(report.trials)} ways on {where} and chose {join_names(told)}."
+        yield f"tune tried {fmt.count(report.tried, 'way')} on {where} and chose {'; and '.join(told)}."
 
 
 def _dangers(

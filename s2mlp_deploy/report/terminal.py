@@ -52,7 +52,7 @@ def print_parity(console: Console, report: ParityReport) -> None:
             ("data", data_in_words(report)),
             *([("read off the file", proven)] if (proven := proven_in_words(report)) else []),
             *([("tried besides", ", ".join(report.tried))] if report.tried else []),
-            *([("limits", report.limits)] if report.limits else []),
+            *([("limits", fmt.data(report.limits))] if report.limits else []),
             *(("note", note) for note in report.notes),
         ],
     )

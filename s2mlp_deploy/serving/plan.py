@@ -198,7 +198,7 @@ def _tuned(case: _Case) -> _Pick | None:
             case.notes.append(f"`tune` chose {trial.file}, whose parity {_STATES[state]}")
         else:
             ms = f", {trial.ms:.3g} ms" if trial.ms is not None else ""
-            why = f"`tune` found it fastest of {len(report.trials) if report else 0}{ms} ({trial.settings.words})"
+            why = f"`tune` found it fastest of {report.tried if report else 0}{ms} ({trial.settings.words})"
             return _Pick(trial.file, trial.precision, trial.engine, trial.settings, "tune", why)
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import onnx_ir as ir
@@ -14,12 +15,13 @@ from tiny_network import options
 
 from s2mlp_deploy import api
 from s2mlp_deploy.api import judging
-from s2mlp_deploy.evidence.parity import Tolerances
+from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
+from s2mlp_deploy.evidence.store import save_record
 from s2mlp_deploy.files import sha256_of
 from s2mlp_deploy.graph.operators import array_of
 from s2mlp_deploy.parity.tolerances import default_tolerances
 
-INT8 = "model.int8.onnx"
+FP32, INT8 = "model.fp32.onnx", "model.int8.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +77,26 @@ def test_an_engine_has_the_figures_of_the_file_that_it_was_built_from(quantized,
     row = next(row for row in figures(quantized).values() if row["precision"] == "int8-trt")
     sha256 = sha256_of(quantized / row["file"])
     monkeypatch.setattr(judging, "read_engine", lambda path: SimpleNamespace(onnx_sha256=sha256))
-    _, found = judging.made_figures(quantized / "model.int8-trt.tensorrt.sm89.engine", "of the engine itself")
+    _, found, _ = judging.made_figures(quantized / "model.int8-trt.tensorrt.sm89.engine", "of the engine itself")
     assert found.sqnr == row["sqnr"]
+
+
+def test_a_file_that_tune_made_has_the_figures_of_the_one_it_was_compared_with(mutable):
+    made, tuned = figures(mutable)[INT8], mutable / "model.int8-tuned.onnx"
+    how = {"on_pixels": False, "images": 16, "on_noise": True}
+    judge = judging.Judging([made["on_noise"][0]["name"]])
+    rests_on = ((FP32, sha256_of(mutable / FP32)), (INT8, sha256_of(mutable / INT8)))
+    compared = ParityReport(FP32, "openvino (CPU)", tuned.name, "int8", "noise", 1, ())
+    compared = replace(compared, file_sha256="ab", rests_on=rests_on)
+    assert judge.of_file(tuned, "ab", "int8", **how)[1] == "those of int8 in general"
+    save_record(mutable, compared)
+    found, basis = judge.of_file(tuned, "ab", "int8", **how)
+    (limits,) = found.values()
+    assert basis.startswith(f"the figures of {INT8}, which it was compared with: ")
+    assert "when that was made" in basis
+    assert limits.min_sqnr == pytest.approx(max(made["on_noise"][0]["metrics"]["sqnr"] - 6 - 15 * (2 / 16) ** 0.5, 6.0))
+    save_record(mutable, replace(compared, failures=("it differs",)))
+    assert judge.of_file(tuned, "ab", "int8", **how)[1] == "those of int8 in general"
 
 
 def test_the_callers_limits_go_first(quantized, captured):

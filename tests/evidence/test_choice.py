@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from report_samples import FILE, INT8, accuracy, bench, on_noise, quantized_manifest, tune
-from two_files import BOTH, evidence, int8, timed
+from two_files import BOTH, TUNED, evidence, int8, timed, tuned_on_noise, with_tuned
 
 from s2mlp_deploy.evidence.accuracy import AGREEMENT
 from s2mlp_deploy.evidence.bench import BenchReport, Ratio
@@ -167,3 +167,25 @@ def test_what_tune_chose_is_taken_where_nothing_is_objected() -> None:
     below = replace(accuracy(), rows=(rows[0], replace(rows[1], failures=("cosine 0.9 < 0.99",))))
     assert (found(report, *BOTH, below), found(report, *BOTH, below, alone=True)) == (None, int8)
     assert found(*BOTH) is None
+
+
+def test_a_file_that_nobody_scored_rests_on_the_scores_of_the_one_it_was_compared_with() -> None:
+    described = with_tuned()
+
+    def objection(*records: object) -> str | None:
+        known = evidence(*records)
+        found = choose(described, known, standings(described, comparisons(described, known)))
+        return found.objections.get(TUNED)
+
+    assert objection(*BOTH, accuracy(), tuned_on_noise()) is None
+    assert objection(*BOTH, tuned_on_noise()) == "compared on noise alone"
+    rows = accuracy().rows
+    over = replace(accuracy(), rows=(rows[0], replace(rows[1], score=81.0)))
+    told = f"{INT8}, which it was compared with, loses 2.00 points, and 0.5 are allowed"
+    assert objection(*BOTH, over, tuned_on_noise()) == told
+    # float32 has no ranges, whose scores would tell of these.
+    alone = replace(tuned_on_noise(), rests_on=tuned_on_noise().rests_on[:1])
+    assert objection(*BOTH, accuracy(), alone) == "compared on noise alone"
+    # Images tell more than noise, and need no other file.
+    images = replace(BOTH[1], file=TUNED, file_sha256="d" * 64)
+    assert objection(*BOTH, over, tuned_on_noise(), images) is None

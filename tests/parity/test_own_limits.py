@@ -115,14 +115,14 @@ def test_a_budget_that_was_kept_goes_before_agreement() -> None:
     found = limits(output(32.0, agreement=0.96), 100, searches={"int8": BUDGET})
     assert found is not None
     assert found.tolerances["logits"].max_drop == pytest.approx(0.5 + 6 + 1)
-    assert found.basis.endswith("; its accuracy budget of 0.5 points")
+    assert found.basis.endswith("; its accuracy budget of 0.5 points, and what chance adds")
     agreement = limits(
         output(32.0, agreement=1.0), 1000, searches={"int8": replace(BUDGET, metric="top-1 agreement with fp32")}
     )
     assert agreement is not None
     assert agreement.tolerances["logits"].min_top1_agreement == pytest.approx(1 - 0.005 - 0.001)
     assert agreement.tolerances["logits"].max_drop is None
-    assert agreement.basis.endswith("; its accuracy budget of 0.5 points")
+    assert agreement.basis.endswith("; its accuracy budget of 0.5 points, and what chance adds")
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_every_file_has_its_size_and_score(tmp_path: Path) -> None:
     assert "top-1 accuracy, in points, on 1000 photos" in page.body
     tiles = [text for text in page.of("section") if text.startswith(("fp32", "fp16", "int8"))]
     assert [tile.split()[:2] for tile in tiles] == [["fp32", "not"], ["int8", "not"], ["fp16", "not"]]
-    assert "Score82.90drop +0.10 SQNR31.9 dB Size260 bytes26 % of fp32" in tiles[1]
+    assert "SQNR31.9 dB Score82.90drop +0.10 Size260 bytes26 % of fp32" in tiles[1]
     assert "Score" not in tiles[2]
     assert "Size520 bytes52 % of fp32" in tiles[2]
 

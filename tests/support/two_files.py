@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from report_samples import INT8, bench, report
+from report_samples import FILE, INT8, SHA, bench, on_noise, quantized_manifest, report
 
+from s2mlp_deploy.artifact import FileRecord, Manifest
 from s2mlp_deploy.evidence.bench import BenchReport, Ratio
 from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.evidence.store import Evidence, Saved
@@ -18,6 +19,23 @@ def int8(whole: ParityReport) -> ParityReport:
 
 BOTH = (report(), int8(report()))
 """Parity of both files, which holds."""
+
+
+TUNED = "model.int8-tuned.onnx"
+
+
+def with_tuned() -> Manifest:
+    """The artifact after ``tune``, which made another int8 file."""
+    whole = quantized_manifest()
+    return replace(whole, files=(*whole.files, FileRecord(TUNED, "int8", "d" * 64, 260, 650)))
+
+
+def tuned_on_noise() -> ParityReport:
+    """What ``tune`` saves of it: it was compared with the artifact's own files alone."""
+    (output,) = report().outputs
+    unlabelled = (replace(output, ranks=None),)
+    resting = ((FILE, SHA), (INT8, "b" * 64))
+    return on_noise(file=TUNED, precision="int8", file_sha256="d" * 64, outputs=unlabelled, rests_on=resting)
 
 
 def evidence(*records: object) -> Evidence:

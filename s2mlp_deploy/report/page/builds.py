@@ -10,6 +10,7 @@ from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.files import is_plain_name
 from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.environment import release_of
 from s2mlp_deploy.report.figures import precision_in_words
 from s2mlp_deploy.report.page.cells import Cell, Table
 
@@ -18,8 +19,7 @@ def engine_table(directory: Path, manifest: Manifest, evidence: Evidence, base: 
     """A row for each engine built; with a label, a first column that says of which artifact."""
     hashes = {record.sha256 for record in manifest.files}
     rows: list[tuple[Cell, ...]] = []
-    for saved in evidence.of(BuildRecord):
-        record = saved.record
+    for record in builds_of(manifest, evidence):
         stale = record.onnx_sha256 not in hashes
         dtypes = ", ".join(f"{fmt.integer(times)} {dtype}" for dtype, times in record.layer_dtypes.items())
         cells = (
@@ -30,7 +30,7 @@ def engine_table(directory: Path, manifest: Manifest, evidence: Evidence, base: 
                 href=base + quote(record.engine) if _is_beside(directory, record.engine) else "",
                 tone="bad" if stale else "",
             ),
-            Cell(f"{record.flavour} {record.version}".strip(), note=record.platform),
+            Cell(f"{record.flavour} {release_of(record.version)}".strip(), note=record.platform, title=record.version),
             Cell(", ".join(record.targets) or fmt.MISSING),
             _shapes(record),
             Cell(
@@ -46,6 +46,13 @@ def engine_table(directory: Path, manifest: Manifest, evidence: Evidence, base: 
     return Table(
         ("Artifact", *columns) if label else columns, tuple(rows), frozenset(index + shift for index in (4, 5, 6))
     )
+
+
+def builds_of(manifest: Manifest, evidence: Evidence) -> list[BuildRecord]:
+    """The engines that were built, in the order of the files that they were built from."""
+    order = {record.path: place for place, record in enumerate(manifest.files)}
+    built = [saved.record for saved in evidence.of(BuildRecord)]
+    return sorted(built, key=lambda record: order.get(record.onnx, len(order)))
 
 
 def _shapes(record: BuildRecord) -> Cell:

@@ -14,7 +14,8 @@ from s2mlp_deploy.evidence.standing import hashes_of
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.engine_layers import columns_of, layers_in_words, rows_of, written_by
-from s2mlp_deploy.report.page.cells import Cell, Table
+from s2mlp_deploy.report.page.builds import builds_of
+from s2mlp_deploy.report.page.cells import Cell, Table, headings
 from s2mlp_deploy.text import join_names
 
 _ROWS, _NAMED = 16, 4
@@ -68,7 +69,10 @@ class EngineLayersView:
 def view_engine_layers(manifest: Manifest, evidence: Evidence) -> tuple[EngineLayersView, ...]:
     """The saved layers of an artifact's engines."""
     present = hashes_of(manifest, evidence)
-    return tuple(_view(item.record, present) for item in evidence.of(EngineLayers))
+    order = [record.engine for record in builds_of(manifest, evidence)]
+    found = [item.record for item in evidence.of(EngineLayers)]
+    found.sort(key=lambda item: order.index(item.engine) if item.engine in order else len(order))
+    return tuple(_view(item, present) for item in found)
 
 
 def _view(found: EngineLayers, present: dict[str, str]) -> EngineLayersView:
@@ -97,7 +101,7 @@ def _view(found: EngineLayers, present: dict[str, str]) -> EngineLayersView:
         tuple((colour, name) for colour, name in legend if colour in kinds),
         tuple(
             Table(
-                (heading, *columns_of(found)),
+                headings((heading, *columns_of(found))),
                 tuple(tuple(map(Cell, row)) for row in rows_of(share, found, _ROWS)),
                 frozenset((1, 3, 4)),
             )

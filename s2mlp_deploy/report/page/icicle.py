@@ -20,9 +20,10 @@ from s2mlp_deploy.evidence.profile import UNATTRIBUTED, Profile
 from s2mlp_deploy.evidence.standing import hashes_of
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
+from s2mlp_deploy.report.bench import threads_in_words
 from s2mlp_deploy.report.environment import time_in_words
 from s2mlp_deploy.report.figures import data_in_words, measured
-from s2mlp_deploy.report.page.cells import Cell, Table
+from s2mlp_deploy.report.page.cells import Cell, Table, headings
 from s2mlp_deploy.report.page.layers import current_layers
 from s2mlp_deploy.report.page.module_tree import Module, tree_of
 from s2mlp_deploy.report.profile import SHARES, not_matrix, share_rows
@@ -154,9 +155,11 @@ def _subjects(manifest: Manifest, evidence: Evidence) -> Iterator[_Subject]:
                 if PurePath(candidate.file).name == name and candidate.sha256 == sha256 and result.profile is not None:
                     timed.setdefault((candidate.engine, candidate.batch, candidate.threads), (result, report))
         graph = built.get(name, name)
+        several = len({threads for *_, threads in timed}) > 1
         for (engine, batch, _), (result, report) in timed.items():
             layers = _layers_of(compared, graph, engine)
-            yield _Subject(f"{name} on {engine}, batch {batch}", records.get(graph), layers, result, report)
+            threads = f", {threads_in_words(result.candidate)}" if several else ""
+            yield _Subject(f"{name} on {engine}, batch {batch}{threads}", records.get(graph), layers, result, report)
         if not timed and name not in built:
             yield _Subject(name, records.get(name), _layers_of(compared, name))
 
@@ -192,7 +195,8 @@ def _icicle(subject: _Subject, shifts: dict[str, str], most: int) -> Icicle:
     if subject.record is None:
         notes.append("Sizes and precisions are not known: an older version wrote the file, or another tool.")
     if hidden:
-        notes.append(f"{fmt.count(hidden, 'smaller module')} are drawn as part of those around them.")
+        told = fmt.count(hidden, "small module is", "small modules are")
+        notes.append(f"{told} drawn as part of those around.")
     if profile is not None and timed:
         unknown = sum(node.ms for node in profile.nodes if not node.module)
         notes.append(f"Not GEMM or Conv: {not_matrix(profile)}.")
@@ -217,9 +221,9 @@ def _summary(subject: _Subject, root: Module) -> str:
     parts = []
     profile, result, report = subject.profile, subject.result, subject.report
     if profile is not None and result is not None and report is not None and root.ms > 0:
-        runtime = result.candidate.runtime or result.candidate.engine
+        runtime, runs = result.candidate.runtime or result.candidate.engine, fmt.count(profile.runs, "run")
         parts.append(
-            f"{fmt.milliseconds(root.ms)} ms in {fmt.count(profile.runs, 'run')} with every node timed, {runtime}, "
+            f"{fmt.milliseconds(root.ms)} ms a run, of {runs} with every node timed, {runtime}, "
             f"{time_in_words(report.environment)}"
         )
     if root.bytes:
@@ -335,7 +339,7 @@ def _modules(root: Module) -> Table:
             Cell(f"{module.ms:.3f}" if root.ms else fmt.MISSING),
             Cell(fmt.percent(module.ms / whole, 1) if root.ms else fmt.MISSING),
             Cell(fmt.percent(module.matrix_ms / module.ms, 0) if module.ms else fmt.MISSING),
-            Cell(fmt.size(module.bytes)),
+            Cell(fmt.size(module.bytes) if root.bytes else fmt.MISSING),
             Cell(_computes(module) if module.computes else fmt.MISSING),
             Cell(
                 measured(module.layer.metrics.max_abs) if module.layer is not None else fmt.MISSING,
@@ -346,13 +350,13 @@ def _modules(root: Module) -> Table:
         for module in sorted(shown, key=lambda module: module.path == UNATTRIBUTED)
     ]
     columns = ("Module", "ms", "Share", "Of it GEMM or Conv", "Weights", "Computes in", "Max abs")
-    return Table(columns, tuple(rows), frozenset({1, 2, 3, 4}))
+    return Table(columns, tuple(rows), frozenset({1, 2, 3, 4})).filled
 
 
 def _operators(profile: Profile) -> Table:
     rows = share_rows(profile.by_operator(), profile.ms or 1.0, _ROWS)
     return Table(
-        ("Operator", *(f"{name[:1].upper()}{name[1:]}" for name in SHARES)),
+        headings(("operator", *SHARES)),
         tuple(tuple(map(Cell, row)) for row in rows),
         frozenset(range(1, len(SHARES) + 1)),
     )

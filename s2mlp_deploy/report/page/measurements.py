@@ -32,27 +32,21 @@ def view_machines(evidence: Evidence) -> tuple[MachineView, ...]:
     environments = [(item, getattr(item.record, "environment", None)) for item in evidence.saved]
     found = [(item, environment) for item, environment in environments if environment is not None]
     found.sort(key=lambda pair: pair[1].time)
-    by_machine: list[tuple[Machine, list[tuple[Cell, ...]]]] = []
+    by_machine: list[tuple[Machine, dict[tuple[Cell, ...], list[str]]]] = []
     for item, environment in found:
         rows = next((rows for machine, rows in by_machine if machine == environment.machine), None)
         if rows is None:
-            rows = []
+            rows = {}
             by_machine.append((environment.machine, rows))
         load = " ".join(f"{value:g}" for value in environment.load)
-        rows.append(
-            (
-                Cell(item.name),
-                Cell(time_in_words(environment)),
-                Cell(versions_in_words(environment)),
-                Cell(load or fmt.MISSING),
-            )
-        )
+        how = (Cell(time_in_words(environment)), Cell(versions_in_words(environment)), Cell(load or fmt.MISSING))
+        rows.setdefault(how, []).append(item.name)  # One command saves several.
     columns = ("Evidence", "Measured", "Runtimes", "Load average")
     return tuple(
         MachineView(
             f"Machine {number}" if len(by_machine) > 1 else "Machine",
             machine_in_words(machine),
-            Table(columns, tuple(rows)),
+            Table(columns, tuple((Cell(", ".join(names)), *how) for how, names in rows.items())),
         )
         for number, (machine, rows) in enumerate(by_machine, 1)
     )

@@ -7,17 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s2mlp_deploy.artifact import Manifest
-from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Weights
+from s2mlp_deploy.evidence.parity import OutputParity, ParityReport, Tolerances, Weights
 from s2mlp_deploy.evidence.standing import Comparison, comparisons, file_of, standings
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.environment import time_in_words
-from s2mlp_deploy.report.figures import data_in_words, is_over, measured, not_finite, psnr, weights_in_words, worst_of
+from s2mlp_deploy.report.figures import (
+    data_in_words,
+    is_over,
+    limit_of,
+    measured,
+    not_finite,
+    psnr,
+    sqnr_of,
+    weights_in_words,
+    worst_of,
+)
 from s2mlp_deploy.report.page.cells import Cell, Table
 from s2mlp_deploy.report.verdict import STATES, TONES
 from s2mlp_deploy.text import join_names
 
-_COLUMNS = ("File", "Parity", "Output", "Max abs", "Max rel", "PSNR", "Top-1", "Accuracy")
+_COLUMNS = ("File", "Parity", "Output", "Max abs", "Max rel", "PSNR", "SQNR", "Top-1", "Accuracy")
 
 
 @dataclass(frozen=True)
@@ -43,12 +53,14 @@ class ParityView:
         data: By data and reference, images before noise.
         proofs: What was read off each file and what it was tried with, without any data.
         limits: The tolerances that were judged by, in words.
+        in_float32: Files with float16 in them that ran on what computes it in float32.
         uncounted: Comparisons of older files or with other weights.
     """
 
     data: tuple[DataView, ...]
     proofs: Table
     limits: tuple[str, ...]
+    in_float32: tuple[str, ...]
     uncounted: Table
 
 
@@ -73,6 +85,7 @@ def view_parity(found: Sequence[Comparison]) -> ParityView:
         data=tuple(_data(items) for items in together.values()),
         proofs=_proofs(counting),
         limits=_limits(item.report for item in counting),
+        in_float32=tuple(dict.fromkeys(file_of(item.report) for item in counting if _in_float32(item.report))),
         uncounted=_uncounted(item for item in found if not item.counts),
     )
 
@@ -95,7 +108,7 @@ def _data(items: Sequence[Comparison]) -> DataView:
     # Every comparison of the group ran the same eager module on the same data.
     eager = next((item.report.eager for item in items if item.report.eager), ())
     rows += _rows(Cell("torch, eager", note="undefined: its code races"), Cell("not judged", tone="warn"), eager)
-    return DataView(data_in_words(first), tuple(facts), Table(_COLUMNS, tuple(rows), frozenset(range(3, 8))))
+    return DataView(data_in_words(first), tuple(facts), Table(_COLUMNS, tuple(rows), frozenset(range(3, 9))).filled)
 
 
 def _rows(file: Cell, state: Cell, outputs: Sequence[OutputParity]) -> list[tuple[Cell, ...]]:
@@ -112,13 +125,19 @@ def _cells(output: OutputParity) -> tuple[Cell, ...]:
     metrics, ranks = output.metrics, output.ranks
     bad = f"{not_finite(output):,} values not finite" if not_finite(output) else ""
     over = is_over(output)
-    limit = "" if output.allowed is None else f"{'over' if over else 'allowed'} {fmt.figure(output.allowed)}"
+    allowed = output.allowed if over else limit_of(output)
+    limit = "" if allowed is None else f"{'over' if over else 'allowed'} {fmt.figure(allowed)}"
+    least = output.tolerances.min_sqnr if output.tolerances is not None else None
+    sqnr = sqnr_of(metrics)
+    under = least is not None and sqnr is not None and not sqnr >= least
+    ratio = "" if least is None else f"{'under' if under else 'at least'} {fmt.decibels(least)}"
     labelled = ranks is not None and ranks.reference_accuracy is not None
     return (
         Cell(output.name, note=bad, tone="bad" if bad else ""),
         Cell(measured(metrics.max_abs), note=limit, tone="bad" if over else ""),
         Cell(measured(metrics.max_rel)),
         Cell(psnr(metrics), note=f"cosine {measured(metrics.cosine, fmt.cosine)}"),
+        Cell(fmt.decibels(sqnr), note=ratio, tone="bad" if under else ""),
         Cell(
             fmt.percent(ranks.top1_agreement if ranks else None),
             note=f"top-5 {fmt.percent(ranks.top5_agreement)}" if ranks else "",
@@ -158,16 +177,7 @@ def _limits(reports: Iterable[ParityReport]) -> tuple[str, ...]:
         by_limits: dict[str, list[str]] = {}
         for output in report.outputs:
             if (limits := output.tolerances) is not None:
-                text = (
-                    f"atol {limits.atol:g}, rtol {limits.rtol:.4g}, min cosine {limits.min_cosine:.5g}, "
-                    f"min top-1 agreement {limits.min_top1_agreement:.4g}"
-                )
-                if limits.min_sqnr is not None:
-                    text += f", min SQNR {limits.min_sqnr:.1f} dB"
-                if limits.max_drop is not None:
-                    text += f", at most {limits.max_drop:.2f} points of accuracy lost"
-                if report.limits:
-                    text += f" ({report.limits})"
+                text = _in_words(limits) + (f" ({fmt.data(report.limits)})" if report.limits else "")
                 by_limits.setdefault(text, []).append(output.name)
         for text, names in by_limits.items():
             which = report.precision if len(by_limits) == 1 else f"{report.precision}, {join_names(names)}"
@@ -178,6 +188,24 @@ def _limits(reports: Iterable[ParityReport]) -> tuple[str, ...]:
         f"{which}{f' ({join_names(files)})' if several.count(which) > 1 else ''}: {text}"
         for (which, text), files in lines.items()
     )
+
+
+def _in_float32(report: ParityReport) -> bool:
+    """Whether float16 was computed in float32: ONNX Runtime has no other kernels for processors."""
+    half = report.precision == "fp16" or report.precision.endswith("-trt")
+    return half and report.candidate.startswith("onnxruntime") and "(CPU" in report.candidate
+
+
+def _in_words(limits: Tolerances) -> str:
+    """Limits without those that hold whatever the figures are."""
+    told = (
+        f"atol {limits.atol:g}, rtol {limits.rtol:.4g}",
+        f"min cosine {fmt.cosine(limits.min_cosine).rstrip('0')}" if limits.min_cosine > -1 else "",
+        f"min top-1 agreement {fmt.percent(limits.min_top1_agreement)}" if limits.min_top1_agreement > 0 else "",
+        f"min SQNR {fmt.decibels(limits.min_sqnr)}" if limits.min_sqnr is not None else "",
+        f"at most {limits.max_drop:.2f} points of accuracy lost" if limits.max_drop is not None else "",
+    )
+    return ", ".join(filter(None, told))
 
 
 def _uncounted(items: Iterable[Comparison]) -> Table:

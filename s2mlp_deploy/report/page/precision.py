@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from s2mlp_deploy.artifact import Manifest
 from s2mlp_deploy.evidence.accuracy import AS_IN_THE_FILE, AccuracyReport, AccuracyRow, WorstImage
 from s2mlp_deploy.evidence.calibration import CalibrationReport
+from s2mlp_deploy.evidence.choice import scored_beside
+from s2mlp_deploy.evidence.standing import Standing, comparisons, standings
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
-from s2mlp_deploy.report.figures import measured_in_words
+from s2mlp_deploy.report.figures import drop_of, measured_in_words
 from s2mlp_deploy.report.page.cells import Cell, Table
 from s2mlp_deploy.report.page.charts import HistogramPlot, SqnrPlot, draw_histogram, draw_sqnr
 from s2mlp_deploy.report.page.scores import QUANTIZE_AGAIN, BudgetView, score_table, view_budget
@@ -146,12 +148,14 @@ def view_precision(manifest: Manifest, evidence: Evidence) -> PrecisionView | No
     ):
         return None
     scored = _each_file_once(manifest, saved)
+    known = standings(manifest, comparisons(manifest, evidence))
+    instead = {item.file: _instead(manifest, item) for item in known}
     layers = tuple(view for scores in scored for view in _layers(manifest, scores))
     histograms = _histograms(ranges, layers) if ranges else ((), ())
     rows = [row for scores in scored for row in scores.rows]
     return PrecisionView(
         warnings=_warnings(manifest, scored, ranges, sum(map(len, histograms))),
-        scores=_scores(manifest, scored),
+        scores=_scores(manifest, scored, instead),
         unscored="" if scored else _unscored(manifest),
         rounded=any(row.arithmetic != AS_IN_THE_FILE for row in rows),
         budgets=tuple(
@@ -180,18 +184,30 @@ def _each_file_once(manifest: Manifest, saved: Sequence[AccuracyReport]) -> tupl
     return tuple(found)
 
 
-def _scores(manifest: Manifest, scored: Sequence[AccuracyReport]) -> tuple[ScoresView, ...]:
+def _scores(manifest: Manifest, scored: Sequence[AccuracyReport], instead: Mapping[str, str]) -> tuple[ScoresView, ...]:
     known = {row.file for scores in scored for row in scores.rows}
-    unscored = [r.path for r in manifest.files if r.path.endswith(".onnx") and r.path not in known]
+    unscored = {
+        record.path: instead.get(record.path, "")
+        for record in manifest.files
+        if record.path.endswith(".onnx") and record.path not in known
+    }
     if not scored:
         return (ScoresView("", score_table(manifest, None, unscored)),)
     return tuple(
         ScoresView(
             ("Score: " if scores.metric else "Not scored, ") + measured_in_words(scores),
-            score_table(manifest, scores, () if index else unscored),
+            score_table(manifest, scores, {} if index else unscored),
         )
         for index, scores in enumerate(scored)
     )
+
+
+def _instead(manifest: Manifest, standing: Standing) -> str:
+    """What there is in place of a score: an accuracy of parity, or another file's score."""
+    if drop_of(standing) is not None:
+        return "its accuracy stands under Parity"
+    beside = scored_beside(manifest, standing)
+    return f"compared with {beside} alone" if beside and standing.on_noise else ""
 
 
 def _warnings(

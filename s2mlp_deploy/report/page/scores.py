@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from s2mlp_deploy.artifact import Manifest, data_file
@@ -41,13 +41,13 @@ def share_of(size: int, whole: int) -> str:
     return fmt.percent(size / whole, 0) if size > 0 and whole > 0 else fmt.MISSING
 
 
-def score_table(manifest: Manifest, scores: AccuracyReport | None, unscored: Sequence[str]) -> Table:
+def score_table(manifest: Manifest, scores: AccuracyReport | None, unscored: Mapping[str, str]) -> Table:
     """A row for each file that was scored, then one for each that was not.
 
     Args:
         manifest: Of the artifact.
         scores: What was measured.
-        unscored: Files that nothing was measured of.
+        unscored: Files that nothing was measured of, each with what there is instead, in words.
     """
     rows: list[tuple[Cell, ...]] = []
     old = scores.outdated(manifest) if scores else frozenset()
@@ -70,12 +70,12 @@ def score_table(manifest: Manifest, scores: AccuracyReport | None, unscored: Seq
                 Cell(share_of(size, whole)),
             )
         )
-    for path in unscored:
+    for path, instead in unscored.items():
         size = size_of(manifest, path)
         missing = (Cell(fmt.MISSING),) * 3
         rows.append(
             (
-                Cell(path),
+                Cell(path, note=instead),
                 Cell("not scored", tone="warn"),
                 *missing,
                 Cell(fmt.size(size), title=f"{size:,} bytes"),

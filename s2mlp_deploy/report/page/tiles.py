@@ -8,16 +8,21 @@ from dataclasses import dataclass
 from s2mlp_deploy.artifact import FileRecord, Manifest
 from s2mlp_deploy.evidence.accuracy import AccuracyReport, AccuracyRow
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult
-from s2mlp_deploy.evidence.choice import current_score, time_of
+from s2mlp_deploy.evidence.choice import current_score, scored_beside, time_of
 from s2mlp_deploy.evidence.standing import Standing, comparisons
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.banner import holding_elsewhere, on_several_engines
+from s2mlp_deploy.report.bench import threads_in_words
 from s2mlp_deploy.report.figures import data_in_words, measured_in_words, worst_of
 from s2mlp_deploy.report.page.cells import Cell
 from s2mlp_deploy.report.page.parity import state_cell
 from s2mlp_deploy.report.page.scores import share_of, size_of
 from s2mlp_deploy.text import join_names
+
+_FIGURES = ("Max abs", "SQNR", "Same top-1", "Score", "Accuracy")
+_LACKS = {"fails": "FAILS", "unclear": "is unclear", "missing": "was not measured"}
+"""What is wrong with the parity of a file that another one rests on."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,9 @@ def file_tiles(manifest: Manifest, evidence: Evidence, files: Sequence[Standing]
         if record is None:
             continue  # Compared, and no file of the artifact: an engine, or a copy.
         size = size_of(manifest, record.path)
-        scores, row = current_score(manifest, evidence, record.path)
+        _, row = current_score(manifest, evidence, record.path)
+        # Scores of float16 are of its own arithmetic, which parity on a processor is not.
+        known = dict(_differences(standing)) | dict(_score(manifest, evidence, standing, several=several))
         share = "" if record.precision == "fp32" else f"{share_of(size, whole)} of fp32"
         tiles.append(
             FileTile(
@@ -68,8 +75,7 @@ def file_tiles(manifest: Manifest, evidence: Evidence, files: Sequence[Standing]
                 basis=_basis(standing, several=several),
                 caution="; ".join(_cautions(standing, row, record.precision, holding_elsewhere(standing))),
                 figures=(
-                    *_differences(standing),
-                    *_score(scores, row, standing, several=several),
+                    *((label, known[label]) for label in _FIGURES if label in known),
                     *_latency(evidence, record.sha256),
                     ("Size", Cell(fmt.size(size), note=share)),
                 ),
@@ -90,12 +96,17 @@ def _title(record: FileRecord, manifest: Manifest) -> str:
 def _basis(standing: Standing, *, several: bool) -> str:
     engines = join_names(standing.engines)
     data = join_names(dict.fromkeys(data_in_words(item.report) for item in standing.basis), limit=3)
-    return f"{data} on {engines}" if several and data else data
+    told = f"{data} on {engines}" if several and data else data
+    # What tune made was compared with the artifact's own files, and not with the source.
+    beside = dict.fromkeys(item.report.reference for item in standing.basis if item.report.rests_on)
+    return f"{told}, against {join_names(beside)}" if beside else told
 
 
 def _cautions(standing: Standing, row: AccuracyRow | None, precision: str, elsewhere: Sequence[str]) -> Iterator[str]:
     if elsewhere:
         yield f"holds on {join_names(elsewhere)}"
+    for name, state in dict.fromkeys((item.borrowed, item.state) for item in standing.basis if item.borrowed):
+        yield f"it rests on {name}, whose parity {_LACKS[state]}"
     if standing.superseded:
         yield "measured only before it changed"
     if standing.excused:
@@ -125,31 +136,46 @@ def _latency(evidence: Evidence, sha256: str) -> list[tuple[str, Cell]]:
         return []
     (batch, engine), (time, result, report) = min(found.items(), key=lambda item: (item[0][0], item[1][0]))
     doubt = ", doubtful" if report.warnings or result.warnings else ""
-    note, title = f"batch {batch}, {engine}{doubt}", f"median, {result.candidate.runtime}"
+    threads = threads_in_words(result.candidate)
+    note, title = f"batch {batch}, {threads}, {engine}{doubt}", f"median, {result.candidate.runtime}"
     return [("Latency", Cell(f"{fmt.milliseconds(time)} ms", note=note, title=title))]
 
 
 def _differences(standing: Standing) -> list[tuple[str, Cell]]:
     worst = worst_of([output for item in standing.basis for output in item.report.outputs])
     found = [("Max abs", Cell(worst.max_abs, note="" if worst.allowed == fmt.MISSING else f"allowed {worst.allowed}"))]
+    if worst.least_sqnr != fmt.MISSING:
+        found.append(("SQNR", Cell(worst.sqnr, note=f"at least {worst.least_sqnr}")))
     found.append(("Same top-1", Cell(worst.top1)))
     return [(label, cell) for label, cell in found if cell.text != fmt.MISSING]
 
 
-def _score(
-    scores: AccuracyReport | None, row: AccuracyRow | None, standing: Standing, *, several: bool
-) -> list[tuple[str, Cell]]:
-    """What the file scores: as it was made, else where parity was measured on labelled images."""
+def _score(manifest: Manifest, evidence: Evidence, standing: Standing, *, several: bool) -> list[tuple[str, Cell]]:
+    """What the file scores: as it was made, else where parity was measured on labelled images.
+
+    Of a file that nobody scored it is said so, and what the one scores that it was compared with.
+    """
+    scores, row = current_score(manifest, evidence, standing.file)
     if scores is not None and row is not None:
-        drop, title = scores.drop(row), measured_in_words(scores)
-        told = ("" if drop is None else f"drop {fmt.points(drop, signed=True)}", "onnxruntime" if several else "")
-        note = ", ".join(filter(None, told))  # Files are scored by ONNX Runtime.
+        title = measured_in_words(scores)
+        note = ", ".join(filter(None, (_drop(scores, row), "onnxruntime" if several else "")))  # That scores files.
         found = [
             ("Score", Cell(fmt.points(row.score), note=note, title=title)),
             ("SQNR", Cell(fmt.decibels(row.sqnr), title=title)),
         ]
         return [(label, cell) for label, cell in found if cell.text != fmt.MISSING]
     worst = worst_of([output for item in standing.basis for output in item.report.outputs])
-    if worst.candidate_accuracy == fmt.MISSING:
+    if worst.candidate_accuracy != fmt.MISSING:
+        return [("Accuracy", Cell(worst.candidate_accuracy, note=f"reference {worst.reference_accuracy}"))]
+    beside = scored_beside(manifest, standing)
+    scores, row = current_score(manifest, evidence, beside)
+    if scores is None or row is None or row.score is None:
         return []
-    return [("Accuracy", Cell(worst.candidate_accuracy, note=f"reference {worst.reference_accuracy}"))]
+    told = ", ".join(filter(None, (fmt.points(row.score), _drop(scores, row))))
+    note = f"{beside}, which it was compared with: {told}"
+    return [("Score", Cell("not scored", note=note, title=measured_in_words(scores)))]
+
+
+def _drop(scores: AccuracyReport, row: AccuracyRow) -> str:
+    drop = scores.drop(row)
+    return "" if drop is None else f"drop {fmt.points(drop, signed=True)}"

@@ -24,6 +24,17 @@ def test_when_and_where_it_was_measured_is_told(tmp_path: Path) -> None:
     ]
 
 
+def test_what_one_command_saved_is_a_row_and_versions_are_those_of_releases(tmp_path: Path) -> None:
+    there = replace(ENVIRONMENT, versions={"openvino": "2026.4.1-22982-e213a147257-releases/2026/4"})
+    cells = page_of(
+        artifact(
+            tmp_path, parity_a=report(), parity_b=on_noise(environment=there), parity_c=replace(report(), file="c.onnx")
+        )
+    ).of("td")
+    start = cells.index("parity-a.json, parity-c.json")
+    assert cells[start + 4 : start + 7 : 2] == ["parity-b.json", "openvino 2026.4.1"]
+
+
 def test_each_machine_has_its_own_measurements(tmp_path: Path) -> None:
     later = replace(ENVIRONMENT, time="2026-11-28T10:00:00Z", machine=replace(MACHINE, memory=8 * 10**9))
     page = page_of(

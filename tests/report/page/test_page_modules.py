@@ -107,6 +107,27 @@ def test_width_is_time_where_there_are_times_else_size(tmp_path: Path):
     assert charts(tmp_path / "d") == ()
 
 
+def test_the_table_has_a_column_for_what_was_measured_and_no_other(tmp_path: Path):
+    (sized,) = charts(tmp_path / "a", modules_a=modules())
+    assert sized.modules.columns == ("Module", "Weights", "Computes in")
+    assert sized.modules.numeric == {1}
+    assert {len(row) for row in sized.modules.rows} == {3}
+    (timed,) = charts(tmp_path / "b", bench_a=bench())
+    assert timed.modules.columns == ("Module", "ms", "Share", "Of it GEMM or Conv")
+    (both,) = charts(tmp_path / "c", modules_a=modules(), bench_a=bench(), layers_a=compared(layer("head")))
+    assert both.modules.columns[-3:] == ("Weights", "Computes in", "Max abs")
+    assert both.modules.numeric == {1, 2, 3, 4}
+
+
+def test_times_of_other_threads_have_a_title_of_their_own(tmp_path: Path):
+    (first, *_), run = bench().results, bench()
+    more = replace(run, results=(replace(first, candidate=replace(first.candidate, threads=2)),))
+    found = charts(tmp_path, modules_a=modules(), bench_a=run, bench_b=more)
+    assert [chart.title for chart in found] == [
+        f"{FILE} on onnxruntime, batch 1, {n}" for n in ("1 thread", "2 threads")
+    ]
+
+
 def test_what_is_of_other_bytes_is_not_drawn(tmp_path: Path):
     stale = replace(compared(layer("head", 1.0)), file_sha256="1" * 64)
     assert charts(tmp_path / "a", modules_a=modules(sha256="1" * 64)) == ()
@@ -163,7 +184,7 @@ def test_small_modules_are_left_out_and_counted(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("s2mlp_deploy.report.page.icicle._MOST_BOXES", 4)
     (chart,) = charts(tmp_path, modules_a=modules())
     assert len(chart.boxes) <= 4
-    assert f"{9 - len(chart.boxes)} smaller modules are drawn as part of those around them." in chart.notes
+    assert f"{9 - len(chart.boxes)} small modules are drawn as part of those around." in chart.notes
 
 
 def test_names_of_others_are_escaped_in_drawings(tmp_path: Path):

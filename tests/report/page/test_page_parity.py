@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from report_samples import artifact, on_noise, page_of, regions, report, tone
+from report_samples import FILE, artifact, manifest, on_noise, page_of, regions, report, tone
 
 
 def test_the_eager_run_is_shown_once_and_not_judged(tmp_path: Path) -> None:
@@ -43,3 +43,34 @@ def test_limits_that_differ_within_a_precision_say_of_which_file(tmp_path: Path)
     assert told == ["Limits for fp32 (model.fp32.onnx)", "Limits for fp32 (copy.onnx)"]
     page = page_of(artifact(tmp_path / "alone", parity_a=report(), parity_b=replace(other, limits="")))
     assert [text.partition(":")[0] for text in page.of("p") if text.startswith("Limits for")] == ["Limits for fp32"]
+
+
+def test_limits_never_round_to_perfection_and_a_folder_called_images_is_a_folder(tmp_path: Path) -> None:
+    (output,) = report().outputs
+    assert output.tolerances is not None
+    close = replace(output, tolerances=replace(output.tolerances, min_cosine=0.9999989, min_top1_agreement=0.9995))
+    judged = replace(
+        report(), outputs=(close,), limits="its own figures: 35.5 dB on 40 images of images when it was made"
+    )
+    page = page_of(artifact(tmp_path, parity_a=judged))
+    (told,) = [text for text in page.of("p") if text.startswith("Limits for")]
+    assert "min cosine 0.9999989, min top-1 agreement 99.95 % (its" in told
+    assert told.endswith("on 40 images of the folder images when it was made)")
+
+
+def test_files_stand_in_the_order_of_the_artifact(tmp_path: Path) -> None:
+    half = replace(manifest().files[0], path="model.fp16.onnx", sha256="e" * 64)
+    described = replace(manifest(), files=(*manifest().files, half))
+    other = replace(report(), file=half.path, file_sha256=half.sha256, precision="fp16")
+    cells = page_of(artifact(tmp_path, described, parity_a=other, parity_b=report())).of("td")
+    names = [cell for cell in cells if cell.endswith("onnxruntime 1.22.0 (cpu)")]
+    assert [name.partition(".onnx")[0] for name in names] == ["model.fp32", "model.fp16"]
+
+
+def test_float16_that_was_computed_in_float32_is_told(tmp_path: Path) -> None:
+    half = replace(report(), precision="fp16", candidate="onnxruntime (CPU)")
+    told = [text for text in page_of(artifact(tmp_path / "a", parity_a=half)).of("p") if "float16's own" in text]
+    assert len(told) == 1
+    assert FILE in told[0]
+    for name, other in (("b", replace(half, candidate="onnxruntime (CUDA)")), ("c", replace(half, precision="int8"))):
+        assert "float16's own" not in page_of(artifact(tmp_path / name, parity_a=other)).body

@@ -18,8 +18,10 @@ from report_samples import (
     quantized_manifest,
     report,
 )
+from two_files import BOTH, TUNED, tuned_on_noise, with_tuned
 
 from s2mlp_deploy.artifact import FileRecord
+from s2mlp_deploy.evidence.parity import Tolerances
 
 
 def test_a_tile_for_each_file(tmp_path: Path) -> None:
@@ -58,26 +60,63 @@ def latencies(page: Page) -> list[str]:
 def test_a_tile_tells_the_latency_of_the_bytes_that_are_there(tmp_path: Path) -> None:
     quantized = quantized_manifest()
     page = page_of(artifact(tmp_path / "a", quantized, bench_single_stream=bench()))
-    assert latencies(page) == ["2 msbatch 1, onnxruntime, doubtful", "1 msbatch 1, onnxruntime, doubtful"]
+    assert latencies(page) == [
+        "2 msbatch 1, 1 thread, onnxruntime, doubtful",
+        "1 msbatch 1, 1 thread, onnxruntime, doubtful",
+    ]
     trusted = replace(bench(), warnings=())
     first, _, crashed = trusted.results
     assert first.latency is not None
     larger = replace(first, candidate=replace(first.candidate, batch=8), latency=replace(first.latency, p50=1.0))
     trusted = replace(trusted, results=(larger, first, crashed))
     page = page_of(artifact(tmp_path / "b", quantized, bench_single_stream=trusted))
-    assert latencies(page) == ["2 msbatch 1, onnxruntime"]
+    assert latencies(page) == ["2 msbatch 1, 1 thread, onnxruntime"]
     # Too few runs for percentiles.
     short = replace(trusted, results=(replace(first, latency=None),))
     page = page_of(artifact(tmp_path / "e", quantized, bench_single_stream=short))
-    assert latencies(page) == ["2 msbatch 1, onnxruntime"]
+    assert latencies(page) == ["2 msbatch 1, 1 thread, onnxruntime"]
     # Measured later on another engine, which is slower.
     latency = replace(first.latency, p50=3.0)
     slower = replace(first, candidate=replace(first.candidate, engine="openvino"), latency=latency)
     later = replace(trusted, results=(slower,), environment=replace(trusted.environment, time="2027"))
     page = page_of(artifact(tmp_path / "d", quantized, bench_single_stream=later, bench_speed_onnxruntime=trusted))
-    assert latencies(page) == ["2 msbatch 1, onnxruntime"]
-    titles = [text for text in page.of("h3") if text.startswith("single-stream")]
-    assert titles == ["single-stream on openvino", "single-stream on onnxruntime"]
+    assert latencies(page) == ["2 msbatch 1, 1 thread, onnxruntime"]
     files = (replace(quantized.files[0], sha256="9" * 64), quantized.files[1])
     page = page_of(artifact(tmp_path / "c", replace(quantized, files=files), bench_single_stream=trusted))
     assert latencies(page) == []
+
+
+def test_a_file_that_tune_made_tells_whose_scores_are_known(tmp_path: Path) -> None:
+    known = {"parity_a": BOTH[0], "parity_b": BOTH[1], "parity_c": tuned_on_noise(), "accuracy_a": accuracy()}
+    page = page_of(artifact(tmp_path / "a", with_tuned(), **known))
+    (tile,) = [text for text in page.of("section") if text.startswith("int8 tuned")]
+    assert f"Scorenot scored{INT8}, which it was compared with: 82.90, drop +0.10" in tile
+    assert "on noise alone" in tile
+    cells = page.of("td")
+    assert cells[cells.index(f"{TUNED}compared with {INT8} alone") + 1] == "not scored"
+    assert f"against {tuned_on_noise().reference}" in tile
+    alone = artifact(tmp_path / "c", with_tuned(), **{name: known[name] for name in ("parity_c", "accuracy_a")})
+    (tile,) = [text for text in page_of(alone).of("section") if text.startswith("int8 tuned not measured")]
+    assert f"it rests on {FILE}, whose parity was not measured" in tile
+    assert f"Scorenot scored{INT8}" in tile
+    # Measured on labelled images it has an accuracy of its own.
+    known["parity_d"] = replace(BOTH[1], file=TUNED, file_sha256="d" * 64)
+    page = page_of(artifact(tmp_path / "b", with_tuned(), **known))
+    (tile,) = [text for text in page.of("section") if text.startswith("int8 tuned")]
+    assert "Accuracy97.10 %reference 97.20 %" in tile
+    assert "Score" not in tile
+    assert f"{TUNED}its accuracy stands under Parity" in page.of("td")
+
+
+def test_a_limit_of_sqnr_stands_beside_the_figure_and_one_that_limits_nothing_nowhere(tmp_path: Path) -> None:
+    (output,) = report(sqnr=31.5).outputs
+    limits = Tolerances(0.0, 2.0, -1, 0, min_sqnr=28.25)
+    judged = replace(report(), outputs=(replace(output, tolerances=limits),))
+    page = page_of(artifact(tmp_path / "a", parity_a=judged))
+    (tile,) = [text for text in page.of("section") if text.startswith("fp32")]
+    assert "Max abs7.63e-06 SQNR31.5 dBat least 28.2 dB Same" in tile
+    assert "31.5 dBat least 28.2 dB" in page.of("td")
+    assert "Limits for fp32: atol 0, rtol 2, min SQNR 28.2 dB" in page.of("p")
+    over = replace(output, metrics=replace(output.metrics, sqnr=20.0), tolerances=limits)
+    page = page_of(artifact(tmp_path / "b", parity_a=replace(judged, outputs=(over,))))
+    assert "20.0 dBunder 28.2 dB" in page.of("td")

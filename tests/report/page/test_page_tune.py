@@ -18,6 +18,7 @@ def test_every_trial_is_told_with_its_reason_and_a_long_table_is_folded(tmp_path
     ]
     assert cells[24:27] == ["1", "0.500 (0.480 to 0.520)", "WONthe fastest"]
     assert "not equalit differs by 0.3" in cells
+    assert "no time" in cells, "and nothing more"
     assert "int8: model.int8.onnx on openvino, 1 thread, 2.00 times as fast" in page.of("p")
     assert "fp32: model.fp32-tuned.onnx on openvino, 1 thread, 1.23 times as fast (of an older file)" in page.of("p")
     assert "Fp16 is not tried on a processor." in page.of("p")
