@@ -131,12 +131,12 @@ def _view(report: BenchReport, title: str, present: dict[str, str]) -> BenchView
         ratio = "" if item.ratio is None else f"{item.ratio:.3f}"
         share = Cell(ratio, note=NOT_OF_ONE_RUN if ratio else "", tone="warn")
         cells.append((Cell(item.file, note=ELSEWHERE, tone="warn"), *map(Cell, next(told)), share))
-    first = report.results[0].candidate
-    flushed = "subnormal numbers count as 0" if first.flush_denormals else ""
+    candidate = report.results[0].candidate
+    flushed = "subnormal numbers count as 0" if candidate.flush_denormals else ""
     inputs = ", ".join(filter(None, (inputs_of(report, "×"), report.data)))
     how = rounds_of(report) if report.measured else ""
     when = time_in_words(report.environment)
-    conditions = [runtimes_of(report), threads_in_words(first), flushed, f"inputs {inputs}", how, when]
+    conditions = [runtimes_of(report), threads_in_words(candidate), flushed, f"inputs {inputs}", how, when]
     doubts = [*report.warnings]
     doubts += _doubts(names, report.results)
     doubts += [f"{item.file}: {item.doubt}" for item in report.elsewhere]
