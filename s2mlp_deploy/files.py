@@ -263,34 +263,75 @@ def write_file(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def check_parents(path: Path) -> None:
+    """Refuses, before any work is done, a place that nothing can be written to.
+
+    Directories above it that are missing are made by whoever writes, with every option that names an output.
+
+    Args:
+        path: Of the file or directory that is to be written.
+
+    Raises:
+        OutputError: What there is of the directories above it is none, or not this user's to write.
+    """
+    try:
+        above = path.absolute().parent
+        while not os.path.lexists(above):
+            above = above.parent
+        writable = above.is_dir() and os.access(above, os.W_OK | os.X_OK)
+    except OSError as error:  # A name that is too long, for example.
+        raise output_error(path, error) from error
+    if not writable:
+        problem = "it is not yours to write" if above.is_dir() else "it is no directory"
+        raise OutputError(
+            f"{path.name} cannot be written below {above}: {problem}",
+            where=str(path),
+            fix="choose a place that is yours to write; directories that are missing are made",
+        )
+
+
+@contextlib.contextmanager
+def no_empty_parents(path: Path) -> Iterator[None]:
+    """Removes the directories above a path that are made within the block, and are empty when it ends."""
+    # Not Path.exists, which raises where a directory above may not be looked into.
+    made = [directory for directory in path.parents if not os.path.lexists(directory)]
+    try:
+        yield
+    finally:
+        for directory in made:
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends well.
+    """A temporary path beside ``path`` that takes its place when the block ends well. Its directory is made for it.
 
     Raises:
         OutputError: The place cannot be written, or the disk is full.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary, handle = _temporary(path)
-    except OSError as error:
-        raise output_error(path, error) from error
-    try:
-        yield temporary
-        if os.name == "nt":  # An open file cannot be renamed there.
-            os.close(handle)
-            handle = -1
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if not is_write_error(error, path.parent):
-            raise
-        raise output_error(path, error) from error
-    finally:
-        if handle >= 0:
-            os.close(handle)
-        temporary.unlink(missing_ok=True)
+    with no_empty_parents(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary, handle = _temporary(path)
+        except OSError as error:
+            raise output_error(path, error) from error
+        try:
+            yield temporary
+            if os.name == "nt":  # An open file cannot be renamed there.
+                os.close(handle)
+                handle = -1
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            if not is_write_error(error, path.parent):
+                raise
+            raise output_error(path, error) from error
+        finally:
+            if handle >= 0:
+                os.close(handle)
+            temporary.unlink(missing_ok=True)
 
 
 def _temporary(path: Path) -> tuple[Path, int]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from s2mlp_deploy.errors import OutputError
-from s2mlp_deploy.files import MODE, output_error, to_json, try_lock
+from s2mlp_deploy.files import MODE, no_empty_parents, output_error, to_json, try_lock
 
 LOG = logging.getLogger(__name__)
 
@@ -52,9 +52,7 @@ def locked(path: Path, *, wait: float = 60.0) -> Iterator[bool]:
     Raises:
         OutputError: Another command held it all the time, or the file cannot be made.
     """
-    # Not Path.exists, which raises where a folder above may not be looked into.
-    made = [folder for folder in path.parents if not os.path.lexists(folder)]
-    try:
+    with no_empty_parents(path):
         handle, held = _wait_for(path, wait)
         try:
             yield held
@@ -65,10 +63,6 @@ def locked(path: Path, *, wait: float = 60.0) -> Iterator[bool]:
                 path.unlink()
             if os.name != "nt":
                 os.close(handle)
-    finally:
-        for folder in made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
 
 def _wait_for(path: Path, wait: float) -> tuple[int, bool]:

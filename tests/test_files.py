@@ -15,7 +15,7 @@ from tiny_artifact import largest_file
 
 from s2mlp_deploy import files
 from s2mlp_deploy.errors import OutputError
-from s2mlp_deploy.files import remove_abandoned, replacing, scratch_directory, to_json, write_file
+from s2mlp_deploy.files import check_parents, remove_abandoned, replacing, scratch_directory, to_json, write_file
 
 
 def test_replacing_puts_the_new_content_in_place(tmp_path):
@@ -40,6 +40,21 @@ def test_a_crash_while_replacing_leaves_the_old_file_and_no_temporary(tmp_path, 
     with pytest.raises(OutputError if isinstance(error, OSError) else type(error)):
         crash()
     assert nano_artifact.snapshot(tmp_path) == {"file.bin": b"old"}
+
+
+def test_directories_that_are_made_for_a_file_go_where_it_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="crash"), replacing(tmp_path / "a" / "b" / "file.bin"):
+        raise ValueError("crash")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["file/a", "file/a/b", "link/a"])
+def test_a_place_below_something_that_is_no_directory_is_refused(tmp_path, name):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OutputError, match="no directory"):
+        check_parents(tmp_path / name)
+    check_parents(tmp_path / "new" / "a" / "b")
 
 
 def test_a_replaced_file_gets_the_permissions_of_any_new_file(tmp_path):

@@ -22,7 +22,7 @@ from s2mlp_deploy.errors import ArtifactError, InputError, OutputError
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult
 from s2mlp_deploy.evidence.profile import Profile
 from s2mlp_deploy.evidence.store import decode, encode
-from s2mlp_deploy.files import is_regular, read_file, sha256_of, write_file
+from s2mlp_deploy.files import check_parents, is_regular, read_file, sha256_of, write_file
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 LOG = logging.getLogger(__name__)
@@ -213,7 +213,7 @@ def check_save(path: str | Path) -> None:
     Raises:
         OutputError: It is no place for a file, or something else than a saved run stands there.
     """
-    _check_place(Path(path))
+    check_parents(Path(path))
     try:
         decode(read_file(Path(path), "evidence"), BenchReport)
     except FileNotFoundError:
@@ -228,7 +228,7 @@ def check_csv(path: str | Path) -> None:
     Raises:
         OutputError: It is no place for a file, or something else than such a table stands there.
     """
-    _check_place(Path(path))
+    check_parents(Path(path))
     if os.path.lexists(path) and not _is_table(Path(path)):
         raise _taken(Path(path), "table of a benchmark")
 
@@ -240,13 +240,6 @@ def _is_table(path: Path) -> bool:
             return stream.read(len(header)) == header
     except OSError:
         return False
-
-
-def _check_place(path: Path) -> None:
-    if not path.name or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise OutputError(
-            "there is no folder to write to", where=str(path.parent), fix="name a file in one that exists"
-        )
 
 
 def _taken(path: Path, kind: str) -> OutputError:

@@ -25,7 +25,16 @@ from s2mlp_deploy.errors import ArtifactError, InputError
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.layers import LayerParity, LayersReport
 from s2mlp_deploy.evidence.machine import environment_here
-from s2mlp_deploy.files import from_json, is_plain_name, is_regular, output_error, read_file, sha256_of, to_json
+from s2mlp_deploy.files import (
+    from_json,
+    is_plain_name,
+    is_regular,
+    no_empty_parents,
+    output_error,
+    read_file,
+    sha256_of,
+    to_json,
+)
 from s2mlp_deploy.parity.pieces import Piece, piece_model
 from s2mlp_deploy.parity.sketch import LayerFigures, float_array
 from s2mlp_deploy.parity.tolerances import own_distance
@@ -131,32 +140,33 @@ def write_pieces(
     check_place(directory)
     staging = directory.absolute().with_name(f".{directory.absolute().name}.saving")
     shutil.rmtree(staging, ignore_errors=True)
-    try:
-        staging.mkdir()
-        built = []
-        for number, piece in enumerate(pieces):
-            progress(f"building piece {number + 1} of {len(pieces)}", number, len(pieces))
-            built.append(_built(staging, number, piece, record, model, told))
-        (staging / TENSORS).write_bytes(save({name: np.ascontiguousarray(a) for name, a in told.values.items()}))
-        found = EnginePieces(
-            engine.name,
-            record.flavour,
-            tuple(record.targets),
-            record.precision or "fp32",
-            told.reference,
-            told.data,
-            told.images,
-            sha256_of(staging / TENSORS),
-            tuple(built),
-        )
-        (staging / INDEX).write_bytes(to_json(found))
-        check_place(directory)
-        staging.rename(directory.absolute())
-        return found
-    except OSError as error:
-        raise output_error(directory, error) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with no_empty_parents(staging):
+        try:
+            staging.mkdir(parents=True)
+            built = []
+            for number, piece in enumerate(pieces):
+                progress(f"building piece {number + 1} of {len(pieces)}", number, len(pieces))
+                built.append(_built(staging, number, piece, record, model, told))
+            (staging / TENSORS).write_bytes(save({name: np.ascontiguousarray(a) for name, a in told.values.items()}))
+            found = EnginePieces(
+                engine.name,
+                record.flavour,
+                tuple(record.targets),
+                record.precision or "fp32",
+                told.reference,
+                told.data,
+                told.images,
+                sha256_of(staging / TENSORS),
+                tuple(built),
+            )
+            (staging / INDEX).write_bytes(to_json(found))
+            check_place(directory)
+            staging.rename(directory.absolute())
+            return found
+        except OSError as error:
+            raise output_error(directory, error) from error
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def _built(staging: Path, number: int, piece: Piece, record: BuildRecord, model: ir.Model, told: Told) -> BuiltPiece:

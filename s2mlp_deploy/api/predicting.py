@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from s2mlp_deploy.artifact import MANIFEST, read_manifest
-from s2mlp_deploy.errors import DataError
+from s2mlp_deploy.errors import DataError, InputError
 from s2mlp_deploy.serving.images import Images, named_images
 from s2mlp_deploy.serving.inputs import check_takes_images
 from s2mlp_deploy.serving.predictor import Prediction, Predictor
@@ -55,6 +55,8 @@ def predict(
         InputError: Something is given that is no image, or there is no such output.
         OutputError: The file to save to is somebody else's or cannot be written.
     """
+    if top < 1:
+        raise InputError(f"top is {top}", fix="give at least 1")
     target = None if save is None else Path(save)
     if target is not None:
         check_target(target)

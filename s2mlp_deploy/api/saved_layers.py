@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import reprlib
 import shutil
 from collections.abc import Mapping
@@ -18,7 +20,16 @@ from s2mlp_deploy.errors import ArtifactError, InputError, OutputError
 from s2mlp_deploy.evidence.layers import LayerParity, LayersReport
 from s2mlp_deploy.evidence.parity import Tolerances
 from s2mlp_deploy.evidence.store import decode, encode
-from s2mlp_deploy.files import from_json, is_plain_name, output_error, read_file, sha256_of, to_json
+from s2mlp_deploy.files import (
+    check_parents,
+    from_json,
+    is_plain_name,
+    no_empty_parents,
+    output_error,
+    read_file,
+    sha256_of,
+    to_json,
+)
 from s2mlp_deploy.parity.sketch import LayerFigures
 from s2mlp_deploy.parity.tolerances import Limit, default_tolerances, tolerances_by_output
 from s2mlp_deploy.text import whole_number
@@ -41,12 +52,11 @@ def check_place(directory: Path) -> None:
     """Refuses a place for saved layers where something is already.
 
     Raises:
-        OutputError: It exists, or the folder that it goes into does not.
+        OutputError: It exists, or cannot be written.
     """
-    if directory.exists() or directory.is_symlink():
+    check_parents(directory)
+    if os.path.lexists(directory):
         raise OutputError("something is there already", where=str(directory), fix="name a new folder")
-    if not directory.absolute().parent.is_dir():
-        raise OutputError("there is no such folder", where=str(directory.absolute().parent), fix="make it first")
 
 
 class LayerWriter:
@@ -68,9 +78,11 @@ class LayerWriter:
         self._tensors: dict[str, NDArray[Any]] = {}
         self._bytes = 0
         self._hashes: dict[str, str] = {}
+        self._parents = contextlib.ExitStack()
+        self._parents.enter_context(no_empty_parents(self._staging))
         try:
             shutil.rmtree(self._staging, ignore_errors=True)
-            self._staging.mkdir()
+            self._staging.mkdir(parents=True)
         except OSError as error:
             raise output_error(self._staging, error) from error
 
@@ -128,6 +140,7 @@ class LayerWriter:
     def close(self) -> None:
         """Removes what was not committed."""
         shutil.rmtree(self._staging, ignore_errors=True)
+        self._parents.close()
 
 
 def rejudge_layers(

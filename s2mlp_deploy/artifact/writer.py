@@ -21,6 +21,7 @@ from s2mlp_deploy.artifact.names import EVIDENCE, MANIFEST, REPORT, data_file, m
 from s2mlp_deploy.artifact.ownership import is_own_report, listed_names, manifests_in, remove_artifact
 from s2mlp_deploy.errors import ArtifactError, OutputError
 from s2mlp_deploy.files import (
+    check_parents,
     is_write_error,
     output_error,
     remove_abandoned,
@@ -277,15 +278,7 @@ def check_output(directory: Path, *, force: bool, files: Collection[str] = _DEFA
             where=str(directory),
             fix=other,
         )
-    existing = directory
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise OutputError(
-            "the output directory cannot be written",
-            where=str(existing),
-            fix="choose a directory that is yours to write",
-        )
+    check_parents(directory / MANIFEST)
 
 
 def _stands(path: Path) -> bool:

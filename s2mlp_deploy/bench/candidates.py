@@ -9,6 +9,7 @@ from pathlib import Path
 
 from s2mlp_deploy.artifact import (
     DEFAULT_FILES,
+    METADATA_KEY,
     Manifest,
     SizeLimit,
     TensorInfo,
@@ -16,16 +17,19 @@ from s2mlp_deploy.artifact import (
     check_sizes,
     data_file,
     fitting_batch,
+    read_limits,
     read_manifest,
     verify_file,
 )
+from s2mlp_deploy.artifact.onnx_interface import read_interface
 from s2mlp_deploy.choices import GRAPH_ENGINE
-from s2mlp_deploy.engines.profiles import MAX_SIZE, text_of
+from s2mlp_deploy.engines.profiles import MAX_SIZE, check_shapes, text_of
 from s2mlp_deploy.engines.record import read_engine, read_sidecar
 from s2mlp_deploy.engines.registry import OF_GRAPHS, check_engine, kind_of
 from s2mlp_deploy.errors import ArtifactError, InputError
+from s2mlp_deploy.evidence.build import Profile
 from s2mlp_deploy.evidence.tune import EngineSettings
-from s2mlp_deploy.files import from_json, sha256_of
+from s2mlp_deploy.files import from_json, sha256_of, to_json
 
 ENGINE_SUFFIXES = (".engine", ".plan")
 
@@ -163,19 +167,21 @@ def _graphs(manifest: Manifest) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Graph:
-    """What is known of a file once it is loaded.
+    """What a file says of itself, which is known before it is loaded.
 
     Attributes:
         name: Of the candidate, for messages.
         inputs: Of the graph.
         limits: What free sizes may be.
-        description: What the file says of itself, as JSON.
+        description: The rest, as JSON.
+        profiles: Shapes that an engine file takes; none where it takes any.
     """
 
     name: str
     inputs: tuple[TensorInfo, ...]
     limits: tuple[SizeLimit, ...]
     description: str
+    profiles: tuple[Profile, ...] = ()
 
     @property
     def _described(self) -> Mapping[str, object]:
@@ -197,6 +203,22 @@ class Graph:
         source = self._described.get("source")
         reference = source.get("reference") if isinstance(source, dict) else None
         return reference if isinstance(reference, str) else ""
+
+
+def graph_of(job: Job) -> Graph:
+    """Reads a graph's header, or an engine's sidecar.
+
+    Raises:
+        ArtifactError: It cannot be read.
+        InputError: Its limits of sizes are damaged.
+    """
+    if job.path.suffix in ENGINE_SUFFIXES:
+        record = read_sidecar(job.path)
+        described = to_json({"precision": record.precision}).decode() if record.precision else ""
+        return Graph(job.name, record.inputs, record.limits, described, record.profiles)
+    check_onnx(job.path)
+    told = read_interface(job.path)
+    return Graph(job.name, told.inputs, read_limits(told.metadata), told.metadata.get(METADATA_KEY, ""))
 
 
 def shapes_of(
@@ -236,6 +258,7 @@ def shapes_of(
     for graph, batch in zip(graphs, batches, strict=True):
         shapes.append({info.name: _shape(graph, info, batch or default, given) for info in graph.inputs})
         check_sizes(graph.limits, shapes[-1])
+        check_shapes(graph.profiles, shapes[-1])
     first: dict[int | None, tuple[Graph, dict[str, Shape]]] = {}
     for graph, batch, own in zip(graphs, batches, shapes, strict=True):
         other, theirs = first.setdefault(batch, (graph, own))

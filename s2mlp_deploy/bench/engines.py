@@ -7,7 +7,7 @@ from typing import Any
 
 from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.packages import version_of
-from s2mlp_deploy.engines.registry import OF_GRAPHS, kind_of, open_built_file, open_graph_file
+from s2mlp_deploy.engines.registry import OF_GRAPHS, check_here, kind_of, open_built_file, open_graph_file
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.evidence.tune import EngineSettings
 
@@ -18,6 +18,24 @@ def can_profile(path: Path, engine: str) -> bool:
     """Whether an engine times the nodes of a file: of a graph, on a CPU. On a GPU it would time how they are queued."""
     kind, _, part = engine.partition(":")
     return path.suffix == ".onnx" and kind in OF_GRAPHS and part.lower() in _CPU
+
+
+def check_opens(path: Path, engine: str, settings: EngineSettings) -> None:
+    """Refuses what :func:`open_engine` would refuse, as far as that is known without loading a file.
+
+    Raises:
+        TargetError: There is no such part of a machine here.
+        MissingDependencyError: The engine that has it is not installed.
+        InputError: Subnormal numbers are to count as 0 in an engine file.
+    """
+    if ":" in engine:  # Asking brings the runtime into this process; whether it is installed its own one says.
+        check_here(engine)
+    if path.suffix != ".onnx" and settings.flush_denormals:
+        raise InputError(
+            "how an engine file takes subnormal numbers was decided when it was built",
+            where=str(path),
+            fix="leave --flush-denormals out, or name ONNX files alone",
+        )
 
 
 def open_engine(
@@ -41,12 +59,7 @@ def open_engine(
     """
     kind = kind_of(engine)
     if path.suffix != ".onnx":
-        if settings.flush_denormals:
-            raise InputError(
-                "how an engine file takes subnormal numbers was decided when it was built",
-                where=str(path),
-                fix="leave --flush-denormals out, or name ONNX files alone",
-            )
+        check_opens(path, engine, settings)
         # Kernels that are compiled beside the first runs would be measured with them.
         options: dict[str, Any] = {"kernels": "eager"} if kind == "tensorrt-rtx" else {}
         if kind == "openvino":

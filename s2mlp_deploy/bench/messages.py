@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from s2mlp_deploy.artifact import SizeLimit, TensorInfo
 from s2mlp_deploy.bench.timing import Run
 from s2mlp_deploy.evidence.bench import RateTrial
 from s2mlp_deploy.evidence.tune import EngineSettings
@@ -35,9 +34,6 @@ class Opened(msgspec.Struct, tag=True, frozen=True):
 
     Attributes:
         runtime: What opened it, with its version.
-        inputs: Of the graph.
-        limits: What free sizes may be.
-        description: What the file says of itself, as JSON.
         seconds: Wall time of loading, imports of the runtime included.
         base_bytes: Resident memory before.
         versions: Of what the process had loaded.
@@ -45,9 +41,6 @@ class Opened(msgspec.Struct, tag=True, frozen=True):
     """
 
     runtime: str
-    inputs: tuple[TensorInfo, ...]
-    limits: tuple[SizeLimit, ...]
-    description: str
     seconds: float
     base_bytes: int
     versions: dict[str, str]

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from s2mlp_deploy.bench.candidates import Job, shapes_of
 from s2mlp_deploy.bench.compare import check_comparable, with_changes
+from s2mlp_deploy.bench.engines import check_opens
 from s2mlp_deploy.bench.load import activity, disturbances, gpu_throttling
 from s2mlp_deploy.bench.options import BenchOptions
 from s2mlp_deploy.bench.statistics import gaps_of, paired_ratio
@@ -48,6 +49,7 @@ def measure(
         S2MLPDeployError: The user's input is wrong: sources or shapes do not belong together, an engine is not here.
     """
     tracks = [Track(job, options) for job in jobs]
+    _settle(tracks, options, saved)
     generator = random.Random(options.seed)
     before, own = activity(), _own_seconds()
     launches = options.launches
@@ -56,8 +58,6 @@ def measure(
             for track in tracks:
                 progress("loading", launch, launches)
                 track.start(stack)
-            if launch == 0:
-                _settle(tracks, options, saved)
             for track in tracks:
                 progress("warming up", launch, launches)
                 track.warm_up()
@@ -105,15 +105,14 @@ def _own_seconds() -> float:
 
 
 def _settle(tracks: Sequence[Track], options: BenchOptions, saved: BenchReport | None) -> None:
-    """Decides the shapes of all inputs once the files are loaded, and refuses what does not belong together."""
-    loaded = [track for track in tracks if track.alive]
-    if not loaded:
-        return
-    shapes = shapes_of([track.graph for track in loaded], [track.job.batch for track in loaded], options.shapes)
-    for track, own in zip(loaded, shapes, strict=True):
+    """Decides the shapes of all inputs, and refuses what does not belong together, before anything is loaded."""
+    for track in tracks:
+        check_opens(track.job.path, track.job.engine, track.settings)
+    shapes = shapes_of([track.graph for track in tracks], [track.job.batch for track in tracks], options.shapes)
+    for track, own in zip(tracks, shapes, strict=True):
         track.shapes = own
     if saved is not None:
-        check_comparable([track.candidate for track in loaded], saved)
+        check_comparable([track.candidate for track in tracks], saved)
 
 
 def _in_turn(tracks: Sequence[Track], generator: random.Random, step: Callable[[Track], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import statistics
 import tempfile
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import TypeVar
 
 from s2mlp_deploy.bench import messages
 from s2mlp_deploy.bench.arrivals import RateSearch, queries_for
-from s2mlp_deploy.bench.candidates import Graph, Job, Shape
+from s2mlp_deploy.bench.candidates import Graph, Job, Shape, graph_of
 from s2mlp_deploy.bench.engines import can_profile
 from s2mlp_deploy.bench.options import PROFILED_RUNS, BenchOptions
 from s2mlp_deploy.bench.process import WorkerFailedError, WorkerProcess
@@ -66,11 +67,15 @@ class Track:
         """What the process that is there has measured so far: of each round the median of its runs."""
         return tuple(self._rounds)
 
-    @property
+    @functools.cached_property
     def graph(self) -> Graph:
-        """What is known of the file since it was loaded."""
-        assert self._opened is not None
-        return Graph(self.job.name, self._opened.inputs, self._opened.limits, self._opened.description)
+        """What the file, or its sidecar, says of itself.
+
+        Raises:
+            ArtifactError: It cannot be read.
+            InputError: Its limits are damaged.
+        """
+        return graph_of(self.job)
 
     def start(self, stack: contextlib.ExitStack) -> None:
         """Loads the file in a new process, which ends with the block of a stack."""
@@ -178,7 +183,7 @@ class Track:
         return Candidate(
             file=str(self.job.path),
             sha256=self.job.sha256,
-            precision=self.graph.precision if opened else "",
+            precision=self.graph.precision,
             engine=self.job.engine,
             runtime=opened.runtime if opened else "",
             batch=next((shape[0] for shape in shapes if shape), self.job.batch or 0),

@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s2mlp_deploy.artifact import METADATA_KEY, check_sizes
+from s2mlp_deploy.artifact import check_sizes
 from s2mlp_deploy.bench import messages
 from s2mlp_deploy.bench.arrivals import serve_arrivals
 from s2mlp_deploy.bench.engines import is_timed_on_gpu, open_engine
@@ -111,9 +111,6 @@ class Worker:
         self._engine, self._throughput = engine, command.throughput
         return messages.Opened(
             runtime=runtime,
-            inputs=engine.inputs,
-            limits=engine.limits,
-            description=engine.metadata.get(METADATA_KEY, ""),
             seconds=seconds,
             base_bytes=base,
             versions=environment_here().versions,

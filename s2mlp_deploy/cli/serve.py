@@ -149,6 +149,7 @@ def _opened(file: Path) -> IO[bytes]:
         OutputError: It cannot be written.
     """
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         return file.open("ab", buffering=0)
     except OSError as error:
         raise OutputError(

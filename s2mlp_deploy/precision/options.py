@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from s2mlp_deploy.artifact import model_file
 from s2mlp_deploy.calibration.ranges import check_method
 from s2mlp_deploy.choices import CALIBRATION_METHOD, CALIBRATION_SAMPLES, EVAL_SAMPLES, MIN_SAMPLES
 from s2mlp_deploy.errors import DataError, InputError, OutputError
+from s2mlp_deploy.files import check_parents
 from s2mlp_deploy.graph.operators import MATRIX_OPS
 from s2mlp_deploy.precision.exclusion import Exclusion
 from s2mlp_deploy.precision.limits import FileLimits, Limits
@@ -223,8 +223,6 @@ class PrecisionOptions:
 
 
 def _check_cache(path: Path) -> None:
-    folder = path.parent
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(
-            "the calibration cache cannot be written", where=str(path), fix="name a file in a folder that is there"
-        )
+    check_parents(path)
+    if path.is_dir():
+        raise OutputError("the calibration cache is a directory", where=str(path), fix="name a file")

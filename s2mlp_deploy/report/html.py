@@ -18,7 +18,7 @@ from s2mlp_deploy.errors import InputError, MissingDependencyError, OutputError
 from s2mlp_deploy.evidence.difference import DifferenceReport
 from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.evidence.store import read_evidence
-from s2mlp_deploy.files import write_file
+from s2mlp_deploy.files import check_parents, write_file
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.banner import parity_verdict
 from s2mlp_deploy.report.page.builds import engine_table
@@ -168,8 +168,9 @@ def check_page(path: Path) -> None:
     """Refuses to replace a page that is no report of this package.
 
     Raises:
-        OutputError: Such a page is there.
+        OutputError: Such a page is there, or none can be written.
     """
+    check_parents(path)
     if os.path.lexists(path) and not is_own_report(path):
         raise OutputError(
             "there is a page that this package did not write, and it is not replaced",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2mlp_deploy.errors import OutputError
-from s2mlp_deploy.files import is_regular, replacing
+from s2mlp_deploy.files import check_parents, is_regular, replacing
 
 MARK = b"outputs saved by s2mlp-deploy predict"
 """Comment of the archives written here: others are somebody else's and are never replaced."""
@@ -28,10 +28,7 @@ def check_target(path: Path) -> None:
     """
     if path.suffix.lower() != ".npz":
         raise OutputError(f"outputs are saved as .npz, not as {path.name}", fix=f"name it {path.stem or 'outputs'}.npz")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise OutputError(
-            "outputs cannot be saved there", where=str(path), fix="name a file in a folder that is there and yours"
-        )
+    check_parents(path)
     if os.path.lexists(path) and not _is_ours(path):
         raise OutputError(
             "the file is there already and was not written by `predict --save`",

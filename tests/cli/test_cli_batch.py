@@ -71,6 +71,9 @@ def test_numbers_that_are_not_finite_fail(cli, place):
         (("in", "-m", "a", "-o", "out", "--engine-pool", "threads"), "choose process or ray"),
         (("in", "-m", "a", "-o", "out", "--column", "image"), "leave --column out"),
         (("in", "-m", "a", "-o", "out", "--precision", "int8"), "no int8 file"),
+        (("in", "-m", "a", "-o", "out", "--engine", "openvino:GPU"), "no device 'GPU' here"),
+        (("in", "-m", "a", "-o", "out", "--engine", "onnxruntime:cuda"), "no cuda here"),
+        (("in", "-m", "a", "-o", "new/out", "--batch", 10**30), "give a number from 1 to 2147483647"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_is_written(refused, place, arguments, says):

@@ -110,13 +110,17 @@ def test_a_failed_candidate_is_shown_and_only_all_of_them_are_an_error(cli, arti
         (("--max-slowdown", 0.5, "--compare", "run.json"), "no factor of at least 1"),
         (("--compare", "nope.json"), "the saved run cannot be read"),
         (("--shape", "input:axb"), "is not a shape"),
+        (("--shape", "input:1x5x9"), "does not fit the input input"),
+        (("--shape", "other:1x5x8"), "there is no input 'other'"),
+        (("--engine", "openvino:GPU"), "no device 'GPU' here"),
+        (("--engine", "onnxruntime:cuda"), "no cuda here"),
         (("--time-limit", 0), "time-limit is 0"),
         (("--time-limit", 1e300), "time-limit is 1e+300"),
         (("--threads", 10**30), "threads is 1000"),
         (("--batch", 10**30), "give numbers from 1 to 2147483647"),
         (("--shape", f"input:1x{10**30}"), "is not a shape"),
-        (("--save", "nope/run.json"), "no folder to write to"),
-        (("--csv", "nope/run.csv"), "no folder to write to"),
+        (("--save", "text.txt/run.json"), "run.json cannot be written"),
+        (("--csv", "text.txt/a/run.csv"), "run.csv cannot be written"),
         (("--save", "text.txt"), "no saved run is not replaced"),
         (("--csv", "text.txt"), "no table of a benchmark is not replaced"),
     ],
@@ -139,7 +143,7 @@ def test_a_pipe_is_no_place_for_a_run(refused, artifact, nothing_runs, tmp_path,
     refused("bench", artifact, option, tmp_path / "pipe")
 
 
-def test_inputs_that_differ_are_refused_and_nothing_is_written(refused, artifact, tmp_path):
+def test_inputs_that_differ_are_refused_and_nothing_is_written(refused, artifact, nothing_runs, tmp_path):
     import onnx
 
     made = onnx.load(artifact / "model.fp32.onnx")

@@ -44,9 +44,15 @@ def test_bounds_that_bound_nothing_are_told(refused, tmp_path):
     assert "pixels" in refused("serve", tmp_path / "a", "--max-pixels", 10**10)
 
 
+def test_an_engine_that_is_not_here_is_told(refused, tmp_path):
+    write_tiny(tmp_path / "a")
+    assert "no cuda here" in refused("serve", tmp_path / "a", "--engine", "onnxruntime:cuda")
+
+
 def test_a_log_that_cannot_be_written_is_told(refused, tmp_path):
     write_tiny(tmp_path / "a")
-    assert "--log-file" in refused("serve", tmp_path / "a", "--log-file", tmp_path / "no" / "log")
+    (tmp_path / "file").touch()
+    assert "--log-file" in refused("serve", tmp_path / "a", "--log-file", tmp_path / "file" / "log")
 
 
 @pytest.mark.parametrize(("option", "spin"), [((), None), (("--no-spin",), False)])

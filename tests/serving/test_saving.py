@@ -69,11 +69,20 @@ def test_a_link_is_not_followed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("o.npy", "saved as .npz"), ("o", "saved as .npz"), ("no/such/o.npz", "cannot be saved there")]
+    ("name", "says"), [("o.npy", "saved as .npz"), ("o", "saved as .npz"), ("file/a/o.npz", "no directory")]
 )
 def test_a_place_that_cannot_be_is_refused(tmp_path, name, says):
+    (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=says):
         check_target(tmp_path / name)
+
+
+def test_directories_that_are_missing_are_made(tmp_path):
+    target = tmp_path / "no" / "such" / "o.npz"
+    check_target(target)
+    assert list(tmp_path.iterdir()) == []
+    save_outputs(target, ["a", "b"], ROWS)
+    assert list(target.parent.iterdir()) == [target]
 
 
 def test_a_full_disk_leaves_the_earlier_file(tmp_path):

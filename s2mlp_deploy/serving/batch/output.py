@@ -99,9 +99,16 @@ def open_output(folder: Path, question: Question) -> Iterator[dict[int, Counts]]
     check_output(folder, question)
     with locked(folder / _LOCK, wait=0.0):
         remove_abandoned(folder)
-        if not (folder / STATE).exists():
+        begun = (folder / STATE).exists()
+        if not begun:
             write_file(folder / STATE, to_json(asdict(question)))
-        yield dict(_done(folder))
+        try:
+            yield dict(_done(folder))
+        except BaseException:
+            # What ends before its first chunk has begun nothing: an engine that cannot be opened, for example.
+            if not begun and not any(folder.glob("part-*.parquet")):
+                (folder / STATE).unlink(missing_ok=True)
+            raise
 
 
 def check_output(folder: Path, question: Question) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from s2mlp_deploy.artifact import MANIFEST, read_manifest
 from s2mlp_deploy.choices import EnginePool
+from s2mlp_deploy.engines.profiles import MAX_SIZE
+from s2mlp_deploy.engines.registry import check_here
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.evidence.machine import this_machine
 from s2mlp_deploy.evidence.standing import hashes_of
@@ -102,10 +104,12 @@ def run_batch(
         ("chunk", chunk),
         ("workers", 1 if workers is None else workers),
     ):
-        if value < 1:
-            raise InputError(f"{name} is {value}", fix="give at least 1")
+        if not 1 <= value <= MAX_SIZE:
+            raise InputError(f"{name} is {value}", where=f"--{name}", fix=f"give a number from 1 to {MAX_SIZE}")
     check_pool(engine_pool, address)
     plan = options.plan
+    if engine_pool == "process":  # A cluster's machines have what they have.
+        check_here(plan.engine)
     manifest = read_manifest(plan.directory)
     check_takes_images(manifest, manifest.inputs, plan.directory / MANIFEST)
     if options.output is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from s2mlp_deploy.engines.profiles import MAX_SIZE
 from s2mlp_deploy.errors import InputError
 
 
@@ -40,11 +41,12 @@ class PackageOptions:
         Raises:
             InputError: One is below its least.
         """
-        if min(self.version, self.max_batch, self.instances) < 1 or not 0 <= self.max_delay < float("inf"):
+        counts = (self.version, self.max_batch, self.instances)
+        if min(counts) < 1 or max(counts) > MAX_SIZE or not 0 <= self.max_delay < MAX_SIZE:
             raise InputError(
-                "version, max_batch and instances are at least 1, and the delay at least 0",
+                f"version, max_batch and instances are from 1 to {MAX_SIZE}, and the delay at least 0",
                 where=f"{self.version}, {self.max_batch}, {self.instances}, {self.max_delay}",
-                fix="give larger ones",
+                fix="give such numbers",
             )
 
 

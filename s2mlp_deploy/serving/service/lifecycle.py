@@ -15,6 +15,7 @@ from typing import IO, Any, Protocol
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from s2mlp_deploy.engines.registry import check_here
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.evidence.machine import this_machine
 from s2mlp_deploy.serving.extras import check_pool
@@ -128,8 +129,12 @@ def run(
     Raises:
         ArtifactError: There is no artifact in one of the paths.
         InputError: The address cannot be listened on.
+        TargetError: There is no such engine, or no such part of a machine here.
+        MissingDependencyError: The engine is not installed.
     """
     check_pool(engine.engine_pool, engine.address)
+    if engine.engine is not None and engine.engine_pool == "process":  # A cluster's machines have what they have.
+        check_here(engine.engine)
     _allow_connections()
     with (
         _logging(log) as lines,

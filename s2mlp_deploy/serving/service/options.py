@@ -5,10 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from s2mlp_deploy.choices import EnginePool
+from s2mlp_deploy.engines.profiles import MAX_SIZE
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.preprocess import MAX_PIXELS
 
 MIB = 2**20
+
+LONGEST = 365 * 86_400.0
+"""Seconds of the longest time that may be waited for anything: a year."""
+
+_MOST_INSTANCES = 4096
+"""Processes of a model: more than any machine has processors."""
+
+_MOST_BYTES = 2**53
+"""More than any memory has."""
+
+
+def _check(name: str, value: float, least: float, most: float) -> None:
+    """Refuses a number that is out of range, or none at all."""
+    if not least <= value <= most:  # Which a NaN is not either.
+        raise InputError(f"{name} is {value}", fix=f"give a number of at least {least}, at most {most:,}")
 
 
 @dataclass(frozen=True)
@@ -28,6 +44,14 @@ class ServeOptions:
     grpc_port: int | None = None
     token: str | None = None
     reload_every: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse a time that no clock takes.
+
+        Raises:
+            InputError: It is none.
+        """
+        _check("reload_every", self.reload_every, 0, LONGEST)
 
 
 @dataclass(frozen=True)
@@ -57,6 +81,15 @@ class EngineOptions:
     engine_pool: EnginePool = "process"
     address: str | None = None
     max_instances: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers of processes that no machine runs.
+
+        Raises:
+            InputError: One is none.
+        """
+        _check("instances", self.instances, 1, _MOST_INSTANCES)
+        _check("max_instances", 1 if self.max_instances is None else self.max_instances, 1, _MOST_INSTANCES)
 
 
 @dataclass(frozen=True)
@@ -88,10 +121,13 @@ class ServiceLimits:
     grace: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("max_batch", "queue", "timeout", "body_timeout", "max_body", "max_pixels", "drain"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name} is {getattr(self, name)}", fix="give a number above 0")
-        if self.max_delay < 0 or self.grace < 0:
-            raise InputError("a time is below 0", fix="give 0 or more")
-        if self.max_pixels > MAX_PIXELS:
-            raise InputError(f"no more than {MAX_PIXELS:,} pixels can be decoded safely", fix="give fewer")
+        for name in ("max_batch", "queue"):
+            _check(name, getattr(self, name), 1, MAX_SIZE)
+        for name in ("max_body", "max_bodies"):
+            _check(name, getattr(self, name), 1, _MOST_BYTES)
+        for name in ("timeout", "body_timeout", "drain"):
+            if getattr(self, name) == 0:
+                raise InputError(f"{name} is 0", fix="give a number above 0")
+        for name in ("timeout", "body_timeout", "drain", "max_delay", "grace"):
+            _check(name, getattr(self, name), 0, LONGEST)
+        _check("max_pixels", self.max_pixels, 1, MAX_PIXELS)

@@ -219,6 +219,14 @@ def test_what_is_refused_writes_nothing(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_what_ends_before_its_first_chunk_has_begun_nothing(tmp_path, artifact):
+    write_photographs(tmp_path / "in", 1)
+    (artifact / "model.fp32.onnx").write_bytes(b"changed")
+    with pytest.raises(ArtifactError, match="not the one its manifest describes"):
+        batch(tmp_path / "in", artifact, tmp_path / "new" / "out", workers=1)
+    assert not (tmp_path / "new").exists()
+
+
 class Deadly(FileChunk):
     """Images that end the process which reads them, so often as the folder has files ``die``."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.serving.service.failures import RequestError
 from s2mlp_deploy.serving.service.limits import BodyBudget, decompress
-from s2mlp_deploy.serving.service.options import ServiceLimits
+from s2mlp_deploy.serving.service.options import EngineOptions, ServeOptions, ServiceLimits
 
 
 @pytest.mark.parametrize(("pack", "encoding"), [(gzip.compress, "gzip"), (zlib.compress, "deflate")])
@@ -48,7 +49,22 @@ def test_all_bodies_together_have_a_bound():
     budget.take(10)
 
 
-@pytest.mark.parametrize("wrong", [{"max_batch": 0}, {"timeout": 0}, {"max_delay": -1}, {"max_pixels": 10**12}])
-def test_bounds_that_bound_nothing_are_refused(wrong):
-    with pytest.raises(InputError):
-        ServiceLimits(**wrong)
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        *[(ServiceLimits, {"max_batch": number}) for number in (0, 10**30)],
+        *[(ServiceLimits, {"timeout": seconds}) for seconds in (0, -1, math.nan, math.inf)],
+        (ServiceLimits, {"drain": math.inf}),
+        (ServiceLimits, {"max_delay": -1}),
+        (ServiceLimits, {"max_delay": math.nan}),
+        (ServiceLimits, {"max_body": 10**30}),
+        (ServiceLimits, {"max_pixels": 10**12}),
+        (ServeOptions, {"reload_every": math.nan}),
+        (EngineOptions, {"instances": 10**6}),
+        (EngineOptions, {"max_instances": 0}),
+    ],
+)
+def test_bounds_that_bound_nothing_are_refused(options, wrong):
+    with pytest.raises(InputError) as caught:
+        options(**wrong)
+    assert caught.value.fix
