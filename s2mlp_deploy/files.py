@@ -130,6 +130,13 @@ def from_json(document: bytes | str, kind: type[Any] | Any = Any) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+def import_path() -> list[str]:
+    """The folders in which a process of this package's own finds what this one does, this very package among them."""
+    root = str(Path(__file__).resolve().parents[1])
+    paths = [path for path in sys.path if path]
+    return paths if root in paths else [root, *paths]
+
+
 def sha256_of(path: Path) -> str:
     """Hash of a file, read in pieces."""
     with path.open("rb") as stream:

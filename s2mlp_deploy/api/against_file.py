@@ -11,7 +11,7 @@ from s2mlp_deploy.api.bisecting import as_computed
 from s2mlp_deploy.api.evidence import save_evidence
 from s2mlp_deploy.api.file_reference import Given, named_graph, prepare_against
 from s2mlp_deploy.api.layer_reports import refuse_engines, run_layers
-from s2mlp_deploy.api.saved_layers import check_place
+from s2mlp_deploy.api.saved_folder import check_place
 from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.data.noise import NoiseBatches
 from s2mlp_deploy.engines.base import Engine

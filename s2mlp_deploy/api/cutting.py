@@ -13,7 +13,7 @@ from s2mlp_deploy.api.capturing import CapturedSource
 from s2mlp_deploy.api.layering import tapped_source
 from s2mlp_deploy.api.opening import is_engine
 from s2mlp_deploy.api.pieces import EnginePieces, Told, write_pieces
-from s2mlp_deploy.api.saved_layers import check_place
+from s2mlp_deploy.api.saved_folder import check_place
 from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.record import read_engine
 from s2mlp_deploy.errors import ArtifactError, InputError

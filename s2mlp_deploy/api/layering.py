@@ -15,7 +15,7 @@ from s2mlp_deploy.api.memory import release
 from s2mlp_deploy.api.other_forms import other_form_of
 from s2mlp_deploy.api.prepared import Prepared
 from s2mlp_deploy.api.preparing import prepare
-from s2mlp_deploy.api.saved_layers import check_place
+from s2mlp_deploy.api.saved_folder import check_place
 from s2mlp_deploy.capture.frames import line_of_stack
 from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.base import Engine

@@ -5,7 +5,6 @@ Never imports torch: the machine with the GPU needs neither the model nor torch.
 
 from __future__ import annotations
 
-import reprlib
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,25 +15,17 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from s2mlp_deploy.api.engines import build
 from s2mlp_deploy.api.opening import open_file
-from s2mlp_deploy.api.saved_layers import check_place
+from s2mlp_deploy.api.saved_folder import FolderKind, check_place, read_index, read_tensors
+from s2mlp_deploy.artifact.directories import new_directory
 from s2mlp_deploy.errors import ArtifactError, InputError
 from s2mlp_deploy.evidence.build import BuildRecord
 from s2mlp_deploy.evidence.layers import LayerParity, LayersReport
 from s2mlp_deploy.evidence.machine import environment_here
-from s2mlp_deploy.files import (
-    from_json,
-    is_plain_name,
-    is_regular,
-    no_empty_parents,
-    output_error,
-    read_file,
-    sha256_of,
-    to_json,
-)
+from s2mlp_deploy.files import is_plain_name, sha256_of, to_json
 from s2mlp_deploy.parity.pieces import Piece, piece_model
 from s2mlp_deploy.parity.sketch import LayerFigures, float_array
 from s2mlp_deploy.parity.tolerances import own_distance
@@ -42,8 +33,8 @@ from s2mlp_deploy.progress import ProgressCallback
 
 INDEX = "pieces.json"
 TENSORS = "tensors.safetensors"
-_KIND, _VERSION = "engine pieces", 1
 _AGAIN = "cut the engine again, with --bisect --save"
+KIND = FolderKind("engine pieces", 1, INDEX, _AGAIN)
 
 
 @dataclass(frozen=True)
@@ -92,8 +83,8 @@ class EnginePieces:
     images: int
     tensors_sha256: str
     pieces: tuple[BuiltPiece, ...]
-    kind: str = _KIND
-    schema_version: int = _VERSION
+    kind: str = KIND.name
+    schema_version: int = KIND.version
 
 
 @dataclass(frozen=True)
@@ -138,35 +129,25 @@ def write_pieces(
         BuildError: A piece cannot be built.
     """
     check_place(directory)
-    staging = directory.absolute().with_name(f".{directory.absolute().name}.saving")
-    shutil.rmtree(staging, ignore_errors=True)
-    with no_empty_parents(staging):
-        try:
-            staging.mkdir(parents=True)
-            built = []
-            for number, piece in enumerate(pieces):
-                progress(f"building piece {number + 1} of {len(pieces)}", number, len(pieces))
-                built.append(_built(staging, number, piece, record, model, told))
-            (staging / TENSORS).write_bytes(save({name: np.ascontiguousarray(a) for name, a in told.values.items()}))
-            found = EnginePieces(
-                engine.name,
-                record.flavour,
-                tuple(record.targets),
-                record.precision or "fp32",
-                told.reference,
-                told.data,
-                told.images,
-                sha256_of(staging / TENSORS),
-                tuple(built),
-            )
-            (staging / INDEX).write_bytes(to_json(found))
-            check_place(directory)
-            staging.rename(directory.absolute())
-            return found
-        except OSError as error:
-            raise output_error(directory, error) from error
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+    with new_directory(directory.absolute()) as staging:
+        built = []
+        for number, piece in enumerate(pieces):
+            progress(f"building piece {number + 1} of {len(pieces)}", number, len(pieces))
+            built.append(_built(staging, number, piece, record, model, told))
+        (staging / TENSORS).write_bytes(save({name: np.ascontiguousarray(a) for name, a in told.values.items()}))
+        found = EnginePieces(
+            engine.name,
+            record.flavour,
+            tuple(record.targets),
+            record.precision or "fp32",
+            told.reference,
+            told.data,
+            told.images,
+            sha256_of(staging / TENSORS),
+            tuple(built),
+        )
+        (staging / INDEX).write_bytes(to_json(found))
+    return found
 
 
 def _built(staging: Path, number: int, piece: Piece, record: BuildRecord, model: ir.Model, told: Told) -> BuiltPiece:
@@ -211,8 +192,8 @@ def judge_pieces(directory: str | Path) -> LayersReport:
         MissingDependencyError: The engine's library is not installed.
     """
     directory = Path(directory)
-    index = _read_index(directory)
-    values = _tensors_of(directory, index)
+    index = read_index(directory, KIND, EnginePieces)
+    values = read_tensors(directory, TENSORS, index.tensors_sha256, KIND)
     limits = own_distance(index.precision)
     layers = []
     for piece in index.pieces:
@@ -245,35 +226,3 @@ def judge_pieces(directory: str | Path) -> LayersReport:
         runs=1,
         environment=environment_here(),
     )
-
-
-def _read_index(directory: Path) -> EnginePieces:
-    path = directory / INDEX
-    try:
-        document = read_file(path, "evidence")
-        head = from_json(document)
-        if not isinstance(head, Mapping) or head.get("kind") != _KIND:
-            raise ArtifactError("it holds no pieces of an engine", where=str(path), fix=_AGAIN)
-        if head.get("schema_version") != _VERSION:
-            raise ArtifactError(
-                f"it is of schema version {reprlib.repr(head.get('schema_version'))}, this package reads {_VERSION}",
-                where=str(path),
-                fix=_AGAIN,
-            )
-        index: EnginePieces = from_json(document, EnginePieces)
-        return index
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"it is damaged: {error}", where=str(path), fix=_AGAIN) from error
-
-
-def _tensors_of(directory: Path, index: EnginePieces) -> dict[str, NDArray[Any]]:
-    path = directory / TENSORS
-    if not is_regular(path):
-        raise ArtifactError("the values that enter the pieces are missing", where=str(path), fix=_AGAIN)
-    try:
-        if sha256_of(path) != index.tensors_sha256:
-            raise ValueError("it has another hash")
-        found: dict[str, NDArray[Any]] = load(path.read_bytes())
-        return found
-    except Exception as error:  # safetensors raises a type of its own, and KeyError of types that NumPy has not.
-        raise ArtifactError(f"it is damaged: {error}", where=str(path), fix=_AGAIN) from error

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import reprlib
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,30 +11,22 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
-from s2mlp_deploy.errors import ArtifactError, InputError, OutputError
+from s2mlp_deploy.api.saved_folder import FolderKind, check_place, read_index, read_tensors
+from s2mlp_deploy.errors import ArtifactError, InputError
 from s2mlp_deploy.evidence.layers import LayerParity, LayersReport
 from s2mlp_deploy.evidence.parity import Tolerances
 from s2mlp_deploy.evidence.store import decode, encode
-from s2mlp_deploy.files import (
-    check_parents,
-    from_json,
-    is_plain_name,
-    no_empty_parents,
-    output_error,
-    read_file,
-    sha256_of,
-    to_json,
-)
+from s2mlp_deploy.files import no_empty_parents, output_error, sha256_of, to_json
 from s2mlp_deploy.parity.sketch import LayerFigures
-from s2mlp_deploy.parity.tolerances import Limit, default_tolerances, tolerances_by_output
+from s2mlp_deploy.parity.tolerances import Limit, default_tolerances, limit_of, tolerances_by_output
 from s2mlp_deploy.text import whole_number
 
 INDEX = "layers.json"
-_KIND, _VERSION = "saved layers", 2
 _PART_BYTES = 64 << 20
 _AGAIN = "compare again with --save"
+KIND = FolderKind("saved layers", 2, INDEX, _AGAIN)
 
 
 @dataclass(frozen=True)
@@ -46,17 +35,6 @@ class _Index:
     schema_version: int
     reports: tuple[msgspec.Raw, ...]
     tensors: dict[str, str]
-
-
-def check_place(directory: Path) -> None:
-    """Refuses a place for saved layers where something is already.
-
-    Raises:
-        OutputError: It exists, or cannot be written.
-    """
-    check_parents(directory)
-    if os.path.lexists(directory):
-        raise OutputError("something is there already", where=str(directory), fix="name a new folder")
 
 
 class LayerWriter:
@@ -130,7 +108,7 @@ class LayerWriter:
         """
         self._flush()
         documents = tuple(msgspec.Raw(encode(report)) for report in reports)
-        self._write(INDEX, to_json(_Index(_KIND, _VERSION, documents, self._hashes)))
+        self._write(INDEX, to_json(_Index(KIND.name, KIND.version, documents, self._hashes)))
         check_place(self._directory)
         try:
             self._staging.rename(self._directory)
@@ -159,7 +137,7 @@ def rejudge_layers(
         InputError: A limit is given for an output that there is not.
     """
     directory = Path(directory)
-    index = _read_index(directory)
+    index = read_index(directory, KIND, _Index)
     reports = []
     for document in index.reports:
         try:
@@ -172,7 +150,7 @@ def rejudge_layers(
         tolerances_by_output(outputs, Tolerances(0, 0, 0, 0), atol=atol, rtol=rtol)
     figures: dict[tuple[int, str], _Figures] = {}
     for name, expected in index.tensors.items():
-        _add(figures, _tensors_of(directory, name, expected), directory / name)
+        _add(figures, read_tensors(directory, name, expected, KIND), directory / name)
     return tuple(
         replace(
             report,
@@ -183,42 +161,6 @@ def rejudge_layers(
         )
         for number, report in enumerate(reports)
     )
-
-
-def _read_index(directory: Path) -> _Index:
-    path = directory / INDEX
-    if not path.is_file():
-        raise ArtifactError("there are no saved layers", where=str(directory), fix="name a folder that --save wrote")
-    try:
-        document = read_file(path, "evidence")
-        head = from_json(document)
-        if not isinstance(head, Mapping) or head.get("kind") != _KIND:
-            raise ArtifactError("it holds no saved layers", where=str(path), fix="name a folder that --save wrote")
-        if head.get("schema_version") != _VERSION:
-            raise ArtifactError(
-                f"it is of schema version {reprlib.repr(head.get('schema_version'))}, this package reads {_VERSION}",
-                where=str(path),
-                fix=_AGAIN,
-            )
-        index: _Index = from_json(document, _Index)
-        return index
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"it is damaged: {error}", where=str(path), fix=_AGAIN) from error
-
-
-def _tensors_of(directory: Path, name: str, expected: str) -> dict[str, NDArray[Any]]:
-    path = directory / name
-    if not is_plain_name(name) or not path.is_file() or path.is_symlink():
-        raise ArtifactError("a file of the saved layers is missing", where=str(path), fix=_AGAIN)
-    if sha256_of(path) != expected:
-        raise ArtifactError(
-            "the file is damaged: it has another hash than when it was saved", where=str(path), fix=_AGAIN
-        )
-    try:
-        found: dict[str, NDArray[Any]] = load(path.read_bytes())
-        return found
-    except Exception as error:  # safetensors raises a type of its own, and KeyError of types that NumPy has not.
-        raise ArtifactError(f"it is damaged: {error}", where=str(path), fix=_AGAIN) from error
 
 
 @dataclass
@@ -258,7 +200,7 @@ def _judged(
 ) -> LayerParity:
     if figures is None:
         raise ArtifactError(f"it is damaged: {layer.path} has no tensors", where=str(directory / INDEX), fix=_AGAIN)
-    asked = {name: _of(limit, layer.path) for name, limit in (("atol", atol), ("rtol", rtol))}
+    asked = {name: limit_of(limit, layer.path) for name, limit in (("atol", atol), ("rtol", rtol))}
     given = {name: value for name, value in asked.items() if value is not None}
     metrics, errors = figures.layer.result()
     own = None if figures.own is None else figures.own.result()[0]
@@ -267,7 +209,3 @@ def _judged(
     if tolerances is None and not given:
         return layer
     return replace(layer, tolerances=replace(base, **given), own_tolerances=None)
-
-
-def _of(limit: Limit, path: str) -> float | None:
-    return limit.get(path, limit.get("")) if isinstance(limit, Mapping) else limit

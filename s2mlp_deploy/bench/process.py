@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
@@ -19,6 +18,7 @@ import msgspec
 from s2mlp_deploy import errors
 from s2mlp_deploy.bench import messages
 from s2mlp_deploy.errors import BuildError, InputError, MissingDependencyError, S2MLPDeployError
+from s2mlp_deploy.files import import_path
 
 PROGRAM = "from s2mlp_deploy.bench.worker import main; main()"
 """What the process runs."""
@@ -46,7 +46,7 @@ class WorkerProcess:
         self._limit = limit
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process.
         # The same package as this one's, wherever that was found; -P: nothing from the current folder.
-        program = f"import sys; sys.path[:] = {_import_path()!r}; {PROGRAM}"
+        program = f"import sys; sys.path[:] = {import_path()!r}; {PROGRAM}"
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", program],
             stdin=subprocess.PIPE,
@@ -132,12 +132,6 @@ class WorkerProcess:
         except ValueError:
             how = f"it was ended by signal {-code}"
         return f"{how}: {lines[-1].strip()[:300]}" if lines else how
-
-
-def _import_path() -> list[str]:
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [path for path in sys.path if path]
-    return paths if root in paths else [root, *paths]
 
 
 def _error_of(answer: messages.Refused) -> S2MLPDeployError:

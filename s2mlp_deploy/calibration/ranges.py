@@ -20,10 +20,6 @@ from s2mlp_deploy.errors import InputError
 PERCENTILE = 99.999
 """The share of values, in percent, that the percentile method keeps: ONNX Runtime's default."""
 
-DEFAULT_METHOD = "percentile"
-"""On CIFAR-10 symmetric int8 agrees with float32 on 98.5 % of the images by MinMax and on 99.0 % so; uint8 is 99.2 % by
-either (``benchmarks/accuracy.md``). One value in 100,000 is what outliers of a few images are worth."""
-
 LARGEST_E4M3 = 448.0
 """Of float8e4m3fn, which has no infinities (ONNX: "Float stored in 8 bits")."""
 

@@ -163,13 +163,10 @@ def file_of(result: BenchResult) -> str:
     return PurePath(result.candidate.file.replace("\\", "/")).name
 
 
-def newest_timings(manifest: Manifest, evidence: Evidence) -> Timings | None:
-    """The newest benchmark of files that are there: of single runs, else of throughput, at the least batch."""
-    return next(iter(every_timings(manifest, evidence)), None)
-
-
 def every_timings(manifest: Manifest, evidence: Evidence) -> tuple[Timings, ...]:
-    """The newest benchmark and those of the same scenario, batch, inputs and machine, the newest first.
+    """The newest benchmark of files that are there and those of the same scenario, batch, inputs and machine.
+
+    The newest is the first: of single runs, else of throughput, at the least batch.
 
     A file on an engine that was measured again counts as it was measured last.
 

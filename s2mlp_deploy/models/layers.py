@@ -31,22 +31,21 @@ class SpatialShift(nn.Module):
 class PointwiseLinear(nn.Linear):
     """A fully connected layer over the last axis; also loads the weight of a 1×1 convolution."""
 
-    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
-        super().__init__(inputs, outputs, bias)
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
         nn.init.trunc_normal_(self.weight, std=0.02)
-        if bias:
-            nn.init.zeros_(self.bias)
+        nn.init.zeros_(self.bias)
         self.register_load_state_dict_pre_hook(_reshape_weight)  # type: ignore[no-untyped-call]
 
 
 class PointwiseConv(nn.Conv2d):
     """The same layer over axis 1 as a 1×1 convolution; also loads the weight of a fully connected layer."""
 
-    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
-        super().__init__(inputs, outputs, 1, bias=bias)
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 1)
         nn.init.trunc_normal_(self.weight, std=0.02)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
+        assert self.bias is not None
+        nn.init.zeros_(self.bias)
         self.register_load_state_dict_pre_hook(_reshape_weight)  # type: ignore[no-untyped-call]
 
 
@@ -58,20 +57,21 @@ def _reshape_weight(module: nn.Module, state: dict[str, Any], prefix: str, *_: A
         state[prefix + "weight"] = weight.reshape(own.shape)
 
 
-def pointwise(inputs: int, outputs: int, layout: Layout, *, bias: bool = True) -> PointwiseLinear | PointwiseConv:
+def pointwise(inputs: int, outputs: int, layout: Layout) -> PointwiseLinear | PointwiseConv:
     """A fully connected layer over the channels in the given layout."""
     kind = PointwiseLinear if layout == "channels-last" else PointwiseConv
-    return kind(inputs, outputs, bias)
+    return kind(inputs, outputs)
 
 
 class ChannelsFirstLayerNorm(nn.Module):
     """LayerNorm over axis 1 of NCHW, written out so that the graph needs no Transpose."""
 
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+    eps = 1e-5
+
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
-        self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
         centred = x - x.mean(1, keepdim=True)

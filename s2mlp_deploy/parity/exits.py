@@ -23,7 +23,8 @@ V = TypeVar("V", bound=Hashable)
 Shape = tuple[int | None, ...]
 
 _SHIFT = re.compile(r"Shift(_\d+)?")
-_CASTS = frozenset({"Cast", "QuantizeLinear", "DequantizeLinear"})
+CASTS = frozenset({"Cast", "QuantizeLinear", "DequantizeLinear"})
+"""What changes how numbers are stored and not which they are."""
 _ROWS = 2
 """Axes of a tensor that the file keeps in rows, one for each position of each sample."""
 
@@ -184,7 +185,7 @@ def single(values: Sequence[ir.Value], *, within: str | None = None) -> ir.Value
     """
     roots: dict[ir.Value, list[ir.Value]] = {}
     for value in values:
-        roots.setdefault(_root(value), []).append(value)
+        roots.setdefault(root_of(value), []).append(value)
     if not roots:
         return "nothing leaves it in the file"
     if len(roots) > 1:
@@ -202,7 +203,7 @@ def _whole(value: ir.Value, module: str) -> ir.Value:
     producer = value.producer()
     while (
         producer is not None
-        and (producer.op_type in _CASTS or (is_movement(producer) and len(data_inputs(producer)) == 1))
+        and (producer.op_type in CASTS or (is_movement(producer) and len(data_inputs(producer)) == 1))
         and producer.inputs
         and (above := producer.inputs[0]) is not None
         and (maker := above.producer()) is not None
@@ -217,9 +218,10 @@ def _made_by(value: ir.Value) -> str:
     return producer.op_type if producer is not None else ""
 
 
-def _root(value: ir.Value) -> ir.Value:
+def root_of(value: ir.Value) -> ir.Value:
+    """The tensor itself, above changes of its type."""
     producer = value.producer()
-    while producer is not None and producer.op_type in _CASTS and producer.inputs[0] is not None:
+    while producer is not None and producer.op_type in CASTS and producer.inputs[0] is not None:
         value = producer.inputs[0]
         producer = value.producer()
     return value
@@ -232,7 +234,7 @@ def shift_result(graph: ir.Graph, tap: Tap) -> ir.Value | str:
     if len(there) != tap.shifts:
         # Equal shifts of one tensor are computed once, and the numbers of the others are not the program's then.
         return f"the file has {len(there)} shifts of the module, the program {tap.shifts}: which is which is not told"
-    nodes = [node for node in graph if shift_of(node) == tap.path and node.op_type not in _CASTS]
+    nodes = [node for node in graph if shift_of(node) == tap.path and node.op_type not in CASTS]
     made = [value for node in nodes for value in node.outputs]
     own = set(nodes)
     results = [v for v in made if v.is_graph_output() or any(reader not in own for reader, _ in v.uses())]

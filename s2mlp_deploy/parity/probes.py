@@ -23,6 +23,8 @@ from s2mlp_deploy.text import first_line_of
 _LARGE = 100.0
 """How many times larger than noise large values are."""
 _MOST_ELEMENTS = 1 << 26
+_SECONDS = 60.0
+"""After this time no further probe is tried."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,6 @@ def try_probes(
     tried: Iterator[Probe],
     *,
     float32: Collection[str] = (),
-    seconds: float = 60.0,
 ) -> dict[str, Tried]:
     """Runs the reference and every candidate on probes, within a time.
 
@@ -144,14 +145,13 @@ def try_probes(
             far from their calibration.
         tried: The probes.
         float32: The candidates that large values are tried with.
-        seconds: After this time no further probe is tried.
     """
     matched = {key: Matched(key, engine, reference) for key, engine in candidates.items()}
     names: dict[str, list[str]] = {key: [] for key in candidates}
     failures: dict[str, list[str]] = {key: [] for key in candidates}
     started = time.monotonic()
     for probe in tried:
-        if time.monotonic() - started > seconds:
+        if time.monotonic() - started > _SECONDS:
             break
         if sum(array.size for array in probe.feeds.values()) > _MOST_ELEMENTS:
             continue

@@ -22,11 +22,10 @@ from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from s2mlp_deploy.errors import BuildError
 from s2mlp_deploy.evidence.parity import GraphProof
 from s2mlp_deploy.graph.operators import array_of, data_inputs
+from s2mlp_deploy.parity.exits import CASTS, root_of
 from s2mlp_deploy.shift.op import shift
 from s2mlp_deploy.shift.spec import ShiftSpec
 
-_CASTS = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast"})
-"""What changes how numbers are stored and not which they are."""
 _FREE_SIZES = ((7, 11, 5, 6, 9), (4, 3, 8, 13, 2))
 """Values of free sizes, in order of appearance; more than a step or two of most shifts, odd and even."""
 _MOST_ELEMENTS = 1 << 26
@@ -208,8 +207,8 @@ def _nodes_of(graph: ir.Graph, name: str) -> tuple[ir.Graph, dict[ir.Node, None]
     if not nodes or nodes[0].graph is None:
         raise _WrongError("is not in the file: it has no nodes of that name")
     # The Q, DQ and Cast behind a value of a shift have its name too; those that it ends in are no part of it.
-    core = [node for node in nodes if node.op_type not in _CASTS]
-    inner = {node: None for node in nodes if node.op_type not in _CASTS or _leads_to(node, set(core))}
+    core = [node for node in nodes if node.op_type not in CASTS]
+    inner = {node: None for node in nodes if node.op_type not in CASTS or _leads_to(node, set(core))}
     owner = nodes[0].graph
     assert isinstance(owner, ir.Graph)
     return owner, inner
@@ -218,7 +217,7 @@ def _nodes_of(graph: ir.Graph, name: str) -> tuple[ir.Graph, dict[ir.Node, None]
 def _leads_to(node: ir.Node, core: set[ir.Node]) -> bool:
     """Whether only further Q, DQ and Cast stand between a node and one of the shift's own."""
     return any(
-        reader in core or (reader.op_type in _CASTS and _leads_to(reader, core))
+        reader in core or (reader.op_type in CASTS and _leads_to(reader, core))
         for value in node.outputs
         for reader, _ in value.uses()
     )
@@ -243,7 +242,7 @@ def _cut(nodes: dict[ir.Node, None]) -> _Piece:
     ]
     if len(results) != 1:
         raise _WrongError(f"has {len(results)} results in the file" if results else "leads nowhere in the file")
-    roots = {_root(value) for value in read}
+    roots = {root_of(value) for value in read}
     if len(roots) != 1:
         raise _WrongError(f"reads {len(roots)} tensors in the file")
     # Where integers are moved, the floats above them may still be asked for their shape.
@@ -259,20 +258,11 @@ def _cut(nodes: dict[ir.Node, None]) -> _Piece:
 def _in_the_type_of(result: ir.Value, source: ir.Value) -> ir.Value:
     """The result behind the Q or Cast that gives it the type of the source: a convolution moves integers as floats."""
     while result.dtype != source.dtype:
-        following = [reader for reader, _ in result.uses() if reader.op_type in _CASTS]
+        following = [reader for reader, _ in result.uses() if reader.op_type in CASTS]
         if len(following) != 1:
             raise _WrongError(f"has results of another type than its source: {result.dtype}, {source.dtype}")
         result = following[0].outputs[0]
     return result
-
-
-def _root(value: ir.Value) -> ir.Value:
-    """The tensor itself, above changes of its type."""
-    producer = value.producer()
-    while producer is not None and producer.op_type in _CASTS and producer.inputs[0] is not None:
-        value = producer.inputs[0]
-        producer = value.producer()
-    return value
 
 
 def _zero_of(value: ir.Value) -> int:

@@ -85,12 +85,15 @@ def tolerances_by_output(
             )
         limits[name] = limit
     return {
-        output: replace(base, **{name: value for name in limits if (value := _of(limits[name], output)) is not None})
+        output: replace(
+            base, **{name: value for name in limits if (value := limit_of(limits[name], output)) is not None}
+        )
         for output in outputs
     }
 
 
-def _of(limit: Limit, output: str) -> float | None:
+def limit_of(limit: Limit, output: str) -> float | None:
+    """What a limit is for an output; None where it says nothing of it."""
     return limit.get(output, limit.get("")) if isinstance(limit, Mapping) else limit
 
 

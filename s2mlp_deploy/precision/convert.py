@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -80,7 +80,6 @@ def convert(
     home: Path,
     noise: Iterable[Batch] = (),
     foreign_cache: Foreign = "refuse graph",
-    opener: Callable[..., ModelData] = open_data,
     progress: ProgressCallback = no_progress,
 ) -> Converted:
     """Measures a float32 graph and derives the graphs of other precisions.
@@ -94,7 +93,6 @@ def convert(
         noise: Batches to measure on where there is no data.
         foreign_cache: What to do with statistics of another graph or other data; those in a cache that was named are
             never replaced.
-        opener: Opens the data; takes what :func:`~s2mlp_deploy.data.dataset.open_data` takes.
         progress: Told what is being done.
 
     Raises:
@@ -107,7 +105,7 @@ def convert(
     half = "fp16" in options.files  # There every node can be excluded, elsewhere what would be quantized.
     options.exclusion.check(model.graph if half else [op.node for op in quantizable_ops(model)])
     # A generator that serves both steps is no request to score on it.
-    conversion = _Conversion(model, path, manifest, _walked_once(options), options.score_asked, opener, progress)
+    conversion = _Conversion(model, path, manifest, _walked_once(options), options.score_asked, progress)
     return conversion.run(home, noise, foreign_cache)
 
 
@@ -158,7 +156,6 @@ class _Conversion:
     manifest: Manifest
     options: PrecisionOptions
     score_asked: bool
-    opener: Callable[..., ModelData]
     progress: ProgressCallback
     sqnr: dict[str, Mapping[str, float]] = field(default_factory=dict)
     searches: dict[str, BudgetSearch] = field(default_factory=dict)
@@ -226,7 +223,7 @@ class _Conversion:
 
     def _open(self, data: str | Path | Iterable[Any], samples: int | None, batch: int) -> ModelData:
         batch, whole = fitting_batch(self.manifest.limits, batch)
-        return self.opener(
+        return open_data(
             data,
             inputs=self.manifest.inputs,
             preprocessing=self._preprocessing,

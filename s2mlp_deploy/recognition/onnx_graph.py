@@ -7,7 +7,6 @@ and at others.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -30,8 +29,6 @@ from s2mlp_deploy.recognition.graph import (
 from s2mlp_deploy.recognition.onnx_measuring import SIZES, Measuring, shapes_of
 from s2mlp_deploy.recognition.onnx_ops import Runtime, carried_positions, constant_of
 from s2mlp_deploy.recognition.onnx_sizes import size_dependence
-
-LOG = logging.getLogger(__name__)
 
 _BY_CHANCE = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}

@@ -38,14 +38,13 @@ class OnnxModel:
         """Of the graph."""
         return tuple(self.model.graph.inputs)
 
-    def feeds(self, sizes: Mapping[str, int], seed: int = 0) -> dict[str, NDArray[Any]]:
+    def feeds(self, sizes: Mapping[str, int]) -> dict[str, NDArray[Any]]:
         """Inputs by name: Gaussian noise where they are floats, zeros where they may be indices or flags.
 
         Args:
             sizes: The free sizes; the example's for those that are not named.
-            seed: Of the noise.
         """
-        generator = np.random.default_rng(seed)
+        generator = np.random.default_rng(0)
         values = {**self.sizes, **sizes}
         made: dict[str, NDArray[Any]] = {}
         for value in self.inputs:

@@ -16,15 +16,15 @@ from onnx_graphs import FLOAT, HALF, constant, node, value
 from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.errors import ArtifactError, BuildError, InputError, MissingDependencyError, TargetError
 
-ov = pytest.importorskip("openvino")
-from s2mlp_deploy import api  # noqa: E402
-from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
-from s2mlp_deploy.engines.openvino import library, runtime  # noqa: E402
-from s2mlp_deploy.engines.openvino.builder import contents_of  # noqa: E402
-from s2mlp_deploy.engines.openvino.runtime import OpenVinoEngine  # noqa: E402
-from s2mlp_deploy.engines.openvino.saturation import may_saturate  # noqa: E402
-from s2mlp_deploy.processor import Processor  # noqa: E402
-from s2mlp_deploy.serving.predictor import Predictor  # noqa: E402
+pytest.importorskip("openvino")
+from s2mlp_deploy import api
+from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from s2mlp_deploy.engines.openvino import library, runtime
+from s2mlp_deploy.engines.openvino.builder import contents_of
+from s2mlp_deploy.engines.openvino.runtime import OpenVinoEngine
+from s2mlp_deploy.engines.openvino.saturation import may_saturate
+from s2mlp_deploy.processor import Processor
+from s2mlp_deploy.serving.predictor import Predictor
 
 ONE = np.ones((2, 3), np.float32)
 

@@ -9,7 +9,7 @@ from two_files import BOTH, TUNED, evidence, int8, timed, tuned_on_noise, with_t
 
 from s2mlp_deploy.evidence.accuracy import AGREEMENT
 from s2mlp_deploy.evidence.bench import BenchReport, Ratio
-from s2mlp_deploy.evidence.choice import Choice, choose, every_timings, newest_timings, tuned
+from s2mlp_deploy.evidence.choice import Choice, choose, every_timings, tuned
 from s2mlp_deploy.evidence.standing import comparisons, standings
 
 MANIFEST = quantized_manifest()
@@ -105,15 +105,13 @@ def test_times_are_of_files_that_are_there_and_of_the_least_batch() -> None:
     first, second, crashed = bench().results
     larger = replace(first, candidate=replace(first.candidate, batch=8))
     older = replace(second, candidate=replace(second.candidate, sha256="9" * 64))
-    timings = newest_timings(MANIFEST, evidence(replace(bench(), results=(larger, first, older, crashed))))
-    assert timings is not None
+    (timings,) = every_timings(MANIFEST, evidence(replace(bench(), results=(larger, first, older, crashed))))
     assert timings.results == (first,)
     assert timings.doubtful == ("other programs kept 1.5 processors busy",)
-    assert newest_timings(MANIFEST, evidence(replace(bench(), results=(older,)))) is None
+    assert every_timings(MANIFEST, evidence(replace(bench(), results=(older,)))) == ()
     offline = replace(bench(), scenario="offline", environment=replace(bench().environment, time="2027"))
-    found = newest_timings(MANIFEST, evidence(offline, bench()))
-    assert found is not None
-    assert found.report.scenario == "single-stream"
+    found = every_timings(MANIFEST, evidence(offline, bench()))
+    assert found[0].report.scenario == "single-stream"
 
 
 def later(*milliseconds: float, time: str = "2027") -> BenchReport:

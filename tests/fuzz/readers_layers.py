@@ -96,12 +96,12 @@ def saved_index() -> bytes:
     """What parity keeps of two layers."""
     from safetensors.numpy import save
 
-    from s2mlp_deploy.api.saved_layers import _KIND, _VERSION
+    from s2mlp_deploy.api.saved_layers import KIND
     from s2mlp_deploy.evidence.store import document_of
 
     report = report_samples.layers(report_samples.layer("head"), report_samples.layer("logits", kind="output"))
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     paths = [f"0/{name}/0/{side}" for name in ("head", "logits") for side in ("reference", "candidate", "own")]
-    index = {"kind": _KIND, "schema_version": _VERSION, "reports": [document_of(report)]}
+    index = {"kind": KIND.name, "schema_version": KIND.version, "reports": [document_of(report)]}
     index["tensors"] = {"tensors-00000.safetensors": "HASH"}
     return msgspec.json.encode(index) + b"\n" + save(dict.fromkeys(paths, array))

@@ -60,9 +60,6 @@ def test_sizes_without_a_plain_name_get_one(tmp_path: Path) -> None:
     assert set(source.module.sizes) == {"batch", "image_height", "image_width", "tokens_axis1"}
 
 
-SEQUENCE = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, ["N", 6, 5, 4])
-
-
 @pytest.mark.parametrize(
     ("change", "problem", "fix"),
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
 from s2mlp_deploy.shift.spec import Border, ShiftGroup, ShiftSpec
@@ -32,8 +31,3 @@ def per_channel(
     shape[channel], shape[rows], shape[columns] = channels, *size
     groups = tuple(ShiftGroup(1, STEPS[steps](c)) for c in range(channels))
     return tuple(shape), ShiftSpec(groups, (rows, columns), channel, border)
-
-
-def runs_of_equal_steps(spec: ShiftSpec) -> int:
-    """How many groups are left where neighbours with equal steps are one."""
-    return sum(1 for _ in itertools.groupby(spec.groups, key=lambda group: group.offsets))

@@ -91,11 +91,6 @@ class Pool(nn.Module):
         return x.mean(self.axes)
 
 
-class ChannelsLast(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.permute(0, 2, 3, 1)
-
-
 class PublicS2MLPv2(nn.Module):
     """``head``: what stands before the linear layer: ``mean``, ``norm-mean`` or ``mean-norm``."""
 

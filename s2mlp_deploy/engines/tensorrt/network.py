@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-from s2mlp_deploy.artifact import TensorInfo
 from s2mlp_deploy.engines.tensorrt.layer_file import NETWORK, SOURCE
 from s2mlp_deploy.evidence.build import Contents, MatrixOp
 from s2mlp_deploy.files import to_json
@@ -95,19 +94,6 @@ def _stored(tensor: Any, producers: Mapping[str, Any]) -> Any | None:
             return None
         tensor, seen = layer.get_input(0), seen + 1
     return None
-
-
-def tensor_infos(network: Any) -> tuple[TensorInfo, ...]:
-    """The inputs of a parsed network."""
-    found = []
-    for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        shape = tuple(
-            int(size) if size >= 0 else (tensor.get_dimension_name(axis) or f"axis{axis}")
-            for axis, size in enumerate(tensor.shape)
-        )
-        found.append(TensorInfo(tensor.name, _enum(tensor.dtype).lower(), shape))
-    return tuple(found)
 
 
 def _op_precision(layer: Any, producers: Mapping[str, Any]) -> str:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from s2mlp_deploy import __version__
 from s2mlp_deploy.artifact import EVIDENCE, MANIFEST, Manifest, verify_file
+from s2mlp_deploy.artifact.directories import new_directory
 from s2mlp_deploy.engines.registry import kind_of
 from s2mlp_deploy.errors import InputError, MissingDependencyError, TargetError
 from s2mlp_deploy.serving.package.result import Package, PackageOptions
-from s2mlp_deploy.serving.package.writing import check_free, new_directory
+from s2mlp_deploy.serving.package.writing import check_free
 from s2mlp_deploy.serving.plan import RunPlan
 
 _PACKAGE = "s2mlp-deploy"

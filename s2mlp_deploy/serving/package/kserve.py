@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 
 from s2mlp_deploy.artifact import Manifest
+from s2mlp_deploy.artifact.directories import new_directory
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.serving.package.result import Package, PackageOptions
-from s2mlp_deploy.serving.package.writing import check_free, new_directory
+from s2mlp_deploy.serving.package.writing import check_free
 from s2mlp_deploy.serving.plan import RunPlan
 
 _FILE = "inferenceservice.yaml"

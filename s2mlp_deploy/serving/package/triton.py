@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s2mlp_deploy.artifact import Manifest, SizeLimit, TensorInfo, data_file, fitting_batch, verify_graph
+from s2mlp_deploy.artifact.directories import new_directory
 from s2mlp_deploy.engines.record import read_engine
 from s2mlp_deploy.engines.registry import kind_of
 from s2mlp_deploy.errors import InputError, OutputError, TargetError
@@ -20,7 +21,7 @@ from s2mlp_deploy.preprocess import Preprocessing
 from s2mlp_deploy.serving.outputs import find_scores
 from s2mlp_deploy.serving.package.protobuf_text import Message, Name, text_of
 from s2mlp_deploy.serving.package.result import Package, PackageOptions
-from s2mlp_deploy.serving.package.writing import check_free, new_directory
+from s2mlp_deploy.serving.package.writing import check_free
 from s2mlp_deploy.serving.plan import RunPlan
 
 _CONFIG, _LABELS = "config.pbtxt", "labels.txt"

@@ -11,12 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.files import import_path
 from s2mlp_deploy.serving.service.failures import RequestError
 from s2mlp_deploy.serving.service.messages import ANSWERS, LENGTH, Batch, Done, Item, Opened, Refused, Setup, encode
 
@@ -170,7 +170,7 @@ def _started() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     """A process, and this end of the connection to it."""
     ours, theirs = socket.socketpair()
     # The same package as this one's, wherever that was found; -P: nothing from the current folder.
-    program = f"import sys; sys.path[:] = {_import_path()!r}; {_PROGRAM}"
+    program = f"import sys; sys.path[:] = {import_path()!r}; {_PROGRAM}"
     with theirs:
         try:
             process = subprocess.Popen(
@@ -226,11 +226,6 @@ class Pool:
         """How many can be asked now."""
         return sum(worker.alive for worker in self._workers)
 
-    @property
-    def pids(self) -> list[int]:
-        """Of those that can be asked."""
-        return [worker.pid for worker in self._workers if worker.alive]
-
     async def acquire(self) -> Worker:
         """The worker with the least to do, once there is one with room."""
         async with self._free:
@@ -276,9 +271,3 @@ class Pool:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
         await asyncio.gather(*(worker.close() for worker in self._workers))
-
-
-def _import_path() -> list[str]:
-    root = str(Path(__file__).resolve().parents[3])
-    paths = [path for path in sys.path if path]
-    return paths if root in paths else [root, *paths]

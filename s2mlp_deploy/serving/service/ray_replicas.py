@@ -35,8 +35,6 @@ from s2mlp_deploy.serving.service.model import ServedModel
 from s2mlp_deploy.serving.service.options import ServiceLimits
 from s2mlp_deploy.text import first_line_of
 
-LOG = logging.getLogger(__name__)
-
 _SHARE = 0.5
 """Cores that Ray reserves for a replica; Serve itself needs some of a small machine too."""
 

@@ -23,7 +23,7 @@ from s2mlp_deploy.serving.service.repository import Repository, find_places
 class Workers:
     """What answers without processes."""
 
-    slots, alive, reason, refused, pids = 1, 1, "", False, ()
+    slots, alive, reason, refused = 1, 1, "", False
 
     def __init__(self, *_):
         self.closed = False
