@@ -20,6 +20,9 @@ from s2mlp_deploy.errors import ExportError, S2MLPDeployError
 from s2mlp_deploy.evidence.machine import environment_here, this_machine
 from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.evidence.tune import EngineSettings, GraphPasses, TuneReport
+from s2mlp_deploy.graph.loading import load_graph
+from s2mlp_deploy.precision.carried import has_reduced_range
+from s2mlp_deploy.processor import processor
 from s2mlp_deploy.progress import ProgressCallback
 
 _RESERVE = 0.2
@@ -27,6 +30,12 @@ _RESERVE = 0.2
 
 _FORMS = ("grouped-conv", "pad-slice", "slice-concat", "row-gather")
 """Forms of shifts in the order in which they are tried; ``gather`` was never the fastest (docs/reference/forms.md)."""
+
+
+_EXACT_KERNELS = (
+    "int8 with weights of 8 bits takes exact, slower kernels here, because this processor has no VNNI: `quantize` with "
+    "--reduce-range gives them 7 bits, which `tune` then measures"
+)
 
 
 class Tuning:
@@ -100,6 +109,8 @@ class Tuning:
         environment.versions.update({item.name: item.version for item in statuses() if item.available and item.version})
         shapes = self._state.shapes
         won = {trial.name for trial in trials if trial.outcome == "won"}
+        if any(item.name in won and _takes_exact_kernels(item.variant) for item in leaders):
+            self._place.note(_EXACT_KERNELS)
         report = TuneReport(
             environment=environment,
             clock=self._course.clock,
@@ -209,3 +220,12 @@ class Tuning:
     def _step(self, what: str, _: int, __: int | None) -> None:
         total = int(self._options.minutes * 60)
         self._progress(what, min(int(self._place.seconds), total), total)
+
+
+def _takes_exact_kernels(variant: Variant) -> bool:
+    """Whether the sums of a file would be cut off on this processor by kernels that are not exact."""
+    return (
+        variant.precision == "int8"
+        and processor().int8_saturates
+        and not has_reduced_range(load_graph(variant.path).model)
+    )

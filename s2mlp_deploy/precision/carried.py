@@ -56,7 +56,7 @@ def derive_as(model: ir.Model, precision: str, *, manifest: Manifest, home: Path
         carried_over(known[0], own, model, precision),
         method=made.method,
         keep={item.layer for item in manifest.precision_exceptions if item.file == file.path},
-        reduce_range=precision == "int8" and _is_reduced(quantized),
+        reduce_range=precision == "int8" and has_reduced_range(quantized),
         half_io=quantized.graph.inputs[0].dtype == ir.DataType.FLOAT16,
     )
 
@@ -94,7 +94,7 @@ def carried_over(known: Statistics, own: ir.Model, other: ir.Model, precision: s
     return Statistics(ranges, magnitudes, samples=known.samples)
 
 
-def _is_reduced(model: ir.Model) -> bool:
+def has_reduced_range(model: ir.Model) -> bool:
     """Whether the weights of a file have 7 bits."""
     weights = [
         array_of(value)

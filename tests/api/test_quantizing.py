@@ -20,6 +20,7 @@ from s2mlp_deploy.errors import DataError, InputError
 from s2mlp_deploy.evidence.modules import ModulesReport
 from s2mlp_deploy.evidence.store import read_evidence
 from s2mlp_deploy.precision.accuracy import WORST, OutputMetric
+from s2mlp_deploy.precision.carried import has_reduced_range
 from s2mlp_deploy.processor import processor
 
 
@@ -269,4 +270,5 @@ def test_excluded_layers_and_reduced_ranges_reach_the_files(artifact, images):
         if str(value.name).endswith(".quantized") and value.dtype == ir.DataType.INT8
     ]
     assert max(int(np.abs(array.astype(int)).max()) for array in weights) == 63
+    assert has_reduced_range(ir.load(artifact / "model.int8.onnx"))
     assert result.accuracy.processor == processor()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import fake_speed
 import onnx_ir as ir
 import pytest
 from proven import parity_of
 from tune_lab import OPTIONS, Lab
 
 from s2mlp_deploy import api
-from s2mlp_deploy.api import comparing, tune_final, tuning
+from s2mlp_deploy.api import comparing, tune_final, tune_steps, tuning
 from s2mlp_deploy.api.tune_options import TuneOptions
 from s2mlp_deploy.api.tuning import tune
 from s2mlp_deploy.api.variants import Variants
@@ -108,14 +109,17 @@ def test_nothing_is_changed_for_a_file_that_was_not_measured(lab, artifact, monk
     assert not (artifact / "model.fp32-tuned.onnx").exists()
 
 
-def test_quantized_files_win_with_accuracy_and_go_with_their_ranges(lab, artifact, captured, images):
+def test_quantized_files_win_with_accuracy_and_go_with_their_ranges(lab, artifact, captured, images, monkeypatch):
     options = api.PrecisionOptions(data=images, samples=8, eval_samples=8, speed_check=False)
     # Two forms that give constants of the same names other meanings.
     api.export(captured, artifact, shift_form="slice-concat", force=True)
     api.quantize(artifact, options)
     lab.times = {"int8.channels-last.row-gather": 0.1, "int8-tuned": 0.1}
-    first, second = tune(artifact, OPTIONS).winners
+    monkeypatch.setattr(tune_steps, "processor", lambda: fake_speed.WITHOUT_VNNI)
+    found = tune(artifact, OPTIONS)
+    first, second = found.winners
     assert (first.file, second.file) == ("model.int8-tuned.onnx", "model.fp32.onnx")
+    assert any("--reduce-range" in note for note in found.notes)
     # Its weights are those of float32; what names sizes and places in another form is of another form.
     graph = load_graph(artifact / first.file).model
     text = graph.metadata_props[METADATA_KEY]
@@ -139,7 +143,8 @@ def test_quantized_files_win_with_accuracy_and_go_with_their_ranges(lab, artifac
     assert "quantize" in told["accuracy"], "nobody has measured what it scores"
     for path, content in saved.items():
         path.write_bytes(content)
-    tune(artifact, OPTIONS)
+    monkeypatch.setattr(tune_steps, "processor", lambda: fake_speed.VNNI)
+    assert not any("--reduce-range" in note for note in tune(artifact, OPTIONS).notes)
     assert (artifact / "model.int8-tuned.onnx").is_file()
     # New ranges: what was tuned has the older ones.
     api.quantize(artifact, options)
