@@ -22,7 +22,6 @@ from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.evidence.tune import EngineSettings, GraphPasses, TuneReport
 from s2mlp_deploy.graph.loading import load_graph
 from s2mlp_deploy.precision.carried import has_reduced_range
-from s2mlp_deploy.processor import processor
 from s2mlp_deploy.progress import ProgressCallback
 
 _RESERVE = 0.2
@@ -226,6 +225,6 @@ def _takes_exact_kernels(variant: Variant) -> bool:
     """Whether the sums of a file would be cut off on this processor by kernels that are not exact."""
     return (
         variant.precision == "int8"
-        and processor().int8_saturates
+        and this_machine().processor.int8_saturates
         and not has_reduced_range(load_graph(variant.path).model)
     )

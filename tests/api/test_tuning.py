@@ -115,7 +115,8 @@ def test_quantized_files_win_with_accuracy_and_go_with_their_ranges(lab, artifac
     api.export(captured, artifact, shift_form="slice-concat", force=True)
     api.quantize(artifact, options)
     lab.times = {"int8.channels-last.row-gather": 0.1, "int8-tuned": 0.1}
-    monkeypatch.setattr(tune_steps, "processor", lambda: fake_speed.WITHOUT_VNNI)
+    machine = tune_steps.this_machine()
+    monkeypatch.setattr(tune_steps, "this_machine", lambda: replace(machine, processor=fake_speed.WITHOUT_VNNI))
     found = tune(artifact, OPTIONS)
     first, second = found.winners
     assert (first.file, second.file) == ("model.int8-tuned.onnx", "model.fp32.onnx")
@@ -143,7 +144,7 @@ def test_quantized_files_win_with_accuracy_and_go_with_their_ranges(lab, artifac
     assert "quantize" in told["accuracy"], "nobody has measured what it scores"
     for path, content in saved.items():
         path.write_bytes(content)
-    monkeypatch.setattr(tune_steps, "processor", lambda: fake_speed.VNNI)
+    monkeypatch.setattr(tune_steps, "this_machine", lambda: replace(machine, processor=fake_speed.VNNI))
     assert not any("--reduce-range" in note for note in tune(artifact, OPTIONS).notes)
     assert (artifact / "model.int8-tuned.onnx").is_file()
     # New ranges: what was tuned has the older ones.
