@@ -54,7 +54,7 @@ def layers_in_words(found: EngineLayers) -> str:
     """How many layers, and how many reformats among them; of a network only the builder knows these."""
     amount = fmt.integer(len(found.layers))
     if found.source == "network":
-        return amount
+        return f"{amount}, without constants and computations of shapes"
     return f"{amount}, {fmt.count(sum(layer.reformat for layer in found.layers), 'reformat')}"
 
 

@@ -46,6 +46,8 @@ def test_without_times_bars_are_numbers_of_layers() -> None:
     assert found.groups[0][1][0].words.endswith("layers") or found.groups[0][1][0].words.endswith("layer")
     assert [name for _, name in found.legend] == ["other, or not known"]
     assert found.unclear
+    of_network = view(replace(layers("names-11.json", None), source="network"))
+    assert dict(of_network.facts)["Layers"].endswith(", without constants and computations of shapes")
 
 
 def test_the_page_draws_them_with_findings_and_figures(tmp_path) -> None:
