@@ -131,7 +131,7 @@ class Gates:
             environment=environment_here(),
             limits="those of fp32 in general"
             if variant.precision == "fp32"
-            else f"what {own[-1].path}, whose accuracy was measured, does on the same",
+            else f"what {own[-1].path}, whose accuracy was measured, does on the same, less {MARGIN:g} dB",
             rests_on=tuple((record.path, record.sha256) for record in own),
         )
 

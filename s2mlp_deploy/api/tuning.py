@@ -9,6 +9,7 @@ from pathlib import Path
 
 from s2mlp_deploy import __version__
 from s2mlp_deploy.api.evidence import save_evidence
+from s2mlp_deploy.api.module_records import by_module
 from s2mlp_deploy.api.remembering import model_of
 from s2mlp_deploy.api.tune_options import TuneOptions
 from s2mlp_deploy.api.tune_state import Entrant, workplace
@@ -30,7 +31,9 @@ from s2mlp_deploy.engines.registry import OF_GRAPHS, check_engine, check_here, c
 from s2mlp_deploy.errors import ArtifactError, InputError, TargetError
 from s2mlp_deploy.evidence.machine import this_machine
 from s2mlp_deploy.evidence.tune import TuneReport
+from s2mlp_deploy.export.write import GraphFile
 from s2mlp_deploy.files import sha256_of
+from s2mlp_deploy.graph.loading import load_graph
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 from s2mlp_deploy.serving.plan import plan_run
 
@@ -202,7 +205,10 @@ def _adopt(root: Path, manifest: Manifest, report: TuneReport, winners: Sequence
     report = replace(report, trials=trials)
     named = ((item, item.variant.file or tuned_file(item.variant.precision)) for item in winners)
     proofs = (run.parity_of(item, file, report.data) for item, file in named)
-    save_evidence(root, *(proof for proof in proofs if proof is not None), report)
+    made = {tuned_file(item.variant.precision): item.variant.precision for item in new}
+    graphs = [GraphFile(name, precision, load_graph(root / name).model) for name, precision in made.items()]
+    modules = by_module(graphs, read_manifest(root))
+    save_evidence(root, *modules, *(proof for proof in proofs if proof is not None), report)
     return report
 
 

@@ -19,6 +19,9 @@ AS_IN_THE_FILE = "as in the file"
 """How a file was computed whose results were not rounded to float16."""
 
 
+ACCURACY = "top-1 accuracy"
+"""The metric where there are labels."""
+
 AGREEMENT = "top-1 agreement with fp32"
 """The metric where there are neither labels nor a score of the user's own."""
 

@@ -164,7 +164,7 @@ def file_of(result: BenchResult) -> str:
 
 
 def every_timings(manifest: Manifest, evidence: Evidence) -> tuple[Timings, ...]:
-    """The newest benchmark of files that are there and those of the same scenario, batch, inputs and machine.
+    """The newest benchmark of files that are there, and those of the same scenario, batch, inputs, threads and machine.
 
     The newest is the first: of single runs, else of throughput, at the least batch.
 
@@ -182,15 +182,14 @@ def every_timings(manifest: Manifest, evidence: Evidence) -> tuple[Timings, ...]
             known = [item for item in report.measured if item.candidate.sha256 == present.get(file_of(item))]
             if report.scenario != scenario or not known:
                 continue
-            batch, inputs = min(item.candidate.batch for item in known), None
-            if found:
-                first = found[0]
-                batch, inputs = first.results[0].candidate.batch, first.results[0].candidate.inputs
-                if report.environment.machine != first.report.environment.machine:
-                    continue
-            alike = [
-                item for item in known if item.candidate.batch == batch and inputs in (None, item.candidate.inputs)
-            ]
+            if not found:
+                batch = min(item.candidate.batch for item in known)
+                alike = [item for item in known if item.candidate.batch == batch]
+            elif report.environment.machine != found[0].report.environment.machine:
+                continue
+            else:
+                how = _opened(found[0].results[0])
+                alike = [item for item in known if _opened(item) == how]
             new = [item for item in alike if (file_of(item), item.candidate.engine) not in seen]
             if new:
                 # The ratios are over the first one, which may have been measured again.
@@ -210,6 +209,12 @@ def current_score(
         if row is not None and not {file, scores.rows[0].file} & scores.outdated(manifest):
             return scores, row
     return None, None
+
+
+def _opened(result: BenchResult) -> tuple[object, ...]:
+    """What must be equal for times of two benchmarks to compare."""
+    candidate = result.candidate
+    return candidate.batch, candidate.inputs, candidate.threads, candidate.flush_denormals
 
 
 def scored_beside(manifest: Manifest, standing: Standing) -> str:

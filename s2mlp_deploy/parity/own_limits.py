@@ -11,7 +11,7 @@ import math
 from dataclasses import replace
 from typing import NamedTuple
 
-from s2mlp_deploy.evidence.accuracy import AccuracyReport, AccuracyRow, BudgetSearch
+from s2mlp_deploy.evidence.accuracy import ACCURACY, AGREEMENT, AccuracyReport, AccuracyRow, BudgetSearch
 from s2mlp_deploy.evidence.parity import OutputParity, Tolerances
 
 MARGIN = 6.0
@@ -94,7 +94,10 @@ def own_limits(
         return None
     where = "seeded noise" if on_noise else made.data
     whose = f"the figures of {beside}, which it was compared with" if beside else "its own figures"
-    basis = f"{whose}: {worst:.1f} dB on {where} when {'that' if beside else 'it'} was made, less {margin:.1f} dB"
+    several = "at least " if len(tolerances) > 1 else ""
+    basis = (
+        f"{whose}: {several}{worst:.1f} dB on {where} when {'that' if beside else 'it'} was made, less {margin:.1f} dB"
+    )
     return OwnLimits(tolerances, basis + kept)
 
 
@@ -117,8 +120,8 @@ def _by_budget(limits: Tolerances, budget: BudgetSearch, output: OutputParity, i
         return limits
     differing = images * (1 - output.ranks.top1_agreement)
     points = budget.max_drop + 100 * _by_chance(differing) / max(images, 1)
-    if budget.metric == "top-1 accuracy":
+    if budget.metric == ACCURACY:
         return replace(limits, max_drop=points)
-    if budget.metric == "top-1 agreement with fp32":
+    if budget.metric == AGREEMENT:
         return replace(limits, min_top1_agreement=max(0.0, 1 - points / 100))
     return limits

@@ -19,6 +19,7 @@ from s2mlp_deploy.engines.base import Engine, FileEngine
 from s2mlp_deploy.engines.of_graph import open_graph
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.evidence.accuracy import (
+    ACCURACY,
     AGREEMENT,
     AS_IN_THE_FILE,
     AccuracyReport,
@@ -168,7 +169,7 @@ class Scorer:
             return self._metric.name
         if self._metric is not None:
             return getattr(self._metric, "__name__", "the given metric")
-        return "top-1 accuracy" if self._labels is not None else AGREEMENT
+        return ACCURACY if self._labels is not None else AGREEMENT
 
     def score(self, engine: Engine) -> float:
         """The score of an engine, in points; only where there is one."""

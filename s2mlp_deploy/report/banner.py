@@ -113,7 +113,7 @@ def _held(files: Sequence[Standing], every: int) -> list[str]:
     for file in files:
         reports = [item.report for item in file.basis]
         key = (
-            runtimes_in_words(report.candidate for report in reports),
+            runtimes_in_words(sorted(report.candidate for report in reports)),
             join_names(dict.fromkeys(_reference(report.reference) for report in reports)),
             join_names(dict.fromkeys(map(data_in_words, reports))),
         )

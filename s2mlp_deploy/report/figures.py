@@ -91,6 +91,31 @@ def limit_of(output: OutputParity) -> float | None:
     return None if allowed is None or peak is None or allowed >= peak > 0 else allowed
 
 
+def closest_to_its_limit(outputs: Sequence[OutputParity]) -> OutputParity | None:
+    """The output whose largest difference uses most of its limit, else the one that differs most; None of none."""
+
+    def used(output: OutputParity) -> tuple[float, float]:
+        largest, limit = output.metrics.max_abs, limit_of(output)
+        if largest is None:
+            return math.inf, math.inf
+        if limit is None:
+            return 0.0, largest
+        return largest / limit if limit else math.inf if largest else 0.0, largest
+
+    return max(outputs, key=used, default=None)
+
+
+def closest_to_its_sqnr(outputs: Sequence[OutputParity]) -> OutputParity | None:
+    """The output whose ratio of signal and noise is the least above its limit; None where none has such a limit."""
+    limited = [
+        (-math.inf if ratio is None else ratio - output.tolerances.min_sqnr, output)
+        for output in outputs
+        if output.tolerances is not None and output.tolerances.min_sqnr is not None
+        for ratio in [sqnr_of(output.metrics)]
+    ]
+    return min(limited, key=lambda item: item[0])[1] if limited else None
+
+
 def is_over(output: OutputParity) -> bool:
     """Whether the largest difference is more than the tolerances allow."""
     largest, allowed = output.metrics.max_abs, output.allowed
@@ -109,10 +134,7 @@ class Worst:
 
     Attributes:
         max_abs: Largest absolute difference.
-        allowed: Smallest limit of it that is one: some let a value differ by more than the reference's largest.
         psnr: Smallest; ``equal`` where every output is equal.
-        sqnr: Likewise, of those that have one.
-        least_sqnr: Largest limit of it.
         equal: Whether every output is.
         top1: Smallest agreement on the first class.
         reference_accuracy: Smallest.
@@ -120,10 +142,7 @@ class Worst:
     """
 
     max_abs: str
-    allowed: str
     psnr: str
-    sqnr: str
-    least_sqnr: str
     equal: bool
     top1: str
     reference_accuracy: str
@@ -137,17 +156,11 @@ def worst_of(outputs: Sequence[OutputParity]) -> Worst:
     unequal = [item for item in metrics if not item.equal]
     largest = [item.max_abs for item in metrics]
     noise = [item.psnr for item in unequal]
-    ratios = [item.sqnr for item in unequal if item.sqnr is not None]
-    least = [output.tolerances.min_sqnr for output in outputs if output.tolerances is not None]
-    allowed = [limit for output in outputs if (limit := limit_of(output)) is not None]
     references = [item.reference_accuracy for item in ranks if item.reference_accuracy is not None]
     candidates = [item.candidate_accuracy for item in ranks if item.candidate_accuracy is not None]
     return Worst(
         max_abs=_extreme(largest, max, fmt.figure),
-        allowed=_extreme(allowed, min, fmt.figure),
         psnr=fmt.EQUAL if metrics and not unequal else _extreme(noise, min, fmt.decibels),
-        sqnr=fmt.EQUAL if metrics and not unequal else _extreme(ratios, min, fmt.decibels),
-        least_sqnr=fmt.decibels(max((value for value in least if value is not None), default=None)),
         equal=bool(metrics) and not unequal,
         top1=_extreme([item.top1_agreement for item in ranks], min, fmt.percent),
         reference_accuracy=_extreme(references, min, fmt.percent),

@@ -19,6 +19,7 @@ from s2mlp_deploy.api.variants import Variants
 from s2mlp_deploy.artifact import METADATA_KEY, read_description, read_manifest
 from s2mlp_deploy.bench.remembered import memory_file
 from s2mlp_deploy.errors import ArtifactError, InputError, OutputError, TargetError
+from s2mlp_deploy.evidence.modules import ModulesReport
 from s2mlp_deploy.evidence.parity import ParityReport, Weights
 from s2mlp_deploy.evidence.store import read_evidence, save_record
 from s2mlp_deploy.evidence.tune import TuneReport
@@ -45,6 +46,8 @@ def test_the_fastest_form_becomes_part_of_the_artifact(lab, artifact, caplog):
     assert parity.file_sha256 == won.sha256
     own = manifest.file("fp32")
     assert parity.rests_on == ((own.path, own.sha256),)
+    (modules,) = [item.record for item in saved.of(ModulesReport) if item.record.file == won.file]
+    assert modules.file_sha256 == won.sha256, "so that the report can draw it"
     with pytest.raises(ArtifactError, match="not measured"):
         plan_run(artifact)
     assert "nothing of it runs yet" in caplog.text

@@ -142,6 +142,15 @@ def test_every_benchmark_of_the_machine_is_looked_at() -> None:
     assert once.results == bench().results[:2]
 
 
+def test_a_benchmark_with_other_threads_does_not_compare() -> None:
+    faster = later(0.1, time="2020")
+    (only,) = faster.results
+    there = replace(BOTH[0], candidate="openvino (CPU)")
+    assert chosen(*BOTH, there, faster, bench()).file == FILE
+    more = replace(faster, results=(replace(only, candidate=replace(only.candidate, threads=8)),))
+    assert chosen(*BOTH, there, more, bench()).file == INT8
+
+
 def test_a_faster_result_of_an_older_benchmark_without_parity_there_is_named() -> None:
     old = later(0.5, time="2020")
     assert chosen(*BOTH, old, bench()).unproven == old.results

@@ -46,6 +46,12 @@ def test_everything_is_answered_in_order() -> None:
     )
 
 
+def test_files_that_ran_on_the_same_engines_share_a_sentence_whatever_the_order() -> None:
+    there = [replace(item, candidate="openvino (CPU)") for item in BOTH]
+    text = paragraph(quantized_manifest(), BOTH[0], there[0], there[1], BOTH[1])
+    assert "Both files on onnxruntime 1.22.0 (cpu) and openvino (CPU) compute" in text
+
+
 def test_what_was_not_measured_names_the_command() -> None:
     found = opening(described(), evidence(), "out")
     assert found.headline == "Parity was not measured yet"

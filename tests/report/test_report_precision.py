@@ -68,8 +68,8 @@ def test_every_file_has_its_size_and_score(tmp_path: Path) -> None:
     assert "top-1 accuracy, in points, on 1000 photos" in page.body
     tiles = [text for text in page.of("section") if text.startswith(("fp32", "fp16", "int8"))]
     assert [tile.split()[:2] for tile in tiles] == [["fp32", "not"], ["int8", "not"], ["fp16", "not"]]
-    assert "SQNR31.9 dB Score82.90drop +0.10 Size260 bytes26 % of fp32" in tiles[1]
-    assert "Score" not in tiles[2]
+    assert "SQNR31.9 dB Accuracy82.90 %drop +0.10 Size260 bytes26 % of fp32" in tiles[1]
+    assert "Accuracy" not in tiles[2]
     assert "Size520 bytes52 % of fp32" in tiles[2]
 
 
@@ -96,7 +96,7 @@ def test_scores_on_other_data_stand_in_a_table_of_their_own(tmp_path: Path) -> N
     assert "+0.10allowed 0.5" in cells, "the older scores stay"
     assert "not scored" not in cells
     tiles = [text for text in page.of("section") if text.startswith(("fp32", "fp16", "int8"))]
-    assert ["Score70.00" in tiles[0], "Score82.90" in tiles[1], "Score69.00" in tiles[2]] == [True] * 3
+    assert ["Accuracy70.00 %" in tiles[0], "Accuracy82.90 %" in tiles[1], "Accuracy69.00 %" in tiles[2]] == [True] * 3
 
 
 def test_the_ladder_is_told(tmp_path: Path) -> None:

@@ -200,10 +200,9 @@ def _icicle(subject: _Subject, shifts: dict[str, str], most: int) -> Icicle:
     if profile is not None and timed:
         unknown = sum(node.ms for node in profile.nodes if not node.module)
         notes.append(f"Not GEMM or Conv: {not_matrix(profile)}.")
-        notes.append(
-            f"{fmt.percent(unknown / root.ms, 1)} of the time is of nodes that the runtime made or fused and that name "
-            "no module."
-        )
+        if unknown:
+            share = fmt.percent(unknown / root.ms, 1)
+            notes.append(f"{share} of the time is of nodes that the runtime made or fused and that name no module.")
     return Icicle(
         title=subject.title,
         summary=_summary(subject, root),

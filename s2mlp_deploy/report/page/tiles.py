@@ -6,21 +6,32 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from s2mlp_deploy.artifact import FileRecord, Manifest
-from s2mlp_deploy.evidence.accuracy import AccuracyReport, AccuracyRow
+from s2mlp_deploy.evidence.accuracy import ACCURACY, AGREEMENT, AccuracyReport, AccuracyRow
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult
 from s2mlp_deploy.evidence.choice import current_score, scored_beside, time_of
+from s2mlp_deploy.evidence.parity import OutputParity
 from s2mlp_deploy.evidence.standing import Standing, comparisons
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.banner import holding_elsewhere, on_several_engines
 from s2mlp_deploy.report.bench import threads_in_words
-from s2mlp_deploy.report.figures import data_in_words, measured_in_words, worst_of
+from s2mlp_deploy.report.figures import (
+    closest_to_its_limit,
+    closest_to_its_sqnr,
+    data_in_words,
+    limit_of,
+    measured,
+    measured_in_words,
+    sqnr_of,
+    worst_of,
+)
 from s2mlp_deploy.report.page.cells import Cell
 from s2mlp_deploy.report.page.parity import state_cell
 from s2mlp_deploy.report.page.scores import share_of, size_of
 from s2mlp_deploy.text import join_names
 
-_FIGURES = ("Max abs", "SQNR", "Same top-1", "Score", "Accuracy")
+_METRICS = {ACCURACY: "Accuracy", AGREEMENT: "Agreement"}
+_FIGURES = ("Max abs", "SQNR", "Same top-1", "Score", "Accuracy", "Agreement")
 _LACKS = {"fails": "FAILS", "unclear": "is unclear", "missing": "was not measured"}
 """What is wrong with the parity of a file that another one rests on."""
 
@@ -142,11 +153,22 @@ def _latency(evidence: Evidence, sha256: str) -> list[tuple[str, Cell]]:
 
 
 def _differences(standing: Standing) -> list[tuple[str, Cell]]:
-    worst = worst_of([output for item in standing.basis for output in item.report.outputs])
-    found = [("Max abs", Cell(worst.max_abs, note="" if worst.allowed == fmt.MISSING else f"allowed {worst.allowed}"))]
-    if worst.least_sqnr != fmt.MISSING:
-        found.append(("SQNR", Cell(worst.sqnr, note=f"at least {worst.least_sqnr}")))
-    found.append(("Same top-1", Cell(worst.top1)))
+    """Figures with their limits, each with that of the output that comes closest to its own."""
+    outputs = [output for item in standing.basis for output in item.report.outputs]
+    several = len({output.name for output in outputs}) > 1
+
+    def told(output: OutputParity, limit: str) -> str:
+        return ", ".join(filter(None, (limit, output.name * several)))
+
+    found = []
+    if (most := closest_to_its_limit(outputs)) is not None:
+        limit = limit_of(most)
+        allowed = told(most, "" if limit is None else f"allowed {fmt.figure(limit)}")
+        found.append(("Max abs", Cell(measured(most.metrics.max_abs), note=allowed)))
+    if (least := closest_to_its_sqnr(outputs)) is not None and least.tolerances is not None:
+        at_least = told(least, f"at least {fmt.decibels(least.tolerances.min_sqnr)}")
+        found.append(("SQNR", Cell(fmt.decibels(sqnr_of(least.metrics)), note=at_least)))
+    found.append(("Same top-1", Cell(worst_of(outputs).top1)))
     return [(label, cell) for label, cell in found if cell.text != fmt.MISSING]
 
 
@@ -160,9 +182,11 @@ def _score(manifest: Manifest, evidence: Evidence, standing: Standing, *, severa
         title = measured_in_words(scores)
         note = ", ".join(filter(None, (_drop(scores, row), "onnxruntime" if several else "")))  # That scores files.
         found = [
-            ("Score", Cell(fmt.points(row.score), note=note, title=title)),
+            (_label(scores), Cell(_points(scores, row), note=note, title=title)),
             ("SQNR", Cell(fmt.decibels(row.sqnr), title=title)),
         ]
+        if row is scores.rows[0] and scores.metric == AGREEMENT:
+            found = found[1:]  # It agrees with itself.
         return [(label, cell) for label, cell in found if cell.text != fmt.MISSING]
     worst = worst_of([output for item in standing.basis for output in item.report.outputs])
     if worst.candidate_accuracy != fmt.MISSING:
@@ -171,9 +195,20 @@ def _score(manifest: Manifest, evidence: Evidence, standing: Standing, *, severa
     scores, row = current_score(manifest, evidence, beside)
     if scores is None or row is None or row.score is None:
         return []
-    told = ", ".join(filter(None, (fmt.points(row.score), _drop(scores, row))))
+    told = ", ".join(filter(None, (_points(scores, row), _drop(scores, row))))
     note = f"{beside}, which it was compared with: {told}"
-    return [("Score", Cell("not scored", note=note, title=measured_in_words(scores)))]
+    return [(_label(scores), Cell("not scored", note=note, title=measured_in_words(scores)))]
+
+
+def _label(scores: AccuracyReport) -> str:
+    """What the score is; of a metric of the user's own it is a score."""
+    return _METRICS.get(scores.metric, "Score")
+
+
+def _points(scores: AccuracyReport, row: AccuracyRow) -> str:
+    if scores.metric not in _METRICS or row.score is None:
+        return fmt.points(row.score)
+    return fmt.percent(row.score / 100)
 
 
 def _drop(scores: AccuracyReport, row: AccuracyRow) -> str:

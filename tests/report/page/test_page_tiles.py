@@ -21,6 +21,7 @@ from report_samples import (
 from two_files import BOTH, TUNED, tuned_on_noise, with_tuned
 
 from s2mlp_deploy.artifact import FileRecord
+from s2mlp_deploy.evidence.accuracy import AGREEMENT
 from s2mlp_deploy.evidence.parity import Tolerances
 
 
@@ -90,7 +91,7 @@ def test_a_file_that_tune_made_tells_whose_scores_are_known(tmp_path: Path) -> N
     known = {"parity_a": BOTH[0], "parity_b": BOTH[1], "parity_c": tuned_on_noise(), "accuracy_a": accuracy()}
     page = page_of(artifact(tmp_path / "a", with_tuned(), **known))
     (tile,) = [text for text in page.of("section") if text.startswith("int8 tuned")]
-    assert f"Scorenot scored{INT8}, which it was compared with: 82.90, drop +0.10" in tile
+    assert f"Accuracynot scored{INT8}, which it was compared with: 82.90 %, drop +0.10" in tile
     assert "on noise alone" in tile
     cells = page.of("td")
     assert cells[cells.index(f"{TUNED}compared with {INT8} alone") + 1] == "not scored"
@@ -98,14 +99,39 @@ def test_a_file_that_tune_made_tells_whose_scores_are_known(tmp_path: Path) -> N
     alone = artifact(tmp_path / "c", with_tuned(), **{name: known[name] for name in ("parity_c", "accuracy_a")})
     (tile,) = [text for text in page_of(alone).of("section") if text.startswith("int8 tuned not measured")]
     assert f"it rests on {FILE}, whose parity was not measured" in tile
-    assert f"Scorenot scored{INT8}" in tile
+    assert f"Accuracynot scored{INT8}" in tile
     # Measured on labelled images it has an accuracy of its own.
     known["parity_d"] = replace(BOTH[1], file=TUNED, file_sha256="d" * 64)
     page = page_of(artifact(tmp_path / "b", with_tuned(), **known))
     (tile,) = [text for text in page.of("section") if text.startswith("int8 tuned")]
     assert "Accuracy97.10 %reference 97.20 %" in tile
-    assert "Score" not in tile
+    assert "not scored" not in tile
     assert f"{TUNED}its accuracy stands under Parity" in page.of("td")
+
+
+def test_a_figure_stands_beside_the_limit_of_its_own_output(tmp_path: Path) -> None:
+    (scores,) = report(max_abs=0.001, sqnr=49.0).outputs
+    assert scores.tolerances is not None
+    strict = replace(scores, tolerances=replace(scores.tolerances, atol=0.002, rtol=0.0, min_sqnr=38.0))
+    metrics = replace(scores.metrics, max_abs=0.03, sqnr=39.0)
+    features = replace(
+        strict, name="map", metrics=metrics, tolerances=replace(strict.tolerances, atol=0.2, min_sqnr=20.0)
+    )
+    page = page_of(artifact(tmp_path, parity_a=replace(report(), outputs=(strict, features))))
+    (tile,) = [text for text in page.of("section") if text.startswith("fp32")]
+    assert "Max abs0.001allowed 0.002, logits SQNR49.0 dBat least 38.0 dB, logits" in tile
+
+
+def test_a_tile_says_what_was_scored(tmp_path: Path) -> None:
+    def labels(metric: str) -> list[list[str]]:
+        scored = artifact(tmp_path / metric[:5], quantized_manifest(), accuracy_a=replace(accuracy(), metric=metric))
+        tiles = [text for text in page_of(scored).of("section") if text.startswith(("fp32", "int8"))]
+        return [[word for word in ("Accuracy", "Agreement", "Score") if word in tile] for tile in tiles]
+
+    assert labels("top-1 accuracy") == [["Accuracy"], ["Accuracy"]]
+    assert labels("my own: F1") == [["Score"], ["Score"]]
+    # float32 agrees with itself, which says nothing.
+    assert labels(AGREEMENT) == [[], ["Agreement"]]
 
 
 def test_a_limit_of_sqnr_stands_beside_the_figure_and_one_that_limits_nothing_nowhere(tmp_path: Path) -> None:
