@@ -3,9 +3,10 @@
     python benchmarks/gpu_kit.py KIT --shared ../shared      beforehand, anywhere
     python benchmarks/gpu.py KIT --output RESULTS            on the machine with the GPU
 
-Every part runs in a process of its own with a limit of its own, and writes each figure when it has it; after each part
+Every part runs in a process of its own with a limit of its own, and writes each figure when it has it; every second
 ``gpu.json`` and ``gpu.md`` are written anew. So a part that crashes, hangs or lacks a package costs its own figures
-alone, and a run that is cut off keeps what it has. What a kit holds and how it gets there: ``benchmarks/gpu-kit.md``.
+alone, and a run that is cut off or killed keeps what it has and leaves nothing running. What a kit holds and how it
+gets there: ``benchmarks/gpu-kit.md``.
 
 Without a GPU it writes nothing and exits with 2. ``--dry-run`` goes through all parts on the CPU with tiny sizes, to
 see that they run; its figures mean nothing, and no table is written. A figure that is wrong exits with 1.
@@ -24,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,14 @@ from s2mlp_deploy.gpu import gpus
 WORKER = Path(__file__).with_name("gpu_parts.py")
 NONE = "no shift"
 MINUTES = 7.5
+TOLD_EVERY = 1.0
+"""Seconds between two writings of what a part has so far."""
 LIMITS = {"fp32": 1e-4, "fp16": 2e-2, "int8": 1e-1, "int8-trt": 1e-1}
 """Largest difference over the reference's peak. int8 is compared with int8: rounding may turn at a tie."""
 BYTES = {"fp16": 2, "int8-trt": 2}
 """Of an element that a shift moves; the int8 files of ONNX Runtime compute in float32 around their GEMMs."""
+UNITS = {"copy": (1e9, "GB/s"), "int8": (1e12, "TOP/s")}
+"""Of ceilings that are not in 10^12 floating-point operations a second."""
 COLUMNS = (
     "model",
     "batch",
@@ -139,8 +144,8 @@ def page(records: Sequence[Mapping[str, Any]], device: str) -> str:
     lines = [f"# Figures of {device}", "", "    python benchmarks/gpu.py KIT --output RESULTS", ""]
     lines += [f"- {r['part']}: {r['text']}" for r in of_kind(records, "fact")]
     for name, rate in ceilings_of(records).items():
-        unit = "GB/s" if name == "copy" else "TFLOP/s"
-        lines.append(f"- ceiling, {name}: {rate / (1e9 if name == 'copy' else 1e12):.0f} {unit}")
+        size, unit = UNITS.get(name, (1e12, "TFLOP/s"))
+        lines.append(f"- ceiling, {name}: {rate / size:.0f} {unit}")
     lines += ["", *table(results_of(records), ceilings_of(records)), ""]
     for title, found in (
         ("Not as it should be", wrong(records)),
@@ -151,42 +156,60 @@ def page(records: Sequence[Mapping[str, Any]], device: str) -> str:
     return "\n".join(lines)
 
 
-def run_part(part: Part, command: Sequence[str], seconds: float) -> list[dict[str, Any]]:
+def run_part(
+    part: Part,
+    command: Sequence[str],
+    seconds: float,
+    tell: Callable[[list[dict[str, Any]]], None] = lambda _: None,
+) -> list[dict[str, Any]]:
     """The records of one process, whatever becomes of it, and one of how it ended.
 
     Args:
         part: What it is.
         command: Runs it; the file to write records to is appended, one JSON object a line.
         seconds: After so many it is killed, with all that it started.
+        tell: Gets what there is so far, now and then.
     """
     began = time.monotonic()
+
+    def ended(how: str) -> dict[str, Any]:
+        return {"kind": "part", "part": part.name, "seconds": time.monotonic() - began, "end": how}
+
     with tempfile.TemporaryDirectory() as folder:
         written, errors = Path(folder) / "records", Path(folder) / "errors"
         with errors.open("wb") as stream:
             process = subprocess.Popen(
                 [*command, str(written)], stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
             )
+            end = f"cut off at its limit of {seconds:.0f} s"
             try:
-                status = process.wait(timeout=seconds)
-                end = "finished" if status == 0 else f"ended with status {status}"
-            except subprocess.TimeoutExpired:
-                end = f"cut off at its limit of {seconds:.0f} s"
+                while (left := began + seconds - time.monotonic()) > 0:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        status = process.wait(timeout=min(left, TOLD_EVERY))
+                        end = "finished" if status == 0 else f"ended with status {status}"
+                        break
+                    tell([*records_in(written, part), ended("still running")])
             finally:
                 # The session of the process is its group: compilers that it started go too.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-        records: list[dict[str, Any]] = []
-        for line in written.read_text().splitlines() if written.exists() else ():
-            with contextlib.suppress(json.JSONDecodeError):  # Cut off in the middle.
-                records.append({"part": part.name, **json.loads(line)})
-        ended = {"kind": "part", "part": part.name, "seconds": time.monotonic() - began, "end": end}
+        records, last = records_in(written, part), ended(end)
         if end != "finished":
-            ended["output"] = errors.read_text(errors="replace")[-2000:]
+            last["output"] = errors.read_text(errors="replace")[-2000:]
             if not end.startswith("cut off"):
-                last = (ended["output"].strip().splitlines() or ["it said nothing"])[-1]
-                records.append({"kind": "missing", "part": part.name, "text": last})
-        return [*records, ended]
+                said = (last["output"].strip().splitlines() or ["it said nothing"])[-1]
+                records.append({"kind": "missing", "part": part.name, "text": said})
+        return [*records, last]
+
+
+def records_in(written: Path, part: Part) -> list[dict[str, Any]]:
+    """What a part has written so far."""
+    records: list[dict[str, Any]] = []
+    for line in written.read_text().splitlines() if written.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):  # Cut off in the middle.
+            records.append({"part": part.name, **json.loads(line)})
+    return records
 
 
 def write(output: Path, records: Sequence[Mapping[str, Any]], device: str | None) -> None:
@@ -230,7 +253,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             print(f"{part.does} ...", file=sys.stderr, flush=True)
             command = [sys.executable, str(WORKER), *(["--dry-run"] if args.dry_run else []), part.name, str(args.kit)]
-            records += run_part(part, command, seconds)
+            records.extend(
+                run_part(part, command, seconds, lambda so_far: write(args.output, [*records, *so_far], device))
+            )
         write(args.output, records, device)
     for line in wrong(records):
         print(line, file=sys.stderr)
@@ -239,4 +264,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # As a status, so that what is running is killed on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
+import signal
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +16,10 @@ import numpy as np
 
 NONE = "no shift"
 BATCHES, ROUNDS, WARMUP, REFERENCED = (1, 8, 64), 30, 10, 8
+WARM_SECONDS = 0.1
+"""A GPU works at least so long before it is timed: an idle one has lowered its clock, which short runs do not raise."""
+_DIE_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of Linux."""
 Record = dict[str, Any]
 
 
@@ -36,6 +43,21 @@ def apart(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
+def end_with_parent() -> None:
+    """Has this process killed when the one that started it dies, however it does: it would hold the GPU on."""
+    with contextlib.suppress(AttributeError, OSError):  # Linux alone can.
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+
+
+def warm_up(run: Callable[[], Any], wait: Callable[[], Any]) -> None:
+    """Runs until libraries have settled what they do lazily and the clock is up; ``wait`` lets the device finish."""
+    began, count = time.perf_counter(), 0
+    while count < WARMUP or time.perf_counter() - began < WARM_SECONDS:
+        run()
+        wait()  # Each time: what is queued in a tenth of a second may take minutes.
+        count += 1
+
+
 class Bench:
     """The kit, and how this machine is timed."""
 
@@ -54,9 +76,7 @@ class Bench:
             return (time.perf_counter() - began) / 2 * 1e3
         import torch
 
-        for _ in range(WARMUP):
-            run()
-        torch.cuda.synchronize()
+        warm_up(run, torch.cuda.synchronize)
         times = []
         for _ in range(ROUNDS):
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)

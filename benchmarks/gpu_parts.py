@@ -26,7 +26,20 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # A bare machine has no package installed.
 
-from gpu_bench import NONE, ROUNDS, WARMUP, Bench, Record, apart, fact, first_line, images, in_full, missing
+from gpu_bench import (
+    NONE,
+    ROUNDS,
+    Bench,
+    Record,
+    apart,
+    end_with_parent,
+    fact,
+    first_line,
+    images,
+    in_full,
+    missing,
+    warm_up,
+)
 
 from s2mlp_deploy.gpu import cuda_version, gpus
 
@@ -63,7 +76,8 @@ def ceilings(bench: Bench) -> Iterator[Record]:
     for name, dtype in (("fp16", torch.half), ("fp32", torch.float)):
         a, b = (torch.randn(side, side, device=bench.device).to(dtype) for _ in range(2))
         yield rate(name, 2.0 * side**3, lambda a=a, b=b: a @ b)
-    ints = torch.ones(side, side, device=bench.device, dtype=torch.int8)
+    # Of all values, as the others: a GPU that is bound by its power multiplies equal numbers faster.
+    ints = torch.randint(-128, 128, (side, side), device=bench.device, dtype=torch.int8)
     try:
         yield rate("int8", 2.0 * side**3, lambda: torch._int_mm(ints, ints.t()))
     except (RuntimeError, AttributeError) as error:
@@ -137,7 +151,13 @@ def torch_compiled(bench: Bench) -> Iterator[Record]:
     import torch
 
     backend = "eager" if bench.dry else "inductor"  # The dry run needs no compiler.
-    yield from in_torch(bench, "torch.compile", lambda net: torch.compile(net, backend=backend, dynamic=False))
+
+    def prepare(network: Any) -> Any:
+        # All networks of a class count together: behind the eighth shape torch would run eager, in silence.
+        torch.compiler.reset()
+        return torch.compile(network, backend=backend, dynamic=False)
+
+    yield from in_torch(bench, "torch.compile", prepare)
 
 
 def onnxruntime(bench: Bench) -> Iterator[Record]:
@@ -270,7 +290,9 @@ def tensorrt(bench: Bench) -> Iterator[Record]:
     if here is None:
         yield missing("no GPU to build engines for")
         return
-    from s2mlp_deploy import api
+    # Not by the API, which brings what draws reports.
+    from s2mlp_deploy.engines.tensorrt.builder import build
+    from s2mlp_deploy.errors import MissingDependencyError, TargetError
 
     with tempfile.TemporaryDirectory() as folder:  # The kit may be of read-only files.
         for flavour in ("tensorrt", "tensorrt-rtx"):
@@ -279,20 +301,20 @@ def tensorrt(bench: Bench) -> Iterator[Record]:
                     continue
                 most = {file["input"]: (max(bench.batches), *file["shape"])}
                 try:
-                    record = api.build(
+                    record = build(
                         bench.kit / file["path"],
                         engine=flavour,
                         targets=[here.capability],
                         output=Path(folder) / "built.engine",
-                        min_shapes={file["input"]: (1, *file["shape"])},
-                        opt_shapes=most,
-                        max_shapes=most,
+                        min_shapes=[{file["input"]: (1, *file["shape"])}],
+                        opt_shapes=[most],
+                        max_shapes=[most],
                         force=True,
                     )
                     for batch in bench.batches:
                         took, found = launched(Path(folder) / record.engine, images(tuple(file["shape"]), batch))
                         yield bench.result(file, batch, f"{flavour} {record.version}", took, apart(found, expected))
-                except (api.MissingDependencyError, api.TargetError) as error:  # So it is with every file.
+                except (MissingDependencyError, TargetError) as error:  # So it is with every file.
                     yield missing(f"{flavour}: {first_line(error)}")
                     break
                 except Exception as error:
@@ -306,9 +328,7 @@ def launched(engine: Path, feed: np.ndarray) -> tuple[float, np.ndarray]:
 
     with TensorRTEngine(engine, kernels="eager") as runner:
         runner.upload({info.name: feed.astype(info.dtype) for info in runner.inputs})
-        for _ in range(WARMUP):
-            runner.launch()
-        runner.stream.wait()
+        warm_up(runner.launch, runner.stream.wait)
         times = []
         for _ in range(ROUNDS):
             with cuda.Event() as start, cuda.Event() as end:
@@ -366,6 +386,7 @@ def main() -> None:
     parser.add_argument("kit", type=Path)
     parser.add_argument("records", type=Path)
     args = parser.parse_args()
+    end_with_parent()
     with args.records.open("w") as stream:
         for record in RUNS[args.part](Bench(args.kit, dry=args.dry_run)):
             print(json.dumps(record), file=stream, flush=True)

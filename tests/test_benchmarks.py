@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import select
+import signal
 import subprocess
 import sys
 import time
@@ -98,7 +100,9 @@ def test_a_difference_is_judged_by_its_precision(gpu_benchmark, precision, diffe
 FACT = '{"kind": "fact", "text": "it is warm"}'
 
 
-def test_a_part_that_is_cut_off_keeps_what_it_has_and_leaves_nothing_running(gpu_benchmark, tmp_path):
+def test_a_part_that_is_cut_off_keeps_what_it_has_and_leaves_nothing_running(gpu_benchmark, monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu_benchmark, "TOLD_EVERY", 0.2)
+    told: list[list[dict]] = []
     # A child of the process, as a compiler is one: it holds the pipe open for as long as it lives.
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -106,7 +110,9 @@ def test_a_part_that_is_cut_off_keeps_what_it_has_and_leaves_nothing_running(gpu
     script = f"""(exec 3>{pipe}; echo started >&3; sleep 30) &
         echo '{FACT}' >"$0"; printf '{{"kind": "fa' >>"$0"; sleep 30"""
     part = gpu_benchmark.Part("warmth", "measures warmth", 60)
-    fact, ended = gpu_benchmark.run_part(part, ["/bin/sh", "-c", script], 0.7)
+    fact, ended = gpu_benchmark.run_part(part, ["/bin/sh", "-c", script], 0.7, told.append)
+    assert told[-1][0] == fact
+    assert told[-1][1]["end"] == "still running"
     assert fact == {"part": "warmth", "kind": "fact", "text": "it is warm"}
     assert ended["end"].startswith("cut off")
     said, closed, deadline = b"", False, time.monotonic() + 5
@@ -130,16 +136,118 @@ def test_a_part_that_crashes_says_why_and_keeps_what_it_has(gpu_benchmark):
     assert ended["end"] == "ended with status 3"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with the one that started it")
+def test_a_run_that_is_killed_leaves_its_record_and_nothing_running(tmp_path):
+    pytest.importorskip("onnxruntime")
+    runs = {}
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        kit = tmp_path / number.name
+        kit.mkdir()
+        (kit / "kit.json").write_text('{"files": [], "engines": []}')
+        os.mkfifo(kit / "references.npz")  # The part waits here for somebody who writes.
+        command = [sys.executable, str(BENCHMARKS / "gpu.py"), str(kit), "--dry-run", "--parts", "onnxruntime"]
+        runs[number] = subprocess.Popen([*command, "--output", str(kit)], stderr=subprocess.DEVNULL)
+    for number, running in runs.items():
+        kit = tmp_path / number.name
+        pipe = soon(lambda kit=kit: os.open(kit / "references.npz", os.O_WRONLY | os.O_NONBLOCK))
+        (record,) = soon(lambda kit=kit: json.loads((kit / "gpu.json").read_text())["records"])
+        assert (record["part"], record["end"]) == ("onnxruntime", "still running")
+        running.send_signal(number)
+        running.wait(timeout=10)
+        readers = select.poll()
+        readers.register(pipe, 0)
+        assert readers.poll(10_000) == [(pipe, select.POLLERR)], "the part still reads"
+        os.close(pipe)
+
+
+def soon(take):
+    """What a call returns once what it opens is there."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return take()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def test_every_compiled_network_is_compiled_for_every_batch(gpu_benchmark, monkeypatch):
+    import gpu_parts
+    import torch
+
+    compiled = []
+    real = torch.compile
+
+    def compile_counted(network, **options):
+        def backend(graph, _):
+            compiled.append(graph)
+            return graph.forward
+
+        return real(network, **{**options, "backend": backend})
+
+    monkeypatch.setattr(torch, "compile", compile_counted)
+    # Three networks of a class at three batches: torch keeps eight compilations of a class.
+    file = {"model": "net", "form": "no shift", "precision": "fp16", "shape": (4,), "macs": 1, "shifted": 0}
+    monkeypatch.setattr(gpu_parts, "networks", lambda _: ((file, torch.nn.Sequential(torch.nn.Linear(4, 2))),) * 3)
+    bench = SimpleNamespace(dry=True, device="cpu", batches=(1, 2, 3))
+    bench.result, bench.milliseconds = lambda *_: {}, lambda run: run()
+    assert len(list(gpu_parts.torch_compiled(bench))) == 9
+    assert len(compiled) == 9
+
+
+def test_a_gpu_is_warm_before_it_is_timed(gpu_benchmark, monkeypatch):
+    import gpu_bench
+
+    done: list[str] = []
+    monkeypatch.setattr(gpu_bench.time, "perf_counter", lambda: 0.03 * done.count("run"))
+    gpu_bench.warm_up(lambda: done.append("run"), lambda: done.append("wait"))
+    assert done == ["run", "wait"] * gpu_bench.WARMUP
+    done.clear()
+    monkeypatch.setattr(gpu_bench.time, "perf_counter", lambda: 0.001 * done.count("run"))
+    gpu_bench.warm_up(lambda: done.append("run"), lambda: done.append("wait"))
+    assert done == ["run", "wait"] * 100
+
+
+def test_engines_are_built_without_what_draws_reports(gpu_benchmark):
+    # A bare machine has neither rich nor jinja2; None in their place is as if they were missing.
+    script = f"""
+import sys
+sys.path.insert(0, {str(BENCHMARKS)!r})
+sys.modules.update(dict.fromkeys(("rich", "jinja2", "typer", "PIL", "cuda", "openvino", "torch")))
+import gpu_parts
+from types import SimpleNamespace
+gpu_parts.gpus = lambda: [SimpleNamespace(capability="sm90")]
+file = {{"path": "x.onnx", "precision": "fp16", "input": "x", "shape": [3]}}
+bench = SimpleNamespace(kit=gpu_parts.Path("none"), contents={{"engines": []}}, batches=(1,), files=lambda: [(file, 0)])
+for record in gpu_parts.tensorrt(bench):
+    print(record["text"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    built = [line for line in done.stdout.splitlines() if line.startswith(("tensorrt, x.onnx", "tensorrt-rtx"))]
+    assert len(built) == 2
+    assert not any("No module named" in line for line in built), built
+
+
 def test_a_page_names_what_is_wrong_and_what_is_missing(gpu_benchmark, tmp_path):
     records = [
         {"kind": "missing", "part": "tensorrt", "text": "it is not installed"},
         {"kind": "failure", "part": "execution", "text": "1 failed"},
         {"kind": "ceiling", "part": "ceilings", "of": "copy", "per_second": 2e12},
+        {"kind": "ceiling", "part": "ceilings", "of": "int8", "per_second": 3e14},
         result(difference=0.5),
     ]
     gpu_benchmark.write(tmp_path, records, "A GPU")
     text = (tmp_path / "gpu.md").read_text()
-    for expected in ("# Figures of A GPU", "tensorrt: it is not installed", "1 failed", "copy: 2000 GB/s", "0.5, and"):
+    for expected in (
+        "# Figures of A GPU",
+        "tensorrt: it is not installed",
+        "1 failed",
+        "copy: 2000 GB/s",
+        "int8: 300 TOP/s",
+        "0.5, and",
+    ):
         assert expected in text
     assert json.loads((tmp_path / "gpu.json").read_text()) == {"device": "A GPU", "records": records}
 

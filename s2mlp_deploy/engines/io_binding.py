@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2mlp_deploy.artifact import TensorInfo
+from s2mlp_deploy.errors import InputError
 
 
 class BoundSession:
@@ -25,6 +26,8 @@ class BoundSession:
         outputs: Of the session.
         kind: What ONNX Runtime calls the device: ``cuda``.
         device: Its number.
+        captures: Whether the session records its first run as a CUDA graph and replays that from then on, whatever it
+            is given: only the shapes of that run are taken then.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class BoundSession:
         *,
         kind: str,
         device: int,
+        captures: bool = False,
     ) -> None:
         self._ort, self._session = onnxruntime, session
         self._inputs, self._outputs = inputs, outputs
@@ -44,17 +48,30 @@ class BoundSession:
         self._binding: Any = None
         self._values: dict[str, Any] = {}
         self._shapes: dict[str, tuple[Any, ...]] = {}
+        self._captures = captures
+        self._captured: dict[str, tuple[Any, ...]] = {}
         # "?" is an axis without a name, of which nothing is known.
         known = {size for info in inputs for size in info.shape if size != "?"}
         self._free = tuple(info for info in outputs if any(isinstance(n, str) and n not in known for n in info.shape))
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """The outputs, in order."""
+        """The outputs, in order.
+
+        Raises:
+            InputError: The session has captured a run of other shapes.
+        """
         with self._lock:
             # Not ascontiguousarray, which gives a number without axes one.
             arrays = {name: np.asarray(array, order="C") for name, array in feeds.items()}
             shapes = {name: (array.shape, array.dtype) for name, array in arrays.items()}
-            changed = shapes != self._shapes
+            if self._captured and shapes != self._captured:
+                raise InputError(
+                    "ONNX Runtime replays the CUDA graph of its first run, which had other shapes or types",
+                    where=f"inputs {_words_of(shapes)}, and at first {_words_of(self._captured)}",
+                    fix="open the file again for these, or without a CUDA graph",
+                )
+            # What was captured is bound for good.
+            changed = shapes != (self._captured or self._shapes)
             self._shapes = {}  # Until it has run: what failed in between leaves nothing to go on with.
             if changed:
                 self._bind(arrays)
@@ -68,6 +85,8 @@ class BoundSession:
             if changed:
                 self._keep_outputs()
             self._shapes = shapes
+            if self._captures:
+                self._captured = shapes
             return results
 
     def _bind(self, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -91,3 +110,7 @@ class BoundSession:
             if info not in self._free:
                 self._values[info.name] = value
                 self._binding.bind_ortvalue_output(info.name, value)
+
+
+def _words_of(shapes: Mapping[str, tuple[Any, ...]]) -> str:
+    return ", ".join(f"{name} {list(shape)} {dtype}" for name, (shape, dtype) in shapes.items())

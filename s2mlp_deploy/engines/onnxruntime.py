@@ -14,7 +14,7 @@ from s2mlp_deploy.engines.base import Arrays, EngineStatus
 from s2mlp_deploy.engines.io_binding import BoundSession
 from s2mlp_deploy.engines.optimized import X64_PRECISION, check_optimized, is_optimized, x64_precision
 from s2mlp_deploy.engines.packages import broken, load_cuda_libraries, load_onnxruntime, version_of
-from s2mlp_deploy.errors import BuildError, MissingDependencyError, TargetError
+from s2mlp_deploy.errors import BuildError, InputError, MissingDependencyError, TargetError
 from s2mlp_deploy.evidence.tune import Optimize
 from s2mlp_deploy.text import first_line_of
 
@@ -22,6 +22,8 @@ CPU = "CPUExecutionProvider"
 _SUFFIX = "ExecutionProvider"
 # Providers whose tensors live in CUDA memory.
 _ON_GPU = ("CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider")
+# Providers' options that have the first run recorded as a CUDA graph.
+_GRAPH_OPTIONS = ("enable_cuda_graph", "trt_cuda_graph_enable", "nv_cuda_graph_enable")
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -90,7 +92,8 @@ class OnnxRuntimeEngine:
         flush_denormals: Whether subnormal numbers count as 0: in the thread that opens the first file of a process, and
             it stays so (:class:`~s2mlp_deploy.engines.own_thread.InOwnThread` keeps that away from others).
         provider_options: Of the provider, by ONNX Runtime's names, on top of the device's number. CUDA's provider is
-            asked not to use TF32, so that fp32 is fp32; ``{"use_tf32": "1"}`` allows it.
+            asked not to use TF32, so that fp32 is fp32; ``{"use_tf32": "1"}`` allows it. With ``enable_cuda_graph``
+            only the shapes of the first run are taken: ONNX Runtime would replay that one for all others.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -156,7 +159,15 @@ class OnnxRuntimeEngine:
         self.outputs = tuple(_info(argument) for argument in self._session.get_outputs())
         self.limits = read_limits(self.metadata)
         self._bound = (
-            BoundSession(onnxruntime, self._session, self.inputs, self.outputs, kind="cuda", device=device)
+            BoundSession(
+                onnxruntime,
+                self._session,
+                self.inputs,
+                self.outputs,
+                kind="cuda",
+                device=device,
+                captures=captures_graph(chosen[1]),
+            )
             if self._provider in _ON_GPU
             else None
         )
@@ -179,12 +190,14 @@ class OnnxRuntimeEngine:
         """See :class:`~s2mlp_deploy.engines.base.Engine`.
 
         Raises:
-            InputError: A free size is none of those that the graph was made for.
+            InputError: A free size is none of those that the graph was made for, or a CUDA graph is of other shapes.
             BuildError: The inputs do not fit the graph.
         """
         check_sizes(self.limits, {name: array.shape for name, array in feeds.items()})
         try:
             values = self._session.run(None, dict(feeds)) if self._bound is None else self._bound.run(feeds)
+        except InputError:
+            raise
         except Exception as error:  # As above.
             shapes = {name: tuple(array.shape) for name, array in feeds.items()}
             raise BuildError(
@@ -228,6 +241,11 @@ def provider_settings(provider: str, device: int, given: Mapping[str, str] | Non
     own = {"device_id": str(device)} if provider in _ON_GPU else {}
     # On by default, as in TensorRT: fp32 GEMMs would round their inputs to 10 bits of mantissa.
     return own | ({"use_tf32": "0"} if provider == "CUDAExecutionProvider" else {}) | dict(given or {})
+
+
+def captures_graph(settings: Mapping[str, str]) -> bool:
+    """Whether a provider with these options records the first run as a CUDA graph."""
+    return any(settings.get(name, "0").lower() in ("1", "true") for name in _GRAPH_OPTIONS)
 
 
 def find_provider(name: str, there: Sequence[str]) -> str:

@@ -11,7 +11,8 @@ import pytest
 ort = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 from s2mlp_deploy.engines.io_binding import BoundSession  # noqa: E402
-from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine, provider_settings  # noqa: E402
+from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine, captures_graph, provider_settings  # noqa: E402
+from s2mlp_deploy.errors import InputError  # noqa: E402
 
 
 class Counting:
@@ -30,11 +31,11 @@ class Counting:
 
 @pytest.fixture
 def bound(tmp_path):
-    def make(model) -> tuple[BoundSession, Counting]:
+    def make(model, **options) -> tuple[BoundSession, Counting]:
         path = og.save(model, tmp_path / "graph.onnx")
         engine = OnnxRuntimeEngine(path, threads=1)
         session = Counting(ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]))
-        return BoundSession(ort, session, engine.inputs, engine.outputs, kind="cpu", device=0), session
+        return BoundSession(ort, session, engine.inputs, engine.outputs, kind="cpu", device=0, **options), session
 
     return make
 
@@ -82,6 +83,58 @@ def test_a_run_that_fails_leaves_the_next_one_whole(bound):
         with pytest.raises(Exception):  # noqa: B017, PT011 - ONNX Runtime's own types.
             session.run(wrong)
         np.testing.assert_array_equal(session.run({"x": x})[0], 2 * x)
+
+
+class Replaying(Counting):
+    """A session with a CUDA graph: from the second run on it computes over the bindings of the first, in silence."""
+
+    first = None
+
+    def run_with_iobinding(self, binding) -> None:
+        self.first = self.first or binding
+        if self.first is not binding:
+            raise AssertionError("replayed over bindings of other shapes")
+        super().run_with_iobinding(binding)
+
+
+def test_a_captured_graph_runs_its_own_shapes_alone(bound):
+    session, counting = bound(doubled(), captures=True)
+    session._session = counting = Replaying(counting._session)
+    x = np.ones((2, 2), np.float32)
+    for start in range(2):
+        np.testing.assert_array_equal(session.run({"x": x + start})[0], 2 * (x + start))
+        for other in (np.ones((3, 2), np.float32), x.astype(np.float64)):
+            with pytest.raises(InputError, match=r"other shapes[\s\S]*at first x \[2, 2\] float32"):
+                session.run({"x": other})
+    session._shapes = {}  # As after a run that failed: what was captured must not be bound anew.
+    session.run({"x": x})
+    assert counting.bindings == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "captures"),
+    [
+        ({}, False),
+        ({"enable_cuda_graph": "0"}, False),
+        ({"enable_cuda_graph": "1"}, True),
+        ({"trt_cuda_graph_enable": "True"}, True),
+    ],
+)
+def test_whether_a_provider_captures_is_read_from_its_options(settings, captures):
+    assert captures_graph(settings) == captures
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "uint8", "int8", "int32", "int64", "bool"])
+def test_inputs_of_any_type_are_written_into_what_is_bound(bound, dtype):
+    kind = og.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    node = og.node("Identity", ["x"], ["y"])
+    session, counting = bound(og.model([node], [og.value("x", kind, ["n"])], [og.value("y", kind, ["n"])]))
+    for start in range(2):
+        x = np.arange(start, start + 3).astype(dtype)
+        (found,) = session.run({"x": x})
+        np.testing.assert_array_equal(found, x)
+        assert found.dtype == x.dtype
+    assert counting.bindings == 1
 
 
 def test_threads_take_turns(bound):
