@@ -21,56 +21,13 @@ from s2mlp_deploy.data.huggingface import is_dataset
 from s2mlp_deploy.data.images import some_images
 from s2mlp_deploy.data.layout import EXTENSIONS_FIX
 from s2mlp_deploy.data.samples import Sample
-from s2mlp_deploy.errors import ArtifactError, CheckpointError, DataError, ImageError, InputError, SourceError
+from s2mlp_deploy.errors import ArtifactError, DataError, ImageError, InputError
 from s2mlp_deploy.graph.opsets import DEFAULT_OPSET, check_opset
-from s2mlp_deploy.models.registry import MODELS, get_model
 from s2mlp_deploy.precision.options import PrecisionOptions
 from s2mlp_deploy.precision.options import check_opset as check_precisions
-from s2mlp_deploy.preprocess import Preprocessing, load_sidecar
+from s2mlp_deploy.preprocess import Preprocessing
+from s2mlp_deploy.sources.reference import check_source as check_source
 from s2mlp_deploy.text import join_names
-
-_WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
-"""How files of weights are called."""
-
-
-def check_source(source: str, *, checkpoint: str | Path | None = None, preprocess: str | Path | None = None) -> None:
-    """Refuses a source that cannot be loaded: files that are not there, a zoo name that nobody has.
-
-    Raises:
-        SourceError: There is no such file or model.
-        CheckpointError: There is no such checkpoint.
-        PreprocessingError: The description is wrong.
-    """
-    if preprocess is not None:
-        load_sidecar(Path(preprocess))
-    if checkpoint is not None and not Path(checkpoint).is_file():
-        raise CheckpointError("no such checkpoint file", where=str(checkpoint), fix="check the path")
-    place = source.rpartition(":")[0] or source
-    if place.endswith((".py", ".pt2", ".onnx")):
-        if not Path(place).is_file():
-            raise SourceError("no such file", where=place, fix="check the path")
-    elif ":" not in source:
-        if source and source not in MODELS and Path(source).is_dir():
-            artifact = (Path(source) / MANIFEST).is_file()
-            raise SourceError(
-                "an artifact is what a source is exported to" if artifact else "a folder is no model",
-                where=source,
-                fix=shlex.join(["s2mlp-deploy", "inspect", source])
-                if artifact
-                else "name a model of the zoo, module:function, file.py:function, model.pt2 or model.onnx",
-            )
-        if source not in MODELS and Path(source).is_file():
-            suffix = Path(source).suffix
-            weights, what = suffix in _WEIGHTS, f"a {suffix}" if suffix else "this"
-            raise SourceError(
-                "weights alone are no model" if weights else f"{what} file is no model",
-                where=source,
-                fix=f"name the network that they are of, then {shlex.join(['--checkpoint', source])}"
-                if weights
-                else "name a model of the zoo, module:function, file.py:function, model.pt2 or model.onnx; a file of "
-                "weights goes to --checkpoint",
-            )
-        get_model(source)
 
 
 def refuse_repair(source: str) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from s2mlp_deploy.sources.load import find_sidecar, load_source
+from s2mlp_deploy.sources.load import load_source
 from s2mlp_deploy.sources.module import source_of_module
+from s2mlp_deploy.sources.reference import find_sidecar
 from s2mlp_deploy.sources.source import Source
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from s2mlp_deploy.artifact import MANIFEST, lock_artifact
+from s2mlp_deploy.engines.openvino.library import OPENVINO, RULES
 from s2mlp_deploy.engines.profiles import text_of
 from s2mlp_deploy.engines.sidecar import companions_of, layers_of, sidecar_of
 from s2mlp_deploy.engines.tensorrt.flavours import FP8_CAPABILITY, NAMES, capability_of, flavour
@@ -27,6 +28,9 @@ _AMPERE = 80
 
 INSTRUCTIONS = "instructions"
 """The flag of engines of processors that names what their kernels were chosen by."""
+
+GRAPH_RULES = "graph_rules"
+"""The flag of OpenVINO's engines that names what was made of the graph before it was compiled."""
 
 
 def instructions_here() -> str:
@@ -200,6 +204,9 @@ def mismatches(record: BuildRecord, *, version: str | None, capability: str | No
     if built and here != built:
         more, less = sorted({*built.split()} - {*here.split()}), sorted({*here.split()} - {*built.split()})
         found.append(Mismatch("instruction sets", ", ".join(more) or "fewer", ", ".join(less) or "fewer"))
+    rules = record.flags.get(GRAPH_RULES, "none")
+    if record.flavour == OPENVINO and rules != RULES:
+        found.append(Mismatch("rules of s2mlp-deploy", str(rules), str(RULES)))
     return tuple(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,9 @@ from s2mlp_deploy.text import join_names
 from s2mlp_deploy.torch_internals import tree_map
 
 LOG = logging.getLogger(__name__)
+
+_SAYS_NOTHING = re.compile(r"_*(make|build|create|get|load|new|main)?_*(model|module|net|network)?_*", re.IGNORECASE)
+"""Functions that are called what all of them do."""
 
 _CONTRACT = "a factory returns an nn.Module, or a tuple of an nn.Module and its example inputs"
 
@@ -70,7 +74,7 @@ def load_factory(
         module,
         inputs,
         reference=reference,
-        name=checkpoint.stem if checkpoint is not None else called,
+        name=checkpoint.stem if checkpoint is not None else _served_name(place, called),
         checkpoint=checkpoint,
         config=arguments,
         sidecar=sidecar,
@@ -78,6 +82,18 @@ def load_factory(
     # Most factories load weights of their own. One that is called with another seed than the default has random ones.
     info = replace(source.info, seed=seed) if seed and checkpoint is None else source.info
     return replace(source, folder=folder, info=info)
+
+
+def _served_name(place: str, function: str) -> str:
+    """What is served of a function: its name, or its file's or module's where that says more.
+
+    Args:
+        place: ``path/net.py`` or ``package.net``.
+        function: ``small``, or one of the many that are called ``make`` or ``build_model``.
+    """
+    if not _SAYS_NOTHING.fullmatch(function):
+        return function
+    return Path(place).stem if place.endswith(".py") else place.rpartition(".")[2]
 
 
 def _value(text: Any) -> Any:

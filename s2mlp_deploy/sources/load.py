@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy.preprocess import Sidecar, load_sidecar
+from s2mlp_deploy.preprocess import Sidecar
 from s2mlp_deploy.sources import factory, onnx_file, program, zoo
+from s2mlp_deploy.sources.reference import check_source, find_sidecar
 from s2mlp_deploy.sources.source import Source
 
 
@@ -46,6 +47,7 @@ def load_source(
         CheckpointError: The weights cannot be read or do not fit.
         PreprocessingError: The description is wrong.
     """
+    check_source(reference)
     sidecar = find_sidecar(checkpoint, preprocess)
     if described is not None and preprocess is None:
         sidecar = described if sidecar is None else _merged(described, sidecar)
@@ -73,19 +75,3 @@ def _merged(first: Sidecar, second: Sidecar) -> Sidecar:
         preprocessing=first.preprocessing or second.preprocessing,
         classes=first.classes or second.classes,
     )
-
-
-def find_sidecar(checkpoint: Path | None, preprocess: Path | None) -> Sidecar | None:
-    """The description of a checkpoint: the file that was named, or the one beside the checkpoint.
-
-    Raises:
-        PreprocessingError: The description is wrong.
-    """
-    if preprocess is not None:
-        return load_sidecar(preprocess)
-    if checkpoint is not None:
-        # weights.safetensors.json first, then weights.json: both names are in use.
-        for path in (checkpoint.with_name(checkpoint.name + ".json"), checkpoint.with_suffix(".json")):
-            if path.is_file() and path != checkpoint:
-                return load_sidecar(path)
-    return None

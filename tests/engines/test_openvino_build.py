@@ -19,6 +19,7 @@ from s2mlp_deploy.bench.candidates import jobs_of
 from s2mlp_deploy.bench.engines import open_engine
 from s2mlp_deploy.engines.openvino import builder
 from s2mlp_deploy.engines.openvino.builder import find_compiled
+from s2mlp_deploy.engines.openvino.library import RULES
 from s2mlp_deploy.engines.openvino.runtime import CompiledEngine, OpenVinoEngine
 from s2mlp_deploy.engines.record import read_engine, write_sidecar
 from s2mlp_deploy.engines.sidecar import sidecar_of
@@ -83,7 +84,9 @@ def test_an_equal_build_is_found_and_a_forced_one_is_made(graph):
     [
         ({"version": "2020.1"}, "version: built for 2020.1, here is"),
         ({"platform": "plan9-mips"}, "platform: built for plan9-mips"),
-        ({"flags": {"instructions": "amx_int8"}}, "instruction sets: built for amx_int8"),
+        ({"flags": {"instructions": "amx_int8", "graph_rules": RULES}}, "instruction sets: built for amx_int8"),
+        ({"flags": {}}, f"rules of s2mlp-deploy: built for none, here is {RULES}"),
+        ({"flags": {"graph_rules": RULES - 1}}, f"rules of s2mlp-deploy: built for {RULES - 1}, here is {RULES}"),
     ],
 )
 def test_what_was_compiled_for_another_machine_is_refused_with_the_difference(graph, changes, words, caplog):
@@ -98,6 +101,7 @@ def test_what_was_compiled_for_another_machine_is_refused_with_the_difference(gr
     assert [(item.levelname, words.partition(":")[0] in item.getMessage()) for item in caplog.records] == [
         ("INFO", True)
     ]
+    assert "--engine openvino" in caplog.text
     assert len(api.inspect_engine(path).mismatches) == 1
 
 

@@ -109,8 +109,8 @@ def test_a_file_that_failed_can_be_mended_and_named_again(write):
         ("nothing_of_the_kind:make", "no module named"),
         ("nothing_of_the_kind.net:make", "no module named"),
         (":make", "names no function"),
-        ("net.py", "names no function"),
-        ("net.py:", "names no function"),
+        ("net.py", "no such file"),
+        ("json:", "names no function"),
         ("json:nothing", "no function 'nothing'"),
     ],
 )
@@ -143,7 +143,9 @@ def test_partials_methods_and_classes_are_factories_too(write):
         """
     )
     source = api.load(reference)
-    assert (source.name, source.module.out_features) == ("make", 5)
+    assert (source.name, source.module.out_features) == ("net", 5)
+    for nothing in (reference.removesuffix("make"), reference.removesuffix(":make")):
+        assert "names no function" in refused(nothing).problem
     source = api.load(reference.replace(":make", ":Nets.small"), overrides={"width": "6"})
     assert (source.name, source.module.out_features) == ("small", 6)
     with pytest.raises(SourceError, match="no example inputs"):

@@ -14,10 +14,12 @@ from typing import Any
 from s2mlp_deploy.artifact import METADATA_KEY, check_onnx, how_to_get, limits_of, read_description
 from s2mlp_deploy.artifact.onnx_interface import OnnxInterface, read_interface
 from s2mlp_deploy.engines.openvino import library
-from s2mlp_deploy.engines.openvino.library import CPU, OPENVINO
+from s2mlp_deploy.engines.openvino.library import CPU, OPENVINO, RULES
 from s2mlp_deploy.engines.openvino.runtime import check_operators, compiled_of, configuration_of
 from s2mlp_deploy.engines.record import (
+    GRAPH_RULES,
     INSTRUCTIONS,
+    build_again,
     instructions_here,
     key_of,
     mismatches,
@@ -36,8 +38,6 @@ from s2mlp_deploy.text import join_names
 
 LOG = logging.getLogger(__name__)
 
-_RULES = 2
-"""Raised with every change of what is made of a graph before it is compiled: older engines are built again."""
 _WAIT = 3600.0
 """Seconds to wait for another build of the same engine, which is then found."""
 
@@ -127,7 +127,12 @@ def find_compiled(onnx_file: Path, device: str) -> Path | None:
     if record.flavour != OPENVINO or record.onnx_sha256 != sha256_of(onnx_file):
         misfits.insert(0, "graph")
     if misfits:
-        LOG.info("%s is not taken, and its graph is run: it was built for another %s", path.name, join_names(misfits))
+        LOG.info(
+            "%s is not taken, and its graph is run: it was built for another %s; %s",
+            path.name,
+            join_names(misfits),
+            build_again(path, record),
+        )
         return None
     return path
 
@@ -163,7 +168,7 @@ def _planned(path: Path, target: str, output: Path | None, precision: str | None
             "platform": this_platform(),
             INSTRUCTIONS: instructions_here(),
             "flags": {name: str(value) for name, value in config.items()},
-            "rules": _RULES,
+            GRAPH_RULES: RULES,
         }
     )
     return _Plan(path, sha256, told, description, core, version, device, config, output or usual, key)
@@ -187,7 +192,7 @@ def _build(plan: _Plan, report: ProgressCallback) -> BuildRecord:
     report("writing the engine", 0, None)
     stream = compiled.export_model()
     content = memoryview(stream.getvalue() if hasattr(stream, "getvalue") else bytes(stream))
-    flags = {"device": str(plan.core.get_property(plan.device, "FULL_DEVICE_NAME"))}
+    flags: dict[str, Any] = {"device": str(plan.core.get_property(plan.device, "FULL_DEVICE_NAME")), GRAPH_RULES: RULES}
     if plan.device == CPU:
         flags[INSTRUCTIONS] = instructions_here()
     record = BuildRecord(

@@ -14,6 +14,8 @@ from s2mlp_deploy.text import first_line_of, join_names
 
 OPENVINO = "openvino"
 CPU = "CPU"
+RULES = 2
+"""Raised with every change of what is made of a graph before it is compiled: older engines are refused."""
 _NO_REASON = re.compile(r"Exception from |Check '.*' failed at |FrontEnd API failed|Model wasn't fully|Summary:")
 
 
