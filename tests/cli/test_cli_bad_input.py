@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
-import struct
 import zipfile
-import zlib
 
 import nano_artifact
 import pytest
+from preprocess_images import claimed_png
 
 torch = pytest.importorskip("torch")
 from safetensors.torch import load_file, save_file  # noqa: E402
@@ -279,16 +278,6 @@ def graph(tmp_path):
     return path
 
 
-def giant(path):
-    """A header of 50,000 x 50,000 pixels is all that is needed, or there would be 7 MB of zeros to read."""
-
-    def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b""))
-
-
 def zip_named_png(path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.txt", "hello")
@@ -300,7 +289,7 @@ def zip_named_png(path):
         (lambda path: path.write_bytes(b""), "fix:"),
         (lambda path: path.write_text("hello"), "not an image"),
         (zip_named_png, "zip"),
-        (giant, "too large to decode safely"),
+        (lambda path: path.write_bytes(claimed_png(50_000, 50_000)), "too large to decode safely"),
         (lambda path: path.mkdir(), "folder"),
         (lambda _: None, "does not exist"),
     ],

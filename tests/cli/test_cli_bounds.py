@@ -10,13 +10,13 @@ import struct
 import subprocess
 import sys
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from plain_artifact import write_data, write_plain
+from preprocess_images import claimed_png
 
 GIGABYTE = 2**20
 """In the kibibytes that the kernel counts in."""
@@ -25,16 +25,6 @@ CPU_SECONDS = 12
 """Five of a quiet machine, of which importing torch takes three, and room for one that is not."""
 
 WALL_SECONDS = 120
-
-
-def wide_png() -> bytes:
-    """1 by 170,000,000 pixels in 180 bytes of header and almost nothing behind it."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 170_000_000, 1, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
 def sparse(path: Path, size: int, start: bytes = b"") -> Path:
@@ -72,7 +62,7 @@ def many_parts(folder: Path) -> Sequence[str]:
 
 
 def wide_image(folder: Path) -> Sequence[str]:
-    (folder / "wide.png").write_bytes(wide_png())
+    (folder / "wide.png").write_bytes(claimed_png(170_000_000, 1))
     return "quantize", "artifact", "--data", "wide.png"
 
 

@@ -8,24 +8,16 @@ from typing import Any
 
 import pytest
 from report_samples import FILE, INT8, SHA, build, manifest, on_noise, quantized_manifest, report
+from two_files import evidence, int8
 
 from s2mlp_deploy.evidence.parity import GraphProof, ParityReport, Weights
 from s2mlp_deploy.evidence.standing import Standing, comparisons, standings
-from s2mlp_deploy.evidence.store import Evidence, Saved
-
-
-def evidence(*records: Any) -> Evidence:
-    return Evidence(tuple(Saved(f"{index}.json", record) for index, record in enumerate(records)))
 
 
 def standing(*reports: ParityReport, file: str = FILE) -> Standing:
     described = quantized_manifest()
     found = standings(described, comparisons(described, evidence(*reports)))
     return next(item for item in found if item.file == file)
-
-
-def int8(whole: ParityReport, **changes: Any) -> ParityReport:
-    return replace(whole, file=INT8, precision="int8", file_sha256="b" * 64, **changes)
 
 
 def failing(whole: ParityReport, **metrics: Any) -> ParityReport:

@@ -29,11 +29,6 @@ VOLUME = {"dim": "13", "depth": "1", "size": "[8, 12, 16]"}
 WINDOWS = {"dim": "16", "depths": "[2]", "size": "40"}
 
 
-@pytest.fixture(autouse=True)
-def own_path(monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path])
-
-
 @pytest.fixture(scope="module", autouse=True)
 def deformable():
     with torchvision_ops():

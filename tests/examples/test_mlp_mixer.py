@@ -16,11 +16,6 @@ FACTORY = f"{Path(__file__).resolve().parents[2] / 'examples' / 'mlp_mixer.py'}:
 TINY = {"size": "16", "patch": "4", "dim": "8", "depth": "2", "tokens": "6", "channels": "10", "classes": "3"}
 
 
-@pytest.fixture(autouse=True)
-def own_path(monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path])
-
-
 def test_it_is_exported_with_parity_and_says_that_it_holds_no_shift(tmp_path):
     source = api.load(FACTORY, overrides=TINY)
     manifest = api.export(source, tmp_path / "out").manifest

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
 from one_shift import assert_same_bits, model_of, one_shift, runner, shift_node
 from per_channel import PLACES, STEPS, per_channel
-from shift_reference import numbered, shift_reference
+from shift_reference import question_and_answer, shift_reference
 
 from s2mlp_deploy.export.forms import FORMS
 from s2mlp_deploy.export.lower import lower_shifts
@@ -18,12 +16,6 @@ from s2mlp_deploy.shift.spec import BORDERS, Border, ShiftGroup, ShiftSpec
 
 ALL_FORMS = pytest.mark.parametrize("form", [*FORMS, "auto"])
 ROWS = FORMS["row-gather"]
-
-
-@functools.cache
-def question_and_answer(shape: tuple[int, ...], spec: ShiftSpec) -> tuple[np.ndarray, np.ndarray]:
-    x = numbered(shape)
-    return x, shift_reference(x, spec)
 
 
 @ALL_FORMS

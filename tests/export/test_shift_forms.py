@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable
 
@@ -11,7 +10,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 from one_shift import assert_same_bits, one_shift, runner
-from shift_reference import LAYOUTS, SIZES, STEPS, case, cases, numbered, shift_reference
+from shift_reference import LAYOUTS, SIZES, STEPS, case, cases, numbered, question_and_answer, shift_reference
 
 from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.forms import FORMS, ShiftForm
@@ -26,13 +25,6 @@ COPYING = [form for form in FORMS.values() if form.name != "grouped-conv"]
 def dynamic(shape: tuple[int, ...], spec: ShiftSpec) -> list[int | str]:
     """The shape with a name for the batch and every shifted axis."""
     return [f"axis{axis}" if axis in (0, *spec.axes) else size for axis, size in enumerate(shape)]
-
-
-@functools.cache
-def question_and_answer(shape: tuple[int, ...], spec: ShiftSpec) -> tuple[np.ndarray, np.ndarray]:
-    """All forms are asked the same, and the reference is slow."""
-    x = numbered(shape)
-    return x, shift_reference(x, spec)
 
 
 def assert_shifts(run: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...], spec: ShiftSpec) -> None:

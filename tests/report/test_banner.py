@@ -7,21 +7,13 @@ from typing import Any
 
 from report_samples import FILE, INT8, on_noise, quantized_manifest, report
 from report_samples import manifest as described
+from two_files import evidence, int8
 
 from s2mlp_deploy.artifact import Hazard
 from s2mlp_deploy.evidence.parity import GraphProof, OutputParity, ParityReport
-from s2mlp_deploy.evidence.store import Evidence, Saved
 from s2mlp_deploy.report.banner import parity_verdict, race_warning
 
 RACE = Hazard("race", "net.py:18", "x[1:] = x[:-1]", 1, 72, {"1": 1.25, "2": None})
-
-
-def evidence(*reports: ParityReport) -> Evidence:
-    return Evidence(tuple(Saved(f"{index}.json", item) for index, item in enumerate(reports)))
-
-
-def int8(whole: ParityReport) -> ParityReport:
-    return replace(whole, file=INT8, precision="int8", file_sha256="b" * 64)
 
 
 def test_images_speak_for_a_file_and_noise_is_not_counted_with_them() -> None:

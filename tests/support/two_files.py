@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from report_samples import FILE, INT8, SHA, bench, on_noise, quantized_manifest, report
 
@@ -12,9 +13,9 @@ from s2mlp_deploy.evidence.parity import ParityReport
 from s2mlp_deploy.evidence.store import Evidence, Saved
 
 
-def int8(whole: ParityReport) -> ParityReport:
+def int8(whole: ParityReport, **changes: Any) -> ParityReport:
     """The comparison of the int8 file, as that of another one."""
-    return replace(whole, file=INT8, precision="int8", file_sha256="b" * 64)
+    return replace(whole, file=INT8, precision="int8", file_sha256="b" * 64, **changes)
 
 
 BOTH = (report(), int8(report()))

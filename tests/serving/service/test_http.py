@@ -6,15 +6,14 @@ import gzip
 import io
 import json
 import socket
-import struct
 import threading
 import time
-import zlib
 
 import numpy as np
 import pytest
 from image_artifact import CLASSES, PREPROCESSING, picture
 from PIL import Image
+from preprocess_images import claimed_png
 
 from s2mlp_deploy import __version__
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine
@@ -135,16 +134,6 @@ def test_requests_that_come_at_the_same_time_share_runs_and_get_their_own(server
     assert float(alone[0].split()[1]) < float(every[0].split()[1]), "some of them came together"
 
 
-def bomb() -> bytes:
-    """A PNG of 400 million pixels in a few bytes."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-
-
 def large_image() -> bytes:
     stream = io.BytesIO()
     Image.new("L", (400, 300)).save(stream, "PNG")
@@ -168,7 +157,7 @@ BAD = {
     "an empty image": ("classify", b"", {}, 400, "empty"),
     "no image": ("classify", b"hello", {}, 400, "not an image"),
     "a form": ("classify", b"--x", {"Content-Type": "multipart/form-data; boundary=x"}, 415, "--data-binary"),
-    "a bomb of pixels": ("classify", bomb(), {}, 413, "pixels"),
+    "a bomb of pixels": ("classify", claimed_png(20_000, 20_000), {}, 413, "pixels"),
     "an image above the limit": ("classify", large_image(), {}, 413, "120,000 pixels"),
 }
 
