@@ -1,9 +1,10 @@
-"""Words of messages that several rooms need: an error in one line, a list of names in a sentence, others' text."""
+"""Words of messages that several rooms need: an error in one line, names in a sentence, commands, others' text."""
 
 from __future__ import annotations
 
 import linecache
 import re
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -62,6 +63,15 @@ def first_of(places: Iterable[str]) -> str:
 
 
 _DIGITS = 18
+
+
+def command_line(*words: object) -> str:
+    """A command of this package as a shell takes it.
+
+    Args:
+        words: What follows the program's name.
+    """
+    return shlex.join(["s2mlp-deploy", *map(str, words)])
 
 
 def whole_number(text: str) -> int | None:

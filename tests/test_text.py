@@ -1,8 +1,10 @@
 """Words of messages."""
 
+from pathlib import Path
+
 import pytest
 
-from s2mlp_deploy.text import first_line_of, join_names, whole_number
+from s2mlp_deploy.text import command_line, first_line_of, join_names, whole_number
 
 
 @pytest.mark.parametrize(
@@ -33,3 +35,7 @@ def test_names_in_a_sentence():
 def test_what_is_no_whole_number_is_none(text):
     assert whole_number(text) is None
     assert whole_number("007") == 7
+
+
+def test_a_command_is_one_that_a_shell_takes():
+    assert command_line("bench", Path("an artifact"), "--batch", 8) == "s2mlp-deploy bench 'an artifact' --batch 8"

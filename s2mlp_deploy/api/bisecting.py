@@ -30,7 +30,7 @@ from s2mlp_deploy.precision.exclusion import Exclusion
 from s2mlp_deploy.precision.quantizable import select_ops
 from s2mlp_deploy.precision.rounding import round_like_half
 from s2mlp_deploy.progress import ProgressCallback
-from s2mlp_deploy.text import first_line_of
+from s2mlp_deploy.text import command_line, first_line_of
 
 _KEY = "mend"
 
@@ -201,8 +201,8 @@ def _higher(report: LayersReport, path: Path, tap: Tap, run: Run) -> Attempt:
     option = f"quantize with --exclude {shlex.quote(pattern)}, on the data that the file was calibrated on"
     if isinstance(run.data, (str, Path)):
         precision = report.precision.partition("-")[0]
-        command = ["s2mlp-deploy", "quantize", str(path.parent), "--data", str(run.data), "--precision", precision]
-        option = shlex.join([*command, "--exclude", pattern])
+        given = ("--data", run.data, "--precision", precision, "--exclude", pattern)
+        option = command_line("quantize", path.parent, *given)
     made = derive_on(model, report.precision, feeds_of(model, run), exclusion)
     return Attempt(Mend(what, option), made)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from s2mlp_deploy.engines.registry import check_here, fits_here
 from s2mlp_deploy.errors import ArtifactError, MissingDependencyError
 from s2mlp_deploy.serving.hindrances import Hindrance, hindrances
 from s2mlp_deploy.serving.plan import RunPlan, plan_run
+from s2mlp_deploy.text import command_line
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,5 @@ def _check_runs(plan: RunPlan) -> None:
         raise ArtifactError(
             f"{plan.file} does not run on the GPUs and with the libraries of this machine",
             where=str(plan.path),
-            fix="leave --engine out, or see what it was built for: "
-            + shlex.join(["s2mlp-deploy", "inspect", str(plan.path)]),
+            fix="leave --engine out, or see what it was built for: " + command_line("inspect", plan.path),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from s2mlp_deploy.engines.record import read_sidecar
 from s2mlp_deploy.errors import ArtifactError, InputError
 from s2mlp_deploy.evidence.engine_difference import EngineDifference, EngineFacts, SharePair
 from s2mlp_deploy.evidence.engine_layers import EngineLayers, LayerShare
+from s2mlp_deploy.text import command_line
 
 _MODULES = 24
 
@@ -82,7 +82,7 @@ def _layers(path: Path, profile: str | Path | None) -> EngineLayers:
             "OpenVINO writes no layers beside what it compiles",
             where=str(path),
             fix="compare the ONNX files that they were compiled from; what one computes in: "
-            + shlex.join(["s2mlp-deploy", "inspect", str(path)]),
+            + command_line("inspect", path),
         )
     if layers is None:
         raise InputError(

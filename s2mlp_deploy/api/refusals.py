@@ -6,7 +6,6 @@ Imports neither torch nor onnx. What only a loaded model can tell is in :mod:`.c
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from s2mlp_deploy.precision.options import PrecisionOptions
 from s2mlp_deploy.precision.options import check_opset as check_precisions
 from s2mlp_deploy.preprocess import Preprocessing
 from s2mlp_deploy.sources.reference import check_source as check_source
-from s2mlp_deploy.text import join_names
+from s2mlp_deploy.text import command_line, join_names
 
 
 def refuse_repair(source: str) -> None:
@@ -227,9 +226,7 @@ def check_quantize_file(
         raise InputError(
             "the quantized files of an ONNX file become an artifact, and no place for it is named",
             where=str(file),
-            fix=f"{shlex.join(['s2mlp-deploy', 'quantize', str(folder)])} is for the artifact that it lies in"
-            if inside
-            else "--output DIR",
+            fix=f"{command_line('quantize', folder)} is for the artifact that it lies in" if inside else "--output DIR",
         )
     check_export(output, force=force, precision=options)
     return Path(output)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from s2mlp_deploy.errors import ArtifactError, InputError
 from s2mlp_deploy.evidence.build import Profile
 from s2mlp_deploy.evidence.tune import EngineSettings
 from s2mlp_deploy.files import from_json, sha256_of, to_json
+from s2mlp_deploy.text import command_line
 
 ENGINE_SUFFIXES = (".engine", ".plan")
 
@@ -109,12 +109,12 @@ def jobs_of(files: Sequence[str | Path], engines: Sequence[str], batches: Sequen
 def _how_to_build(path: Path, engines: Sequence[str]) -> str:
     """The command that builds what would run on the first of some engines, which run no graphs."""
     kind = kind_of(engines[0])
-    words = ["s2mlp-deploy", "build", str(path), "--engine", kind]
+    words = ["build", str(path), "--engine", kind]
     if kind == "tensorrt":  # Which builds on its GPU alone.
-        told = shlex.join([*words, "--dry-run"])
+        told = command_line(*words, "--dry-run")
         return f"build with --engine tensorrt on the GPU that is to run it; what would fail there: {told}"
     words += ["--target", "sm89"] if kind == "tensorrt-rtx" else []
-    return f"build an engine first: {shlex.join(words)}"
+    return f"build an engine first: {command_line(*words)}"
 
 
 def _pairs(path: Path, engines: Sequence[str]) -> Iterator[tuple[Path, str]]:

@@ -19,7 +19,7 @@ from s2mlp_deploy.engines.sidecar import check_replaceable, sidecar_of
 from s2mlp_deploy.errors import ArtifactError, BuildError, MissingDependencyError, OutputError
 from s2mlp_deploy.files import from_json, read_file, replacing, sha256_of, to_json, write_file
 from s2mlp_deploy.processor import processor
-from s2mlp_deploy.text import first_line_of
+from s2mlp_deploy.text import command_line, first_line_of
 
 OPTIMIZED_SUFFIX = ".onnxruntime.cpu.onnx"
 """What the names of such files end with."""
@@ -99,7 +99,7 @@ def check_optimized(path: Path, onnxruntime_version: str) -> OptimizedRecord:
     original = path.with_name(path.name.removesuffix(OPTIMIZED_SUFFIX) + ".onnx")
     if original.is_file():
         options = ["--engine", "onnxruntime", "--optimize-for", "cpu"]
-        fix += f": {shlex.join(['s2mlp-deploy', 'build', str(original), *options])}"
+        fix += f": {command_line('build', original, *options)}"
     record = _read_sidecar(path, fix)
     if sha256_of(path) != record.optimized_sha256:
         raise ArtifactError(

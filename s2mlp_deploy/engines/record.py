@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import platform
-import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from s2mlp_deploy.evidence.build import BuildRecord, Profile
 from s2mlp_deploy.evidence.store import decode, encode
 from s2mlp_deploy.files import is_plain_name, read_file, replacing, sha256_of, write_file
 from s2mlp_deploy.processor import processor
+from s2mlp_deploy.text import command_line
 
 _AMPERE = 80
 
@@ -166,7 +166,7 @@ def build_again(engine: Path, record: BuildRecord) -> str:
     """The command that builds an engine again, as it can be typed where its graph lies beside it."""
     graph = engine.parent / record.onnx
     if is_plain_name(record.onnx) and graph.is_file():
-        return f"build it again: {shlex.join(['s2mlp-deploy', 'build', str(graph), *record.arguments])}"
+        return f"build it again: {command_line('build', graph, *record.arguments)}"
     return f"build it again, in the folder of {record.onnx}: {record.command}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from s2mlp_deploy.artifact import SizeLimit, TensorInfo
 from s2mlp_deploy.evidence.machine import Environment
 from s2mlp_deploy.evidence.notebook import ShownInNotebooks
+from s2mlp_deploy.text import command_line
 
 Shape = tuple[int, ...]
 
@@ -149,4 +149,4 @@ class BuildRecord(ShownInNotebooks):
     @property
     def command(self) -> str:
         """The command that builds it again, in the engine's directory."""
-        return shlex.join(["s2mlp-deploy", "build", self.onnx, *self.arguments])
+        return command_line("build", self.onnx, *self.arguments)

@@ -32,7 +32,7 @@ from s2mlp_deploy.report import format as fmt
 from s2mlp_deploy.report.banner import parity_verdict
 from s2mlp_deploy.report.figures import data_in_words, drop_of, runtimes_in_words
 from s2mlp_deploy.report.verdict import Verdict, parity_command
-from s2mlp_deploy.text import join_names
+from s2mlp_deploy.text import command_line, join_names
 
 _USUAL = "onnxruntime"
 """What runs a file where nothing else is named."""
@@ -66,7 +66,7 @@ def opening(manifest: Manifest, evidence: Evidence, directory: str) -> Verdict:
     else:
         sentences.append(_untimed(manifest, evidence))
     if timings is None or _outdated_times(manifest, evidence):
-        commands = (*commands, shlex.join(["s2mlp-deploy", "bench", directory]))
+        commands = (*commands, command_line("bench", directory))
     trial = tuned(manifest, evidence, files)
     # It asks for parity alone.
     runs = tuned(manifest, evidence, files, parity_alone=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from s2mlp_deploy.report.bench import interval
 from s2mlp_deploy.report.tables import print_table, print_words, visible_text
 from s2mlp_deploy.report.terminal import can_build
 from s2mlp_deploy.report.verdict import build_command
+from s2mlp_deploy.text import command_line
 
 
 def print_speed(
@@ -80,14 +80,14 @@ def reasons(
 
 def _command(kind: CauseKind, result: BenchResult, directory: str, data: str | None) -> str:
     if kind == "no-vnni" and data is not None:
-        return shlex.join(["s2mlp-deploy", "quantize", directory, "--data", data, "--reduce-range"])
+        return command_line("quantize", directory, "--data", data, "--reduce-range")
     if kind == "half":  # What it is made for.
         return build_command(directory, dry_run=not can_build())
     if kind == "small":
-        return shlex.join(["s2mlp-deploy", "bench", directory, "--batch", "8"])
+        return command_line("bench", directory, "--batch", 8)
     engine = result.candidate.engine
     on = [] if engine == "onnxruntime" else ["--engine", engine]
-    return shlex.join(["s2mlp-deploy", "bench", str(Path(directory) / file_of(result)), "--per-module", *on])
+    return command_line("bench", Path(directory) / file_of(result), "--per-module", *on)
 
 
 def _print_times(console: Console, report: BenchReport) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Literal
 
 from s2mlp_deploy.artifact import Manifest, SourceInfo
 from s2mlp_deploy.evidence.standing import comparable
+from s2mlp_deploy.text import command_line
 
 Tone = Literal["good", "bad", "warn"]
 STATES = {
@@ -70,11 +70,11 @@ def parity_command(
     """
     every = set(files) == set(comparable(manifest))
     places = [directory] if every else [str(Path(directory) / name) for name in files]
-    words = ["s2mlp-deploy", "parity", (source or manifest.source).reference, *places]
+    words = ["parity", (source or manifest.source).reference, *places]
     # A program has its weights inside: the manifest names its file twice.
     if source is not None and source.checkpoint and not source.reference.endswith((".pt2", ".onnx")):
         words += ["--checkpoint", source.checkpoint]
-    return shlex.join([*words, *(["--data", data] if data is not None else [])])
+    return command_line(*words, *(["--data", data] if data is not None else []))
 
 
 def build_command(directory: str, *, dry_run: bool = False) -> str:
@@ -84,7 +84,7 @@ def build_command(directory: str, *, dry_run: bool = False) -> str:
         directory: How commands name the artifact.
         dry_run: Whether no builder is installed, so that only what would fail can be said.
     """
-    return shlex.join(["s2mlp-deploy", "build", directory, "--target", "sm89", *(["--dry-run"] if dry_run else [])])
+    return command_line("build", directory, "--target", "sm89", *(["--dry-run"] if dry_run else []))
 
 
 def shown_directory(directory: Path) -> str:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from s2mlp_deploy.evidence.standing import Standing, comparable, comparisons, ha
 from s2mlp_deploy.evidence.store import Evidence, read_evidence
 from s2mlp_deploy.evidence.tune import EngineSettings, TuneReport
 from s2mlp_deploy.files import is_plain_name
-from s2mlp_deploy.text import join_names
+from s2mlp_deploy.text import command_line, join_names
 
 Basis: TypeAlias = Literal["asked", "tune", "engine", "bench", "rule"]
 """What decided: the caller, ``tune``, an engine that was built for the GPU that is here, ``bench``, or a rule."""
@@ -216,12 +215,12 @@ def _built(case: _Case) -> _Pick | None:
     if not asked:
         return None
     if not candidates:
-        words = ["s2mlp-deploy", "build", str(case.root), "--engine", str(case.engine)]
+        told = command_line("build", case.root, "--engine", case.engine)
         kind = f"{case.precision} " if case.precision else ""
         raise ArtifactError(
             f"no {kind}engine of {case.engine} was built of this artifact",
             where=str(case.root),
-            fix=f"build one: {shlex.join(words)}, or leave --engine out",
+            fix=f"build one: {told}, or leave --engine out",
         )
     # What does not fit is told when it is opened, with the command that builds it again.
     best = min(
@@ -315,7 +314,7 @@ def _parity_command(case: _Case, pick: _Pick) -> str:
     built = not pick.file.endswith(".onnx")
     source, place = case.manifest.source, str(case.root / pick.file if built else case.root)
     engine = [] if built or pick.engine == GRAPH_ENGINE else ["--engine", pick.engine]
-    return shlex.join(["s2mlp-deploy", "parity", source.reference, place, *engine])
+    return command_line("parity", source.reference, place, *engine)
 
 
 def _weights(case: _Case) -> str:

@@ -13,6 +13,7 @@ from s2mlp_deploy.artifact import MANIFEST
 from s2mlp_deploy.errors import CheckpointError, PreprocessingError, SourceError
 from s2mlp_deploy.models.registry import MODELS, get_model
 from s2mlp_deploy.preprocess import Sidecar, load_sidecar
+from s2mlp_deploy.text import command_line
 
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
 """How files of weights are called."""
@@ -42,7 +43,7 @@ def check_source(source: str, *, checkpoint: str | Path | None = None, preproces
             raise SourceError(
                 "an artifact is what a source is exported to" if artifact else "a folder is no model",
                 where=source,
-                fix=shlex.join(["s2mlp-deploy", "inspect", source]) if artifact else _KINDS,
+                fix=command_line("inspect", source) if artifact else _KINDS,
             )
         if Path(source).suffix in _WEIGHTS:
             raise SourceError("weights alone are no model", where=source, fix=_how_to_load(Path(source)))
