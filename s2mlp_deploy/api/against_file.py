@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from s2mlp_deploy.api.bisecting import as_computed
-from s2mlp_deploy.api.evidence import save_evidence
 from s2mlp_deploy.api.file_reference import Given, named_graph, prepare_against
 from s2mlp_deploy.api.layer_reports import refuse_engines, run_layers
+from s2mlp_deploy.api.output_reports import Told, report_outputs, try_besides
 from s2mlp_deploy.api.saved_folder import check_place
 from s2mlp_deploy.choices import GRAPH_ENGINE
-from s2mlp_deploy.data.noise import NoiseBatches
 from s2mlp_deploy.engines.base import Engine
 from s2mlp_deploy.errors import InputError
 from s2mlp_deploy.evidence.layers import LayersReport
-from s2mlp_deploy.evidence.machine import environment_here
 from s2mlp_deploy.evidence.parity import ParityReport, Tolerances
 from s2mlp_deploy.parity.compare import compare
 from s2mlp_deploy.parity.graph_taps import TappedGraph
 from s2mlp_deploy.parity.layers import MEMORY
-from s2mlp_deploy.parity.probes import Tried, probes, try_probes
-from s2mlp_deploy.parity.tolerances import Limit, apply_tolerances
+from s2mlp_deploy.parity.tolerances import Limit
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 
 _ORIGINAL = "the reference as it is"
@@ -71,10 +67,7 @@ def parity_against_file(
     """
     given = Given(reference, files, preprocess, data, samples, batch, tolerances, atol, rtol, engine, seed)
     ready, weights, original = prepare_against(given, progress)
-    precisions, sessions = ready.precisions, ready.sessions
-    engines: dict[str, Engine] = {**sessions} | ({_ORIGINAL: original} if original is not None else {})
-    told = f"{reference}{_REPAIRED}" if original is not None else str(reference)
-    limits = {key: ready.judging.general(precisions[key], on_pixels=False) for key in sessions}
+    engines: dict[str, Engine] = {**ready.sessions} | ({_ORIGINAL: original} if original is not None else {})
     done = 0
 
     def on_batch(size: int) -> None:
@@ -87,44 +80,14 @@ def parity_against_file(
     if original is not None:
         apart = max(output.metrics.max_abs or 0.0 for output in measured.figures[_ORIGINAL])
         notes = (*notes, f"{Path(reference).name} itself differs from that by up to {apart:.3g}, as it is meant to")
-    tried = {key: Tried((), ()) for key in sessions}
-    if not ready.on_pixels:
-        progress("trying other inputs", 0, None)
-        tried = try_probes(
-            ready.reference,
-            sessions,
-            {key: limits[key] for key in sessions if precisions[key] in ("fp32", "fp16")},
-            probes(ready.fed, ready.examples, ready.sizes, ready.seed),
-            float32=[key for key in sessions if precisions[key] == "fp32"],
-        )
-    noise, reports = isinstance(ready.inputs, NoiseBatches), []
-    for path in ready.paths:
-        key = str(path)
-        ready.check_unchanged(path)
-        allowed, basis = ready.judging.of_file(
-            path, ready.hashes[path], precisions[key], on_pixels=False, images=measured.images, on_noise=noise
-        )
-        report = ParityReport(
-            reference=f"{ready.reference.name}, {told}",
-            candidate=sessions[key].name,
-            file=path.name,
-            precision=precisions[key],
-            data=ready.inputs.described,
-            images=measured.images,
-            outputs=measured.figures[key],
-            file_sha256=ready.hashes[path],
-            tried=tried[key].names,
-            notes=notes,
-            noise=noise,
-            data_sha256=ready.data_sha256,
-            weights=weights,
-            environment=environment_here(),
-            limits=basis,
-        )
-        report = apply_tolerances(report, allowed)
-        reports.append(replace(report, failures=(*report.failures, *tried[key].failures)))
-        save_evidence(path.parent, reports[-1], label=reports[-1].label)
-    return tuple(reports)
+    tried = try_besides(ready, progress)
+    told = Told(
+        f"{ready.reference.name}, {reference}{'' if original is None else _REPAIRED}",
+        weights,
+        {key: session.name for key, session in ready.sessions.items()},
+        notes,
+    )
+    return report_outputs(ready, measured, tried, told)
 
 
 def layers_against_file(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import onnx_ir as ir
 
 from s2mlp_deploy.api.against_file import parity_against_file, refuse_of_file
 from s2mlp_deploy.api.capturing import CapturedSource
-from s2mlp_deploy.api.evidence import save_evidence
+from s2mlp_deploy.api.output_reports import Told, report_outputs, try_besides
 from s2mlp_deploy.api.preparing import prepare
 from s2mlp_deploy.api.references import evaluation
 from s2mlp_deploy.artifact import (
@@ -25,17 +24,13 @@ from s2mlp_deploy.artifact import (
     verify_file,
 )
 from s2mlp_deploy.choices import GRAPH_ENGINE
-from s2mlp_deploy.data.noise import NoiseBatches
-from s2mlp_deploy.engines.base import Engine
 from s2mlp_deploy.errors import ShiftError
 from s2mlp_deploy.evidence.calibration import CalibrationReport
-from s2mlp_deploy.evidence.machine import environment_here
 from s2mlp_deploy.evidence.parity import GraphProof, ParityReport, Tolerances, Weights
 from s2mlp_deploy.evidence.store import read_record
 from s2mlp_deploy.parity.compare import compare
-from s2mlp_deploy.parity.probes import Tried, probes, try_probes
 from s2mlp_deploy.parity.proof import prove
-from s2mlp_deploy.parity.tolerances import Limit, apply_tolerances
+from s2mlp_deploy.parity.tolerances import Limit
 from s2mlp_deploy.progress import ProgressCallback, no_progress
 from s2mlp_deploy.shift.spec import ShiftSpec
 from s2mlp_deploy.sources.isolation import importing_from
@@ -141,17 +136,15 @@ def parity(
     )
     assert ready.origin is not None
     assert ready.references is not None
-    origin, sessions, precisions, references = ready.origin, ready.sessions, ready.precisions, ready.references
-    reference, inputs, on_pixels = ready.reference, ready.inputs, ready.on_pixels
-    limits = {key: ready.judging.general(precisions[key], on_pixels=key in on_pixels) for key in sessions}
+    origin, references, inputs = ready.origin, ready.references, ready.inputs
     progress("reading shifts", 0, None)
     proofs = {
         str(path): _proof(path, ready.graphs[str(path)].graph, ready.descriptions[str(path)], origin, references.shifts)
         for path in ready.paths
         if str(path) in ready.graphs
     }
-    named: dict[str, Engine] = {**sessions} | ({_EAGER: references.eager} if references.eager is not None else {})
-    engines = {key: ready.adapted(key, engine) for key, engine in named.items()}
+    eager = {} if references.eager is None else {_EAGER: references.eager}
+    engines = {key: ready.adapted(key, engine) for key, engine in (ready.sessions | eager).items()}
     done = 0
 
     def on_batch(size: int) -> None:
@@ -161,55 +154,17 @@ def parity(
 
     progress("comparing", 0, inputs.count)
     with importing_from(origin.folder), evaluation(origin.module):
-        measured = compare(reference, engines, inputs, on_batch=on_batch)
-        tried = {key: Tried((), ()) for key in sessions}
-        if not on_pixels:
-            progress("trying other inputs", 0, None)
-            tried = try_probes(
-                reference,
-                sessions,
-                {key: limits[key] for key in sessions if precisions[key] in ("fp32", "fp16")},
-                probes(ready.fed, ready.examples, ready.sizes, ready.seed),
-                float32=[key for key in sessions if precisions[key] == "fp32"],
-            )
-    # Engines are loaded by now, so that their versions are known.
-    environment, noise = environment_here(), isinstance(inputs, NoiseBatches)
-    data_sha256 = ready.data_sha256
-    reports = []
-    for path in ready.paths:
-        key = str(path)
-        ready.check_unchanged(path)
-        allowed, basis = ready.judging.of_file(
-            path,
-            ready.hashes[path],
-            precisions[key],
-            on_pixels=key in on_pixels,
-            images=measured.images,
-            on_noise=noise,
-        )
-        report = ParityReport(
-            reference=f"{reference.name}, {origin.info.reference}",
-            candidate=engines[key].name,
-            file=path.name,
-            precision=precisions[key],
-            data=inputs.described,
-            images=measured.images,
-            outputs=measured.figures[key],
-            file_sha256=ready.hashes[path],
-            eager=measured.figures.get(_EAGER, ()),
-            proof=proofs.get(key),
-            tried=tried[key].names,
-            notes=measured.notes,
-            noise=noise,
-            data_sha256=data_sha256,
-            weights=Weights.of(origin.info),
-            environment=environment,
-            limits=basis,
-        )
-        report = apply_tolerances(report, allowed)
-        reports.append(replace(report, failures=(*report.failures, *tried[key].failures)))
-        save_evidence(path.parent, reports[-1], label=reports[-1].label)
-    return tuple(reports)
+        measured = compare(ready.reference, engines, inputs, on_batch=on_batch)
+        tried = try_besides(ready, progress)
+    told = Told(
+        f"{ready.reference.name}, {origin.info.reference}",
+        Weights.of(origin.info),
+        {key: engine.name for key, engine in engines.items()},
+        measured.notes,
+        proofs,
+        measured.figures.get(_EAGER, ()),
+    )
+    return report_outputs(ready, measured, tried, told, ready.on_pixels)
 
 
 def _proof(
