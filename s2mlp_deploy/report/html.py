@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _HYPHENED = re.compile(r"\b\d+(?:\.\d+)?e-\d+|\b\d{4}-\d\d-\d\d\b|(?<![\w-])--[a-z][a-z-]*\b")
 """Numbers, dates and options."""
+_UNIT = re.compile(r"(?<=\d) (?=%|(?:dB|ms|s|bytes|[kMGT]B)\b)")
+"""Between a number and its unit."""
 _LONG = re.compile(r"[^\s&<>]{21,}")
 _JOINT = re.compile(r"[._](?=\w)")
 _UNBREAKABLE = re.compile(r"[^\s._/-]{21,}")
@@ -215,15 +217,20 @@ def _unbroken(sentence: str) -> str:
     """Keeps 7.63e-06 and 2026-11-28 on one line: browsers break them after a hyphen."""
     from markupsafe import Markup, escape
 
-    return Markup(_HYPHENED.sub(r'<span class="unbroken">\g<0></span>', str(escape(harmless(sentence)))))
+    return Markup(_HYPHENED.sub(r'<span class="unbroken">\g<0></span>', _with_units(escape(harmless(sentence)))))
 
 
 def _breakable(text: str) -> str:
     """Lets long names break after a dot or an underscore, before browsers break them within a word."""
     from markupsafe import Markup, escape
 
-    escaped = str(escape(harmless(text)))
+    escaped = _with_units(escape(harmless(text)))
     return Markup(_LONG.sub(lambda word: _JOINT.sub(r"\g<0><wbr>", word[0]), escaped))
+
+
+def _with_units(text: str) -> str:
+    """No line ends between a number and its unit."""
+    return _UNIT.sub("&nbsp;", str(text))
 
 
 def _is_short(text: str) -> bool:

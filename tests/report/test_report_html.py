@@ -20,6 +20,7 @@ from report_samples import (
     UP,
     Page,
     artifact,
+    bench,
     build,
     manifest,
     page_of,
@@ -403,6 +404,15 @@ def test_long_names_break_at_their_joints_and_short_words_never(tmp_path: Path) 
     hostile = replace(long, engine="a" * 40 + "<b>")
     text = write_report(artifact(tmp_path, build_a=hostile)).read_text("utf-8")
     assert f'<td data-label="Engine" class="long">{"a" * 40}&lt;b&gt;<' in text
+
+
+def test_no_line_ends_within_a_number_a_date_or_an_option(tmp_path: Path) -> None:
+    doubt = "other programs took 3.0 % and 7 samples: more --rounds"
+    text = write_report(artifact(tmp_path, parity_a=report(), bench_x=replace(bench(), warnings=(doubt,)))).read_text()
+    assert "99.95&nbsp;%" in text
+    assert 'took 3.0&nbsp;% and 7 samples: more <span class="unbroken">--rounds</span>' in text
+    assert '<span class="unbroken">2026-11-27</span> 21:55 UTC' in text
+    assert '<span class="unbroken">7.63e-06</span>' in text
 
 
 def test_an_engine_without_profiles_whose_batch_is_free_is_not_called_fixed(tmp_path: Path) -> None:

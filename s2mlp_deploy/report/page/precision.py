@@ -282,8 +282,7 @@ def _images(called: str, row: AccuracyRow) -> ImagesView:
 
 def _image(image: WorstImage) -> ImageView:
     def guess(label: str, probability: float | None) -> str:
-        # No break between a number and its unit: the captions are narrow.
-        return f"{label} {fmt.percent(probability, 1).replace(' ', chr(0xA0))}"
+        return f"{label} {fmt.percent(probability, 1)}"
 
     return ImageView(
         # Any other address would be a request, or worse.
