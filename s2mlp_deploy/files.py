@@ -279,8 +279,11 @@ def check_parents(path: Path) -> None:
         path: Of the file or directory that is to be written.
 
     Raises:
-        OutputError: What there is of the directories above it is none, or not this user's to write.
+        OutputError: What there is of the directories above it is none, or not this user's to write; or it has no name
+            of its own, as ``.`` and ``..``.
     """
+    if path.name in ("", ".."):
+        raise OutputError("the output is a directory that is there", where=str(path), fix="name something new in it")
     try:
         above = path.absolute().parent
         while not os.path.lexists(above):

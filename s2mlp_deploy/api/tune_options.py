@@ -41,6 +41,13 @@ class TuneOptions:
                 where="--minutes",
                 fix=f"give a number above 0, at most a day; the default is {MINUTES:g}",
             )
-        for name, value in (("threads", self.threads), ("batch", self.batch)):
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}", where=f"--{name}", fix="give a number of at least 1")
+        # They bring numpy, which --help does not need.
+        from s2mlp_deploy.engines.profiles import MAX_SIZE
+        from s2mlp_deploy.engines.registry import check_threads
+
+        if self.threads is not None:
+            check_threads(self.threads, least=1)
+        if self.batch is not None and not 1 <= self.batch <= MAX_SIZE:
+            raise InputError(f"a batch of {self.batch} is none", where="--batch", fix=f"give one from 1 to {MAX_SIZE}")
+        if self.seed < 0:
+            raise InputError(f"the seed is {self.seed}", where="--seed", fix="give a number of at least 0")

@@ -26,8 +26,7 @@ from s2mlp_deploy.artifact import (
 from s2mlp_deploy.bench.candidates import Graph, shapes_of
 from s2mlp_deploy.bench.remembered import Found, machine_key, remember
 from s2mlp_deploy.choices import GRAPH_ENGINE
-from s2mlp_deploy.engines.profiles import MAX_SIZE
-from s2mlp_deploy.engines.registry import OF_GRAPHS, check_engine, check_here, check_threads, kind_of, statuses
+from s2mlp_deploy.engines.registry import OF_GRAPHS, check_engine, check_here, kind_of, statuses
 from s2mlp_deploy.errors import ArtifactError, InputError, TargetError
 from s2mlp_deploy.evidence.machine import this_machine
 from s2mlp_deploy.evidence.tune import TuneReport
@@ -85,14 +84,11 @@ def tune(
     # What could not be written in the end is refused before minutes are spent.
     check_output(root, force=True, files={tuned_file(record.precision) for record in manifest.files})
     engines = installed_engines(options.engines)
-    check_threads(options.threads or 1, least=1)
     usable = this_machine().usable_cores
     if options.threads and usable and options.threads > usable:
         LOG.warning(
             "%d threads share %g processors here, and would be what the artifact runs with", options.threads, usable
         )
-    if options.batch is not None and options.batch > MAX_SIZE:
-        raise InputError(f"a batch of {options.batch} is none", where="--batch", fix=f"give one from 1 to {MAX_SIZE}")
     graph = Graph(manifest.file("fp32").path, manifest.inputs, manifest.limits, "")
     shapes_of([graph], [options.batch], options.shapes)
     asked = {

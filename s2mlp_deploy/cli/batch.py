@@ -22,7 +22,6 @@ from s2mlp_deploy.cli.options import (
     Threads,
     choices,
     examples,
-    output_path,
 )
 from s2mlp_deploy.errors import CheckFailedError
 
@@ -51,7 +50,6 @@ def register(app: typer.Typer) -> None:
             typer.Option(
                 "--output",
                 "-o",
-                parser=output_path,
                 metavar="OUT",
                 help="A folder for the results, a Parquet data set.",
             ),

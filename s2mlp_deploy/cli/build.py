@@ -15,7 +15,7 @@ from s2mlp_deploy import api
 from s2mlp_deploy.choices import EngineName, HardwareCompatibility, ProfilingVerbosity, RequiredPrecision
 from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.engine_tables import print_optimized, print_preflight
-from s2mlp_deploy.cli.options import choices, examples, given_options, output_path, refuse_options
+from s2mlp_deploy.cli.options import choices, examples, given_options, refuse_options
 from s2mlp_deploy.engines.profiles import parse_shapes
 from s2mlp_deploy.engines.tensorrt.options import BuildOptions, parse_size
 from s2mlp_deploy.errors import CheckFailedError, InputError
@@ -155,7 +155,6 @@ def register(app: typer.Typer) -> None:
                 "--output",
                 "-o",
                 metavar="FILE",
-                parser=output_path,
                 help="Default: beside the graph, named by graph, engine and targets.",
             ),
         ] = None,

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from s2mlp_deploy.cli.console import Json, emit, progress
-from s2mlp_deploy.cli.options import examples, output_path
+from s2mlp_deploy.cli.options import examples
 from s2mlp_deploy.errors import CheckFailedError
 from s2mlp_deploy.report.format import size
 from s2mlp_deploy.report.tables import print_table, print_words, visible_text
@@ -20,9 +20,9 @@ def register(app: typer.Typer) -> None:
 
     @app.command(epilog=examples("demo", "demo --output demo --images digits"))
     def demo(
-        output: Annotated[
-            Path, typer.Option("--output", "-o", metavar="DIR", parser=output_path, help="Where to write.")
-        ] = Path("build/demo"),
+        output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where to write.")] = Path(
+            "build/demo"
+        ),
         images: Annotated[
             Path | None,
             typer.Option(metavar="DIR", help="Your own digits instead of the 1,000 held-out ones."),

@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
         source: options.Source,
         output: Annotated[
             Path,
-            typer.Option("--output", "-o", metavar="DIR", parser=options.output_path, help="Where the artifact goes."),
+            typer.Option("--output", "-o", metavar="DIR", help="Where the artifact goes."),
         ],
         checkpoint: options.Checkpoint = None,
         settings: options.Settings = None,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 import traceback
+from collections.abc import Sequence
 from inspect import getdoc
 from typing import Annotated
 
@@ -51,6 +53,9 @@ app = typer.Typer(
     epilog="Exit status: 0 done, 1 a check failed, 2 wrong input, 70 internal error.",
 )
 
+_MAY_BE_EMPTY = ("--dynamic",)
+"""Options of which nothing is an answer."""
+
 _PANELS = 80
 """Columns that typer's panels need for the names of options."""
 
@@ -90,6 +95,7 @@ def main() -> None:
             app(prog_name=_NAME, standalone_mode=False)
         return
     try:
+        _refuse_empty(sys.argv[1:])
         # Not in typer's standalone mode, which prints errors on a console of its own and in a way of its own.
         status = app(prog_name=_NAME, standalone_mode=False)
     except BrokenPipeError:
@@ -105,6 +111,27 @@ def main() -> None:
         sys.exit(_end_with(KeyboardInterrupt()))
     if status:
         sys.exit(status)
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuses an empty argument: what a script's unset variable leaves, and as a path it is the current folder.
+
+    Raises:
+        InputError: There is one.
+    """
+    before = ""
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        glued = bool(equals) and option.startswith("--")
+        name = option if glued else before
+        if not (value if glued else argument).strip() and name not in _MAY_BE_EMPTY:
+            told = name if name.startswith("-") else "an argument"
+            raise InputError(
+                f"{told} is empty",
+                where=shlex.join([_NAME, *arguments]),
+                fix=f"give {'it a value' if told == name else 'a value'}, or leave it out; the current folder is '.'",
+            )
+        before = argument
 
 
 def _fit_help(width: int) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from s2mlp_deploy import api
 from s2mlp_deploy.choices import CalibrationMethod, DynamicAxis, EngineName, Precision
-from s2mlp_deploy.errors import CheckFailedError, ExportError, InputError, OutputError
+from s2mlp_deploy.errors import CheckFailedError, ExportError, InputError
 from s2mlp_deploy.evidence.accuracy import AccuracyReport
 from s2mlp_deploy.evidence.speed import SpeedCheck
 from s2mlp_deploy.text import join_names
@@ -334,20 +334,6 @@ def refuse_unused_speed(*, no_check: bool, min_speedup: float | None) -> None:
     """
     if no_check and min_speedup is not None:
         refuse_options(["--min-speedup"], "--no-speed-check measures nothing")
-
-
-def output_path(value: str | Path) -> Path:
-    """Reads the value of ``--output``. An empty one is what a script's unset variable leaves, not the current folder.
-
-    Args:
-        value: What was typed, or the option's default, which typer passes through its parser too.
-
-    Raises:
-        OutputError: It is empty.
-    """
-    if not str(value).strip():
-        raise OutputError("--output is empty", fix="name a place; for the current folder write --output .")
-    return Path(value)
 
 
 def parse_axes(text: str) -> list[DynamicAxis]:

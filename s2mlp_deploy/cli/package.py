@@ -19,7 +19,6 @@ from s2mlp_deploy.cli.options import (
     choices,
     examples,
     given_options,
-    output_path,
     refuse_options,
 )
 
@@ -52,7 +51,7 @@ def register(app: typer.Typer) -> None:
         form: Annotated[PackageFormat, typer.Option("--format", **choices(PackageFormat, "What to write."))],
         output: Annotated[
             Path,
-            typer.Option("--output", "-o", parser=output_path, metavar="OUT", help="Where: a folder, or a repository."),
+            typer.Option("--output", "-o", metavar="OUT", help="Where: a folder, or a repository."),
         ],
         precision: RunPrecision = None,
         engine: RunEngine = None,

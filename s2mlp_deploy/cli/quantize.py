@@ -46,9 +46,7 @@ def register(app: typer.Typer) -> None:
         ],
         output: Annotated[
             Path | None,
-            typer.Option(
-                "--output", "-o", metavar="DIR", parser=options.output_path, help="Of FILE.onnx: where it goes."
-            ),
+            typer.Option("--output", "-o", metavar="DIR", help="Of FILE.onnx: where it goes."),
         ] = None,
         settings: Annotated[
             list[str] | None,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from s2mlp_deploy.artifact import ENGINE_LAYERS, RUNTIME_CACHE, own_sidecar
 from s2mlp_deploy.errors import OutputError
-from s2mlp_deploy.files import is_regular
+from s2mlp_deploy.files import check_parents, is_regular
 
 
 def sidecar_of(file: Path) -> Path:
@@ -38,8 +38,9 @@ def check_replaceable(output: Path, usual: Path) -> None:
         usual: What would be written by default: a file of that name counts as ours, whatever its sidecar says.
 
     Raises:
-        OutputError: Something else is there.
+        OutputError: Something else is there, or nothing can be written.
     """
+    check_parents(output)
     sidecar = sidecar_of(output)
     made = own_sidecar(sidecar) or {}
     own = output.name in (made.get("engine"), made.get("optimized")) or output.absolute() == usual.absolute()

@@ -211,7 +211,10 @@ def test_what_could_not_be_written_is_refused_before_anything_is_measured(lab, a
         ({"minutes": 0}, InputError, "--minutes"),
         ({"minutes": float("nan")}, InputError, "--minutes"),
         ({"threads": 0}, InputError, "--threads"),
+        ({"threads": 10**9}, InputError, "--threads"),
         ({"batch": 0}, InputError, "--batch"),
+        ({"batch": 2**31}, InputError, "--batch"),
+        ({"seed": -1}, InputError, "--seed"),
     ],
 )
 def test_numbers_out_of_range_are_refused(options, kind, says):

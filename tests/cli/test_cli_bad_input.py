@@ -137,10 +137,17 @@ def test_options_are_refused_before_a_model_is_loaded(no_export, monkeypatch, ar
 @pytest.mark.parametrize("command", [("export", "s2mlpv2_nano"), ("build", "x.onnx", "--target", "sm89"), ("demo",)])
 def test_an_empty_output_is_not_the_current_folder(refused, tmp_path, monkeypatch, command, empty):
     monkeypatch.chdir(tmp_path)
-    text = refused(*command, "--output", empty)
-    assert "--output is empty" in text
-    assert "--output ." in text
+    for text in (refused(*command, "--output", empty), refused(*command, f"--output={empty}")):
+        assert "--output is empty" in text
+        assert "the current folder is '.'" in text
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [("predict", "", "x.png"), ("predict", "out", ""), ("inspect", ""), ("bench", " "), ("doctor", "")]
+)
+def test_an_empty_argument_is_not_the_current_folder(refused, arguments):
+    assert "an argument is empty" in refused(*arguments)
 
 
 # Checkpoints

@@ -66,7 +66,7 @@ def test_numbers_that_are_not_finite_fail(cli, place):
         (("nothing", "-m", "a", "-o", "out"), "no such file"),
         (("in", "-m", "in", "-o", "out"), "not an artifact"),
         (("in", "-m", "a", "-o", "in"), "among what is to be classified"),
-        (("in", "-m", "a", "-o", ""), "--output is empty"),
+        (("in", "-m", "a", "-o", ""), "-o is empty"),
         (("in", "-m", "a", "-o", "out", "--address", "auto"), "--engine-pool ray"),
         (("in", "-m", "a", "-o", "out", "--engine-pool", "threads"), "choose process or ray"),
         (("in", "-m", "a", "-o", "out", "--column", "image"), "leave --column out"),

@@ -156,6 +156,16 @@ def test_a_file_without_its_sidecar_is_refused(graph, caplog):
         open_file(path, batch=1)
 
 
+@pytest.mark.parametrize("place", [".", "a/b/../..", "file/x.engine"])
+def test_a_place_without_a_name_or_a_directory_is_refused_and_nothing_is_made(graph, tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OutputError):
+        api.build(graph, engine="openvino", output=place)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_nothing_else_is_replaced(graph):
     path = builder.compiled_path(graph, "CPU").with_name("mine.bin")
     path.write_text("mine")

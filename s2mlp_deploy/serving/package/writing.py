@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from s2mlp_deploy.errors import OutputError
-from s2mlp_deploy.files import output_error
+from s2mlp_deploy.files import check_parents, output_error
 
 
 def check_free(directory: Path) -> None:
     """Refuses a place where something is.
 
     Raises:
-        OutputError: It is a file, or a directory that holds something.
+        OutputError: It is a file, a directory that holds something, or cannot be written.
     """
+    check_parents(directory.absolute())
     try:
         taken = directory.is_symlink() or (
             directory.exists() and not (directory.is_dir() and not any(directory.iterdir()))
