@@ -31,6 +31,11 @@ def first_line_of(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
+def problem_of(error: Exception) -> str:
+    """What went wrong, in one line: of what the system refused the reason, without the path."""
+    return (error.strerror if isinstance(error, OSError) else None) or first_line_of(error)
+
+
 def join_names(names: Iterable[object], *, limit: int | None = 8, last: str = "and", separator: str = ", ") -> str:
     """Names in a sentence, the first of them where there are many.
 

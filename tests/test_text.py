@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from s2mlp_deploy.text import command_line, first_line_of, join_names, whole_number
+from s2mlp_deploy.text import command_line, first_line_of, join_names, problem_of, whole_number
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,15 @@ def test_what_is_no_whole_number_is_none(text):
 
 def test_a_command_is_one_that_a_shell_takes():
     assert command_line("bench", Path("an artifact"), "--batch", 8) == "s2mlp-deploy bench 'an artifact' --batch 8"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a.json"), "No such file or directory"),
+        (OSError("odd"), "odd"),
+        (ValueError("first\nsecond"), "first"),
+    ],
+)
+def test_what_went_wrong_in_one_line(error, said):
+    assert problem_of(error) == said

@@ -20,7 +20,7 @@ from s2mlp_deploy.evidence.engine_layers import EngineLayers, RunTimes
 from s2mlp_deploy.evidence.profile import Profile
 from s2mlp_deploy.evidence.store import read_evidence
 from s2mlp_deploy.files import from_json, is_regular, read_file
-from s2mlp_deploy.text import first_line_of, join_names
+from s2mlp_deploy.text import join_names, problem_of
 
 _TENSORRT, _MAJOR_OF_RTX = NAMES[0], "11"
 """The library of TensorRT-RTX 1.7.1 has the words of 11.x in it (``I/O Tensors``), and not those of 10.x."""
@@ -63,9 +63,8 @@ def inspect_json(path: str | Path, *, profile: str | Path | None = None) -> Engi
         if is_times(document):
             return read_times(document, file.name)
     except (OSError, ValueError) as error:
-        problem = (error.strerror if isinstance(error, OSError) else None) or first_line_of(error)
         raise ArtifactError(
-            f"no layers, times or profile of a runtime: {problem}", where=str(path), fix=_FIX
+            f"no layers, times or profile of a runtime: {problem_of(error)}", where=str(path), fix=_FIX
         ) from error
     return profile_of(file)
 

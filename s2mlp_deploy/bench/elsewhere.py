@@ -13,7 +13,7 @@ from s2mlp_deploy.engines.tensorrt.layer_file import is_layers, is_times, read_t
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult, MeasuredElsewhere
 from s2mlp_deploy.files import from_json, read_file
-from s2mlp_deploy.text import first_line_of
+from s2mlp_deploy.text import problem_of
 
 _EXPORT = "name what `trtexec --loadEngine=FILE --exportTimes=TIMES.json` (or --exportProfile) wrote"
 
@@ -38,8 +38,7 @@ def read_elsewhere(path: Path) -> MeasuredElsewhere:
             return _of_profile(path, hashlib.sha256(raw).hexdigest())
         raise ArtifactError(f"no times of trtexec: {_what(document)}", where=str(path), fix=_fix(document, path))
     except (OSError, ValueError) as error:
-        problem = (error.strerror if isinstance(error, OSError) else None) or first_line_of(error)
-        raise ArtifactError(f"no times of trtexec: {problem}", where=str(path), fix=_EXPORT) from error
+        raise ArtifactError(f"no times of trtexec: {problem_of(error)}", where=str(path), fix=_EXPORT) from error
 
 
 def beside(report: BenchReport, found: tuple[MeasuredElsewhere, ...]) -> BenchReport:

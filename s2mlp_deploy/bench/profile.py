@@ -23,7 +23,7 @@ from s2mlp_deploy.engines.tensorrt.layer_names import (
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.evidence.profile import NodeTime, Profile
 from s2mlp_deploy.files import from_json, read_file
-from s2mlp_deploy.text import first_line_of
+from s2mlp_deploy.text import problem_of
 
 _SUFFIX = "_kernel_time"
 _NO_RUN = "no run was profiled"
@@ -54,9 +54,8 @@ def profile_of(path: Path) -> Profile:
             raise ValueError("it times no layers and no nodes")
         return profile
     except (OSError, ValueError) as error:
-        problem = (error.strerror if isinstance(error, OSError) else None) or first_line_of(error)
         raise ArtifactError(
-            f"no profile of ONNX Runtime, OpenVINO or TensorRT: {problem}",
+            f"no profile of ONNX Runtime, OpenVINO or TensorRT: {problem_of(error)}",
             where=str(path),
             fix="name what `trtexec --exportProfile=FILE.json` or ONNX Runtime's profiling wrote",
         ) from error

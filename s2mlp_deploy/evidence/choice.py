@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 
 from s2mlp_deploy.artifact import Manifest
 from s2mlp_deploy.evidence.accuracy import AGREEMENT, AccuracyReport, AccuracyRow
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult
+from s2mlp_deploy.evidence.labels import saved_path
 from s2mlp_deploy.evidence.standing import Standing, hashes_of
 from s2mlp_deploy.evidence.store import Evidence
 from s2mlp_deploy.evidence.tune import Trial, TuneReport
@@ -159,8 +159,8 @@ def time_of(result: BenchResult) -> float | None:
 
 
 def file_of(result: BenchResult) -> str:
-    """The name of the file that was timed. Saved paths may be of another machine."""
-    return PurePath(result.candidate.file.replace("\\", "/")).name
+    """The name of the file that was timed."""
+    return saved_path(result.candidate.file).name
 
 
 def every_timings(manifest: Manifest, evidence: Evidence) -> tuple[Timings, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Literal
 
+from s2mlp_deploy.evidence.labels import saved_path
 from s2mlp_deploy.evidence.notebook import ShownInNotebooks
 from s2mlp_deploy.evidence.profile import module_part
 
@@ -132,7 +132,7 @@ class EngineLayers(ShownInNotebooks):
     @property
     def label(self) -> str:
         """What distinguishes it from those of other engines."""
-        return PurePath(self.engine or self.file).name.removesuffix(".json").removesuffix(".engine")
+        return saved_path(self.engine or self.file).name.removesuffix(".json").removesuffix(".engine")
 
     @property
     def ms(self) -> float | None:

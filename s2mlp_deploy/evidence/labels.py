@@ -5,9 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from pathlib import PurePath
 
 _NAME_OF_DATA = re.compile(r"^(?:raw pixels of )?[\d,]+ \w+ of (?P<name>.+)$", re.DOTALL)
 _DIGITS, _MOST_OF_A_NAME = 8, 60
+
+
+def saved_path(file: str) -> PurePath:
+    """A path that a record keeps, which may be of another machine: with backslashes, of Windows."""
+    return PurePath(file.replace("\\", "/"))
 
 
 def name_of_data(described: str) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePath
 
-from s2mlp_deploy.evidence.labels import label_of, name_of_data
+from s2mlp_deploy.evidence.labels import label_of, name_of_data, saved_path
 from s2mlp_deploy.evidence.machine import Environment
 from s2mlp_deploy.evidence.notebook import ShownInNotebooks
 from s2mlp_deploy.evidence.parity import OutputParity, Tolerances, Weights, unmet_limits
@@ -200,5 +199,4 @@ class LayersReport(ShownInNotebooks):
         """What distinguishes it from other comparisons of an artifact, made as parity's evidence makes its own."""
         weights = self.weights or Weights()
         asked = [self.file_sha256, self.candidate, self.data_sha256 or self.data, weights.sha256, weights.seed]
-        stem = PurePath(self.file.replace("\\", "/")).stem
-        return label_of(stem, "noise" if self.noise else name_of_data(self.data), asked=asked)
+        return label_of(saved_path(self.file).stem, "noise" if self.noise else name_of_data(self.data), asked=asked)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import PurePath
 
+from s2mlp_deploy.evidence.labels import saved_path
 from s2mlp_deploy.evidence.notebook import ShownInNotebooks
 
 
@@ -50,4 +50,4 @@ class ModulesReport(ShownInNotebooks):
     @property
     def label(self) -> str:
         """What distinguishes it from those of other files."""
-        return PurePath(self.file).stem
+        return saved_path(self.file).stem

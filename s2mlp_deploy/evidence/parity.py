@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import PurePath
 
 from s2mlp_deploy.artifact import SourceInfo
 from s2mlp_deploy.errors import InputError
-from s2mlp_deploy.evidence.labels import label_of, name_of_data
+from s2mlp_deploy.evidence.labels import label_of, name_of_data, saved_path
 from s2mlp_deploy.evidence.machine import Environment
 from s2mlp_deploy.evidence.notebook import ShownInNotebooks
 from s2mlp_deploy.metrics import RankMetrics, TensorMetrics
@@ -248,5 +247,5 @@ class ParityReport(ShownInNotebooks):
 
     @property
     def stem(self) -> str:
-        """The file's name without its suffix. Saved paths may be of another machine."""
-        return PurePath(self.file.replace("\\", "/")).stem
+        """The file's name without its suffix."""
+        return saved_path(self.file).stem

@@ -20,6 +20,7 @@ from typing import Literal
 
 from s2mlp_deploy.artifact import Manifest, data_file
 from s2mlp_deploy.evidence.build import BuildRecord
+from s2mlp_deploy.evidence.labels import saved_path
 from s2mlp_deploy.evidence.parity import ParityReport, Weights, unmet_limits
 from s2mlp_deploy.evidence.store import Evidence, Saved
 
@@ -115,8 +116,8 @@ def state_of(report: ParityReport) -> State:
 
 
 def file_of(report: ParityReport) -> str:
-    """The name of the file that was compared. Saved paths may be of another machine."""
-    return PurePath(report.file.replace("\\", "/")).name
+    """The name of the file that was compared."""
+    return saved_path(report.file).name
 
 
 def comparable(manifest: Manifest) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from s2mlp_deploy.errors import ExportError
 from s2mlp_deploy.export.filters import FILTERS, SCOPE, Builder, Part
 from s2mlp_deploy.export.graph_builder import END
 from s2mlp_deploy.export.write import tensor_infos
-from s2mlp_deploy.preprocess import Preprocessing
+from s2mlp_deploy.preprocess import Preprocessing, mean_colour
 
 IMAGE = "image"
 """Name of the graph's input: uint8, [batch, height, width, 3], RGB as decoded."""
@@ -285,8 +285,7 @@ def _bordered(build: Part, x: ir.Value, rows: _Window, columns: _Window, preproc
     for window, shape in ((rows, (-1, 1)), (columns, (1, -1))):
         pixels = build("Add", window.first, np.arange(window.length).reshape(shape))
         inside.append(build("And", build("GreaterOrEqual", pixels, 0), build("Less", pixels, window.size)))
-    fill = [min(255, max(0, round(value * (1 / preprocessing.scale)))) for value in preprocessing.mean]
-    return build("Where", build("And", *inside), x, np.asarray(fill).reshape(-1, 1, 1))
+    return build("Where", build("And", *inside), x, np.asarray(mean_colour(preprocessing)).reshape(-1, 1, 1))
 
 
 def _normalised(builder: Builder, pixels: ir.Value, preprocessing: Preprocessing, old: ir.Value) -> ir.Value:

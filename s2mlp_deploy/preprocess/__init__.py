@@ -24,6 +24,7 @@ from s2mlp_deploy.preprocess.description import (
     Preprocessing,
     Sidecar,
     load_sidecar,
+    mean_colour,
 )
 from s2mlp_deploy.preprocess.transform import MAX_SIDE, FloatArray, Source, preprocess, raw_pixels, to_array
 
@@ -39,6 +40,7 @@ __all__ = [
     "Sidecar",
     "Source",
     "load_sidecar",
+    "mean_colour",
     "open_image",
     "preprocess",
     "raw_pixels",

@@ -154,6 +154,11 @@ class Preprocessing:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
+def mean_colour(description: Preprocessing) -> tuple[int, ...]:
+    """The mean as pixels have it, in 8 bits: what stands where an image has no pixels."""
+    return tuple(min(255, max(0, round(value * (1 / description.scale)))) for value in description.mean)
+
+
 @dataclass(frozen=True)
 class Sidecar:
     """What the JSON file beside a checkpoint says about the model.

@@ -13,7 +13,7 @@ from PIL import Image
 
 from s2mlp_deploy.errors import ImageError
 from s2mlp_deploy.preprocess.decode import open_image, to_rgb
-from s2mlp_deploy.preprocess.description import MAX_PIXELS, Preprocessing
+from s2mlp_deploy.preprocess.description import MAX_PIXELS, Preprocessing, mean_colour
 
 Source: TypeAlias = Path | bytes | Image.Image
 FloatArray: TypeAlias = npt.NDArray[np.float32]
@@ -143,9 +143,7 @@ def _fit(image: Image.Image, preprocessing: Preprocessing, where: str | None) ->
     image = image.crop((left, top, min(width, left + target[1]), min(height, top + target[0])))
     if (image.height, image.width) == target:
         return image
-    fill = [min(255, max(0, round(value * (1 / preprocessing.scale)))) for value in preprocessing.mean]
-    if preprocessing.color == "BGR":
-        fill.reverse()  # the image is still RGB
-    padded = Image.new(image.mode, (target[1], target[0]), fill[0] if image.mode == "L" else tuple(fill))
+    fill = mean_colour(preprocessing)[:: -1 if preprocessing.color == "BGR" else 1]  # The image is RGB still.
+    padded = Image.new(image.mode, (target[1], target[0]), fill[0] if image.mode == "L" else fill)
     padded.paste(image, ((target[1] - image.width) // 2, (target[0] - image.height) // 2))
     return padded
