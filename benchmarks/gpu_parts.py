@@ -94,7 +94,7 @@ def execution(bench: Bench) -> Iterator[Record]:
     test = ROOT / "tests" / "engines" / "test_execution_on_gpu.py"
     options = ["-q", "-rs", "--tb=line", "--disable-warnings", "-c", os.devnull, "--noconftest", "--rootdir", str(ROOT)]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "-p", "no:cacheprovider", str(test)],
+        [sys.executable, "-m", "pytest", *options, "-m", "gpu", "-p", "no:cacheprovider", str(test)],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

@@ -46,6 +46,8 @@ _TACTIC_SOURCES = ("EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
 _TACTIC_SOURCES_OF_10 = ("CUBLAS", "CUBLAS_LT", "CUDNN")
 _BUILD_ROUTES_SINCE = (11, 1)
 _LEVELS_SINCE = {"same-compute-capability": (10, 9)}
+# Of TensorRT-RTX: ComputeCapability in the bindings of 1.4 and 1.5.
+_TARGETS_SINCE = {"sm121": (1, 5)}
 
 Version = tuple[int, ...]
 _VERSION = re.compile(r"(?P<numbers>\d{1,9}(\.\d{1,9})*)((a|b|rc|\.post|\.dev|\+).*)?", re.ASCII)
@@ -189,6 +191,8 @@ def numbers_of(version: str) -> Version:
 
 NAMES = (_TENSORRT.name, _TENSORRT_RTX.name)
 _MAJORS = {"tensorrt": (10, 11), "tensorrt-rtx": (1,)}
+# "Built-in CUDA Graphs" came with TensorRT-RTX 1.2, and engines are run with them.
+_FIRST = {"tensorrt": (10, 0), "tensorrt-rtx": (1, 2)}
 
 
 def flavour(name: str, version: str | None = None) -> Flavour:
@@ -207,15 +211,18 @@ def flavour(name: str, version: str | None = None) -> Flavour:
     if version is None:
         return found
     numbers = numbers_of(version)
-    if not numbers or numbers[0] not in _MAJORS[name]:
-        majors = " or ".join(f"{major}.x" for major in _MAJORS[name])
-        raise TargetError(
-            f"{found.title} {version} is not known here", fix=f"give a version {majors}, such as {found.version_text}"
-        )
     # A major alone means its newest minor: nothing is refused that some 10.x can do.
     meant = numbers if len(numbers) > 1 else (*numbers, 99)
+    if not numbers or numbers[0] not in _MAJORS[name] or meant < _FIRST[name]:
+        majors = " or ".join(f"{major}.x" for major in _MAJORS[name])
+        since = f" from {'.'.join(map(str, _FIRST[name]))} on" if _FIRST[name][1] else ""
+        raise TargetError(
+            f"{found.title} {version} is not known here",
+            fix=f"give a version {majors}{since}, such as {found.version_text}",
+        )
     if found is _TENSORRT_RTX:
-        return replace(found, version=meant)
+        targets = tuple(target for target in found.targets if meant >= _TARGETS_SINCE.get(target, ()))
+        return replace(found, version=meant, targets=targets)
     sources = found.tactic_sources + (_TACTIC_SOURCES_OF_10 if meant[0] == 10 else ())
     levels = {name: level for name, level in found.hardware_levels.items() if meant >= _LEVELS_SINCE.get(name, ())}
     return replace(
@@ -242,7 +249,7 @@ def check_targets(found: Flavour, targets: tuple[str, ...]) -> None:
         unknown = [target for target in targets if target not in found.targets]
         if unknown or not targets:
             raise TargetError(
-                f"{found.title} has no target {', '.join(map(repr, unknown))}"
+                f"{found.title} {found.version_text} has no target {', '.join(map(repr, unknown))}"
                 if unknown
                 else f"{found.title} builds for the targets that it is given, and there is none",
                 fix=f"choose from {', '.join(found.targets)} with --target",

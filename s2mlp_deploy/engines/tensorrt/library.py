@@ -167,7 +167,11 @@ def rtx_status() -> EngineStatus:
     name, version = "tensorrt-rtx", version_of("tensorrt-rtx")
     if version is None:
         return EngineStatus(name, False, missing="tensorrt-rtx", install_hint="pip install 's2mlp-deploy[rtx]'")
-    detail = f"builds for {', '.join(flavour(name).targets)}"
+    try:
+        known = flavour(name, ".".join(version.split(".")[:2]))
+    except TargetError as error:
+        return EngineStatus(name, False, version, missing=error.problem, install_hint=error.fix or "")
+    detail = f"builds for {', '.join(known.targets)}"
     if not gpus():
         return EngineStatus(name, True, version, f"{detail}; runs engines only where an NVIDIA GPU is")
     return EngineStatus(name, True, version, detail, *_bindings_missing())

@@ -114,6 +114,7 @@ def make_plan(
         here = _gpu_here(wanted, chosen, options)
         chosen, gpu = (here.capability,), here.name
     # The version that is installed may know less than the newest one, or have kept what that has dropped.
+    check_targets(known, chosen)
     check_version(options, known)
     refuse(file, find(file, known, chosen), known)
     path = output or engine_path(onnx_file, engine, chosen)

@@ -174,6 +174,12 @@ def test_a_version_of_the_library_nobody_knows_is_refused(graph, monkeypatch):
     assert "TensorRT-RTX 2.0.0.1 is not known" in refuse(TargetError, graph)
 
 
+def test_a_target_that_the_installed_version_has_not_is_refused(graph, monkeypatch):
+    monkeypatch.setattr(trt, "__version__", "1.4.0.76")
+    said = refuse(TargetError, graph, targets=["sm121"])
+    assert "TensorRT-RTX 1.4.0.76 has no target 'sm121'" in said
+
+
 def test_a_disk_that_fills_up_during_serialization_leaves_nothing(graph):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -60,6 +60,7 @@ def test_versions_are_read(name, given, version):
         ("tensorrt", "new"),
         ("tensorrt", ""),
         ("tensorrt-rtx", "10"),
+        ("tensorrt-rtx", "1.1.1.26"),
     ],
 )
 def test_a_version_nobody_knows_says_which_are_known(name, version):
@@ -78,6 +79,23 @@ def test_a_target_that_does_not_exist_lists_those_that_do(targets):
         check_targets(RTX, targets)
     assert all(target in str(caught.value) for target in RTX.targets)
     assert ("there is none" in str(caught.value)) == (targets == ())
+
+
+def test_a_version_of_rtx_has_the_targets_that_it_had():
+    assert set(RTX.targets) - set(flavour("tensorrt-rtx", "1.4.0.76").targets) == {"sm121"}
+    assert flavour("tensorrt-rtx", "1.5").targets == flavour("tensorrt-rtx", "1").targets == RTX.targets
+
+
+@pytest.mark.parametrize(("version", "available"), [("1.4.0.76", True), ("1.1.1.26", False), ("2.0", False)])
+def test_the_status_of_rtx_is_that_of_its_version(monkeypatch, version, available):
+    monkeypatch.setattr(library, "version_of", lambda _: version)
+    monkeypatch.setattr(library, "gpus", tuple)
+    found = library.rtx_status()
+    assert (found.available, "sm121" in found.detail, "not known here" in found.missing) == (
+        available,
+        False,
+        not available,
+    )
 
 
 @pytest.mark.parametrize("targets", [("ada",), ("sm86", "sm89"), ("sm",)])
