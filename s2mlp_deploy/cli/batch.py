@@ -24,6 +24,7 @@ from s2mlp_deploy.cli.options import (
     examples,
 )
 from s2mlp_deploy.errors import CheckFailedError
+from s2mlp_deploy.report.format import count
 
 
 def register(app: typer.Typer) -> None:
@@ -115,7 +116,9 @@ def register(app: typer.Typer) -> None:
                 lines.append(f"{done.before:,} of them before this run")
             if done.broken:
                 lines.append(f"{done.broken:,} cannot be used: column error")
-            lines.append(f"{done.rate:,.1f} images a second, {done.file} on {done.engine}, {done.workers} at a time")
+            by = f"{done.file} on {done.engine}, {count(done.workers, 'worker')}"
+            # Nothing was left to do: no rate was measured.
+            lines.append(f"{done.rate:,.1f} images a second, {by}" if done.before < done.images else by)
             for line in lines:
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
 

@@ -189,7 +189,13 @@ def register(app: typer.Typer) -> None:
             if result.speed is not None:
                 print_speed(console, result.speed, str(output), data=calibration_data, reduced=reduce_range)
             print_next(
-                console, result.manifest, output, named, data=eval_data or calibration_data, can_build=can_build()
+                console,
+                result.manifest,
+                output,
+                named,
+                data=eval_data or calibration_data,
+                samples=eval_samples,
+                can_build=can_build(),
             )
 
         told = {"manifest": result.manifest, "accuracy": result.accuracy, "speed": result.speed}

@@ -147,7 +147,9 @@ def register(app: typer.Typer) -> None:
             if result.speed is not None:
                 print_speed(console, result.speed, str(place), data=data, reduced=reduce_range)
             print_words(console, visible_text(console, f"Written into {place}"))
-            print_next(console, result.manifest, place, data=eval_data or data, can_build=can_build())
+            print_next(
+                console, result.manifest, place, data=eval_data or data, samples=eval_samples, can_build=can_build()
+            )
 
         told = {"manifest": result.manifest, "accuracy": result.accuracy, "speed": result.speed}
         emit(told, as_json=as_json, render=render)

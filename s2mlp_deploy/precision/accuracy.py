@@ -74,6 +74,7 @@ class Scorer:
         scored: Whether there is a score. Where there is none, outputs are compared and nothing else.
         noise: Seeded noise to compare outputs on as well, as parity does without data.
         names: What the samples of ``data`` are called, by their number; asked after they were gone through.
+        on_samples: Told, while an engine goes through ``data``, how many samples are done.
 
     Raises:
         DataError: There is no metric, and the output is no list of scores; or a label is no class of the model.
@@ -93,6 +94,7 @@ class Scorer:
         scored: bool = True,
         noise: Batches | None = None,
         names: Callable[[int], str] | None = None,
+        on_samples: Callable[[int], None] | None = None,
     ) -> None:
         self._data = data
         self._names = names
@@ -101,7 +103,7 @@ class Scorer:
         self._classes = classes
         self._preprocessing = preprocessing
         self._metric = metric
-        self._beside = Beside(reference, data) if data is not None else None
+        self._beside = Beside(reference, data, on_samples) if data is not None else None
         self._on_noise = Beside(reference, noise) if noise is not None else None
         infos = {info.name: info for info in reference.outputs}
         self._output = output or next(iter(infos))

@@ -159,6 +159,8 @@ class _Conversion:
     progress: ProgressCallback
     sqnr: dict[str, Mapping[str, float]] = field(default_factory=dict)
     searches: dict[str, BudgetSearch] = field(default_factory=dict)
+    scoring: str = "scoring fp32"
+    """What progress says while samples are scored."""
 
     def run(self, home: Path, noise: Iterable[Batch], foreign_cache: Foreign) -> Converted:
         options, files = self.options, self.options.files
@@ -276,7 +278,6 @@ class _Conversion:
     def _scorer(self, data: ModelData, batches: CachedBatches) -> Scorer:
         chosen = self.options.eval_data if self.options.eval_data is not None else self.options.data
         assert chosen is not None
-        self.progress("scoring fp32", 0, None)
         return make_scorer(
             self.path,
             self.manifest,
@@ -284,6 +285,7 @@ class _Conversion:
             (data, batches),
             self.score_asked,
             lambda: self._open(chosen, self.options.eval_samples, 16),
+            lambda done, total: self.progress(self.scoring, done, total),
         )
 
     def _derive(self, precision: str, statistics: Statistics, keep: AbstractSet[str], *, half_io: bool) -> Derived:
@@ -317,7 +319,7 @@ class _Conversion:
             return frozenset()
 
         def evaluate(keep: AbstractSet[str]) -> float:
-            self.progress(f"scoring {precision} with {len(keep)} layers kept", 0, None)
+            self._begin_scoring(f"scoring {precision} with {len(keep)} layers kept")
             graph = self._derive(precision, statistics, keep, half_io=False).model
             return scorer.score(engine_of(graph, rounded=is_half(precision), threads=options.threads))
 
@@ -325,10 +327,14 @@ class _Conversion:
         self.searches[precision] = search
         return {layer.layer for layer in search.kept}
 
+    def _begin_scoring(self, what: str) -> None:
+        self.scoring = what
+        self.progress(what, 0, None)
+
     def _accuracy(self, scorer: Scorer, graphs: Iterable[Derived]) -> AccuracyReport:
         rows = [scorer.reference_row(model_file("fp32"), self.path.stat().st_size)]
         for graph in graphs:
-            self.progress(f"scoring {graph.precision}", 0, None)
+            self._begin_scoring(f"scoring {graph.precision}")
             rounded = is_half(graph.precision)
             rows.append(
                 scorer.row(

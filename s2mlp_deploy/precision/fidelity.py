@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,11 +37,13 @@ class Beside:
     Args:
         reference: What is right.
         data: What all run on.
+        on_samples: Told of each run how many samples are done.
     """
 
-    def __init__(self, reference: Engine, data: Batches) -> None:
+    def __init__(self, reference: Engine, data: Batches, on_samples: Callable[[int], None] | None = None) -> None:
         self._reference = reference
         self._data = data
+        self._on_samples = on_samples
         self._known: list[Arrays] = []
         self._bytes = 0
 
@@ -67,7 +69,7 @@ class Beside:
         tensors = {name: TensorComparison() for name in names}
         ranks: dict[str, RankComparison] = {}
         pieces: dict[str, list[NDArray[Any]]] = {name: [] for name in kept}
-        labels = []
+        labels, done = [], 0
         for feeds, known, expected in self._expected():
             actual = expected if engine is None else run_on(engine, feeds)
             for name in names:
@@ -80,6 +82,9 @@ class Beside:
                 if expected[name].ndim == 2 and expected[name].shape[1] > 1:
                     ranks.setdefault(name, RankComparison()).update(expected[name], actual[name], known)
             labels.append(np.full(len(next(iter(feeds.values()))), -1, np.int64) if known is None else known)
+            done += len(labels[-1])
+            if self._on_samples is not None:
+                self._on_samples(done)
         figures = ((name, tensors[name].result(), ranks.get(name)) for name in names)
         return Run(
             tuple(OutputParity(n, m, None if r is None else r.result()) for n, m, r in figures if m.elements),

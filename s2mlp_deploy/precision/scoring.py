@@ -56,6 +56,7 @@ def make_scorer(
     calibration: tuple[ModelData, CachedBatches],
     asked: bool,
     open_scored: Callable[[], ModelData],
+    progress: Callable[[int, int], None],
 ) -> Scorer:
     """What measures the files of an artifact beside its float32 file: scores, or where there are none distances.
 
@@ -66,6 +67,7 @@ def make_scorer(
         calibration: The data that ranges are measured on.
         asked: Whether the user asked for a score: no list of scores is an error then.
         open_scored: Opens what is scored on.
+        progress: Told, while a file is measured, how many samples are done, and how many there are.
 
     Raises:
         DataError: What the user wants scored is no list of scores, or a label is no class of the model.
@@ -80,6 +82,8 @@ def make_scorer(
             "for a score of your own: --metric FILE.py:FUNCTION, or PrecisionOptions(metric=...)",
             f"the output {manifest.outputs[0].name} is" if len(manifest.outputs) == 1 else "the outputs are",
         )
+    # What is hashed first would be told as the last thing that was done, for as long as float32 runs.
+    data_sha256, total = data.content_hash, data.count if scored else min(data.count, _COMPARED_SAMPLES)
     scorer = Scorer(
         OnnxRuntimeEngine(path, threads=options.threads),
         CachedBatches(data) if scored else _First(calibration[1], _COMPARED_SAMPLES),
@@ -87,11 +91,12 @@ def make_scorer(
         classes=manifest.classes,
         preprocessing=Preprocessing.from_dict(manifest.preprocessing) if manifest.preprocessing is not None else None,
         metric=options.metric,
-        data_sha256=data.content_hash,
+        data_sha256=data_sha256,
         output=output.name if output is not None else None,
         scored=scored,
         noise=_noise_like(manifest, calibration[1], options.seed),
         names=data.name_of,
+        on_samples=lambda done: progress(min(done, total), total),
     )
     _warn_of_fine_budgets(options, scorer)
     return scorer

@@ -108,9 +108,15 @@ def print_bench(console: Console, report: BenchReport) -> None:
             print_profile(console, Path(item.file).name, item.profile)
     for warning in report.warnings:
         print_words(console, visible_text(console, f"DOUBT  {warning}", "yellow"))
+    # What holds for several is said once: every row of a loaded machine is in doubt for the same reason.
+    doubted: dict[str, list[str]] = {}
     for name, result in zip(names, report.results, strict=True):
         for warning in result.warnings:
-            print_words(console, visible_text(console, f"DOUBT  {name}: {warning}", "yellow"))
+            doubted.setdefault(warning, []).append(name)
+    for warning, whose in doubted.items():
+        every = len(whose) == len(report.measured) > 1
+        told = "each of them" if every else "; ".join(whose)
+        print_words(console, visible_text(console, f"DOUBT  {told}: {warning}", "yellow"))
     for item in report.elsewhere:
         print_words(console, visible_text(console, f"DOUBT  {Path(item.file).name}: {item.doubt}", "yellow"))
 

@@ -26,7 +26,7 @@ from s2mlp_deploy.report.figures import (
 )
 from s2mlp_deploy.report.shifts import summarise
 from s2mlp_deploy.report.tables import print_pairs, print_table, print_words, visible_text
-from s2mlp_deploy.report.verdict import STATES, TONES, build_command, parity_command
+from s2mlp_deploy.report.verdict import STATES, TONES, build_command, parity_command, tune_command
 
 _STYLES = {"good": "bold green", "bad": "bold red", "warn": "bold yellow"}
 
@@ -168,6 +168,7 @@ def print_next(
     source: SourceInfo | None = None,
     data: str | None = None,
     *,
+    samples: int | None = None,
     can_build: bool = True,
 ) -> None:
     """Prints what to do with an artifact next; nothing where it has no files.
@@ -178,13 +179,15 @@ def print_next(
         directory: Where it is, as the user named it: the commands repeat that.
         source: The manifest's, with the paths that the user named; None where the user named none.
         data: Images or arrays, as the user named them.
-        can_build: Whether the builder of engines is installed here.
+        samples: How many of them the files were scored on: of all, parity may take an hour.
+        can_build: Whether the builder of engines is installed here. Where it is not, a processor is to run the files.
     """
     if manifest.files:
         print_words(console, visible_text(console, "Next", "bold"))
         # Not wrapped: a command that is broken into lines cannot be copied.
         for command in (
-            parity_command(manifest, str(directory), comparable(manifest), source=source, data=data),
+            parity_command(manifest, str(directory), comparable(manifest), source=source, data=data, samples=samples),
+            *(() if can_build else (tune_command(str(directory)),)),
             build_command(str(directory), dry_run=not can_build),
         ):
             console.print(visible_text(console, f"  {command}"), soft_wrap=True)

@@ -14,7 +14,8 @@ COLUMNS = ("trial", "precision", "layout", "shifts", "engine", "settings", "ms",
 CLOCKS = {"cpu": "processor time", "wall": "time by the clock"}
 _OUTCOMES = {
     "won": "WON",
-    "slower": "slower",
+    # It may have been the faster one in its rounds: but not beyond chance.
+    "slower": "not faster",
     "parity": "not equal",
     "accuracy": "accuracy",
     "failed": "failed",

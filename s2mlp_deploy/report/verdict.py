@@ -56,6 +56,7 @@ def parity_command(
     *,
     source: SourceInfo | None = None,
     data: str | None = None,
+    samples: int | None = None,
 ) -> str:
     """The command that measures parity of files of this artifact.
 
@@ -67,6 +68,7 @@ def parity_command(
         files: What to compare.
         source: How the user names the source and its checkpoint, where that is known.
         data: Images or arrays, as the user named them.
+        samples: How many of them; None for all.
     """
     every = set(files) == set(comparable(manifest))
     places = [directory] if every else [str(Path(directory) / name) for name in files]
@@ -74,7 +76,14 @@ def parity_command(
     # A program has its weights inside: the manifest names its file twice.
     if source is not None and source.checkpoint and not source.reference.endswith((".pt2", ".onnx")):
         words += ["--checkpoint", source.checkpoint]
-    return command_line(*words, *(["--data", data] if data is not None else []))
+    if data is not None:
+        words += ["--data", data, *(["--samples", str(samples)] if samples is not None else [])]
+    return command_line(*words)
+
+
+def tune_command(directory: str) -> str:
+    """The command that finds the file of this artifact that is the fastest on a processor."""
+    return command_line("tune", directory)
 
 
 def build_command(directory: str, *, dry_run: bool = False) -> str:

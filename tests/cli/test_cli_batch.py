@@ -26,7 +26,9 @@ def test_what_is_printed(cli, place):
     assert result.code == 0, result.err
     assert "5 of 6 images classified in out" in result.out
     assert "1 cannot be used" in result.out
-    assert "model.fp32.onnx on onnxruntime" in result.out
+    assert "images a second, model.fp32.onnx on onnxruntime, 1 worker" in result.out
+    nothing_left = cli("batch", "in", "--model", "a", "--output", "out", "--workers", 1, "--chunk", 2)
+    assert nothing_left.out.splitlines()[-1] == "model.fp32.onnx on onnxruntime, 1 worker"
     again = cli("batch", "in", "--model", "a", "--output", "out", "--workers", 1, "--chunk", 2, "--json")
     document = json.loads(again.out)
     assert (document["before"], document["classified"], document["broken"]) == (6, 5, 1)

@@ -55,6 +55,14 @@ def row(of: Scorer, scores, **engine):
     return of.row(Told(scores, **engine), file="f", precision="p", size=9, arithmetic="a")
 
 
+def test_whoever_scores_tells_how_far_it_is():
+    told: list[int] = []
+    found = scorer(noise=data(6), on_samples=told.append)
+    assert told == [3, 6, 7]
+    row(found, SCORES)
+    assert told == [3, 6, 7] * 2
+
+
 def test_the_images_that_the_score_counts_are_counted():
     assert scorer([0, -1, 2, -1, -1, 1, 2]).counted == 4
     assert scorer().counted == 7

@@ -35,6 +35,17 @@ def test_figures_ratios_failures_and_doubts_are_shown():
     assert "DOUBT model.int8.onnx, onnxruntime: the rounds spread by 3.0 %" in lines
 
 
+def test_a_doubt_of_several_candidates_is_told_once():
+    first, second, _ = bench().results
+    few, spread = "too few rounds", "the rounds spread by 3.0 %"
+    pair = (replace(first, warnings=(few,)), replace(second, warnings=(few, spread)))
+    doubts = [line for line in shown(replace(bench(), results=pair, warnings=())).splitlines() if "DOUBT" in line]
+    assert doubts == [f"DOUBT  each of them: {few}", f"DOUBT  model.int8.onnx: {spread}"]
+    third = replace(second, candidate=replace(second.candidate, file="model.fp16.onnx"), warnings=())
+    doubts = shown(replace(bench(), results=(*pair, third)))
+    assert f"DOUBT  model.fp32.onnx; model.int8.onnx: {few}" in doubts
+
+
 def test_where_the_time_goes_is_shown_with_what_is_of_no_module():
     lines = [" ".join(line.split()) for line in shown(bench()).splitlines()]
     assert "Where the time goes in model.fp32.onnx, onnxruntime" in lines

@@ -208,6 +208,16 @@ def test_manifest_groups_shifts_and_names_the_next_commands() -> None:
     assert "  s2mlp-deploy build 'out/my digits' --target sm89" in lines
 
 
+def test_where_no_engine_is_built_the_next_command_is_one_for_processors() -> None:
+    pipe = Pipe()
+    print_next(pipe.console, manifest(), Path("out"), data="my images", samples=2000, can_build=False)
+    assert [line.split(maxsplit=1)[1] for line in pipe.text.splitlines()[1:] if line] == [
+        "parity s2mlpv2_nano out --data 'my images' --samples 2000",
+        "tune out",
+        "build out --target sm89 --dry-run",
+    ]
+
+
 def test_the_parity_command_leaves_out_weights_that_lie_beside_their_graph() -> None:
     graph = manifest().files[0]
     beside = manifest(files=(graph, FileRecord(f"{graph.path}.data", "fp32", "0" * 64, 1, 0)))

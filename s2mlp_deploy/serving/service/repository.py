@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from s2mlp_deploy.artifact import MANIFEST, Manifest, read_manifest
+from s2mlp_deploy.artifact import EVIDENCE, MANIFEST, Manifest, read_manifest
 from s2mlp_deploy.errors import ArtifactError, InputError, S2MLPDeployError
 from s2mlp_deploy.serving.service.batcher import Batcher, Runners
 from s2mlp_deploy.serving.service.failures import RequestError, in_one_line
@@ -172,12 +172,20 @@ def _is_version(name: str) -> bool:
 
 
 def stamp_of(directory: Path) -> Stamp:
-    """What changes whenever an artifact does: its manifest is replaced last."""
+    """What changes whenever an artifact does, or what may run of it.
+
+    The manifest is replaced last. Evidence comes later: a new file may run once ``parity`` has measured it, another one
+    is the fastest since ``tune``. Each of its documents is renamed into its folder, which changes that folder's time.
+    """
     try:
         found = (directory / MANIFEST).stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    try:
+        measured = (directory / EVIDENCE).stat().st_mtime_ns
+    except OSError:
+        measured = 0
+    return found.st_mtime_ns, found.st_size, found.st_ino, measured
 
 
 class Repository:

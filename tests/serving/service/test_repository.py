@@ -11,6 +11,7 @@ from plain_artifact import write_plain
 
 pytest.importorskip("prometheus_client")
 from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.files import write_file
 from s2mlp_deploy.serving.service import pool
 from s2mlp_deploy.serving.service.core import Service
 from s2mlp_deploy.serving.service.logs import line_of
@@ -76,6 +77,40 @@ def test_what_cannot_be_read_for_a_moment_goes_on(tmp_path, unreadable):
     unreadable.add(tmp_path / "one")
     with pytest.raises(ArtifactError, match="Permission denied"):
         find_places(paths)
+
+
+def test_what_was_refused_is_taken_once_it_is_measured(tmp_path, monkeypatch):
+    """A file exported in place has no parity yet; measuring it leaves the manifest as it is."""
+    write_plain(tmp_path / "a", 0)
+    proof = tmp_path / "a" / "evidence" / "parity-model.fp32-noise-0.json"
+    proof.parent.mkdir(exist_ok=True)
+
+    async def start(self):
+        if not proof.exists():
+            raise ArtifactError("parity was not measured")
+        return Opened("e", "f", "fp32", "", (), (), (), (), 1, "", 0.0)
+
+    monkeypatch.setattr(Workers, "start", start)
+
+    async def main():
+        repository = Repository([tmp_path / "a"], EngineOptions(), ServiceLimits(), Workers)
+        for _ in range(2):
+            await repository.refresh()
+            assert "parity was not measured" in repository.slots[0].reason
+        assert repository.failures == 1
+        write_file(proof, b"{}")
+        await repository.refresh()
+        assert repository.ready
+        served = repository.slots[0].served
+        await repository.refresh()
+        assert repository.slots[0].served is served
+        write_file(proof.with_name("tune.json"), b"{}")
+        await repository.refresh()
+        assert repository.ready
+        assert repository.slots[0].served is not served
+        await repository.close()
+
+    asyncio.run(main())
 
 
 def test_the_log_says_when_a_model_can_be_asked(tmp_path, caplog):
