@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from pathlib import Path
 
 import pytest
 from image_artifact import write_image_artifact
@@ -20,6 +22,25 @@ def test_a_repository_and_what_to_do_with_it(cli, tmp_path):
         cli("package", tmp_path / "a", "--format", "kserve", "-o", tmp_path / "k", "--image", "i", "--json").out
     )
     assert (document["format"], document["model"]) == ("kserve", "colours")
+
+
+@pytest.mark.parametrize(
+    ("options", "command"),
+    [
+        (("triton",), ["tritonserver", "--model-repository=my out/x"]),
+        (("docker",), ["docker", "build", "--tag", "colours", "my out/x"]),
+        (("kserve", "--image", "i"), ["kubectl", "apply", "-f", "my out/x/inferenceservice.yaml"]),
+    ],
+    ids=("triton", "docker", "kserve"),
+)
+def test_the_next_command_names_the_output_as_its_user_did_and_can_be_typed(
+    cli, tmp_path, monkeypatch, options, command
+):
+    monkeypatch.chdir(tmp_path)
+    write_image_artifact(Path("a"))
+    result = cli("package", "a", "--output", "my out/x", "--format", *options)
+    assert result.code == 0, result.text
+    assert command in [shlex.split(line) for line in result.out.partition("Next:")[2].splitlines()]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import platform
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +72,7 @@ def write_docker(output: Path, manifest: Manifest, plan: RunPlan, options: Packa
         plan.engine,
         plan.why,
         commands=(
-            f"docker build --tag {tag} {output.resolve()}",
+            shlex.join(["docker", "build", "--tag", tag, str(output)]),
             f"docker run --rm --publish {_PORT}:{_PORT} --env S2MLP_TOKEN {tag}",
         ),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 from s2mlp_deploy.artifact import Manifest
@@ -61,7 +62,7 @@ def write_kserve(output: Path, manifest: Manifest, plan: RunPlan, options: Packa
         plan.file,
         plan.engine,
         plan.why,
-        commands=(f"kubectl apply -f {output / _FILE}",),
+        commands=(shlex.join(["kubectl", "apply", "-f", str(output / _FILE)]),),
     )
 
 

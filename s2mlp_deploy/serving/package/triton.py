@@ -6,6 +6,7 @@ are those that the backends' own documents name (onnxruntime_backend, openvino_b
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def write_triton(output: Path, manifest: Manifest, plan: RunPlan, options: Packa
         ArtifactError: The file is not the one that was exported or built.
     """
     backend = _backend_of(plan)
-    profile, command = None, f"tritonserver --model-repository={output.resolve()}"
+    profile, command = None, shlex.join(["tritonserver", f"--model-repository={output}"])
     path = plan.path
     if plan.is_built:
         record = read_engine(path)
