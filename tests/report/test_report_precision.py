@@ -73,6 +73,16 @@ def test_every_file_has_its_size_and_score(tmp_path: Path) -> None:
     assert "Size520 bytes52 % of fp32" in tiles[2]
 
 
+def test_files_that_were_only_compared_have_no_columns_of_scores(tmp_path: Path) -> None:
+    rows = tuple(replace(row, score=None, agreement=None) for row in accuracy().rows)
+    plain = replace(accuracy(), metric="", rows=rows, searches={})
+    page = page_of(artifact(tmp_path, quantized_manifest(), accuracy_a=plain))
+    cells = page.of("td")
+    start = cells.index(INT8)
+    assert cells[start : start + 4] == [INT8, "31.9 dBrounded to float16", "260 bytes", "26 %"]
+    assert "SQNR: fp32's outputs over the error of this file's." in page.of("p")
+
+
 def test_scores_on_other_data_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
     half = FileRecord("model.fp16.onnx", "fp16", "c" * 64, 500, 600)
     described = quantized_manifest(files=(*quantized_manifest().files, half))

@@ -113,7 +113,8 @@ class PrecisionView:
     Attributes:
         warnings: What a reader must know before trusting a figure.
         scores: Size and accuracy of every file: a table for each data set and metric, the newest first.
-        unscored: Why nothing was scored; empty where something was.
+        scored: Whether anything was, and not only compared with float32.
+        unscored: Why nothing was scored or compared; empty where something was.
         rounded: Whether files were scored with results rounded to float16.
         budgets: One for each file under a budget.
         layers: One for each quantized file.
@@ -126,6 +127,7 @@ class PrecisionView:
 
     warnings: tuple[str, ...]
     scores: tuple[ScoresView, ...]
+    scored: bool
     unscored: str
     rounded: bool
     budgets: tuple[BudgetView, ...]
@@ -156,6 +158,7 @@ def view_precision(manifest: Manifest, evidence: Evidence) -> PrecisionView | No
     return PrecisionView(
         warnings=_warnings(manifest, scored, ranges, sum(map(len, histograms))),
         scores=_scores(manifest, scored, instead),
+        scored=any(scores.metric for scores in scored),
         unscored="" if scored else _unscored(manifest),
         rounded=any(row.arithmetic != AS_IN_THE_FILE for row in rows),
         budgets=tuple(

@@ -59,13 +59,14 @@ def score_table(manifest: Manifest, scores: AccuracyReport | None, unscored: Map
         note = gone or (f"scored before it changed: {QUANTIZE_AGAIN}" if row.file in old else "")
         bad = note or row.failures
         size = size_of(manifest, row.file) or row.bytes
+        arithmetic = "" if row.arithmetic == AS_IN_THE_FILE else row.arithmetic
         rows.append(
             (
                 Cell(row.file, note="; ".join([*filter(None, [note]), *row.failures]), tone="bad" * bool(bad)),
-                Cell(fmt.points(row.score), note="" if row.arithmetic == AS_IN_THE_FILE else row.arithmetic),
+                Cell(fmt.points(row.score), note=arithmetic if row.score is not None else ""),
                 _drop(scores, row),
                 Cell("-" if row.agreement is None else fmt.percent(row.agreement / 100)),
-                Cell(fmt.decibels(row.sqnr)),
+                Cell(fmt.decibels(row.sqnr), note=arithmetic if row.score is None else ""),
                 Cell(fmt.size(size), title=f"{size:,} bytes"),
                 Cell(share_of(size, whole)),
             )
@@ -83,7 +84,7 @@ def score_table(manifest: Manifest, scores: AccuracyReport | None, unscored: Map
             )
         )
     columns = ("File", "Score", "Drop", "Agreement", "SQNR", "Size", "Share of fp32")
-    return Table(columns, tuple(rows), frozenset(range(1, len(columns))))
+    return Table(columns, tuple(rows), frozenset(range(1, len(columns)))).filled
 
 
 def _drop(scores: AccuracyReport, row: AccuracyRow) -> Cell:
