@@ -24,6 +24,7 @@ from s2mlp_deploy.evidence.profile import Profile
 from s2mlp_deploy.evidence.store import decode, encode
 from s2mlp_deploy.files import check_parents, is_regular, read_file, sha256_of, write_file
 from s2mlp_deploy.progress import ProgressCallback, no_progress
+from s2mlp_deploy.text import command_line
 
 LOG = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def bench(
         raise InputError(
             "there is nothing to measure beside it",
             where=str(saved_elsewhere[0]),
-            fix=f"`s2mlp-deploy inspect {saved_elsewhere[0]}` shows it alone; or name a graph, engine or artifact",
+            fix=f"`{command_line('inspect', saved_elsewhere[0])}` shows it alone; or name a graph, engine or artifact",
         )
     saved = read_saved(Path(compare), options.scenario) if compare is not None else None
     jobs = jobs_of(files, engines, batches)

@@ -27,7 +27,7 @@ from s2mlp_deploy.bench.candidates import Graph, shapes_of
 from s2mlp_deploy.bench.remembered import Found, machine_key, remember
 from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.registry import OF_GRAPHS, check_engine, check_here, kind_of, statuses
-from s2mlp_deploy.errors import ArtifactError, InputError, TargetError
+from s2mlp_deploy.errors import ArtifactError, TargetError
 from s2mlp_deploy.evidence.machine import this_machine
 from s2mlp_deploy.evidence.tune import TuneReport
 from s2mlp_deploy.export.write import GraphFile
@@ -71,12 +71,6 @@ def tune(
         OutputError: The artifact cannot be written, or another command or tuning had it for ten minutes.
     """
     root, options = Path(directory), options or TuneOptions()
-    if root.suffix == ".onnx" and root.is_file():
-        raise InputError(
-            "an ONNX file is no artifact, and what is found has no place beside it",
-            where=str(root),
-            fix=f"s2mlp-deploy export {root} --output DIR, then tune DIR",
-        )
     manifest = read_manifest(root)
     for record in manifest.files:
         verify_file(root, record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+import shlex
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from s2mlp_deploy.errors import ArtifactError, ShiftError
 from s2mlp_deploy.files import from_json, is_plain_name, read_file
 from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
-from s2mlp_deploy.text import first_line_of
+from s2mlp_deploy.text import command_line, first_line_of
 
 SCHEMA_VERSION = 2
 HazardKind = Literal["race", "compiler", "smear"]
@@ -266,6 +267,10 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         raw = read_file(path, "manifest")
     except OSError as error:
+        if directory.is_file():
+            raise ArtifactError(
+                "a file is no artifact, which is a directory", where=str(directory), fix=_artifact_of(directory)
+            ) from error
         raise ArtifactError(
             f"not an artifact: {error.strerror or error}",
             where=str(path),
@@ -290,6 +295,15 @@ def read_manifest(directory: Path) -> Manifest:
         return manifest
     except (ValueError, AttributeError, KeyError, TypeError, ShiftError) as error:
         raise ArtifactError(f"the manifest is damaged: {first_line_of(error)}", where=str(path), fix=again) from error
+
+
+def _artifact_of(file: Path) -> str:
+    """What to name instead of a file."""
+    if (file.parent / MANIFEST).is_file():
+        return f"name the one that it lies in: {shlex.quote(str(file.parent))}"
+    if file.suffix == ".onnx":
+        return f"make one of it: {command_line('export', file, '--output', 'DIR')}"
+    return "check the path; `s2mlp-deploy export --help` shows how one is made"
 
 
 def current_fields(data: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from s2mlp_deploy.engines.tensorrt.layer_file import is_layers, is_times, read_t
 from s2mlp_deploy.errors import ArtifactError
 from s2mlp_deploy.evidence.bench import BenchReport, BenchResult, MeasuredElsewhere
 from s2mlp_deploy.files import from_json, read_file
-from s2mlp_deploy.text import problem_of
+from s2mlp_deploy.text import command_line, problem_of
 
 _EXPORT = "name what `trtexec --loadEngine=FILE --exportTimes=TIMES.json` (or --exportProfile) wrote"
 
@@ -90,4 +90,4 @@ def _what(document: Any) -> str:
 def _fix(document: Any, path: Path) -> str:
     if isinstance(document, Mapping) and document.get("kind") == "bench":
         return f"--compare {path} compares with a saved run"
-    return f"`s2mlp-deploy inspect {path}` shows layers; {_EXPORT}" if is_layers(document) else _EXPORT
+    return f"`{command_line('inspect', path)}` shows layers; {_EXPORT}" if is_layers(document) else _EXPORT

@@ -114,12 +114,14 @@ def register(app: typer.Typer) -> None:
         elif is_engine(target):
             result = api.inspect_engine(target)
         elif graph:
+            overrides = parse_settings(settings)
             result = api.inspect_file(target)
+            if result.metadata:
+                given = (("--set", settings), ("--preprocess", preprocess))
+                refuse_options([option for option, value in given if value], "the file says all of that itself")
             if not (result.metadata or result.problem) and importlib.util.find_spec("torch") is not None:
                 with progress() as report:
-                    result = api.inspect_graph(
-                        target, overrides=parse_settings(settings), preprocess=preprocess, progress=report
-                    )
+                    result = api.inspect_graph(target, overrides=overrides, preprocess=preprocess, progress=report)
         elif target.endswith(".json"):
             result = (
                 api.inspect_json(target, profile=profile)

@@ -26,7 +26,7 @@ from s2mlp_deploy.cli.options import (
 from s2mlp_deploy.errors import CheckFailedError, InputError
 from s2mlp_deploy.evidence.layers import LayersReport
 from s2mlp_deploy.evidence.store import document_of
-from s2mlp_deploy.text import join_names
+from s2mlp_deploy.text import command_line, join_names
 
 if TYPE_CHECKING:
     from s2mlp_deploy.api import EnginePieces
@@ -245,7 +245,7 @@ def _where_to_look(candidates: list[str]) -> str:
 
 def _show_pieces(made: EnginePieces, directory: Path | None, *, as_json: bool) -> None:
     """Says what was built and what remains to be done: a piece runs on its GPU alone."""
-    command = f"s2mlp-deploy parity --from {directory}"
+    command = command_line("parity", "--from", directory)
 
     def render(console: Console) -> None:
         console.print(f"{made.file} in {len(made.pieces)} pieces, for {', '.join(made.targets) or 'the GPU here'}:")

@@ -14,6 +14,7 @@ from s2mlp_deploy.cli.console import Json, emit, progress
 from s2mlp_deploy.cli.options import complete_graph_engine, examples, refuse_options
 from s2mlp_deploy.errors import CheckFailedError
 from s2mlp_deploy.evidence.store import document_of
+from s2mlp_deploy.text import command_line
 
 
 def register(app: typer.Typer) -> None:
@@ -77,5 +78,6 @@ def register(app: typer.Typer) -> None:
             raise CheckFailedError(
                 "nothing could be measured: every candidate failed",
                 where=str(directory),
-                fix=f"`s2mlp-deploy tune {directory} --verbose` says why; `s2mlp-deploy doctor` what is installed",
+                fix=f"`{command_line('tune', directory, '--verbose')}` says why; "
+                "`s2mlp-deploy doctor` what is installed",
             )

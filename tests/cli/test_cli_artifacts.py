@@ -53,6 +53,12 @@ def test_a_folder_that_is_no_artifact_is_said_to_be_none(refused, here):
     assert "not an artifact" in refused("parity", "s2mlpv2_nano", "out")
 
 
+@pytest.mark.parametrize("option", [("--set", "batch=1"), ("--preprocess", "pre.json")])
+def test_what_a_file_of_ours_says_itself_is_not_given(refused, here, option):
+    write_plain(here / "out")
+    assert f"leave {option[0]} out" in refused("inspect", "out/model.fp32.onnx", *option)
+
+
 def test_a_changed_file_is_told(cli, here):
     write_plain(here / "out")
     (here / "out" / "model.fp32.onnx").write_bytes(b"other")

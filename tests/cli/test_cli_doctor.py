@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,8 @@ def test_an_engine_file_of_another_machine_would_not_run(cli, tmp_path, monkeypa
     ("arguments", "says"),
     [
         (("nothing",), "not an artifact"),
+        (("lone.onnx",), "s2mlp-deploy export lone.onnx --output DIR"),
+        (("a/model.fp32.onnx",), "the one that it lies in: a"),
         (("--engine", "openvino"), "no artifact is named"),
         (("a", "--precision", "int8"), "no int8 file"),
         (("a", "--engine", "onnxruntime:nope"), "ONNX Runtime has no nope here"),
@@ -107,6 +110,7 @@ def test_an_engine_file_of_another_machine_would_not_run(cli, tmp_path, monkeypa
 def test_bad_input_is_refused(refused, tmp_path, monkeypatch, arguments, says):
     monkeypatch.chdir(tmp_path)
     write_image_artifact(tmp_path / "a")
+    shutil.copy(tmp_path / "a" / "model.fp32.onnx", "lone.onnx")
     assert says in refused("doctor", *arguments)
 
 

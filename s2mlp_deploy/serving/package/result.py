@@ -36,10 +36,10 @@ class PackageOptions:
     wheel: Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuse numbers that mean nothing.
+        """Refuse numbers and names that mean nothing.
 
         Raises:
-            InputError: One is below its least.
+            InputError: One is out of range, or no name.
         """
         counts = (self.version, self.max_batch, self.instances)
         if min(counts) < 1 or max(counts) > MAX_SIZE or not 0 <= self.max_delay < MAX_SIZE:
@@ -48,6 +48,14 @@ class PackageOptions:
                 where=f"{self.version}, {self.max_batch}, {self.instances}, {self.max_delay}",
                 fix="give such numbers",
             )
+        # They become part of files that other programs run.
+        for option, value in (("--image", self.image), ("--storage-uri", self.storage_uri), ("--base", self.base)):
+            if value is not None and (not value or not value.isprintable() or " " in value):
+                raise InputError(
+                    f"{value!r} is no name of an image and no URI",
+                    where=option,
+                    fix="give one without spaces: registry/name:tag, or s3://bucket/path",
+                )
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ yaml = pytest.importorskip("yaml")
 def write(tmp_path, **options):
     write_image_artifact(tmp_path / "a")
     plan = plan_run(tmp_path / "a", threads=2)
-    package = write_kserve(tmp_path / "k", read_manifest(tmp_path / "a"), plan, PackageOptions(**options))
-    return package, yaml.safe_load((tmp_path / "k" / "inferenceservice.yaml").read_text())
+    package = write_kserve(tmp_path / "k 8", read_manifest(tmp_path / "a"), plan, PackageOptions(**options))
+    return package, yaml.safe_load((tmp_path / "k 8" / "inferenceservice.yaml").read_text())
 
 
 def test_of_a_container(tmp_path):
@@ -33,7 +33,7 @@ def test_of_a_container(tmp_path):
     assert container["readinessProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": 8000}
     assert container["resources"]["requests"]["cpu"] == "4"
     assert container["securityContext"]["runAsNonRoot"] is True
-    assert package.commands == (f"kubectl apply -f {tmp_path / 'k' / 'inferenceservice.yaml'}",)
+    assert package.commands == (f"kubectl apply -f '{tmp_path / 'k 8' / 'inferenceservice.yaml'}'",)
 
 
 def test_of_a_repository(tmp_path):
@@ -50,7 +50,14 @@ def test_of_a_repository(tmp_path):
 def test_one_of_both_is_needed(tmp_path, options):
     with pytest.raises(InputError, match="--image IMAGE"):
         write(tmp_path, **options)
-    assert not (tmp_path / "k").exists()
+    assert not (tmp_path / "k 8").exists()
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\nb"])
+@pytest.mark.parametrize("option", ["image", "storage_uri", "base"])
+def test_images_and_addresses_are_one_word(option, name):
+    with pytest.raises(InputError, match="no name of an image"):
+        PackageOptions(**{option: name})
 
 
 @pytest.mark.parametrize(
@@ -92,7 +99,7 @@ check(yaml.safe_load(open(sys.argv[1])), kserve.models.V1beta1InferenceService)
 )
 def test_kserve_knows_every_field(tmp_path, kserve_python, options, kind):
     write(tmp_path, **options)
-    file = tmp_path / "k" / "inferenceservice.yaml"
+    file = tmp_path / "k 8" / "inferenceservice.yaml"
     done = subprocess.run([kserve_python, "-c", _FIELDS, file], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert kind in done.stdout.split()
