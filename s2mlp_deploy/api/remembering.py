@@ -35,6 +35,8 @@ def remembered_form(source: Source, analysis: Analysis | GraphAnalysis) -> tuple
         A name of the forms, None where none is remembered of the network in this layout; and where it comes from, in
         words without a time, which would make files differ.
     """
+    if isinstance(analysis, GraphAnalysis) and analysis.shifts_integers:
+        return None, ""  # Measured was float32, and a convolution shifts no integers.
     config = source.info.config if "layout" in source.info.config else {}
     found = _recall(model_key(config, [shift.spec.op_args() for shift in analysis.shifts]))
     if found is None or found.form not in FORMS or (config and found.layout != config["layout"]):

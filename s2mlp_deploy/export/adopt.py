@@ -76,6 +76,12 @@ class GraphAnalysis:
         constants = [value.const_value for value in self.model.graph.initializers.values()]
         return sum(math.prod(tensor.shape.numpy()) for tensor in constants if tensor is not None)
 
+    @property
+    def shifts_integers(self) -> bool:
+        """Whether any shift moves integers, as in a file with Q and DQ."""
+        moved = (node.inputs[0] for node in _shift_nodes(self.model))
+        return any(value is not None and value.dtype is not None and value.dtype.is_integer() for value in moved)
+
     def with_forms(self) -> tuple[ShiftRecord, ...]:
         """The shifts with the form that ``auto`` writes each in."""
         opset, records = self.model.opset_imports[""], []

@@ -234,8 +234,13 @@ class _Edit:
             with self._graph.inserting_before(target):
                 source = self._materialise(found.base, target)
                 origin = _origin(target, found.site, found.idiom, found.sizes)
-                self._shifted[key] = self._insert(source, found.spec, origin, target.meta)
-        self._replace(target, self._shifted[key])
+                meta = {**target.meta, "val": source.meta["val"]} if found.shape else target.meta
+                self._shifted[key] = self._insert(source, found.spec, origin, meta)
+        result = self._shifted[key]
+        if found.shape:
+            with self._graph.inserting_before(target):
+                result = _viewed(result, found.shape, target)
+        self._replace(target, result)
 
     def convolve(self, found: SamplingMatch[Node]) -> None:
         """A deformable convolution becomes a shift of what it samples, and a convolution."""
@@ -276,6 +281,8 @@ class _Edit:
     def _materialise(self, base: Base[Node], like: Node) -> Node:
         """The node of a base, which may be replaced by now; a window becomes a slice of the shape of ``like``."""
         whole: Node = self._replaced.get(base.node, base.node)
+        if base.shape:
+            return _viewed(whole, base.shape, like)
         if base.axis is None:
             return whole
         window: Node = self._graph.call_function(
@@ -283,6 +290,13 @@ class _Edit:
         )
         window.meta = dict(like.meta)
         return window
+
+
+def _viewed(whole: Node, sizes: Sequence[int], like: Node) -> Node:
+    """A tensor in another shape, in which one size may be -1."""
+    view = whole.graph.call_function(torch.ops.aten.reshape.default, (whole, list(sizes)))
+    view.meta = {**like.meta, "val": whole.meta["val"].reshape(sizes)}
+    return view
 
 
 def _told(text: str | None) -> Origin | None:

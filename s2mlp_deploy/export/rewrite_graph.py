@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +31,10 @@ _SHIFTED = frozenset(
         ir.DataType.FLOAT,
         ir.DataType.FLOAT16,
         ir.DataType.DOUBLE,
+        ir.DataType.INT8,
         ir.DataType.INT32,
         ir.DataType.INT64,
+        ir.DataType.UINT8,
     }
 )
 """What forms are written for. Shifts of other types stay as the file has them."""
@@ -112,7 +115,8 @@ class _Edit:
         key = (found.base, found.spec)
         if key not in self._shifted:
             self._shifted[key] = self._insert(found, origin)
-        self._replace(found.target, self._shifted[key])
+        result = self._shifted[key]
+        self._replace(found.target, self._viewed(result, found.shape, found.target) if found.shape else result)
 
     def drop(self, found: CopyMatch[ir.Value]) -> None:
         """A tensor that equals another one is no longer made."""
@@ -181,9 +185,33 @@ class _Edit:
         if not module_path(producer) and origin.module:
             # Torch's exporter notes nothing of the parts of a chunk, which a shift may end with.
             node.metadata_props[SCOPES] = repr([origin.module, name])
-        note_shape(node, self._example.shape(found.target))
+        note_shape(node, self._in_example(found))
         self._editor.graph.insert_before(producer, node)
         return result
+
+    def _in_example(self, found: ShiftMatch[ir.Value]) -> tuple[int, ...]:
+        """The sizes of what is shifted."""
+        sizes = self._example.shape(found.target)
+        if not found.base.shape:
+            return sizes
+        rest = found.base.shape[1:]
+        return (math.prod(sizes) // math.prod(rest), *rest)
+
+    def _viewed(self, whole: ir.Value, sizes: Sequence[int], like: ir.Value) -> ir.Value:
+        """A value in another shape, in which one size may be -1, beside the node of a value of as many elements."""
+        producer = like.producer()
+        assert producer is not None
+        known = self._graph.observed_shape(like)
+        rest = math.prod(size for size in sizes if size > 0)
+        free = None if None in known else math.prod(size for size in known if size is not None) // rest
+        name = _sibling(str(producer.name), "Reshape")
+        target = self._editor.constant(np.array(sizes, np.int64), f"{name}.shape")
+        shape = ir.Shape([free if size < 0 else size for size in sizes])
+        view = self._editor.node("Reshape", [whole, target], name=name, dtype=whole.dtype, shape=shape, before=producer)
+        reshape = view.producer()
+        assert reshape is not None
+        _note_scope(reshape, producer)
+        return view
 
     def _replace(self, old: ir.Value, new: ir.Value) -> None:
         move(old, new)
@@ -192,6 +220,8 @@ class _Edit:
     def _materialise(self, base: Base[ir.Value], like: ir.Value) -> ir.Value:
         """The value of a base, which may be replaced by now; a window becomes a Slice."""
         whole = self._replaced.get(base.node, base.node)
+        if base.shape:
+            return self._viewed(whole, base.shape, like)
         shape = ir.Shape(list(self._graph.observed_shape(like)))
         if base.axis is None:
             if whole.shape is None or any(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+import math
+from collections.abc import Callable, Container, Iterator
 from typing import Generic
 
 import torch
@@ -48,13 +49,9 @@ class BaseFinder(Generic[N]):
             moved: Its index map.
             rejected: Bases that the node is no shift of; read as the iteration goes on.
         """
-        region, dtype = self._region, self._region.graph.dtype(node)
-        upstream = region.upstream(node)
-        similar = 0
-        for (other, shape), tensors in self._frames.items():
-            if other == dtype and _longer_axis(shape, tuple(moved.shape)) is not None:
-                similar |= tensors
-        similar &= upstream
+        region = self._region
+        wanted = tuple(moved.shape)
+        similar = self._of_frames(node, lambda shape: _longer_axis(shape, wanted) is not None) & region.upstream(node)
         different: dict[object, Base[N]] = {}
         for candidate in region.first(similar & ~self._useless):
             base = self._as_base(candidate, moved)
@@ -80,6 +77,29 @@ class BaseFinder(Generic[N]):
                 break
         yield from reversed(nearest)
 
+    def flat(self, node: N, moved: Tensor) -> Iterator[tuple[N, Tensor]]:
+        """Tensors of as many elements, each once, in whatever shape; one for each order of elements.
+
+        Args:
+            node: A member of the region.
+            moved: Its index map.
+        """
+        similar = self._of_frames(node, lambda shape: math.prod(shape) == moved.numel()) & ~self._useless
+        orders: set[int] = set()
+        for candidate in self._region.first(similar & self._region.upstream(node)):
+            numbers = self._maps.of(candidate)
+            if numbers is not None and self._is_distinct(candidate, numbers):
+                order = digest(numbers.flatten())
+                if order not in orders:
+                    orders.add(order)
+                    yield candidate, numbers
+                if len(orders) == _MOST_BASES:
+                    return
+
+    def shapes(self, elements: int) -> list[tuple[int, ...]]:
+        """Of the region's tensors of so many elements."""
+        return [shape for _, shape in self._frames if math.prod(shape) == elements]
+
     def bordered(self, node: N, moved: Tensor) -> Iterator[N]:
         """Padded tensors of the same shape, which hold constants or elements twice, the furthest upstream first."""
         frame = (self._region.graph.dtype(node), tuple(moved.shape))
@@ -97,6 +117,14 @@ class BaseFinder(Generic[N]):
             if there is not None and torch.equal(there, numbers):
                 return Base(existing)
         return base
+
+    def _of_frames(self, node: N, fits: Callable[[tuple[int, ...]], bool]) -> int:
+        """The set of the tensors of a node's type and a shape that fits."""
+        dtype, found = self._region.graph.dtype(node), 0
+        for (other, shape), tensors in self._frames.items():
+            if other == dtype and fits(shape):
+                found |= tensors
+        return found
 
     def _as_base(self, candidate: N, moved: Tensor) -> tuple[Base[N], Tensor] | None:
         """A tensor, or the window of one, whose elements are all different; None where there is none."""

@@ -121,12 +121,12 @@ def holds(base: Base[N], spec: ShiftSpec | None, moved: Tensor | None, whole: Te
         return False
     if base.axis is not None and base.start + base.length > whole.shape[base.axis]:
         return False  # The window lies along an axis whose size is free.
-    numbers = base.of(whole)
-    if numbers.shape != moved.shape:
-        return False
-    if spec is not None and numbers.shape[spec.channel_axis] != spec.channels:
-        return False  # The "channels" are an axis whose size is free.
     try:
+        numbers, moved = base.of(whole), moved.reshape(base.shape) if base.shape else moved
+        if numbers.shape != moved.shape:
+            return False
+        if spec is not None and numbers.shape[spec.channel_axis] != spec.channels:
+            return False  # The "channels" are an axis whose size is free.
         return torch.equal(shift(numbers, spec) if spec and moved.numel() else numbers, moved)
     except (RuntimeError, ValueError, IndexError):
-        return False  # The code works at this size, and the shift does not.
+        return False  # The code works at this size, and the shift or the shape does not.

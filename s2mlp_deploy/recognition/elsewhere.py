@@ -86,6 +86,21 @@ def in_short(error: BaseException) -> str:
     return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
 
 
+def free_axes(graph: Graph[N], node: N) -> frozenset[int]:
+    """The axes of a tensor whose sizes depend on free sizes.
+
+    Raises:
+        UnknownValueError: The graph cannot be run at another size.
+    """
+    found: set[int] = set()
+    here = graph.at({}).shape(node)
+    for size in graph.free_sizes:
+        other = size.max if size.example != size.max else size.min
+        there = graph.at({size.name: other}).shape(node)
+        found |= {axis for axis, pair in enumerate(zip(here, there, strict=True)) if pair[0] != pair[1]}
+    return frozenset(found)
+
+
 def _free_axes(region: Region[N]) -> dict[str, _Axes[N]]:
     graph = region.graph
     axes: dict[str, _Axes[N]] = {}

@@ -52,12 +52,13 @@ class _Steps:
         )
 
 
-def match_shifts(moved: Tensor, base: Tensor) -> tuple[ShiftSpec, ...]:
+def match_shifts(moved: Tensor, base: Tensor, channel_axis: int | None = None) -> tuple[ShiftSpec, ...]:
     """Finds the shifts that turn ``base`` into ``moved``.
 
     Args:
         moved: Index map after the movement.
         base: Index map before it, each element once and no constant; the same shape, and not equal to ``moved``.
+        channel_axis: Where the channels are; None where any layout has them.
 
     Returns:
         Every specification whose index map equals ``moved`` exactly (they differ in the border where this size cannot
@@ -70,13 +71,14 @@ def match_shifts(moved: Tensor, base: Tensor) -> tuple[ShiftSpec, ...]:
     found = _steps(moved, base)
     if isinstance(found, NoShift) or not found.moving:
         return ()
-    for channel_axis in _by_likelihood(found, [a for a in _channel_axes(found.moving, base.dim()) if a in whole]):
+    axes = [axis for axis in _channel_axes(found.moving, base.dim()) if axis in whole and channel_axis in (None, axis)]
+    for axis in _by_likelihood(found, axes):
         matches: list[ShiftSpec] = []
-        for offsets in _candidates(found, channel_axis):
+        for offsets in _candidates(found, axis):
             groups = tuple(
                 ShiftGroup(len(list(run)), tuple(key)) for key, run in itertools.groupby(map(tuple, offsets.tolist()))
             )
-            specs = [_spec(groups, found.moving, channel_axis, border, base.shape) for border in BORDERS]
+            specs = [_spec(groups, found.moving, axis, border, base.shape) for border in BORDERS]
             for spec in specs if _agrees_inside(specs, moved, base) else ():
                 new = spec is not None and spec not in matches and _is_plausible(spec, base.shape)
                 if spec is not None and new and torch.equal(shift(base, spec), moved):
@@ -133,7 +135,7 @@ def why_no_shift(moved: Tensor, base: Tensor) -> str:
 
 
 def _steps(moved: Tensor, base: Tensor) -> _Steps | NoShift:
-    position = _positions_in(moved, base)
+    position = positions_in(moved, base)
     if isinstance(position, NoShift):
         return position
     inside = position >= 0
@@ -147,7 +149,7 @@ def _steps(moved: Tensor, base: Tensor) -> _Steps | NoShift:
     return _Steps(inside, tuple(steps), moving)
 
 
-def _positions_in(moved: Tensor, base: Tensor) -> Tensor | NoShift:
+def positions_in(moved: Tensor, base: Tensor) -> Tensor | NoShift:
     """For each element of ``moved`` the flat position in ``base`` it came from, −1 for a constant zero: int32."""
     low, high = (int(limit) for limit in base.aminmax())
     least, most = (int(limit) for limit in moved.aminmax())

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from s2mlp_deploy.recognition.cost import Cost, copying
-from s2mlp_deploy.recognition.elsewhere import Elsewhere
+from s2mlp_deploy.recognition.elsewhere import Elsewhere, free_axes
 from s2mlp_deploy.recognition.fixed import Entry, find_plan
 from s2mlp_deploy.recognition.graph import IDIOMS, Graph, N, SizeDependence, SizedGraph, UnknownValueError
 from s2mlp_deploy.recognition.index_maps import IndexMaps
@@ -252,13 +252,7 @@ class MovementSearch(Generic[N]):
             UnknownValueError: The graph cannot be run at another size.
         """
         if node not in self._free:
-            found: set[int] = set()
-            here = self._example.shape(node)
-            for size in self._graph.free_sizes:
-                other = size.max if size.example != size.max else size.min
-                there = self._graph.at({size.name: other}).shape(node)
-                found |= {axis for axis, pair in enumerate(zip(here, there, strict=True)) if pair[0] != pair[1]}
-            self._free[node] = frozenset(found)
+            self._free[node] = free_axes(self._graph, node)
         return self._free[node]
 
 

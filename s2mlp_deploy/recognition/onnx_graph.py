@@ -26,6 +26,7 @@ from s2mlp_deploy.recognition.graph import (
     SizeDependence,
     UnknownValueError,
 )
+from s2mlp_deploy.recognition.onnx_integers import IntegerConvolution, integer_convolutions
 from s2mlp_deploy.recognition.onnx_measuring import SIZES, Measuring, shapes_of
 from s2mlp_deploy.recognition.onnx_ops import Runtime, carried_positions, constant_of
 from s2mlp_deploy.recognition.onnx_sizes import size_dependence
@@ -63,6 +64,8 @@ class OnnxGraph:
         self._variable = _reached(graph)
         self._from_sizes = _from_sizes(graph)
         self._zeros = _zeros(graph)
+        self._integers = integer_convolutions(graph)
+        self._behind = {conv.dequantize: [value] for value, conv in self._integers.items()}
         self._moves = {value for value in computed if self._only_moves(value)}
         fills = [value for value in graph.initializers.values() if value in self._zeros and self._is_passed_on(value)]
         self._fills = set(fills)
@@ -120,7 +123,7 @@ class OnnxGraph:
     def users(self, node: ir.Value) -> Sequence[Any]:
         """The results of whatever reads its elements."""
         readers = [use.node for use in node.uses() if use.node.op_type not in SIZES or use.node.domain]
-        found: list[Any] = [value for reader in readers for value in reader.outputs]
+        found: list[Any] = [value for reader in readers for value in self._behind.get(reader, reader.outputs)]
         return [*found, _OUTPUT] if node in self._outputs else found
 
     def dtype(self, node: ir.Value) -> Hashable | None:
@@ -152,6 +155,8 @@ class OnnxGraph:
         producer = node.producer()
         if producer is None or node in self._zeros:
             return []
+        if (conv := self._integers.get(node)) is not None:
+            return [conv.source]
         return [value for i in carried_positions(producer) if (value := producer.inputs[i]) is not None]
 
     def viewed(self, node: ir.Value) -> ir.Value | None:
@@ -162,7 +167,13 @@ class OnnxGraph:
     def idiom(self, node: ir.Value) -> str | None:
         """See :class:`~s2mlp_deploy.recognition.graph.Graph`."""
         producer = node.producer()
+        if (conv := self._integers.get(node)) is not None:
+            producer = conv.node
         return None if producer is None else onnx_ops.idiom_of(producer)
+
+    def integers(self, node: ir.Value) -> IntegerConvolution | None:
+        """The convolution between DQ and Q that a value is the result of; None for another value."""
+        return self._integers.get(node)
 
     def deformable(self, _: ir.Value) -> DeformableConv[ir.Value] | None:
         """None: runtimes differ in what they make of DeformConv, so the file's stays."""
@@ -176,6 +187,8 @@ class OnnxGraph:
             return False
         if value in self._zeros:
             return True
+        if value in self._integers:
+            return value in self._variable
         if value not in self._variable or not onnx_ops.only_moves(node):
             return False
         return all(other not in self._variable for other in self.unmoved(value)) and all(
@@ -185,7 +198,7 @@ class OnnxGraph:
     def unmoved(self, value: ir.Value) -> Sequence[ir.Value]:
         """Indices, axes, masks and kernels: what decides where elements go."""
         node = value.producer()
-        if node is None or value in self._zeros:
+        if node is None or value in self._zeros or value in self._integers:
             return []
         carried = carried_positions(node)
         return [other for i, other in enumerate(node.inputs) if other is not None and i not in carried]
@@ -251,6 +264,8 @@ class SizedOnnxGraph:
         """See :class:`~s2mlp_deploy.recognition.graph.SizedGraph`."""
         if self._graph.is_zero(node):
             return torch.zeros((), dtype=INDEX).expand(self.shape(node))
+        if (conv := self._graph.integers(node)) is not None:
+            return conv.run(tensor(conv.source))
         producer = node.producer()
         assert producer is not None
         carried = carried_positions(producer)
@@ -272,6 +287,8 @@ class SizedOnnxGraph:
         producer = node.producer()
         if producer is None or self._graph.is_zero(node):
             return VIEW
+        if (conv := self._graph.integers(node)) is not None:
+            return conv.cost(self.shape(node))
         counts = {
             i: self.constant(value).shape
             for i, value in enumerate(producer.inputs)

@@ -95,9 +95,14 @@ def only_moves(node: ir.Node) -> bool:
     return node.op_type in MOVES
 
 
-def has_one_hot_kernel(node: ir.Node) -> bool:
-    """Whether a convolution or a transposed one, without a bias, gives every output element one input element."""
-    kernel = constant_of(node.inputs[1])
+def has_one_hot_kernel(node: ir.Node, kernel: NDArray[Any] | None = None) -> bool:
+    """Whether a convolution or a transposed one, without a bias, gives every output element one input element.
+
+    Args:
+        node: The convolution.
+        kernel: Where it is known to be other than that of the graph.
+    """
+    kernel = kernel if kernel is not None else constant_of(node.inputs[1])
     bias = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
     if kernel is None or (len(node.inputs) > 2 and node.inputs[2] is not None and (bias is None or bias.any())):
         return False
@@ -204,7 +209,7 @@ class Movements:
         if kind == "Slice" and (window := _window(x, inputs[1:])) is not None:
             return x[window]
         if kind in CONVOLUTIONS:
-            return _convolve(node, x, inputs[1])
+            return convolve(node, x, inputs[1])
         return self._by_runtime(node, inputs, index)
 
     def _by_runtime(self, node: ir.Node, inputs: Sequence[Tensor | None], index: int) -> Tensor:
@@ -271,7 +276,12 @@ def _window(x: Tensor, given: Sequence[Tensor | None]) -> tuple[slice, ...] | No
     return tuple(window)
 
 
-def _convolve(node: ir.Node, x: Tensor, kernel: Tensor | None) -> Tensor:
+def convolve(node: ir.Node, x: Tensor, kernel: Tensor | None) -> Tensor:
+    """The index map of a one-hot convolution.
+
+    Raises:
+        UnknownValueError: Its padding depends on the size of its input.
+    """
     assert kernel is not None
     rank = kernel.dim() - 2
 

@@ -25,16 +25,21 @@ class Base(Generic[N]):
         axis: Axis of the window; None for the whole tensor.
         start: First index of the window along the axis.
         length: Its size along the axis.
+        shape: In which the whole tensor is seen, its first size -1; empty for its own. Code that looks rows up in a
+            table has flat tensors alone.
     """
 
     node: N
     axis: int | None = None
     start: int = 0
     length: int = 0
+    shape: tuple[int, ...] = ()
 
     def of(self, tensor: Tensor) -> Tensor:
-        """The window of the tensor."""
-        return tensor if self.axis is None else tensor.narrow(self.axis, self.start, self.length)
+        """The window of the tensor, or the tensor in that shape."""
+        if self.axis is not None:
+            return tensor.narrow(self.axis, self.start, self.length)
+        return tensor.reshape(self.shape) if self.shape else tensor
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class ShiftMatch(Generic[N]):
         idiom: What the code between them uses to move elements, in words.
         sizes: At how many choices of input sizes the index maps were compared.
         site: The first node between them that is typical of the idiom; its line is where a reader looks.
+        shape: Of the target, -1 for a size that is free, where the shift is of the base in another shape; else empty.
     """
 
     target: N
@@ -56,6 +62,7 @@ class ShiftMatch(Generic[N]):
     idiom: str
     sizes: int
     site: N
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

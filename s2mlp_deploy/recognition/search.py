@@ -20,7 +20,8 @@ from torch import Tensor
 
 from s2mlp_deploy.recognition.bases import BaseFinder
 from s2mlp_deploy.recognition.claims import Claim, Proven, Prover, holds
-from s2mlp_deploy.recognition.elsewhere import depends, elsewhere, in_short
+from s2mlp_deploy.recognition.elsewhere import depends, elsewhere, free_axes, in_short
+from s2mlp_deploy.recognition.frames import shifts_in_frames
 from s2mlp_deploy.recognition.graph import (
     IDIOMS,
     ZERO,
@@ -48,6 +49,10 @@ _MOST_SMEARS = 16
 """Of the tensors of a region that are no shift so many are looked at, those that leave it first."""
 _MOST_PADDED = 2
 """With so many padded tensors a tensor is compared that is a shift of nothing else."""
+_OF_ROWS = ("index table", "mask", "roll")
+"""Idioms by which rows of flattened images move."""
+_MOST_IN_ROWS = 4
+"""Of the tensors of a region that are no shift in their own shape so many are looked at as rows of images."""
 
 
 def recognise(graph: Graph[N], *, repair_smears: bool = False) -> Recognition[N]:
@@ -109,6 +114,8 @@ class _Search(Generic[N]):
         self._reasons: dict[N, str | Base[N]] = {}
         self._unlike: set[tuple[int, Base[N]]] = set()
         self._smears_tried = 0
+        self._rows_tried = 0
+        self._moves_rows = any(graph.idiom(member) in _OF_ROWS for member in members)
 
     def run(self, *, repair: bool = False) -> Recognition[N]:
         """Walks from the tensors that leave the region towards its inputs, up to the first shift on each way."""
@@ -205,7 +212,8 @@ class _Search(Generic[N]):
         if proven.spec is None:
             return CopyMatch(node, base)
         idiom = self._region.idiom(node, base.node)
-        return ShiftMatch(node, base, proven.spec, idiom, proven.sizes, self._site(node, base))
+        shape = self._open_shape(node) if base.shape else ()
+        return ShiftMatch(node, base, proven.spec, idiom, proven.sizes, self._site(node, base), shape)
 
     def _claims(self, node: N) -> Iterator[Claim[N]]:
         """What the node is at the example's sizes, the furthest base first."""
@@ -235,6 +243,28 @@ class _Search(Generic[N]):
             specs = self._shifts_of_padded(node, padded)
             if specs:
                 yield Claim(Base(padded), specs)
+        yield from self._shifts_of_rows(node, moved)
+
+    def _shifts_of_rows(self, node: N, moved: Tensor) -> Iterator[Claim[N]]:
+        """What a node is as a shift of images of which it holds the rows."""
+        if not self._moves_rows or self._rows_tried >= _MOST_IN_ROWS or not self._open_shape(node):
+            return
+        if all(self._graph.idiom(member) not in _OF_ROWS for member in self._region.between(node, None)):
+            return
+        self._rows_tried += 1
+        known = self._bases.shapes(moved.numel())
+        for candidate, numbers in self._bases.flat(node, moved):
+            for frame, specs in shifts_in_frames(moved, numbers, known):
+                yield Claim(Base(candidate, shape=frame), specs)
+
+    def _open_shape(self, node: N) -> tuple[int, ...]:
+        """The shape of a tensor with -1 for the size that is free; empty where there are several or it is not known."""
+        try:
+            free = free_axes(self._graph, node)
+        except UnknownValueError:
+            return ()
+        sizes = (-1 if axis in free else n for axis, n in enumerate(self._example.shape(node)))
+        return tuple(sizes) if len(free) < 2 else ()
 
     def _shifts_of_padded(self, node: N, padded: N) -> tuple[ShiftSpec, ...]:
         """What a node is as a shift of a tensor that holds constants or elements twice: those get numbers too."""
