@@ -244,10 +244,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = found[0].name if found else None
     deadline = time.monotonic() + args.minutes * 60
     records: list[dict[str, Any]] = []
-    for part in PARTS:
-        if args.parts and part.name not in args.parts:
-            continue
-        seconds = min(part.seconds, deadline - time.monotonic())
+    chosen = [part for part in PARTS if not args.parts or part.name in args.parts]
+    # Fewer parts, or more minutes, are more of them for each.
+    share = max(1.0, args.minutes * 60 / sum(part.seconds for part in chosen))
+    for part in chosen:
+        seconds = min(part.seconds * share, deadline - time.monotonic())
         if seconds < 1:
             records.append({"kind": "missing", "part": part.name, "text": "no time was left"})
         else:

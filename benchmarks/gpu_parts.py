@@ -175,13 +175,13 @@ def onnxruntime(bench: Bench) -> Iterator[Record]:
                 found = session.run(None, feeds)[0]
                 yield bench.result(file, batch, "ONNX Runtime CPU", took, apart(found, expected))
         return
+    import torch
+
+    if hasattr(ort, "preload_dlls"):  # First: where CUDA's provider is a library of its own, this brings it.
+        ort.preload_dlls()
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         yield missing(f"onnxruntime {ort.__version__} has no CUDA provider; install onnxruntime-gpu in its place")
         return
-    import torch
-
-    if hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()
     stream = torch.cuda.Stream()
     given = {"user_compute_stream": str(stream.cuda_stream), "use_tf32": "0"}
     with torch.cuda.stream(stream):
@@ -247,10 +247,10 @@ def file_scores(bench: Bench, given: np.ndarray) -> np.ndarray:
     import onnxruntime as ort
 
     provider = "CPUExecutionProvider" if bench.dry else "CUDAExecutionProvider"
-    if provider not in ort.get_available_providers():
-        raise RuntimeError(f"onnxruntime {ort.__version__} has no {provider}")
     if not bench.dry and hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
+    if provider not in ort.get_available_providers():
+        raise RuntimeError(f"onnxruntime {ort.__version__} has no {provider}")
     session = ort.InferenceSession(str(bench.kit / "accuracy.fp16.onnx"), providers=[provider])
     if session.get_providers()[0] != provider:
         raise RuntimeError("ONNX Runtime fell back to the CPU")

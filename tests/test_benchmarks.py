@@ -261,6 +261,22 @@ def test_a_run_without_time_says_so_and_makes_no_table(gpu_benchmark, tmp_path):
     assert not (tmp_path / "o" / "gpu.md").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "limits"),
+    [
+        (["--parts", "tensorrt"], [450]),
+        (["--parts", "tensorrt", "ceilings", "--minutes", "8"], [120, 360]),
+        ([], [20, 40, 60, 60, 60, 150, 120, 120]),
+    ],
+)
+def test_parts_that_are_chosen_fill_the_time(gpu_benchmark, monkeypatch, tmp_path, arguments, limits):
+    (tmp_path / "kit.json").write_text("{}")
+    found: list[float] = []
+    monkeypatch.setattr(gpu_benchmark, "run_part", lambda part, command, seconds, tell: found.append(seconds) or [])
+    gpu_benchmark.main([str(tmp_path), "--output", str(tmp_path / "o"), "--dry-run", *arguments])
+    assert [round(seconds) for seconds in found] == limits
+
+
 def test_every_part_has_code(gpu_benchmark):
     import gpu_parts
 

@@ -117,8 +117,7 @@ class OnnxRuntimeEngine:
         provider_options: Mapping[str, str] | None = None,
     ) -> None:
         onnxruntime = _load()
-        self._provider = find_provider(provider, onnxruntime.get_available_providers())
-        lacking = load_cuda_libraries(onnxruntime) if self._provider in _ON_GPU else ""
+        self._provider, lacking = _provider_here(onnxruntime, provider)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -215,7 +214,20 @@ def check_provider(name: str) -> None:
         MissingDependencyError: ONNX Runtime is not installed.
         TargetError: See :func:`find_provider`.
     """
-    find_provider(name or CPU, _load().get_available_providers())
+    _provider_here(_load(), name or CPU)
+
+
+def _provider_here(onnxruntime: Any, name: str) -> tuple[str, str]:
+    """The provider of that name, and what of CUDA could not be loaded for it; see :func:`find_provider`."""
+    # First: where CUDA's provider is a library of its own, it is there only once it has loaded.
+    names = {text for provider in _ON_GPU for text in (provider.lower(), provider.removesuffix(_SUFFIX).lower())}
+    lacking = load_cuda_libraries(onnxruntime) if name.lower() in names else ""
+    try:
+        return find_provider(name, onnxruntime.get_available_providers()), lacking
+    except TargetError as error:
+        if not lacking:
+            raise
+        raise TargetError(f"{error.problem}: {lacking}", fix=error.fix) from None
 
 
 def _load() -> Any:

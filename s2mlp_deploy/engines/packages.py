@@ -7,6 +7,7 @@ import io
 import os
 import sys
 import threading
+import warnings
 from importlib import metadata
 from typing import Any
 
@@ -54,8 +55,14 @@ def load_onnxruntime() -> Any:
         ImportError: It is not installed.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
+    if "onnxruntime" in sys.modules:
+        import onnxruntime
 
+        return onnxruntime
+    with warnings.catch_warnings():
+        # On the CPU nobody misses CUDA's provider, and for a GPU load_cuda_libraries tries again and tells.
+        warnings.filterwarnings("ignore", "Failed to register bundled CUDA plugin EP")
+        import onnxruntime
     return onnxruntime
 
 
@@ -63,6 +70,7 @@ def load_cuda_libraries(onnxruntime: Any) -> str:
     """Loads CUDA and cuDNN out of NVIDIA's packages, which torch brings and where ONNX Runtime does not look by itself.
 
     Without it, a process that has not imported torch falls back to the CPU on a machine without a CUDA of its own.
+    Where CUDA's provider is a library of its own, a plugin in the wheel, that is registered here too.
 
     Args:
         onnxruntime: The module.
@@ -73,8 +81,10 @@ def load_cuda_libraries(onnxruntime: Any) -> str:
     told = io.StringIO()
     # From 1.21 on; a build without CUDA does nothing.
     if (preload := getattr(onnxruntime, "preload_dlls", None)) is not None:
-        with _REDIRECTING, contextlib.redirect_stdout(told):
+        with _REDIRECTING, contextlib.redirect_stdout(told), warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
             preload()
+        told.writelines(f"{warning.message}\n" for warning in warned)
     return " ".join(told.getvalue().split())
 
 

@@ -18,7 +18,7 @@ ort = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 from s2mlp_deploy import api  # noqa: E402
 from s2mlp_deploy.engines import optimized  # noqa: E402
-from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine, status  # noqa: E402
+from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine, check_provider, status  # noqa: E402
 from s2mlp_deploy.processor import Processor  # noqa: E402
 
 ONE = np.ones((2, 3), np.float32)
@@ -74,6 +74,21 @@ def test_a_provider_that_is_missing_is_refused_and_those_there_are_named(make_gr
     assert f"no {provider} here" in str(caught.value)
     assert all(name in str(caught.value) for name in ort.get_available_providers())
     assert "CPUExecutionProvider" in str(caught.value)
+
+
+def test_a_provider_that_comes_with_cudas_libraries_is_there_once_they_are(monkeypatch):
+    there = ["CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "preload_dlls", lambda: there.append("CUDAExecutionProvider"), raising=False)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: there)
+    check_provider("CPU")
+    assert len(there) == 1
+    for name in ("cuda", "CUDAExecutionProvider"):
+        del there[1:]
+        check_provider(name)
+    monkeypatch.setattr(ort, "preload_dlls", lambda: print("Failed to load libcublas.so.13"), raising=False)
+    del there[1:]
+    with pytest.raises(TargetError, match=r"has no cuda here: Failed to load libcublas\.so\.13"):
+        check_provider("cuda")
 
 
 def test_a_session_that_falls_back_to_another_provider_is_refused(make_graph, monkeypatch, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
 from types import SimpleNamespace
 
 from s2mlp_deploy.engines.packages import load_cuda_libraries
@@ -33,3 +34,13 @@ def test_threads_that_load_libraries_at_once_give_stdout_back():
         thread.join()
     left, sys.stdout = sys.stdout, stdout
     assert left is stdout
+
+
+def test_what_a_provider_warns_of_while_it_loads_is_told_as_what_is_printed(recwarn):
+    def preload():
+        print("Failed to load libcudnn.so.9")
+        warnings.warn("Failed to register bundled CUDA plugin EP", stacklevel=1)
+
+    told = load_cuda_libraries(SimpleNamespace(preload_dlls=preload))
+    assert told == "Failed to load libcudnn.so.9 Failed to register bundled CUDA plugin EP"
+    assert not recwarn.list
