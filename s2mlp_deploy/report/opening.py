@@ -277,11 +277,12 @@ def _dangers(
             r for r in timings.results if r.ratio is not None and r.ratio.low > 1 and r.candidate.precision != "fp32"
         ]
         if slow:
-            names = join_names(f"{file_of(r)} is {r.ratio.verdict}" for r in slow if r.ratio is not None)
             processor, base = timings.report.environment.machine.processor, timings.results[0]
+            engine = base.candidate.engine
+            names = join_names(f"{_named(r, engine)} is {r.ratio.verdict}" for r in slow if r.ratio is not None)
             why = dict.fromkeys(cause.words for r in slow for cause in causes(r, base, processor))
             told = f" ({'; '.join(why)})" if why else ""
-            yield f"{names} as {file_of(base)}{_elsewhere(base.candidate.engine)} on this machine{told}"
+            yield f"{names} as {file_of(base)}{_elsewhere(engine)} on this machine{told}"
     if doubts := [text for timings in every for text in timings.doubtful]:
         yield f"the times are doubtful ({doubts[0].partition(':')[0]})"
     if old := _outdated(manifest, evidence):

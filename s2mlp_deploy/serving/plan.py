@@ -15,7 +15,7 @@ from s2mlp_deploy.choices import GRAPH_ENGINE
 from s2mlp_deploy.engines.registry import ENGINES, OF_GRAPHS, check_engine, fits_here, is_here, kind_of
 from s2mlp_deploy.errors import ArtifactError, InputError
 from s2mlp_deploy.evidence.build import BuildRecord
-from s2mlp_deploy.evidence.choice import choose
+from s2mlp_deploy.evidence.choice import choose, time_of
 from s2mlp_deploy.evidence.choice import file_of as timed_file
 from s2mlp_deploy.evidence.standing import Standing, comparable, comparisons, hashes_of, standings
 from s2mlp_deploy.evidence.store import Evidence, read_evidence
@@ -265,8 +265,9 @@ def _measured(case: _Case) -> _Pick | None:
         return None
     candidate = choice.timed.candidate
     tied = f", as fast as {join_names(map(timed_file, choice.tied))} within the noise" if choice.tied else ""
-    time = f", {choice.timed.wall_ms:.3g} ms a run of {candidate.batch}" if choice.timed.wall_ms is not None else ""
-    why = f"`bench` measured it fastest of the files whose parity holds{time}{tied}"
+    time = time_of(choice.timed)  # What the table of `bench` has, and the report.
+    took = f", {time:.3g} ms a run of {candidate.batch}" if time is not None else ""
+    why = f"`bench` measured it fastest of the files whose parity holds{took}{tied}"
     return _Pick(choice.file, precisions[choice.file], candidate.engine, EngineSettings(), "bench", why)
 
 

@@ -196,6 +196,15 @@ def test_slow_quantized_files_and_doubtful_times_are_dangers() -> None:
     assert text.endswith("the times are doubtful (other programs kept 1.5 processors busy).")
 
 
+def test_a_file_that_is_slow_on_one_engine_and_to_be_taken_on_another_is_told_with_the_engine() -> None:
+    run = timed(Ratio("first", 0.5, 0.48, 0.52))
+    fast = run.results[1]
+    slow = replace(fast, candidate=replace(fast.candidate, engine="openvino"), ratio=Ratio("first", 1.25, 1.1, 1.3))
+    text = paragraph(quantized_manifest(), *BOTH, replace(run, results=(*run.results, slow)))
+    assert "Take model.int8.onnx on onnxruntime: " in text
+    assert "Beware: model.int8.onnx on openvino is 1.25 times as slow as model.fp32.onnx on this machine; " in text
+
+
 def test_dangers_of_another_benchmark_are_told_with_its_engine() -> None:
     first = bench().results[0]
     alone = replace(bench(), results=(first,), warnings=(), environment=replace(bench().environment, time="2027"))

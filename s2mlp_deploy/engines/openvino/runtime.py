@@ -36,7 +36,7 @@ _INT8_KERNELS = "LP_TRANSFORMS_MODE"
 
 _IN_FLOAT32 = (
     "int8 is computed in float32, without its speed: this processor has no VNNI, and OpenVINO would cut sums off; "
-    "quantize with --reduce-range for weights that fit"
+    "its int8 file of quantize --reduce-range has weights that fit"
 )
 
 
