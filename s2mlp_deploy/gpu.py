@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _QUERY = ("name", "compute_cap", "driver_version", "memory.total", "uuid")
-_TIMEOUT = 5.0
+# A driver that nobody has open starts first: seconds for each GPU of the machine.
+_TIMEOUT = 30.0
 _VISIBLE, _ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
 
 

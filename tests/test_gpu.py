@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -79,5 +81,23 @@ def test_the_environment_of_the_process_counts(monkeypatch, tmp_path, visible, f
     gpu.gpus.cache_clear()
     try:
         assert gpu.gpus() == found
+    finally:
+        gpu.gpus.cache_clear()
+
+
+def test_a_driver_that_takes_long_to_start_is_waited_for(monkeypatch):
+    line = f"{T4.name}, 7.5, {T4.driver}, {T4.memory}, {T4.uuid}"
+
+    def start(command, *, timeout, **_):
+        if timeout < 15:  # As eight GPUs without a persistence daemon need.
+            raise subprocess.TimeoutExpired(command, timeout)
+        return SimpleNamespace(stdout=line)
+
+    monkeypatch.setattr(gpu.shutil, "which", lambda _: "nvidia-smi")
+    monkeypatch.setattr(gpu.subprocess, "run", start)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    gpu.gpus.cache_clear()
+    try:
+        assert gpu.gpus() == (T4,)
     finally:
         gpu.gpus.cache_clear()
