@@ -16,6 +16,7 @@ from s2mlp_deploy.engines.optimized import X64_PRECISION, check_optimized, is_op
 from s2mlp_deploy.engines.packages import broken, load_cuda_libraries, load_onnxruntime, version_of
 from s2mlp_deploy.errors import BuildError, InputError, MissingDependencyError, TargetError
 from s2mlp_deploy.evidence.tune import Optimize
+from s2mlp_deploy.gpu import gpus
 from s2mlp_deploy.text import first_line_of
 
 CPU = "CPUExecutionProvider"
@@ -68,6 +69,8 @@ def status() -> EngineStatus:
         onnxruntime = load_onnxruntime()
     except ImportError as error:
         return broken("onnxruntime", cpu or gpu, error)
+    if gpu and gpus():
+        load_cuda_libraries(onnxruntime)  # Without them a provider that is a library of its own is not listed.
     return EngineStatus(
         "onnxruntime", True, version=cpu or gpu, detail=", ".join(onnxruntime.get_available_providers())
     )

@@ -17,6 +17,7 @@ from s2mlp_deploy.errors import BuildError, InputError, TargetError
 ort = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 from s2mlp_deploy import api  # noqa: E402
+from s2mlp_deploy.engines import onnxruntime as module  # noqa: E402
 from s2mlp_deploy.engines import optimized  # noqa: E402
 from s2mlp_deploy.engines.onnxruntime import OnnxRuntimeEngine, check_provider, status  # noqa: E402
 from s2mlp_deploy.processor import Processor  # noqa: E402
@@ -89,6 +90,16 @@ def test_a_provider_that_comes_with_cudas_libraries_is_there_once_they_are(monke
     del there[1:]
     with pytest.raises(TargetError, match=r"has no cuda here: Failed to load libcublas\.so\.13"):
         check_provider("cuda")
+
+
+@pytest.mark.parametrize(("wheel", "gpus", "listed"), [("-gpu", 1, True), ("-gpu", 0, False), ("", 1, False)])
+def test_the_status_lists_a_provider_that_comes_with_cudas_libraries(monkeypatch, wheel, gpus, listed):
+    there = ["CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "preload_dlls", lambda: there.append("CUDAExecutionProvider"), raising=False)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: there)
+    monkeypatch.setattr(module, "version_of", {f"onnxruntime{wheel}": "1.33"}.get)
+    monkeypatch.setattr(module, "gpus", lambda: (None,) * gpus)
+    assert ("CUDAExecutionProvider" in status().detail) == listed
 
 
 def test_a_session_that_falls_back_to_another_provider_is_refused(make_graph, monkeypatch, capsys):
