@@ -16,6 +16,12 @@ for package in ("fastapi", "uvicorn", "httptools", "prometheus_client", "grpc"):
 def test_what_is_no_artifact_is_told(refused, tmp_path):
     assert "there is no artifact here" in refused("serve", tmp_path / "nope")
     assert "there is no artifact here" in refused("serve", tmp_path)
+    (tmp_path / "a").mkdir()
+    for name in ("manifest.json", "model.fp32.onnx"):
+        (tmp_path / "a" / name).write_text("{}")
+    named = refused("serve", tmp_path / "a" / "model.fp32.onnx")
+    assert "a file is no artifact" in named
+    assert str(tmp_path / "a") in named.partition("fix:")[2]
 
 
 def test_a_token_that_no_header_takes_is_told(refused, tmp_path, monkeypatch):

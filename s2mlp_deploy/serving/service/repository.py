@@ -142,6 +142,8 @@ def find_places(paths: Sequence[Path]) -> list[Place]:
                 fix="check its permissions, and the disk that it lies on",
             ) from error
         if not found:
+            if path.is_file():
+                read_manifest(path)  # It says whose file this is.
             raise ArtifactError(
                 "there is no artifact here",
                 where=str(path),
