@@ -97,6 +97,7 @@ def execution(bench: Bench) -> Iterator[Record]:
         [sys.executable, "-m", "pytest", *options, "-m", "gpu", "-p", "no:cacheprovider", str(test)],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
+        preexec_fn=end_with_parent,  # It is killed with this part, also where nobody kills their group.
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -12,9 +12,10 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -37,6 +38,11 @@ _LONGEST_NAME = 255
 MODE = 0o666
 """Of new files, less what the user's umask takes away."""
 
+
+_TRIES, _PAUSE = 10, 0.02
+"""How often a directory may be gone in a row, and seconds between two tries. Some are never there."""
+
+T = TypeVar("T")
 
 FileKind = Literal["manifest", "evidence", "sidecar", "description", "profile", "kernels", "list"]
 
@@ -286,7 +292,7 @@ def check_parents(path: Path) -> None:
         raise OutputError("the output is a directory that is there", where=str(path), fix="name something new in it")
     try:
         above = path.absolute().parent
-        while not os.path.lexists(above):
+        while not os.path.lexists(above) and above != above.parent:  # Not every drive of Windows is there.
             above = above.parent
         writable = above.is_dir() and os.access(above, os.W_OK | os.X_OK)
     except OSError as error:  # A name that is too long, for example.
@@ -303,14 +309,39 @@ def check_parents(path: Path) -> None:
 @contextlib.contextmanager
 def no_empty_parents(path: Path) -> Iterator[None]:
     """Removes the directories above a path that are made within the block, and are empty when it ends."""
-    # Not Path.exists, which raises where a directory above may not be looked into.
-    made = [directory for directory in path.parents if not os.path.lexists(directory)]
+    made = [
+        directory
+        for directory in path.parents
+        # Not Path.exists, which raises where a directory above may not be looked into. What a path leaves by ".." again
+        # is empty and needed: nothing is found by "new/../file" where "new" is gone.
+        if not os.path.lexists(directory) and ".." not in path.parts[len(directory.parts) :]
+    ]
     try:
         yield
     finally:
         for directory in made:
             with contextlib.suppress(OSError):
                 directory.rmdir()
+
+
+def make_below(directory: Path, make: Callable[[], T]) -> T:
+    """What makes something in a directory, which is made for it.
+
+    Others remove what they made and left empty (:func:`no_empty_parents`), also between the two: then it is made again.
+
+    Raises:
+        OSError: The directory cannot be made, or what is to be in it.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            return make()
+        except (FileNotFoundError, FileExistsError):
+            # mkdir takes a directory that goes while it runs for something that is none; /proc lets nobody make one.
+            if not left or (os.path.lexists(directory) and not directory.is_dir()):
+                raise
+            time.sleep(_PAUSE)
+    raise AssertionError("the last try returns or raises")
 
 
 @contextlib.contextmanager
@@ -322,8 +353,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     with no_empty_parents(path):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary, handle = _temporary(path)
+            temporary, handle = make_below(path.parent, lambda: _temporary(path))
         except OSError as error:
             raise output_error(path, error) from error
         try:

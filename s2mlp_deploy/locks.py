@@ -17,15 +17,12 @@ from pathlib import Path
 import msgspec
 
 from s2mlp_deploy.errors import OutputError
-from s2mlp_deploy.files import MODE, no_empty_parents, output_error, to_json, try_lock
+from s2mlp_deploy.files import MODE, make_below, no_empty_parents, output_error, to_json, try_lock
 
 LOG = logging.getLogger(__name__)
 
 _POLL = 0.02
 """Seconds between two looks at a lock that somebody else holds."""
-
-_TRIES = 10
-"""How often a lock's directory may be gone in a row: other holders remove one that they made. Some are never there."""
 
 _PATIENCE = 3.0
 """Seconds of waiting for a lock after which the user is told for whom."""
@@ -106,19 +103,12 @@ def _acquired(path: Path) -> tuple[int, bool] | None:
 
 def _opened(path: Path) -> int:
     """A handle of the lock's file, which is made with its directory where it is not there."""
-    for left in reversed(range(_TRIES)):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # A link would be followed to a file that is nobody's lock.
-            return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), MODE)
-        except OSError as error:
-            # Another holder may have removed the directory that it had made, which mkdir takes for something that is no
-            # directory if that happens within it; /proc lets nobody make one.
-            gone = isinstance(error, FileNotFoundError | FileExistsError)
-            if not gone or not left or (os.path.lexists(path.parent) and not path.parent.is_dir()):
-                raise output_error(path.parent, error) from error
-            time.sleep(_POLL)
-    raise AssertionError("the last try returns or raises")
+    # A link would be followed to a file that is nobody's lock.
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        return make_below(path.parent, lambda: os.open(path, flags, MODE))
+    except OSError as error:
+        raise output_error(path.parent, error) from error
 
 
 def _description() -> bytes:

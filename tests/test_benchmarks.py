@@ -305,7 +305,11 @@ def test_the_gpu_that_is_named_is_the_one_that_ran(gpu_benchmark, monkeypatch, t
 def test_a_state_machine_that_was_not_tried_did_not_fail(gpu_benchmark, monkeypatch, status, said, kind, text):
     import gpu_parts
 
-    monkeypatch.setattr(gpu_parts.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=status, stdout=said))
+    def run(*_, preexec_fn, **__):
+        assert preexec_fn is gpu_parts.end_with_parent  # Or it would hold the GPU on where this part is killed.
+        return SimpleNamespace(returncode=status, stdout=said)
+
+    monkeypatch.setattr(gpu_parts.subprocess, "run", run)
     (record,) = gpu_parts.execution(SimpleNamespace(dry=False))
     assert record["kind"] == kind
     assert text in record["text"]

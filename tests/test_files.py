@@ -15,7 +15,15 @@ from tiny_artifact import largest_file
 
 from s2mlp_deploy import files
 from s2mlp_deploy.errors import OutputError
-from s2mlp_deploy.files import check_parents, remove_abandoned, replacing, scratch_directory, to_json, write_file
+from s2mlp_deploy.files import (
+    check_parents,
+    no_empty_parents,
+    remove_abandoned,
+    replacing,
+    scratch_directory,
+    to_json,
+    write_file,
+)
 
 
 def test_replacing_puts_the_new_content_in_place(tmp_path):
@@ -46,6 +54,35 @@ def test_directories_that_are_made_for_a_file_go_where_it_is_not_written(tmp_pat
     with pytest.raises(ValueError, match="crash"), replacing(tmp_path / "a" / "b" / "file.bin"):
         raise ValueError("crash")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_another_process_removes_meanwhile_is_made_again(tmp_path, monkeypatch):
+    made, gone = Path.mkdir, iter((True, True))
+
+    def mkdir(self: Path, **options) -> None:
+        made(self, **options)
+        if next(gone, False):
+            self.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    write_file(tmp_path / "a" / "file", b"x")
+    assert nano_artifact.snapshot(tmp_path) == {"a/file": b"x"}
+
+
+def test_a_path_that_leaves_a_new_directory_again_leads_to_what_was_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_file(Path("new/../file"), b"x")
+    assert Path("new/../file").read_bytes() == b"x"
+    with no_empty_parents(Path("new/../a/b/c")):
+        Path("a/b").mkdir(parents=True)
+    assert not Path("a").exists()
+
+
+def test_a_drive_that_is_not_there_is_no_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(os.path, "lexists", lambda _: False)
+    monkeypatch.setattr(Path, "is_dir", lambda _: False)
+    with pytest.raises(OutputError, match="no directory"):
+        check_parents(tmp_path / "a" / "file")
 
 
 @pytest.mark.parametrize("name", ["file/a", "file/a/b", "link/a"])

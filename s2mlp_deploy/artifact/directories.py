@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from s2mlp_deploy.files import no_empty_parents, output_error
+from s2mlp_deploy.files import make_below, no_empty_parents, output_error
 
 _INCOMPLETE = ".s2mlp-deploy.incomplete-"
 
@@ -26,8 +26,7 @@ def new_directory(place: Path) -> Iterator[Path]:
     staging: Path | None = None
     with no_empty_parents(place):
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            staging = Path(tempfile.mkdtemp(prefix=_INCOMPLETE, dir=place.parent))
+            staging = make_below(place.parent, lambda: Path(tempfile.mkdtemp(prefix=_INCOMPLETE, dir=place.parent)))
             yield staging
             # Who serves it is not who wrote it: a container's user reads it with the rights that it has here.
             for path in (staging, *staging.rglob("*")):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -21,6 +23,7 @@ from s2mlp_deploy.cli.options import (
     examples,
 )
 from s2mlp_deploy.errors import InputError, OutputError
+from s2mlp_deploy.files import make_below, no_empty_parents
 
 _TOKEN = "S2MLP_TOKEN"
 _TOKEN_BYTES = 65_536
@@ -100,8 +103,8 @@ def register(app: typer.Typer) -> None:
             max_pixels=max_pixels,
             drain=drain,
         )
-        log = None if log_file is None else _opened(log_file)
-        api.serve(artifacts, options=options, engine=opened, limits=limits, log=log)
+        with contextlib.nullcontext() if log_file is None else _opened(log_file) as log:
+            api.serve(artifacts, options=options, engine=opened, limits=limits, log=log)
 
 
 def _token(file: Path | None) -> str | None:
@@ -142,16 +145,25 @@ def _token(file: Path | None) -> str | None:
     return token
 
 
-def _opened(file: Path) -> IO[bytes]:
-    """The log, to be added to.
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[IO[bytes]]:
+    """The log, to be added to. One that is new goes again where nothing came into it: what is refused leaves none.
 
     Raises:
         OutputError: It cannot be written.
     """
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return file.open("ab", buffering=0)
-    except OSError as error:
-        raise OutputError(
-            f"the log cannot be written: {error.strerror}", where=str(file), fix="choose another with --log-file"
-        ) from error
+    with no_empty_parents(file):
+        new = not os.path.lexists(file)
+        try:
+            stream = make_below(file.parent, lambda: file.open("ab", buffering=0))
+        except OSError as error:
+            raise OutputError(
+                f"the log cannot be written: {error.strerror}", where=str(file), fix="choose another with --log-file"
+            ) from error
+        try:
+            with stream:
+                yield stream
+        finally:
+            with contextlib.suppress(OSError):
+                if new and not file.stat().st_size:
+                    file.unlink()

@@ -260,7 +260,8 @@ def provider_settings(provider: str, device: int, given: Mapping[str, str] | Non
 
 def captures_graph(settings: Mapping[str, str]) -> bool:
     """Whether a provider with these options records the first run as a CUDA graph."""
-    return any(settings.get(name, "0").lower() in ("1", "true") for name in _GRAPH_OPTIONS)
+    # ONNX Runtime takes any value as text: True is one that it reads.
+    return any(str(settings.get(name, "0")).lower() in ("1", "true") for name in _GRAPH_OPTIONS)
 
 
 def find_provider(name: str, there: Sequence[str]) -> str:

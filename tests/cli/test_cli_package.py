@@ -51,14 +51,19 @@ def test_the_next_command_names_the_output_as_its_user_did_and_can_be_typed(
         (("--format", "zip"), "choose triton, docker or kserve"),
         (("--format", "triton", "--engine", "tensorrt"), "no engine of tensorrt was built"),
         (("--format", "triton", "--version", "0"), "version"),
+        (("--format", "docker", "--output", "."), "name something new in it"),
+        (("--format", "kserve", "--image", "i", "--output", "r/.."), "name something new in it"),
     ],
 )
-def test_what_is_refused(cli, tmp_path, arguments, says):
+def test_what_is_refused(cli, tmp_path, monkeypatch, arguments, says):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     write_image_artifact(tmp_path / "a")
     result = cli("package", tmp_path / "a", "--output", tmp_path / "r", *arguments)
     assert result.code == 2
     assert says in result.text
     assert not (tmp_path / "r").exists()
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 def test_a_file_that_is_not_proven_is_not_packaged(cli, tmp_path):

@@ -61,6 +61,14 @@ def test_a_log_that_cannot_be_written_is_told(refused, tmp_path):
     assert "--log-file" in refused("serve", tmp_path / "a", "--log-file", tmp_path / "file" / "log")
 
 
+def test_what_is_refused_leaves_no_log(refused, tmp_path):
+    (tmp_path / "old").touch()
+    for log in ("new/x/log", "log", "old"):
+        refused("serve", tmp_path / "nope", "--log-file", tmp_path / log)
+    refused("serve", tmp_path / "nope", "--log-file", tmp_path / "new" / "x" / ("long" * 100))
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
 @pytest.mark.parametrize(("option", "spin"), [((), None), (("--no-spin",), False)])
 def test_idle_threads_sleep_where_that_was_asked_for(refused, tmp_path, monkeypatch, option, spin):
     from s2mlp_deploy.artifact import read_manifest

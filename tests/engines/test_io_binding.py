@@ -118,6 +118,7 @@ def test_a_captured_graph_runs_its_own_shapes_alone(bound):
         ({"enable_cuda_graph": "0"}, False),
         ({"enable_cuda_graph": "1"}, True),
         ({"trt_cuda_graph_enable": "True"}, True),
+        ({"enable_cuda_graph": True}, True),
     ],
 )
 def test_whether_a_provider_captures_is_read_from_its_options(settings, captures):

@@ -62,7 +62,8 @@ def write_docker(output: Path, manifest: Manifest, plan: RunPlan, options: Packa
         }
         for name, text in texts.items():
             (staging / name).write_text(text, encoding="utf-8")
-    tag = manifest.name.lower()
+    # What Docker takes: a served name may have spaces, of a file of weights for example.
+    tag = re.sub(r"[^a-z0-9._-]+", "-", manifest.name.lower()).strip("._-") or "model"
     return Package(
         "docker",
         output,

@@ -14,7 +14,7 @@ def check_free(directory: Path) -> None:
     Raises:
         OutputError: It is a file, a directory that holds something, or cannot be written.
     """
-    check_parents(directory.absolute())
+    check_parents(directory)
     try:
         taken = directory.is_symlink() or (
             directory.exists() and not (directory.is_dir() and not any(directory.iterdir()))

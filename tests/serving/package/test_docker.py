@@ -50,6 +50,13 @@ def test_the_context_holds_what_is_copied(source, tmp_path):
     assert (copied.file, copied.parity) == ("model.fp32.onnx", "holds")
 
 
+def test_the_tag_is_one_that_docker_takes(tmp_path):
+    write_image_artifact(tmp_path / "a", name="My best.v2 ")
+    build, run = write(tmp_path / "a", tmp_path / "c").commands
+    assert "--tag my-best.v2 " in build
+    assert run.endswith(" my-best.v2")
+
+
 def test_every_requirement_is_pinned_to_what_runs_here(source, tmp_path):
     write(source, tmp_path / "c")
     lines = (tmp_path / "c" / "requirements.txt").read_text().splitlines()
