@@ -62,6 +62,16 @@ Text takes ten to twenty times its size once it is decoded.
 """
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether there is a file: none where the name is too long, or below a folder that may not be looked into."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises there.
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether there is a folder, likewise."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def is_regular(path: Path) -> bool:
     """Whether a path is a regular file itself: no link, folder, pipe or device."""
     try:

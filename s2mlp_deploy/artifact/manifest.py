@@ -14,7 +14,7 @@ from s2mlp_deploy.artifact.limits import SizeLimit
 from s2mlp_deploy.artifact.names import MANIFEST, model_file
 from s2mlp_deploy.deprecation import MANIFEST_1, warn_deprecated
 from s2mlp_deploy.errors import ArtifactError, ShiftError
-from s2mlp_deploy.files import from_json, is_plain_name, read_file
+from s2mlp_deploy.files import from_json, is_plain_name, is_regular, read_file
 from s2mlp_deploy.shift.origin import Origin
 from s2mlp_deploy.shift.spec import ShiftSpec
 from s2mlp_deploy.text import command_line, first_line_of
@@ -267,7 +267,7 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         raw = read_file(path, "manifest")
     except OSError as error:
-        if directory.is_file():
+        if is_regular(directory):
             raise ArtifactError(
                 "a file is no artifact, which is a directory", where=str(directory), fix=_artifact_of(directory)
             ) from error

@@ -196,7 +196,12 @@ class _Rounding:
         """Whether an output may differ by so much: the reference moves by that itself, and it moves less by less."""
         if self._moved is None:
             whole, finer = self._by(self._step), self._by(self._step / _FINER)
-            self._moved = {key: value for key, value in whole.items() if finer.get(key, value) < value / 2}
+            # A step at the input itself is as high by less, and one beside it is not there at all.
+            self._moved = {
+                key: min(value, _FINER * finer[key])
+                for key, value in whole.items()
+                if finer.get(key, value) < value / 2
+            }
         moved = self._moved.get(name, 0.0)
         if worst > moved:
             return False

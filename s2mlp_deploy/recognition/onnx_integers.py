@@ -70,8 +70,10 @@ def _convolution(quantize: ir.Node) -> IntegerConvolution | None:
     if kernel is None or not has_one_hot_kernel(conv, kernel):
         return None
     pads = conv.attributes.get("pads")
-    if scheme[1] and pads is not None and any(pads.as_ints()):
-        return None  # Zeros that come in are integers other than 0.
+    # A transposed one has zeros at its ends without any padding.
+    has_zeros = conv.op_type == "ConvTranspose" or (pads is not None and any(pads.as_ints()))
+    if scheme[1] and has_zeros:
+        return None  # They are integers other than 0.
     return IntegerConvolution(source, dequantize, conv, torch.from_numpy(np.array(kernel)))
 
 

@@ -86,9 +86,11 @@ def not_finite(output: OutputParity) -> int:
 
 
 def limit_of(output: OutputParity) -> float | None:
-    """What the largest difference may be; None where that is as much as the reference itself, and no limit."""
+    """What the largest difference may be; None where that is as much as the reference itself, and none is more."""
     allowed, peak = output.allowed, output.metrics.peak
-    return None if allowed is None or peak is None or allowed >= peak > 0 else allowed
+    if allowed is None or peak is None:
+        return None
+    return allowed if is_over(output) or not allowed >= peak > 0 else None
 
 
 def closest_to_its_limit(outputs: Sequence[OutputParity]) -> OutputParity | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from s2mlp_deploy.artifact import MANIFEST
 from s2mlp_deploy.errors import CheckpointError, PreprocessingError, SourceError
+from s2mlp_deploy.files import is_file, is_folder
 from s2mlp_deploy.models.registry import MODELS, get_model
 from s2mlp_deploy.preprocess import Sidecar, load_sidecar
 from s2mlp_deploy.text import command_line
@@ -31,15 +32,15 @@ def check_source(source: str, *, checkpoint: str | Path | None = None, preproces
     """
     if preprocess is not None:
         load_sidecar(Path(preprocess))
-    if checkpoint is not None and not Path(checkpoint).is_file():
+    if checkpoint is not None and not is_file(checkpoint):
         raise CheckpointError("no such checkpoint file", where=str(checkpoint), fix="check the path")
     place = source.rpartition(":")[0] or source
     if place.endswith((".py", ".pt2", ".onnx")):
-        if not Path(place).is_file():
+        if not is_file(place):
             raise SourceError("no such file", where=place, fix="check the path")
     elif ":" not in source and source not in MODELS:
-        if source and Path(source).is_dir():
-            artifact = (Path(source) / MANIFEST).is_file()
+        if is_folder(source):
+            artifact = is_file(Path(source) / MANIFEST)
             raise SourceError(
                 "an artifact is what a source is exported to" if artifact else "a folder is no model",
                 where=source,
@@ -47,7 +48,7 @@ def check_source(source: str, *, checkpoint: str | Path | None = None, preproces
             )
         if Path(source).suffix in _WEIGHTS:
             raise SourceError("weights alone are no model", where=source, fix=_how_to_load(Path(source)))
-        if Path(source).is_file():
+        if is_file(source):
             suffix = Path(source).suffix
             raise SourceError(
                 f"{f'a {suffix}' if suffix else 'this'} file is no model",
@@ -79,6 +80,6 @@ def find_sidecar(checkpoint: Path | None, preprocess: Path | None) -> Sidecar | 
     if checkpoint is not None:
         # weights.safetensors.json first, then weights.json: both names are in use.
         for path in (checkpoint.with_name(checkpoint.name + ".json"), checkpoint.with_suffix(".json")):
-            if path.is_file() and path != checkpoint:
+            if is_file(path) and path != checkpoint:
                 return load_sidecar(path)
     return None

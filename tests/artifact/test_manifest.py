@@ -35,6 +35,8 @@ def test_a_manifest_reads_back_as_it_was_written(tmp_path):
 def test_a_directory_without_a_manifest_is_no_artifact(tmp_path):
     with pytest.raises(ArtifactError, match=r"not an artifact.*\n.*manifest\.json\n.*s2mlp-deploy export"):
         read_manifest(tmp_path)
+    with pytest.raises(ArtifactError, match="not an artifact: File name too long"):
+        read_manifest(tmp_path / ("x" * 300))
 
 
 @pytest.mark.parametrize(

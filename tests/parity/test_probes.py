@@ -57,6 +57,7 @@ def test_what_rounding_moves_the_source_by_is_no_fault_of_the_file_and_is_told()
         (steep, 0.5),  # More than that.
         (lambda x: 1 + x, 0.05),  # Well-conditioned.
         (np.sign, 1.0),  # A step, which rounding does not amplify: the source says what it is at 0.
+        (lambda x: np.abs(x) > 1e-5, 0.5),  # One beside it, which less does not reach.
     ],
 )
 def test_any_other_difference_is_a_fault(reference, off):

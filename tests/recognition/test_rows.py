@@ -144,3 +144,13 @@ def test_a_convolution_between_quantized_tensors_moves_integers(change: dict[str
     assert len(found.shifts) == shifts
     if shifts:
         assert [group.offsets for group in found.shifts[0].spec.groups] == [(1,), (-1,)]
+
+
+@pytest.mark.parametrize(("zero", "borders"), [("0", ["zero"]), ("128", [])])
+def test_the_zeros_that_a_transposed_convolution_has_at_its_ends_are_its_zero_point(zero, borders) -> None:
+    body = """d = DequantizeLinear(q, s, z) f = DequantizeLinear(k, one) e = ConvTranspose <group = 2> (d, f)
+        c = QuantizeLinear(e, s, z) low = Constant <value_ints = [1]> () high = Constant <value_ints = [7]> ()
+        axis = Constant <value_ints = [2]> () b = Slice(c, low, high, axis) """
+    text = CONVOLUTION.format(**RIGHT | {"zero": zero})
+    text = text[: text.index("w = Pad")] + body + text[text.index("y = Deq") :]
+    assert [match.spec.border for match in recognise(graph_of(text, N=2)).shifts] == borders

@@ -10,7 +10,7 @@ from report_samples import report
 
 from s2mlp_deploy.evidence.parity import GraphProof
 from s2mlp_deploy.evidence.standing import state_of
-from s2mlp_deploy.report.figures import data_in_words, measured, psnr, worst_of
+from s2mlp_deploy.report.figures import closest_to_its_limit, data_in_words, limit_of, measured, psnr, worst_of
 
 OUTPUT = report().outputs[0]
 
@@ -47,6 +47,16 @@ def test_nothing_measured_is_a_dash_and_equal_tensors_are_equal() -> None:
     assert worst_of([same, OUTPUT]).psnr == "139.2 dB"
     assert psnr(output(psnr=None).metrics) == "not finite"
     assert measured(None) == "not finite"
+
+
+def test_an_output_over_a_limit_above_its_peak_is_shown_before_all_within_theirs() -> None:
+    assert OUTPUT.tolerances is not None
+    over = replace(output(max_abs=0.02, peak=0.001), name="tiny", tolerances=replace(OUTPUT.tolerances, atol=0.01))
+    assert closest_to_its_limit([OUTPUT, over]) is over
+    assert limit_of(over) == over.allowed
+    within = replace(over, metrics=replace(over.metrics, max_abs=1e-6))
+    assert closest_to_its_limit([OUTPUT, within]) is OUTPUT
+    assert limit_of(within) is None
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,9 @@ from s2mlp_deploy.sources.factory import _served_name
         (".", "a folder is no model", "model.onnx"),
         ("nope.onnx", "no such file", "check the path"),
         ("s2mlpv2_nan", "unknown model", "did you mean s2mlpv2_nano"),
+        ("x" * 300, "unknown model", "choose one of"),
+        ("x" * 300 + ".pt", "weights alone", "--checkpoint xxx"),
+        ("x" * 300 + ".onnx", "no such file", "check the path"),
     ],
 )
 def test_what_is_no_source_is_told_with_what_is(tmp_path, monkeypatch, refuse, name, says, fix):

@@ -200,7 +200,7 @@ def _in_words(limits: Tolerances) -> str:
     """Limits without those that hold whatever the figures are."""
     told = (
         f"atol {limits.atol:g}, rtol {limits.rtol:.4g}",
-        f"min cosine {fmt.cosine(limits.min_cosine).rstrip('0')}" if limits.min_cosine > -1 else "",
+        f"min cosine {fmt.cosine(limits.min_cosine).rstrip('0').rstrip('.')}" if limits.min_cosine > -1 else "",
         f"min top-1 agreement {fmt.percent(limits.min_top1_agreement)}" if limits.min_top1_agreement > 0 else "",
         f"min SQNR {fmt.decibels(limits.min_sqnr)}" if limits.min_sqnr is not None else "",
         f"at most {limits.max_drop:.2f} points of accuracy lost" if limits.max_drop is not None else "",
