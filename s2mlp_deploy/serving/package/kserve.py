@@ -27,13 +27,17 @@ def check_service_name(name: str) -> str:
         InputError: It has other characters, or is too long.
     """
     if not _LABEL.fullmatch(name):
-        usable = re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:63].strip("-") or "model"
         raise InputError(
             f"{name!r} is no name of a Kubernetes service",
             where="--name",
-            fix=f"small letters, digits and '-', at most 63: --name {usable}",
+            fix=f"small letters, digits and '-', at most 63: --name {service_name(name)}",
         )
     return name
+
+
+def service_name(name: str) -> str:
+    """The nearest name that Kubernetes takes: ``s2mlpv2-small-7`` of ``s2mlpv2_small_7``."""
+    return re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:63].strip("-") or "model"
 
 
 def write_kserve(output: Path, manifest: Manifest, plan: RunPlan, options: PackageOptions) -> Package:
@@ -43,7 +47,7 @@ def write_kserve(output: Path, manifest: Manifest, plan: RunPlan, options: Packa
         InputError: The name is none, or neither an image nor a place of the repository is given, or both are.
         OutputError: It cannot be written.
     """
-    name = check_service_name(options.name or manifest.name)
+    name = check_service_name(options.name) if options.name else service_name(manifest.name)
     if (options.image is None) == (options.storage_uri is None):
         raise InputError(
             "KServe needs the image of the container, or the place of a Triton repository",

@@ -20,7 +20,7 @@ class PackageOptions:
         instances: How often the model is opened.
         image: Of KServe: the container image that ``docker`` was built to.
         storage_uri: Of KServe: where the Triton repository lies; in place of an image.
-        name: Of the InferenceService; None: the served name.
+        name: Of the InferenceService; None: the served name, spelled as Kubernetes takes it.
         base: Of Docker: the image to begin with; None: Python's own of the version that runs here.
         wheel: Of Docker: this package as a wheel; None: the released one of this version.
     """

@@ -16,8 +16,8 @@ from s2mlp_deploy.serving.plan import plan_run
 yaml = pytest.importorskip("yaml")
 
 
-def write(tmp_path, **options):
-    write_image_artifact(tmp_path / "a")
+def write(tmp_path, served="colours", **options):
+    write_image_artifact(tmp_path / "a", name=served)
     plan = plan_run(tmp_path / "a", threads=2)
     package = write_kserve(tmp_path / "k 8", read_manifest(tmp_path / "a"), plan, PackageOptions(**options))
     return package, yaml.safe_load((tmp_path / "k 8" / "inferenceservice.yaml").read_text())
@@ -44,6 +44,13 @@ def test_of_a_repository(tmp_path):
         "protocolVersion": "v2",
         "storageUri": "s3://models/repository",
     }
+
+
+def test_without_a_name_the_served_one_is_spelled_as_kubernetes_takes_it(tmp_path):
+    _, document = write(tmp_path, served="s2mlpv2_small_7", image="reg.example/c:1")
+    assert document["metadata"]["name"] == "s2mlpv2-small-7"
+    with pytest.raises(InputError, match="--name s2mlpv2-small-7"):  # Who asks for a name gets that or none.
+        check_service_name("s2mlpv2_small_7")
 
 
 @pytest.mark.parametrize("options", [{}, {"image": "a", "storage_uri": "b"}])
