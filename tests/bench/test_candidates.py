@@ -15,6 +15,7 @@ from s2mlp_deploy.bench import candidates
 from s2mlp_deploy.bench.candidates import MAX_CANDIDATES, Graph, jobs_of, shapes_of
 from s2mlp_deploy.bench.options import BenchOptions
 from s2mlp_deploy.errors import ArtifactError, InputError, TargetError
+from s2mlp_deploy.evidence.build import InputProfile
 from s2mlp_deploy.files import to_json
 
 
@@ -103,6 +104,10 @@ def test_the_batch_is_the_one_asked_for_or_the_files_own():
     assert shapes_of([free], [None], {"x": (5, 3, 16, 16)}) == ({"x": (5, 3, 16, 16)},)
     limited = Graph("a", graph().inputs, (SizeLimit("x", 0, "batch", min=2),), "")
     assert shapes_of([limited], [None], {}) == ({"x": (2, 8)},)
+    built = Graph("e", graph().inputs, (), "", ({"x": InputProfile((1, 8), (4, 8), (4, 8))},))
+    assert shapes_of([built], [4], {}) == ({"x": (4, 8)},)
+    with pytest.raises(InputError, match="outside the engine's profiles"):
+        shapes_of([graph(), built], [5, 5], {})
     scalar = Graph("a", (TensorInfo("x", "float32", ("batch", 8)), TensorInfo("s", "int64", ())), (), "")
     assert shapes_of([scalar], [2], {}) == ({"x": (2, 8), "s": ()},)
 

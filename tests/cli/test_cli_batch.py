@@ -84,6 +84,11 @@ def test_bad_input_is_refused_and_nothing_is_written(refused, place, arguments, 
     assert sorted(place.rglob("*")) == before
 
 
+def test_an_engine_that_is_not_here_is_told_before_images_are_looked_for(refused, place, monkeypatch):
+    monkeypatch.setattr("s2mlp_deploy.serving.batch.run.open_input", lambda *_, **__: pytest.fail("it looks"))
+    assert "no cuda here" in refused("batch", "in", "-m", "a", "-o", "out", "--engine", "onnxruntime:cuda")
+
+
 def test_without_pyarrow_the_extra_is_named(process, place):
     result = process("batch", place / "in", "-m", place / "a", "-o", place / "out", blocked=("pyarrow",))
     assert result.code == 2

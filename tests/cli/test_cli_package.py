@@ -51,6 +51,7 @@ def test_the_next_command_names_the_output_as_its_user_did_and_can_be_typed(
         (("--format", "zip"), "choose triton, docker or kserve"),
         (("--format", "triton", "--engine", "tensorrt"), "no engine of tensorrt was built"),
         (("--format", "triton", "--version", "0"), "version"),
+        (("--format", "triton", "--version", str(10**30)), "from 1 to 2147483647"),
         (("--format", "docker", "--output", "."), "name something new in it"),
         (("--format", "kserve", "--image", "i", "--output", "r/.."), "name something new in it"),
     ],
