@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Node
@@ -20,7 +22,9 @@ _SLICES, _ROWS = torch.ops.aten.slice_scatter.default, torch.ops.aten.select_sca
 _AS_IT_IS = cast(Tensor, NotImplemented)
 _CENTRE, _UNCENTRE = torch.ops.aten.fft_fftshift.default, torch.ops.aten.fft_ifftshift.default
 _SPLITS = (torch.ops.aten.split.Tensor, torch.ops.aten.unsafe_split.Tensor)
-_ALWAYS = (_ATTENTION, _CENTRE, _UNCENTRE, _SLICES, _ROWS)
+_LOG_SIGMOID = torch.ops.aten.log_sigmoid.default
+_LOG_ADD_EXP, _LOG_ADD_EXP2 = torch.ops.aten.logaddexp.default, torch.ops.aten.logaddexp2.default
+_ALWAYS = (_ATTENTION, _CENTRE, _UNCENTRE, _SLICES, _ROWS, _LOG_SIGMOID, _LOG_ADD_EXP, _LOG_ADD_EXP2)
 
 
 def decomposed(program: ExportedProgram) -> ExportedProgram:
@@ -38,6 +42,9 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
                 _UNCENTRE: uncentre,
                 _SLICES: slice_scatter,
                 _ROWS: select_scatter,
+                _LOG_SIGMOID: log_sigmoid,
+                _LOG_ADD_EXP: log_add_exp,
+                _LOG_ADD_EXP2: log_add_exp2,
             }
         )
     return written
@@ -142,6 +149,23 @@ def uncentre(x: Tensor, dim: Sequence[int] | None = None) -> Tensor:
     """``torch.fft.ifftshift``."""
     axes = tuple(range(x.dim())) if dim is None else tuple(dim)
     return torch.roll(x, [(x.shape[axis] + 1) // 2 for axis in axes], axes)
+
+
+def log_sigmoid(x: Tensor) -> Tensor:
+    """``log(1 / (1 + exp(-x)))``; the exporter writes that, which is -inf below -104, where torch says ``x``."""
+    return -F.softplus(-x)
+
+
+def log_add_exp(x: Tensor, y: Tensor) -> Tensor:
+    """``log(exp(x) + exp(y))``; the exporter writes that, which is inf above 88, where torch's is the larger one."""
+    # Two infinities are equal, and their difference is none.
+    apart = torch.where(x == y, torch.zeros_like(x), x - y)
+    return torch.maximum(x, y) + torch.log1p(torch.exp(-apart.abs()))
+
+
+def log_add_exp2(x: Tensor, y: Tensor) -> Tensor:
+    """The same of powers of two."""
+    return log_add_exp(x * math.log(2), y * math.log(2)) / math.log(2)
 
 
 def attention(

@@ -1,4 +1,4 @@
-"""Attention of any rank and mask, and rolls by steps that sizes decide, as torch computes them."""
+"""Attention of any rank and mask, rolls by steps that sizes decide, and logarithms of sums, as torch computes them."""
 
 from __future__ import annotations
 
@@ -209,3 +209,17 @@ def test_pieces_of_a_length_that_sizes_decide_are_slices(name: str) -> None:
     for shape in ((4, 3, 12, 5), (5, 3, 14 if 2 in axes else 12, 5), (8, 3, 15 if 2 in axes else 12, 5)):
         other = torch.randn(4 if 0 not in axes else shape[0], *shape[1:])
         np.testing.assert_array_equal(session.run(None, {"x": other.numpy()})[0], Weighs()(other).numpy())
+
+
+def test_logarithms_of_exponentials_do_not_overflow() -> None:
+    class Logarithms(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+            return F.logsigmoid(x), torch.logaddexp(x, y), torch.logaddexp(x, y[:, :1]), torch.logaddexp2(x, y)
+
+    x = torch.tensor([[-INF, -300.0, -90.0, -20.0, 0.0, 1e-3, 20.0, 90.0, 300.0, INF]])
+    given = (x.repeat(10, 1), x.T.repeat(1, 10))
+    model = to_canonical(capture(Logarithms().eval(), given))
+    session = ort.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    feeds = {item.name: tensor.numpy() for item, tensor in zip(session.get_inputs(), given, strict=True)}
+    for found, wanted in zip(session.run(None, feeds), Logarithms()(*given), strict=True):
+        np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-5, atol=1e-6)
