@@ -62,6 +62,7 @@ class LayerWriter:
             shutil.rmtree(self._staging, ignore_errors=True)
             self._staging.mkdir(parents=True)
         except OSError as error:
+            self._parents.close()
             raise output_error(self._staging, error) from error
 
     def __call__(

@@ -12,8 +12,8 @@ import report_samples
 from safetensors.numpy import save
 
 pytest.importorskip("onnx_ir")
-from s2mlp_deploy.api.saved_layers import INDEX, rejudge_layers
-from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.api.saved_layers import INDEX, LayerWriter, rejudge_layers
+from s2mlp_deploy.errors import ArtifactError, OutputError
 from s2mlp_deploy.evidence.store import document_of
 
 SIDES = ("reference", "candidate")
@@ -51,3 +51,9 @@ def test_a_type_that_numpy_has_not_is_damage(tmp_path, kind):
     sizes = len(head).to_bytes(8, "little")
     with pytest.raises(ArtifactError, match="damaged"):
         rejudge_layers(write(tmp_path, sizes + head + bytes(16)))
+
+
+def test_a_folder_that_cannot_be_made_leaves_none_above_it(tmp_path):
+    with pytest.raises(OutputError, match="too long"):
+        LayerWriter(tmp_path / "new" / ("long" * 100), [])
+    assert list(tmp_path.iterdir()) == []
