@@ -162,8 +162,13 @@ class Variants:
                 continue
             try:
                 files.append(self._in_precision(model, shifts, precision, layout))
-            except (ArtifactError, QuantizationError) as error:
+            except ArtifactError as error:
                 notes.append(f"{precision} in {layout} was not tried: {error.problem}")
+            except QuantizationError as error:
+                notes.append(
+                    f"{precision} in {layout} was not tried: {error.problem}; "
+                    f"`export --layout {layout} --precision int8` with the calibration data makes it"
+                )
         return tuple(files), tuple(notes)
 
     def of_form(self, variant: Variant, form: str) -> Variant:

@@ -45,6 +45,7 @@ def test_another_layout_is_the_same_network_with_the_same_ranges(tmp_path, image
     ]
     # Results of convolutions, which a calibration in channels-last has not measured.
     assert "int8 in channels-first was not tried: the calibration has not measured" in "".join(notes)
+    assert "`export --layout channels-first --precision int8`" in "".join(notes)
     x = np.random.default_rng(0).standard_normal((4, *manifest.inputs[0].shape[1:])).astype(np.float32)
     wanted = outputs(own["fp32"].path, x)
     np.testing.assert_allclose(outputs(made[0].path, x), wanted, atol=1e-4)
