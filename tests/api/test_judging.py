@@ -94,6 +94,7 @@ def test_a_file_that_tune_made_has_the_figures_of_the_one_it_was_compared_with(m
     (limits,) = found.values()
     assert basis.startswith(f"the figures of {INT8}, which it was compared with: ")
     assert "when that was made" in basis
+    assert judge.of_file(tuned, "of other bytes", "int8", **how)[1] == "those of int8 in general"
     assert limits.min_sqnr == pytest.approx(max(made["on_noise"][0]["metrics"]["sqnr"] - 6 - 15 * (2 / 16) ** 0.5, 6.0))
     save_record(mutable, replace(compared, failures=("it differs",)))
     assert judge.of_file(tuned, "ab", "int8", **how)[1] == "those of int8 in general"

@@ -146,6 +146,27 @@ def test_a_convolution_between_quantized_tensors_moves_integers(change: dict[str
         assert [group.offsets for group in found.shifts[0].spec.groups] == [(1,), (-1,)]
 
 
+@pytest.mark.parametrize(
+    ("there", "instead"),
+    [
+        (  # By way of int8, which ends at 127.
+            "b = QuantizeLinear(c, t, z)",
+            "i0 = QuantizeLinear(c, t, i) d0 = DequantizeLinear(i0, t, i) f0 = DequantizeLinear(k0, one) "
+            "c0 = Conv <group = 2> (d0, f0) b = QuantizeLinear(c0, t, z)",
+        ),
+        ("0.03", "1e37"),  # Large integers are infinite between DQ and Q.
+    ],
+)
+def test_integers_that_change_between_dq_and_q_are_not_moved(there: str, instead: str) -> None:
+    text = CONVOLUTION.format(**RIGHT | {"zero": "0"}).replace(
+        "float one", "int8 i = {0}, int8[2,1,1,1] k0 = {1,1}, float one"
+    )
+    assert len(recognise(graph_of(text, N=2)).shifts) == 1
+    changed = " ".join(text.split()).replace(there, instead)
+    assert instead in changed
+    assert not recognise(graph_of(changed, N=2)).shifts
+
+
 @pytest.mark.parametrize(("zero", "borders"), [("0", ["zero"]), ("128", [])])
 def test_the_zeros_that_a_transposed_convolution_has_at_its_ends_are_its_zero_point(zero, borders) -> None:
     body = """d = DequantizeLinear(q, s, z) f = DequantizeLinear(k, one) e = ConvTranspose <group = 2> (d, f)
