@@ -9,17 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from s2mlp_deploy.artifact import EVIDENCE, MANIFEST, Manifest, read_manifest
+from s2mlp_deploy.artifact import MANIFEST, Manifest, read_manifest
 from s2mlp_deploy.errors import ArtifactError, InputError, S2MLPDeployError
 from s2mlp_deploy.serving.service.batcher import Batcher, Runners
 from s2mlp_deploy.serving.service.failures import RequestError, in_one_line
 from s2mlp_deploy.serving.service.messages import Opened, Setup, digest_of
 from s2mlp_deploy.serving.service.options import EngineOptions, ServiceLimits
+from s2mlp_deploy.serving.service.watching import Stamp, choice_of, stamp_of
 from s2mlp_deploy.text import harmless
 
 LOG = logging.getLogger(__name__)
-
-Stamp = Hashable
 
 
 class Workers(Runners, Protocol):
@@ -100,6 +99,7 @@ class Slot:
         version: Its number.
         served: What answers; None before the first success.
         stamp: Of the files that were tried last.
+        choice: What was to be opened of those that answer.
         problem: Why they could not be loaded; empty where they could, or are being loaded.
         loading: Whether they are being loaded.
     """
@@ -109,6 +109,7 @@ class Slot:
     version: str
     served: Served | None = None
     stamp: Stamp = ()
+    choice: Hashable = None
     problem: str = ""
     loading: bool = field(default=False)
 
@@ -171,23 +172,6 @@ def _may_hold_one(directory: Path) -> bool:
 
 def _is_version(name: str) -> bool:
     return name.isascii() and name.isdigit() and not name.startswith("0") and len(name) < 19
-
-
-def stamp_of(directory: Path) -> Stamp:
-    """What changes whenever an artifact does, or what may run of it.
-
-    The manifest is replaced last. Evidence comes later: a new file may run once ``parity`` has measured it, another one
-    is the fastest since ``tune``. Each of its documents is renamed into its folder, which changes that folder's time.
-    """
-    try:
-        found = (directory / MANIFEST).stat()
-    except OSError:
-        return None
-    try:
-        measured = (directory / EVIDENCE).stat().st_mtime_ns
-    except OSError:
-        measured = 0
-    return found.st_mtime_ns, found.st_size, found.st_ino, measured
 
 
 class Repository:
@@ -293,11 +277,23 @@ class Repository:
                 refused = slot.served is not None and slot.served.workers.refused and not slot.problem
                 if stamp != slot.stamp or refused:
                     slot.stamp = stamp
+                    if not refused and await self._is_loaded(slot):
+                        continue
                     try:
                         await self._load(slot)
                     except BaseException:
                         slot.stamp = ()  # The next look tries it again.
                         raise
+
+    async def _is_loaded(self, slot: Slot) -> bool:
+        """Whether what answers is what would be opened now."""
+        if slot.served is None or slot.problem or slot.choice is None:
+            return False
+        try:
+            manifest = await asyncio.to_thread(read_manifest, slot.place.directory)
+        except ArtifactError:
+            return False
+        return await asyncio.to_thread(choice_of, self._setup(slot.place.directory, manifest)) == slot.choice
 
     async def _load(self, slot: Slot) -> None:
         slot.loading, slot.problem = True, ""
@@ -307,7 +303,10 @@ class Repository:
             manifest = await asyncio.to_thread(read_manifest, directory)
             if slot.served is not None and manifest.name != slot.name:
                 raise ArtifactError(f"it is another model now, {manifest.name!r}", fix="start the service again")
-            workers = self._starter(self._setup(directory, manifest), self._options.instances)
+            setup = self._setup(directory, manifest)
+            # Before they choose: what is measured meanwhile is looked at again.
+            choice = await asyncio.to_thread(choice_of, setup)
+            workers = self._starter(setup, self._options.instances)
             opened = await workers.start()
         except S2MLPDeployError as error:
             slot.problem = in_one_line(error)
@@ -320,7 +319,7 @@ class Repository:
         limits = self._limits
         batcher = Batcher(workers, max_rows=opened.max_rows, max_delay=limits.max_delay, bound=limits.queue)
         before, slot.name = slot.served, manifest.name
-        slot.served = Served(manifest, slot.version, opened, workers, batcher)
+        slot.served, slot.choice = Served(manifest, slot.version, opened, workers, batcher), choice
         LOG.info(
             "ready: %s version %s",
             slot.name,

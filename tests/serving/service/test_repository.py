@@ -1,9 +1,10 @@
-"""Files that cannot be read for a while."""
+"""What is taken from disk, and what is not."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -12,8 +13,10 @@ from plain_artifact import write_plain
 
 pytest.importorskip("prometheus_client")
 from s2mlp_deploy.errors import ArtifactError
+from s2mlp_deploy.evidence.tune import EngineSettings
 from s2mlp_deploy.files import write_file
-from s2mlp_deploy.serving.service import pool
+from s2mlp_deploy.serving.plan import plan_run
+from s2mlp_deploy.serving.service import pool, watching
 from s2mlp_deploy.serving.service.core import Service
 from s2mlp_deploy.serving.service.logs import line_of
 from s2mlp_deploy.serving.service.messages import Opened, Setup
@@ -117,6 +120,45 @@ def test_what_was_refused_is_taken_once_it_is_measured(tmp_path, monkeypatch):
         await repository.refresh()
         assert repository.ready
         assert repository.slots[0].served is not served
+        await repository.close()
+
+    asyncio.run(main())
+
+
+def test_what_is_measured_and_changes_nothing_of_what_runs_loads_nothing(tmp_path, monkeypatch):
+    write_plain(tmp_path / "a", 0)
+    evidence = tmp_path / "a" / "evidence"
+    evidence.mkdir(exist_ok=True)
+    settings = EngineSettings()
+
+    def measure(at):
+        (evidence / f"{at}.json").write_text("{}")
+        os.utime(evidence, (at, at))
+
+    def plan(*_, **options):
+        return replace(plan_run(tmp_path / "a", allow_unproven=True), settings=settings)
+
+    monkeypatch.setattr(watching, "plan_run", plan)
+
+    async def main():
+        nonlocal settings
+        repository = Repository([tmp_path / "a"], EngineOptions(allow_unproven=True), ServiceLimits(), Workers)
+        measure(1)
+        await repository.refresh()
+        (slot,) = repository.slots
+        served = slot.served
+        measure(2)
+        await repository.refresh()
+        assert slot.served is served
+        settings = EngineSettings(threads=1)
+        measure(3)
+        await repository.refresh()
+        assert slot.served is not served
+        # The same file with another content, under a manifest that says so.
+        served = slot.served
+        write_plain(tmp_path / "a", 0, force=True, beside=True)
+        await repository.refresh()
+        assert slot.served is not served
         await repository.close()
 
     asyncio.run(main())
