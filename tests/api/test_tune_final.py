@@ -19,7 +19,9 @@ def failing_at_last(lab, monkeypatch, fails):
         results = Lab.measure(lab, jobs, options).results
         for job, result in zip(jobs, results, strict=True):
             if fails(str(job.path)):
-                result.failure, result.ratio, result.cpu_ratio = "it was killed", None, None
+                result.failure = "it was killed"
+            if result.failure or results[0].failure:  # There is nothing to compare with.
+                result.ratio = result.cpu_ratio = None
         return SimpleNamespace(results=results, warnings=())
 
     monkeypatch.setattr(tune_final, "measure", measure)
@@ -34,6 +36,19 @@ def test_who_fails_at_last_makes_room_for_what_ran_before(lab, artifact, monkeyp
     failing_at_last(lab, monkeypatch, lambda path: path.endswith("model.fp32.onnx"))
     (won,) = tune(artifact, OPTIONS).winners
     assert (won.form, won.ratio.high < 1) == ("grouped-conv", True)
+
+
+def test_what_is_no_faster_at_last_makes_room_for_what_ran_before(lab, artifact, monkeypatch):
+    def measure(jobs, options, **_):
+        lab.times = {}  # The machine was busy while they raced.
+        return Lab.measure(lab, jobs, options)
+
+    monkeypatch.setattr(tune_final, "measure", measure)
+    report = tune(artifact, OPTIONS)
+    assert [(won.file, won.reason) for won in report.winners] == [("model.fp32.onnx", "nothing was faster")]
+    (beaten,) = [trial for trial in report.trials if "measured once more" in trial.reason]
+    assert (beaten.form, beaten.outcome) == ("grouped-conv", "slower")
+    assert not (artifact / "model.fp32-tuned.onnx").exists()
 
 
 def test_where_all_fail_at_last_an_earlier_tuning_stays(lab, artifact, monkeypatch):

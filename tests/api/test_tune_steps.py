@@ -45,6 +45,9 @@ def test_however_little_time_there_is_what_ran_before_is_measured(lab, artifact,
     report = tune(artifact, OPTIONS)
     assert [trial.file for trial in report.winners] == ["model.fp32.onnx"]
     assert report.trials[0].rounds
+    late = report.trials[1:]
+    assert late
+    assert {(trial.outcome, trial.reason, trial.rounds) for trial in late} == {("untried", "there was no time left", 0)}
 
 
 @pytest.mark.parametrize(
