@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import grimp
@@ -57,3 +58,9 @@ def test_no_test_file_needs_another_one() -> None:
     imports = re.compile(r"^ *(?:from|import) +(?:\w+\.)*test_\w+", re.MULTILINE)
     found = {path.name: imports.findall(path.read_text()) for path in (ROOT / "tests").rglob("*.py")}
     assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    # Files without packages are modules of their bare name: collected together, the second one is an error.
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
