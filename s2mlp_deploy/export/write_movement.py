@@ -122,7 +122,13 @@ class FxWriter:
         return self._call(torch.ops.aten.index_select.default, x, axis, places)
 
     def reshape(self, x: Node, shape: Sequence[int | None], free: Sequence[int]) -> Node:
-        """See there."""
+        """See there.
+
+        Where no size is free the first one is left open: torch takes a free size for two or more, and so the first two
+        samples of a batch for two, where there may be one.
+        """
+        if None not in shape and 0 not in shape[1:]:
+            shape, free = (None, *shape[1:]), (0,)
         sizes: list[Any] = list(shape)
         places = [place for place, size in enumerate(shape) if size is None]
         for place, axis in zip(places, free, strict=True):

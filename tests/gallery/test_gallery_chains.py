@@ -262,3 +262,8 @@ def test_recognition_keeps_the_meaning_of_many_chains(
 ) -> None:
     note(f"{chain}, tapped: {tapped}, dynamic: {dynamic}")
     check(chain, tapped, dynamic)
+
+
+def test_the_first_two_of_a_batch_of_one_are_one() -> None:
+    # torch says that they are two: it takes free sizes for two or more.
+    check((Link(first_items, 1, -2), Link(assign_all_but_the_last, 3, -1), Link(first_items, 1, -2)), False, ("batch",))
