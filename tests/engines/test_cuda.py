@@ -154,6 +154,7 @@ def test_a_staging_buffer_holds_arrays_of_any_type_and_shape(monkeypatch):
         assert (found.dtype, found.shape) == (array.dtype, array.shape)
 
 
+# As in test_execution_on_gpu.py, which runs on a bare machine with nothing of the tests beside it.
 @pytest.fixture(params=["double", pytest.param("gpu", marks=pytest.mark.gpu)])
 def world(request):
     """A GPU; without one its double, which takes what the real bindings take."""

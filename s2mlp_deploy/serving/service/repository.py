@@ -277,10 +277,9 @@ class Repository:
                 refused = slot.served is not None and slot.served.workers.refused and not slot.problem
                 if stamp != slot.stamp or refused:
                     slot.stamp = stamp
-                    if not refused and await self._is_loaded(slot):
-                        continue
                     try:
-                        await self._load(slot)
+                        if refused or not await self._is_loaded(slot):
+                            await self._load(slot)
                     except BaseException:
                         slot.stamp = ()  # The next look tries it again.
                         raise
